@@ -1,0 +1,44 @@
+"""Everything that can go wrong, in one tree.
+
+    GuidanceError
+    ├── PromptError      a phrase that is absent or beyond the last token, or bad markup
+    ├── ParameterError   an unknown plugin or parameter, or a value out of range
+    ├── LayoutError      a layout that cannot be read or does not fit the prompt
+    ├── ModelError       a pipeline, scheduler or weights folder that cannot be guided as asked
+    └── ExtraMissing     an optional dependency that is not installed
+
+    GuidanceWarning      the run goes on, but not quite as asked (a scheduler that drops edits)
+
+A message says what was given, what was expected and what to do. `docs/errors.md` lists them.
+"""
+
+
+class GuidanceError(Exception):
+    """Base of every error that `adhere` raises on purpose."""
+
+
+class PromptError(GuidanceError, ValueError):
+    """A phrase or markup that does not fit the prompt."""
+
+
+class ParameterError(GuidanceError, ValueError):
+    """An unknown plugin, an unknown parameter, or a value out of range."""
+
+
+class LayoutError(GuidanceError, ValueError):
+    """A layout that cannot be read or does not fit the prompt."""
+
+
+class ModelError(GuidanceError, RuntimeError):
+    """A pipeline, scheduler or weights folder that cannot be guided as asked."""
+
+
+class ExtraMissing(GuidanceError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(f"{need} needs an optional dependency: pip install 'adhere[{extra}]'")
+
+
+class GuidanceWarning(UserWarning):
+    """The run goes on, but not quite as asked."""

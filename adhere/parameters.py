@@ -1,0 +1,216 @@
+"""Parameters that describe themselves: one declaration serves Python, CLI, app and docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from adhere.errors import ParameterError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a user interface needs to know of one parameter."""
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    source: str
+    choices: tuple[str, ...]
+
+
+def param(
+    default: T,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    source: str = "",
+) -> T:
+    """Declare a plugin parameter.
+
+    Args:
+        default: the value when nothing is given; the paper's, unless `source` says otherwise.
+        help: one line for `--help`, the app and the docs.
+        low, high: the closed range of a number.
+        source: where the default comes from: paper section or `repository@commit`.
+    """
+    about = {"help": help, "low": low, "high": high, "source": source}
+    # field() is typed to return the default's own type, which is just what a dataclass body wants.
+    return dataclasses.field(default=default, metadata=about)
+
+
+def parameters(plugin: type) -> tuple[Parameter, ...]:
+    """All parameters of a plugin class, in the order of their declaration."""
+    hints = get_type_hints(plugin)
+    found = []
+    for field in dataclasses.fields(plugin):
+        kind = hints[field.name]
+        found.append(
+            Parameter(
+                name=field.name,
+                kind=kind,
+                default=field.default,
+                help=field.metadata.get("help", ""),
+                low=field.metadata.get("low"),
+                high=field.metadata.get("high"),
+                source=field.metadata.get("source", ""),
+                choices=_choices(kind),
+            )
+        )
+    return tuple(found)
+
+
+def check(plugin: Any) -> None:
+    """Raise `ParameterError` unless every field of a plugin instance has a fitting value."""
+    for parameter in parameters(type(plugin)):
+        _check_one(type(plugin).name, parameter, getattr(plugin, parameter.name))
+
+
+def to_json(plugin: Any) -> dict[str, Any]:
+    """A plugin as plain data: `{"plugin": name, parameter: value, ...}`."""
+    values = {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
+    return {"plugin": type(plugin).name, **{key: _plain(value) for key, value in values.items()}}
+
+
+def from_json(plugin: type[T], values: Mapping[str, Any]) -> T:
+    """The inverse of `to_json` for a known plugin class; refuses unknown names and bad values."""
+    known = {parameter.name: parameter for parameter in parameters(plugin)}
+    given = {key: value for key, value in values.items() if key != "plugin"}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ParameterError(
+            f"{plugin.name} has no parameter {unknown[0]!r}; "  # type: ignore[attr-defined]
+            f"it has: {', '.join(known) or 'none'}"
+        )
+    made = plugin(**{key: _typed(known[key], value) for key, value in given.items()})
+    check(made)
+    return made
+
+
+def from_text(plugin: type[T], text: str) -> T:
+    """A plugin from the CLI's `key=value,key=value`; tuples are separated by `|`."""
+    values: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ParameterError(
+                f"{plugin.name}: {part!r} is not key=value; "  # type: ignore[attr-defined]
+                "write for example step_size=10,until=0.4"
+            )
+        values[key.strip().replace("-", "_")] = value.strip()
+    return from_json(plugin, values)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    if get_origin(kind) is Literal:
+        return tuple(str(choice) for choice in get_args(kind))
+    for option in get_args(kind) if get_origin(kind) is UnionType else ():
+        if get_origin(option) is Literal:
+            return tuple(str(choice) for choice in get_args(option))
+    return ()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) is UnionType else (kind,)
+
+
+def _typed(parameter: Parameter, value: Any) -> Any:
+    """Read a JSON value or CLI text as the parameter's own type."""
+    options = _options(parameter.kind)
+    if value is None or (
+        isinstance(value, str) and value.lower() == "none" and NoneType in options
+    ):
+        return None
+    for option in options:
+        if option is NoneType:
+            continue
+        try:
+            return _as(option, value)
+        except (TypeError, ValueError, KeyError):
+            continue
+    raise ParameterError(
+        f"{parameter.name}={value!r} does not read as {_name(parameter.kind)}: {parameter.help}"
+    )
+
+
+def _as(kind: Any, value: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise ValueError(value)
+    if get_origin(kind) is tuple:
+        return _as_tuple(get_args(kind), value)
+    if kind is bool:
+        return _as_bool(value)
+    if kind in (int, float, str):
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError(value)
+        return kind(value)
+    if hasattr(kind, "from_json"):
+        return kind.from_json(json.loads(value) if isinstance(value, str) else value)
+    if isinstance(value, kind):
+        return value
+    raise ValueError(value)
+
+
+def _as_bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return value if isinstance(value, bool) else words[str(value).lower()]
+
+
+def _as_tuple(inner: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    items = value.split("|") if isinstance(value, str) else list(value)
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return tuple(
+            _as(inner[0], item.strip() if isinstance(item, str) else item) for item in items
+        )
+    if len(items) != len(inner):
+        raise ValueError(value)
+    return tuple(_as(kind, item) for kind, item in zip(inner, items, strict=True))
+
+
+def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
+    if value is None and NoneType in _options(parameter.kind):
+        return
+    if parameter.choices and isinstance(value, str) and value not in parameter.choices:
+        raise ParameterError(
+            f"{plugin}: {parameter.name}={value!r} is not one of {', '.join(parameter.choices)}"
+        )
+    if parameter.low is None and parameter.high is None:
+        return
+    numbers = value if isinstance(value, tuple) else (value,)
+    low = float("-inf") if parameter.low is None else parameter.low
+    high = float("inf") if parameter.high is None else parameter.high
+    for number in numbers:
+        if isinstance(number, tuple):
+            continue
+        # A NaN fails every comparison, so it is refused here too.
+        if not isinstance(number, (int, float)) or not low <= number <= high:
+            raise ParameterError(
+                f"{plugin}: {parameter.name}={value!r} is out of range; "
+                f"expected {_name(parameter.kind)} from {low:g} to {high:g} ({parameter.help})"
+            )
+
+
+def _name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(_choices(kind))}"
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

@@ -1,0 +1,5 @@
+"""The Gradio app: see what guidance does. `serve` starts it; Gradio is imported only then."""
+
+from adhere.app.server import serve
+
+__all__ = ["serve"]

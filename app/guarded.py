@@ -1,0 +1,42 @@
+"""A page that fetches nothing on a visitor's word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+MOST_NESTING = 32
+
+
+class GuardedPage(gr.Blocks):
+    """`gr.Blocks` without its habit of downloading what an input names by address.
+
+    Gradio lets any input value be `{"path": "https://..."}` and fetches it for the visitor. Here
+    files arrive by upload only, so that no request leaves the machine.
+    """
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> Any:
+        if names_address(inputs):
+            raise gr.Error(
+                "Files are taken by upload only, not by address: upload the file itself.",
+                print_exception=False,
+            )
+        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+
+
+def names_address(value: object, depth: int = 0) -> bool:
+    """Whether a value holds a file that is named by an address instead of an uploaded path."""
+    if depth > MOST_NESTING:
+        return True
+    if isinstance(value, dict):
+        path = value.get("path")
+        # What a page gets from the app comes back with its `url`; only `path` is ever fetched.
+        if "meta" in value and isinstance(path, str) and "://" in path:
+            return True
+        return any(names_address(item, depth + 1) for item in value.values())
+    if isinstance(value, list):
+        return any(names_address(item, depth + 1) for item in value)
+    return False

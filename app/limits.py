@@ -1,0 +1,161 @@
+"""Every limit of the app in one place, and the checks that hold them.
+
+The app serves strangers: whatever they send is bounded here before it costs memory or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adhere.errors import LayoutError, ParameterError, PromptError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for.
+
+    `side` and `pixels` are of the picture, in pixels; `upload_bytes` and `upload_pixels` of a file
+    that is sent in; `waiting` is the length of the queue, `sessions` the number of visitors whose
+    pictures are kept, `kept` the number of results kept for each.
+    """
+
+    prompt: int = 1000
+    seeds: int = 8
+    seed: int = 2**32 - 1
+    steps: int = 100
+    guidance_scale: float = 50.0
+    side: int = 1536
+    pixels: int = 1024 * 1536
+    plugins: int = 6
+    regions: int = 12
+    upload_bytes: int = 4 * 1024 * 1024
+    upload_pixels: int = 4096 * 4096
+    link_bytes: int = 12_000
+    setup_bytes: int = 400_000
+    waiting: int = 20
+    sessions: int = 48
+    kept: int = 12
+
+
+LIMITS = Limits()
+
+
+def check_prompt(text: object, limits: Limits, what: str = "prompt") -> str:
+    """The text as one clean line.
+
+    Raises:
+        PromptError: it is no text, or too long.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"the {what} is not text: write it as one line of words")
+    clean = " ".join(text.split())
+    if len(clean) > limits.prompt:
+        raise PromptError(
+            f"the {what} has {len(clean)} characters, and {limits.prompt} is the most this app "
+            "takes: shorten it"
+        )
+    return clean
+
+
+def check_seeds(seeds: Sequence[int], limits: Limits) -> tuple[int, ...]:
+    """The seeds without repetition, in their order.
+
+    Raises:
+        ParameterError: none, too many, or one out of range.
+    """
+    unique = tuple(dict.fromkeys(seeds))
+    if not unique:
+        raise ParameterError("no seed is given: write one, such as 0, or several, such as 0-3")
+    if len(unique) > limits.seeds:
+        raise ParameterError(
+            f"{len(unique)} seeds are given, and {limits.seeds} are the most for one go: take fewer"
+        )
+    for seed in unique:
+        if not 0 <= seed <= limits.seed:
+            raise ParameterError(f"seed {seed} is out of range: use 0 to {limits.seed}")
+    return unique
+
+
+def read_seeds(text: object, limits: Limits) -> tuple[int, ...]:
+    """Seeds from text such as `0-3`, `7` or `1, 5, 9`.
+
+    Raises:
+        ParameterError: it does not read as seeds, or breaks a limit.
+    """
+    seeds: list[int] = []
+    for part in str(text if text is not None else "").replace(";", ",").split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first and not dash:
+            continue
+        try:
+            low, high = int(first), int(last) if dash else int(first)
+        except ValueError:
+            raise ParameterError(
+                f"{part.strip()[:40]!r} does not read as a seed: write for example 0-3 or 1, 5, 9"
+            ) from None
+        # Checked before it is spelled out: "0-999999999" must not become a list.
+        if high < low or high - low >= limits.seeds:
+            raise ParameterError(
+                f"the seeds {part.strip()[:40]} are backwards or too many: {limits.seeds} are the "
+                "most for one go"
+            )
+        seeds.extend(range(low, high + 1))
+    return check_seeds(seeds, limits)
+
+
+def check_number(
+    value: object, what: str, low: float, high: float, *, whole: bool = True
+) -> float | None:
+    """A number in a range, or None where nothing is given (the model's own).
+
+    Raises:
+        ParameterError: it is no number, or out of range.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ParameterError(f"{what} is not a number: use {low:g} to {high:g}")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ParameterError(
+            f"{what}={str(value)[:40]!r} is not a number: use {low:g} to {high:g}"
+        ) from None
+    # A NaN fails every comparison, so it is refused here too.
+    if not low <= number <= high or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise ParameterError(f"{what}={value} is out of range: use {kind} from {low:g} to {high:g}")
+    return number
+
+
+def check_size(width: object, height: object, limits: Limits) -> tuple[int | None, int | None]:
+    """Width and height in pixels, both or neither.
+
+    Raises:
+        ParameterError: too large, too small, only one of them, or not a multiple of 8.
+    """
+    sides = [
+        check_number(width, "width", 16, limits.side),
+        check_number(height, "height", 16, limits.side),
+    ]
+    if sides == [None, None]:
+        return None, None
+    if sides[0] is None or sides[1] is None:
+        raise ParameterError("give both width and height, or leave both empty for the model's own")
+    w, h = int(sides[0]), int(sides[1])
+    if w % 8 or h % 8:
+        raise ParameterError(f"{w}x{h} is no picture size: width and height must be multiples of 8")
+    if w * h > limits.pixels:
+        raise ParameterError(
+            f"{w}x{h} is too large: at most {limits.pixels} pixels, such as 1024x1536"
+        )
+    return w, h
+
+
+def check_regions(count: int, limits: Limits) -> None:
+    """Raise `LayoutError` when a layout has too many regions."""
+    if count > limits.regions:
+        raise LayoutError(
+            f"{count} regions are painted, and {limits.regions} are the most: use fewer"
+        )

@@ -1,0 +1,59 @@
+"""How results are kept: JSON with the versions, the device and the commit they were made with."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def about(device: str) -> dict[str, Any]:
+    """The machine and the software, as far as they bear on the numbers."""
+    told = {
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "diffusers", "transformers")},
+        "device": device,
+    }
+    if device == "cpu":
+        told |= {"processor": _processor(), "threads": torch.get_num_threads()}
+    if device.startswith("cuda"):
+        told |= {"processor": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return told
+
+
+def write(path: str | Path, how: Mapping[str, Any], results: Any) -> None:
+    """Keep results, and print them.
+
+    Args:
+        how: at least the `device`, and what was asked for.
+    """
+    kept = {"made": about(how["device"]) | {k: v for k, v in how.items() if k != "device"}}
+    text = json.dumps(kept | {"results": results}, indent=1)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text + "\n", "utf-8")
+    print(text)
+
+
+def _git(*words: str) -> str:
+    run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} visible" if names else platform.processor()

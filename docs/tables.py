@@ -1,0 +1,89 @@
+"""Fill the tables of the README from the table of plugins and the committed results.
+
+python docs/tables.py            write
+python docs/tables.py --check    exit with 1 if something is stale
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from adhere.moments import Guide
+from adhere.plugins import PLUGINS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+EFFECT = ROOT / "benchmarks" / "results" / "effect_toybox.md"
+
+MOMENTS = {
+    "initial": "starting noise",
+    "energy": "latents",
+    "bias": "attention logits",
+    "embed": "text embeddings",
+    "predict": "noise prediction",
+}
+
+
+def plugins() -> str:
+    """A row for each plugin: name, what for, what it changes, where it comes from."""
+    lines = ["| plugin | what it does | changes | paper |", "|---|---|---|---|"]
+    for name, kind in sorted(PLUGINS.items()):
+        module = inspect.getmodule(kind)
+        title = (module.__doc__ or "").strip().split("\n")[0] if module else ""
+        arxiv = re.search(r"arXiv:([\d.]+\d)", module.__doc__ or "") if module else None
+        paper = f"[{arxiv[1]}](https://arxiv.org/abs/{arxiv[1]})" if arxiv else title.rstrip(".")
+        what = (inspect.getdoc(kind) or "").split("\n")[0]
+        card = f"docs/methods/{name}.md"
+        link = f"[`{name}`]({card})" if (ROOT / card).is_file() else f"`{name}`"
+        lines.append(f"| {link} | {what} | {', '.join(_moments(module))} | {paper} |")
+    return "\n".join(lines)
+
+
+def _moments(module: object) -> list[str]:
+    """What the guides of a plugin's module change."""
+    guides = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Guide) and value is not Guide
+    ]
+    return [
+        spoken
+        for moment, spoken in MOMENTS.items()
+        if any(getattr(guide, moment) is not getattr(Guide, moment) for guide in guides)
+    ]
+
+
+def effect() -> str:
+    """The effect study's table; a sentence until there is one."""
+    if not EFFECT.is_file():
+        return "The effect study has not been run yet: `python benchmarks/effect_toybox.py run`."
+    return EFFECT.read_text(encoding="utf-8").strip()
+
+
+def filled(text: str) -> str:
+    for name, table in (("plugins", plugins()), ("effect", effect())):
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",  # type: ignore[misc]
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def main() -> int:
+    text = README.read_text(encoding="utf-8")
+    fresh = filled(text)
+    if "--check" in sys.argv:
+        if fresh != text:
+            print("README.md is stale: run `python docs/tables.py`")
+        return int(fresh != text)
+    README.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

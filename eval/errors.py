@@ -1,0 +1,9 @@
+"""What evaluation raises: one class, because every message says what was given and what to do."""
+
+from __future__ import annotations
+
+from adhere.errors import GuidanceError
+
+
+class EvaluationError(GuidanceError, ValueError):
+    """A suite, experiment, manifest, output folder or reference that cannot be used as asked."""

@@ -1,0 +1,154 @@
+"""Files that are whole or absent: atomic writes, logs that survive a kill, canonical JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from adhere.eval.errors import EvaluationError
+
+
+def canonical(data: Any) -> str:
+    """JSON that is the same text for the same data: sorted keys, no spaces."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(data: bytes | str, length: int = 64) -> str:
+    """The first `length` hexadecimal digits of the SHA-256."""
+    raw = data.encode() if isinstance(data, str) else data
+    return hashlib.sha256(raw).hexdigest()[:length]
+
+
+def write_atomic(path: Path, data: bytes, *, label: str = "") -> None:
+    """Write a file so that it is seen whole or not at all, also after a kill or a power cut.
+
+    Args:
+        path: the file; its folder is made.
+        data: the content.
+        label: who writes, so that leftovers of a killed writer can be told from a living one's.
+
+    Raises:
+        EvaluationError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{label or 'writer'}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a file only if there is none; False when somebody else was first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_atomic(temporary, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def storage_error(path: Path, error: OSError) -> EvaluationError:
+    """The operating system's refusal in words a person can act on."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EvaluationError(
+            f"the disk is full: {path} was not written. Everything finished so far is kept; "
+            "free some space and give the same command again"
+        )
+    return EvaluationError(f"cannot write {path}: {error.strerror or error}")
+
+
+class Log:
+    """An append-only JSONL file with one writer; a torn last line never spoils a later one.
+
+    The file is locked while it is open, so that two processes cannot both be the same shard. The
+    lock goes with the process, also when it is killed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._stream: IO[bytes] = path.open("ab+")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._stream.close()
+            raise EvaluationError(
+                f"{path} is being written by another process: give every process a shard of its "
+                "own (--shard 1/2, --shard 2/2)"
+            ) from error
+        except OSError:
+            # Some network file systems have no locks; the log still works without.
+            pass
+        self._mend()
+
+    def _mend(self) -> None:
+        end = self._stream.seek(0, os.SEEK_END)
+        if end:
+            self._stream.seek(end - 1)
+            if self._stream.read(1) != b"\n":
+                self._stream.write(b"\n")
+                self._stream.flush()
+
+    def append(self, *rows: Any) -> None:
+        """Add rows and wait until they are on the disk."""
+        try:
+            self._stream.write("".join(canonical(row) + "\n" for row in rows).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL log; lines that a kill left torn are passed over."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def locked(path: Path) -> bool:
+    """Whether a living process holds the log at `path`."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,58 @@
+"""The model that makes the pictures, as evaluation needs it: its fingerprint and its maker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from adhere.eval.errors import EvaluationError
+from adhere.pipelines.studio import Picture, Request
+
+Make = Callable[[Sequence[Request]], Sequence[Picture]]
+"""Makes a batch of pictures, in the order of the requests."""
+
+Load = Callable[[str, str | None, str | None], Make]
+"""Loads a model (name, device, dtype); runs in the process that makes the pictures."""
+
+_WEIGHTS = (".safetensors", ".json", ".txt", ".model")
+_READ = 1 << 20
+
+
+def studio(model: str, device: str | None, dtype: str | None) -> Make:
+    """The real maker."""
+    from adhere.pipelines.studio import Studio
+
+    made = Studio(model, device=device, dtype=dtype)
+    return lambda requests: made.generate(requests)
+
+
+def fingerprint(model: str) -> str:
+    """Changes when the weights do, so that pictures of two models never mix in one folder.
+
+    Of a folder's files the names, sizes and first and last megabyte are read: quick for large
+    models, and exact for small ones. A hub id stands for itself.
+    """
+    folder = toybox_folder() if model == "toybox" else Path(model)
+    if not folder.is_dir():
+        return "hub"
+    found = hashlib.sha256()
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
+    if not files:
+        raise EvaluationError(f"{folder} holds no model: no .safetensors, no .json")
+    for path in files:
+        size = path.stat().st_size
+        found.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
+        with path.open("rb") as stream:
+            found.update(stream.read(_READ))
+            if size > 2 * _READ:
+                stream.seek(-_READ, 2)
+            found.update(stream.read())
+    return found.hexdigest()[:16]
+
+
+def toybox_folder() -> Path:
+    """Where the bundled model is."""
+    import adhere.assets
+
+    return Path(str(adhere.assets.__file__)).resolve().parent / "toybox"

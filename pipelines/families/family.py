@@ -1,0 +1,254 @@
+"""What a family must say about its pipelines, and what most families have in common."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adhere.maps import Read, Site
+from adhere.moments import Energy
+from adhere.pipelines.call import Call, unwrapped
+from adhere.pipelines.readout import Attending, Spot
+from adhere.tokens import TokenisedPrompt, Track
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Extra texts ready for the denoiser: its text arguments by name, one row for each text."""
+
+    values: Mapping[str, Any]
+
+
+class Family:
+    """Base of the families: how a pipeline's denoiser is called, read and moved.
+
+    Attributes:
+        name: for reports and tables.
+        leading: the denoiser's argument that carries the latents.
+        text: the denoiser's argument that carries the text embeddings.
+        drop_padding: whether the end token and padding stay out of a softmax over tokens.
+        shared: arguments of the denoiser without a batch axis, whatever their size.
+        layer_texts: whether an attention layer can be given a text of its own.
+        rounds: whether the denoiser is shown a rounded copy of the scheduler's sample.
+        entrances: methods of the pipeline, the first of which is called first in every call of it.
+        distilled: for models that need no unconditional prediction, why a call without one cannot
+            be steered, and what works; None where a low guidance scale is the only reason.
+        encodings: arguments of the pipeline's own `encode_prompt` calls of the run that goes on.
+    """
+
+    name: ClassVar[str]
+    leading: ClassVar[str] = "sample"
+    text: ClassVar[str] = "encoder_hidden_states"
+    drop_padding: bool = False
+    shared: ClassVar[frozenset[str]] = frozenset()
+    layer_texts: ClassVar[bool] = True
+    rounds: ClassVar[bool] = False
+    entrances: ClassVar[tuple[str, ...]] = ("check_inputs",)
+    distilled: str | None = None
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        self.encodings: list[Mapping[str, Any]] = []
+        self.separate = False
+
+    @classmethod
+    def knows(cls, pipe: Any) -> bool:
+        raise NotImplementedError
+
+    # The denoiser and its batch
+
+    @property
+    def denoiser(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.denoiser.dtype  # type: ignore[assignment]
+        return dtype
+
+    def bind(self, args: Any, kwargs: Any) -> Call:
+        return Call.bind(self.denoiser, args, kwargs, self.leading, self.shared)
+
+    def arguments(self, call: Call) -> dict[str, Any]:
+        """The inverse of `bind`: what the denoiser is called with."""
+        return dict(call.values)
+
+    def conditional_rows(self, call: Call, batch: int) -> slice | None:
+        """The rows of the batch that are predicted under the prompt; None if this call has none."""
+        return slice(call.rows - batch, call.rows)
+
+    def unconditional_rows(self, call: Call, batch: int) -> slice | None:
+        """The rows predicted under the negative prompt; None without classifier-free guidance."""
+        return slice(0, batch) if call.rows == 2 * batch else None
+
+    def apart(self, call: Call) -> bool:
+        """Whether each step's unconditional prediction is a call of its own, after this one."""
+        return self.separate
+
+    def images_per_prompt(self, told: int) -> int:
+        """Images for each prompt, as `encode_prompt` was told or as the pipeline keeps it."""
+        return told
+
+    def fitted(self, call: Call, extra: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """A call and extra texts whose text arguments have the same size."""
+        return call, extra
+
+    def guidance_scale(self) -> float:
+        """The pipeline's classifier-free guidance scale in the call that goes on."""
+        return float(getattr(self.pipe, "guidance_scale", 1.0) or 1.0)
+
+    def recombined(self, given: Tensor, uncond: Tensor, cond: Tensor, changed: Tensor) -> Tensor:
+        """What a pipeline that calls apart makes of the `changed` conditional prediction.
+
+        Args:
+            given: what it made of `uncond` and `cond`.
+        """
+        return given + self.guidance_scale() * (changed - cond)
+
+    def timestep(self, call: Call) -> float:
+        value = call.values["timestep"]
+        return float(value.flatten()[0]) if isinstance(value, Tensor) else float(value)
+
+    # Latents
+
+    def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
+        """The latents as the scheduler has them, `Float[batch channels h w]`."""
+        source: Tensor = call.values[self.leading] if unscaled is None else unscaled
+        return source[-batch:]
+
+    def with_latents(self, call: Call, scaled: Tensor) -> Call:
+        """The call on other latents (as the model sees them), the same for all its rows' parts.
+
+        Inpainting models carry the mask in further channels, which stay.
+        """
+        given = call.values[self.leading]
+        parts = call.rows // scaled.shape[0]
+        rows = torch.cat([scaled.to(given.dtype)] * parts)
+        carried = given[:, rows.shape[1] :]
+        return call.replace(
+            **{self.leading: torch.cat([rows, carried], 1) if carried.shape[1] else rows}
+        )
+
+    def as_sample(self, latents: Tensor, sample: Tensor) -> Tensor:
+        """Latents in the form and precision that the scheduler holds."""
+        return latents.to(sample.dtype).reshape(sample.shape)
+
+    def grid(self, latents: Tensor, call: Call) -> tuple[int, int]:
+        """`(h, w)` of the latents."""
+        return int(latents.shape[-2]), int(latents.shape[-1])
+
+    def output(self, output: Any, call: Call) -> Tensor:
+        """The prediction in what the denoiser returned, `Float[rows channels h w]`."""
+        prediction: Tensor = output[0]
+        return prediction
+
+    def with_output(self, output: Any, prediction: Tensor) -> Any:
+        if isinstance(output, tuple):
+            return (prediction, *output[1:])
+        changed = type(output)(**output)
+        changed[next(iter(output.keys()))] = prediction
+        return changed
+
+    # Text
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        """Token columns of the prompts, one track for each text encoder."""
+        raise NotImplementedError
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Embed extra texts with the pipeline's own encoders."""
+        raise NotImplementedError
+
+    def retexted(self, call: Call, embeds: Tensor) -> Call:
+        """The call with other text embeddings of the same size."""
+        return call.replace(**{self.text: embeds})
+
+    # Attention
+
+    def spots(self) -> tuple[Spot, ...]:
+        """Every attention layer, in no particular order."""
+        raise NotImplementedError
+
+    def wanted(self, read: Read) -> tuple[Spot, ...]:
+        """The layers whose maps serve a read."""
+        raise NotImplementedError
+
+    def selectable(self, read: Read) -> tuple[Spot, ...]:
+        """The layers among which a user may choose for a read."""
+        return self.wanted(read)
+
+    def site(self, spot: Spot, attending: Attending, grid: tuple[int, int]) -> Site:
+        h, w = math.ceil(grid[0] / spot.factor), math.ceil(grid[1] / spot.factor)
+        return Site(spot.name, spot.kind, (h, w), int(attending.query.shape[1]))
+
+    def logits(
+        self, site: Site, attending: Attending, rows: slice
+    ) -> Float[Tensor, "rows heads cells columns"]:
+        """What a bias is added to: the site's own part of the logits, with the pipeline's mask."""
+        return attending.logits(rows)
+
+    def probabilities(
+        self, site: Site, attending: Attending, rows: slice, bias: Tensor | None
+    ) -> Float[Tensor, "rows heads cells columns"]:
+        logits = attending.logits(rows)
+        return (logits if bias is None else logits + bias).softmax(dim=-1)
+
+    def biased(
+        self, site: Site, attending: Attending, rows: slice, bias: Tensor
+    ) -> Float[Tensor, "all_rows heads queries keys"]:
+        query, key = attending.query, attending.key
+        everything = query.shape[0]
+        shape = (everything, bias.shape[1], query.shape[2], key.shape[2])
+        mask = torch.zeros(shape, dtype=query.dtype, device=query.device)
+        mask[rows] = bias.to(query.dtype)
+        return mask if attending.mask is None else mask + attending.mask
+
+    def modules(self) -> dict[str, nn.Module]:
+        return dict(unwrapped(self.denoiser).named_modules())
+
+    # Steps
+
+    def restate(self, energy: Energy) -> Energy:
+        """Put a step that was tuned to SD 1.x gradients into this family's terms."""
+        return energy
+
+    def to_noise(self, prediction: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
+        """The prediction as noise, whatever the model was trained to predict."""
+        kind = self.pipe.scheduler.config.get("prediction_type", "epsilon")
+        if kind == "epsilon":
+            return prediction
+        a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        if kind == "v_prediction":
+            return a * prediction + s * latents
+        return (latents - a * prediction) / s
+
+    def from_noise(self, noise: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
+        """The inverse of `to_noise`."""
+        kind = self.pipe.scheduler.config.get("prediction_type", "epsilon")
+        if kind == "epsilon":
+            return noise
+        a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        if kind == "v_prediction":
+            # At zero signal (a = 0) a velocity says nothing of the noise, and no change reaches it.
+            return (noise - s * latents) / a.clamp_min(torch.finfo(a.dtype).eps)
+        return (latents - s * noise) / a
+
+    def samples_from_noise(self) -> bool:
+        """Whether a call of the pipeline starts from pure noise."""
+        takes = inspect.signature(type(self.pipe).__call__).parameters
+        return "strength" not in takes
+
+    def refuse(self, prediction: bool, gradient: bool) -> str | None:
+        """Why this pipeline cannot be guided as asked; None if it can."""
+        return None
+
+    @staticmethod
+    def tokenised(track: Sequence[TokenisedPrompt]) -> Track:
+        return Track(tuple(track))

@@ -1,0 +1,168 @@
+"""FLUX.1 dev and schnell: joint attention [text, image] in double and single blocks, after RoPE.
+
+Latents are packed: 2x2 cells to a token; guides see them unpacked. Both models are distilled: a
+step is one conditional call and there is no unconditional prediction, unless the pipeline is called
+with a negative prompt and a `true_cfg_scale`, which adds a second call. Maps come from the double
+blocks 10 to 18 of 19, where words are best localised (ConceptAttention, arXiv:2502.04320); the 38
+single blocks can be chosen with `Memory(layers=...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.errors import ModelError
+from adhere.maps import Read
+from adhere.pipelines.call import Call, unwrapped
+from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.families.frames import local_of_call
+from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
+from adhere.pipelines.readout import Spot
+from adhere.tokens import Track
+
+
+class PackedFamily(JointFamily):
+    """Tokens of 2x2 latent cells, and true classifier-free guidance as a second call."""
+
+    text_first = True
+    patch = 2
+
+    def packed_grid(self, call: Call) -> tuple[int, int]:
+        """`(h, w)` in tokens."""
+        raise NotImplementedError
+
+    @cached_property
+    def channels(self) -> int:
+        """Channels of a token that are latents; inpainting and control models carry more."""
+        raise NotImplementedError
+
+    def conditional_rows(self, call: Call, batch: int) -> slice | None:
+        return slice(0, call.rows)
+
+    def unconditional_rows(self, call: Call, batch: int) -> slice | None:
+        return None
+
+    def apart(self, call: Call) -> bool:
+        # The pipeline encodes a negative prompt only for true classifier-free guidance.
+        return len(self.encodings) > 1
+
+    def guidance_scale(self) -> float:
+        return float(local_of_call(self.pipe, "true_cfg_scale", 1.0))
+
+    def timestep(self, call: Call) -> float:
+        return 1000 * super().timestep(call)
+
+    def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
+        given: Tensor = call.values[self.leading]
+        h, w = self.packed_grid(call)
+        if given.shape[1] != h * w:
+            raise ModelError(
+                f"{type(self.pipe).__name__} shows the model {given.shape[1]} picture tokens for "
+                f"{h}x{w} patches: pipelines with reference pictures cannot be guided; use the "
+                "text-to-image, image-to-image or inpainting pipeline"
+            )
+        return unpacked(given[:, :, : self.channels], (h, w))
+
+    def with_latents(self, call: Call, scaled: Tensor) -> Call:
+        given: Tensor = call.values[self.leading]
+        tokens = packed(scaled.to(given.dtype))
+        carried = given[:, :, tokens.shape[2] :]
+        return call.replace(**{self.leading: torch.cat([tokens, carried], dim=2)})
+
+    def as_sample(self, latents: Tensor, sample: Tensor) -> Tensor:
+        return packed(latents).to(sample.dtype)
+
+    def output(self, output: Any, call: Call) -> Tensor:
+        return unpacked(super().output(output, call), self.packed_grid(call))
+
+    def with_output(self, output: Any, prediction: Tensor) -> Any:
+        return super().with_output(output, packed(prediction))
+
+
+class Flux(PackedFamily):
+    name = "flux"
+    model = "FluxTransformer2DModel"
+    layers = r"(?:single_)?transformer_blocks\.(\d+)\.attn"
+    depth = (10 / 19, 1.0)
+    shared: ClassVar[frozenset[str]] = frozenset({"txt_ids", "img_ids"})
+    distilled = (
+        "FLUX.1 is guidance-distilled: this call makes no unconditional prediction to steer from; "
+        "pass negative_prompt=... and true_cfg_scale above 1 (a second pass each step), or use "
+        "plugins that work on attention, which need none"
+    )
+
+    @cached_property
+    def channels(self) -> int:
+        return int(unwrapped(self.denoiser).out_channels)  # type: ignore[arg-type]
+
+    def packed_grid(self, call: Call) -> tuple[int, int]:
+        places: Tensor = call.values["img_ids"]
+        places = places[0] if places.ndim == 3 else places
+        return int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1
+
+    def wanted(self, read: Read) -> tuple[Spot, ...]:
+        # A share of the double blocks; models without any have single blocks only.
+        spots = self.selectable(read)
+        double = tuple(spot for spot in spots if not spot.name.startswith("single")) or spots
+        return double[int(self.depth[0] * len(double)) :]
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        tokenizer = self.pipe.tokenizer_2
+        if tokenizer is None:
+            raise ModelError(
+                f"this {type(self.pipe).__name__} was loaded without tokenizer_2, so words cannot "
+                "be found in its attention; load it with tokenizer_2, which needs no text_encoder_2"
+            )
+        if not same_text(prompts, self.told("prompt_2")):
+            raise ModelError(
+                "FLUX attends to the words of prompt_2 where it is given, and the guidance looks "
+                "for words of prompt; give the text as prompt and leave out prompt_2"
+            )
+        width = int(rows_of(call, self.text, slice(None)).shape[1])
+        return (
+            Track(
+                tuple(
+                    track_prompt(tokenizer, prompt, encoder="T5", length=width, width=width)
+                    for prompt in prompts
+                )
+            ),
+        )
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self.need(("text_encoder", "text_encoder_2"), f"a plugin needs to encode {texts[0]!r}")
+        given: Any = self.told("prompt_embeds")
+        length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
+        embeds, pooled, _ = self.pipe.encode_prompt(
+            list(texts),
+            None,
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            max_sequence_length=length,
+        )
+        return Encoded({self.text: embeds, "pooled_projections": pooled})
+
+
+def unpacked(
+    tokens: Float[Tensor, "batch tokens packed"], grid: tuple[int, int]
+) -> Float[Tensor, "batch channels h w"]:
+    """From 2x2 cells a token to latents (`FluxPipeline._unpack_latents`)."""
+    h, w = grid
+    cells = tokens.unflatten(1, (h, w)).unflatten(3, (-1, 2, 2))
+    latents: Tensor = cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return latents
+
+
+def packed(latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch tokens packed"]:
+    """The inverse of `unpacked`."""
+    cells = latents.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    tokens: Tensor = cells.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
+    return tokens
+
+
+FAMILIES = (Flux,)

@@ -1,0 +1,129 @@
+"""PixArt-alpha and PixArt-Sigma: T5 cross attention with a mask, learned sigma.
+
+One denoiser call a step with rows [uncond, cond]; the prediction has twice the latents' channels,
+the second half being a variance that the pipeline drops. The pipeline has no callback: use
+`guidance.attach(pipe)`. It keeps its guidance scale in a local variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from adhere.pipelines.call import Call, unwrapped
+from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.families.frames import local_of_call
+from adhere.pipelines.families.transformer import (
+    TransformerFamily,
+    check_lengths,
+    rows_of,
+    track_prompt,
+)
+from adhere.pipelines.readout import Spot
+from adhere.tokens import Piece, TokenisedPrompt, Track
+
+
+class CrossFamily(TransformerFamily):
+    """Text in a cross attention of its own, padded and masked."""
+
+    mask: ClassVar[str] = "encoder_attention_mask"
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
+        embeds, mask, _, _ = self.pipe.encode_prompt(
+            list(texts),
+            False,
+            num_images_per_prompt=1,
+            device=self.pipe._execution_device,
+            clean_caption=bool(self.told("clean_caption", False)),
+            **self.encoding(),
+        )
+        # What is masked is zero, so that `remasked` knows it.
+        return Encoded({self.text: embeds * (mask > 0.5)[..., None], self.mask: mask})
+
+    def retexted(self, call: Call, embeds: Tensor) -> Call:
+        mask = remasked(call.values[self.mask], call.values[self.text], embeds)
+        return call.replace(**{self.text: embeds, self.mask: mask})
+
+    def encoding(self) -> dict[str, Any]:
+        """What else the texts are encoded with."""
+        given = self.told("prompt_embeds")
+        length = self.told("max_sequence_length") if given is None else given.shape[1]
+        return {} if length is None else {"max_sequence_length": int(length)}
+
+
+class PixArt(CrossFamily):
+    name = "pixart"
+    model = "PixArtTransformer2DModel"
+    layers = r"transformer_blocks\.(\d+)\.attn2"
+
+    @cached_property
+    def _spots(self) -> tuple[Spot, ...]:
+        cross = super()._spots
+        named = dict(unwrapped(self.denoiser).named_modules())
+        twins = [spot.name.removesuffix("2") + "1" for spot in cross]
+        return cross + tuple(Spot(name, "self", self.patch) for name in twins if name in named)
+
+    def guidance_scale(self) -> float:
+        return float(local_of_call(self.pipe, "guidance_scale", 1.0))
+
+    def output(self, output: Any, call: Call) -> Tensor:
+        return super().output(output, call)[:, : call.values[self.leading].shape[1]]
+
+    def with_output(self, output: Any, prediction: Tensor) -> Any:
+        variance = output[0][: len(prediction), prediction.shape[1] :]
+        return super().with_output(output, torch.cat([prediction, variance], dim=1))
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        rows = slice(call.rows - len(prompts), call.rows)
+        width = int(rows_of(call, self.text, rows).shape[1])
+        found = [
+            restored(
+                track_prompt(
+                    self.pipe.tokenizer, lowered(prompt), encoder="T5", length=width, width=width
+                ),
+                prompt,
+            )
+            for prompt in prompts
+        ]
+        seen = shown(rows_of(call, self.mask, rows))
+        check_lengths(found, seen, self.pipe, ends=1)
+        return (Track(tuple(found)),)
+
+
+def lowered(prompt: str) -> str:
+    """A prompt as PixArt and Sana encode it unless they clean captions."""
+    return prompt.lower().strip()
+
+
+def restored(found: TokenisedPrompt, prompt: str, lead: int = 0) -> TokenisedPrompt:
+    """Offsets in the prompt as given, for tokens of its lowered form behind `lead` characters."""
+    shift = len(prompt) - len(prompt.lstrip()) - lead
+    pieces = tuple(
+        Piece(piece.column, max(0, piece.start + shift), piece.end + shift)
+        for piece in found.pieces
+        if piece.end > lead
+    )
+    cut = None if found.cut is None else max(0, found.cut + shift)
+    return replace(found, prompt=prompt, pieces=pieces, cut=cut)
+
+
+def remasked(mask: Tensor, before: Tensor, embeds: Tensor) -> Tensor:
+    """The mask for changed embeddings: columns that were changed are shown unless they are zero."""
+    changed = (before != embeds).any(dim=-1)
+    return torch.where(changed, (embeds != 0).any(dim=-1).to(mask.dtype), mask)
+
+
+def shown(mask: Tensor) -> list[int]:
+    """How many tokens of each row the model is shown."""
+    counts: list[int] = (mask.float() > 0.5).sum(dim=-1).flatten().tolist()
+    return counts
+
+
+FAMILIES = (PixArt,)

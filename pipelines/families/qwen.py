@@ -1,0 +1,116 @@
+"""Qwen-Image: joint attention [text, image] with a mask, packed latents, two calls a step.
+
+The conditional call comes first; the unconditional one is made when the pipeline is given a
+negative prompt and a `true_cfg_scale` above 1. Their combination is put back to the conditional
+prediction's length token by token, which is done again with the changed prediction. Words are found
+in the prompt inside the pipeline's chat template. Maps come from the middle half of the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adhere.pipelines.call import Call
+from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.families.flux import PackedFamily
+from adhere.pipelines.families.pixart import remasked, shown
+from adhere.pipelines.families.transformer import check_lengths, inside, rows_of, shifted
+from adhere.tokens import TokenisedPrompt, Track, tokenise
+
+MASK = "encoder_hidden_states_mask"
+
+
+class QwenImage(PackedFamily):
+    name = "qwen-image"
+    model = "QwenImageTransformer2DModel"
+    layers = r"transformer_blocks\.(\d+)\.attn"
+    shared: ClassVar[frozenset[str]] = frozenset({"img_shapes"})
+    distilled = (
+        "this call of Qwen-Image makes no unconditional prediction to steer from; pass "
+        "negative_prompt=... (a space will do) and true_cfg_scale above 1, or use plugins that "
+        "work on attention, which need none"
+    )
+
+    @cached_property
+    def channels(self) -> int:
+        return int(self.config.patch_size**2 * self.config.out_channels)
+
+    def packed_grid(self, call: Call) -> tuple[int, int]:
+        shape = call.values["img_shapes"][0]
+        shape = shape[0] if isinstance(shape, list) else shape
+        return int(shape[1]), int(shape[2])
+
+    def recombined(self, given: Tensor, uncond: Tensor, cond: Tensor, changed: Tensor) -> Tensor:
+        both = uncond + self.guidance_scale() * (changed - uncond)
+        length: Tensor = changed.norm(dim=-1, keepdim=True) / both.norm(dim=-1, keepdim=True)
+        return both * length
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        embeds = rows_of(call, self.text, slice(None))
+        width = int(embeds.shape[1])
+        whole = [self._tokenised(prompt, width) for prompt in prompts]
+        mask = call.values.get(MASK)
+        seen = [width] * len(prompts) if mask is None else shown(mask)
+        check_lengths(whole, seen, self.pipe)
+        lead = self.pipe.prompt_template_encode.index("{}")
+        found = [inside(one, prompt, lead) for one, prompt in zip(whole, prompts, strict=True)]
+        return (Track(tuple(found)),)
+
+    def _tokenised(self, prompt: str, width: int) -> TokenisedPrompt:
+        """The chat around the prompt as the model is shown it: its first tokens are dropped."""
+        dropped = self.pipe.prompt_template_encode_start_idx
+        text = self.pipe.prompt_template_encode.format(prompt)
+        found = tokenise(
+            self.pipe.tokenizer,
+            text,
+            encoder="Qwen",
+            length=dropped + width + 1,
+            width=width,
+            drop_padding=True,
+        )
+        moved = shifted(found, -dropped)
+        return replace(moved, pieces=tuple(p for p in moved.pieces if p.column >= 0))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
+        embeds, mask = self.pipe.encode_prompt(
+            list(texts), device=self.pipe._execution_device, num_images_per_prompt=1
+        )
+        return Encoded({self.text: embeds, MASK: _whole(embeds, mask)})
+
+    def retexted(self, call: Call, embeds: Tensor) -> Call:
+        before = rows_of(call, self.text, slice(None))
+        mask = remasked(_whole(before, call.values.get(MASK)), before, embeds)
+        return call.replace(**{self.text: embeds, MASK: mask})
+
+    def fitted(self, call: Call, extra: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """Prompt and extra texts padded to one width, with masks that say so."""
+        embeds = rows_of(call, self.text, slice(None))
+        width = max(embeds.shape[1], extra[self.text].shape[1])
+        mine = {self.text: embeds, MASK: _whole(embeds, call.values.get(MASK))}
+        return call.replace(**_padded(mine, width)), _padded(extra, width)
+
+
+def _whole(embeds: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask that stands for none at all."""
+    if mask is not None:
+        return mask
+    return torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+
+
+def _padded(values: dict[str, Any], width: int) -> dict[str, Any]:
+    return {
+        name: F.pad(rows, (0, 0) * (rows.ndim - 2) + (0, width - rows.shape[1]))
+        for name, rows in values.items()
+    }
+
+
+FAMILIES = (QwenImage,)

@@ -1,0 +1,75 @@
+"""Sana: linear self attention, which has no maps, and cross attention to Gemma's tokens.
+
+One denoiser call a step with rows [uncond, cond]. The pipeline puts a long instruction before the
+prompt and shows the model the start token and the last tokens of the whole; words are found behind
+the instruction. A plugin's own texts have none before them, as the negative prompt. Latents are 32
+times smaller than the picture (DC-AE) and each cell is a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from adhere.pipelines.call import Call
+from adhere.pipelines.families.pixart import CrossFamily, lowered, restored, shown
+from adhere.pipelines.families.transformer import check_lengths, rows_of, shifted
+from adhere.tokens import TokenisedPrompt, Track, tokenise
+
+
+class Sana(CrossFamily):
+    name = "sana"
+    model = "SanaTransformer2DModel"
+    layers = r"transformer_blocks\.(\d+)\.attn2"
+    rounds = True
+
+    def timestep(self, call: Call) -> float:
+        return super().timestep(call) / float(self.config.timestep_scale)
+
+    def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
+        return super().latents(call, unscaled, batch).float()
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        rows = slice(call.rows - len(prompts), call.rows)
+        width = int(rows_of(call, self.text, rows).shape[1])
+        lines = self.told("complex_human_instruction")
+        lead = "\n".join(lines) if lines else ""
+        whole = [self._tokenised(lead + lowered(prompt), lead, width) for prompt in prompts]
+        check_lengths(whole, shown(rows_of(call, self.mask, rows)), self.pipe, ends=1)
+        return (
+            Track(
+                tuple(
+                    restored(found, prompt, len(lead))
+                    for found, prompt in zip(whole, prompts, strict=True)
+                )
+            ),
+        )
+
+    def _tokenised(self, text: str, lead: str, width: int) -> TokenisedPrompt:
+        """Tokens of instruction and prompt; all but the last `width - 1` columns are dropped."""
+        tokenizer = self.pipe.tokenizer
+        total = len(tokenizer.encode(lead)) + width - 2 if lead else width
+        # Gemma ends without a token of its own, so content may fill the last column.
+        found = tokenise(
+            tokenizer, text, encoder="Gemma", length=total + 1, width=width, drop_padding=True
+        )
+        moved = shifted(found, width - total)
+        return replace(
+            moved,
+            pieces=tuple(piece for piece in moved.pieces if piece.column >= 1),
+            keep=tuple(column for column in moved.keep if column >= 1),
+        )
+
+    def refuse(self, prediction: bool, gradient: bool) -> str | None:
+        if self.config.guidance_embeds:
+            return (
+                "Sana-Sprint makes a picture in one to four steps of a kind of its own, which "
+                "cannot be guided; use Sana itself"
+            )
+        return None
+
+
+FAMILIES = (Sana,)

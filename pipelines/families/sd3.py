@@ -1,0 +1,93 @@
+"""Stable Diffusion 3 and 3.5: joint attention [image, text], CLIP columns and then T5 columns.
+
+One denoiser call a step with rows [uncond, cond]. With skip-layer guidance a third call follows,
+with the prompt's rows and some layers left out; it is shown the moved latents and nothing else.
+Words are found in two tracks, CLIP (both CLIP encoders share their columns) and T5; energies are
+averaged over them. Maps come from the blocks that published work on SD3 reads, 5 to 12 of 24
+(Self-Cross, CVPR 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adhere.errors import ModelError
+from adhere.pipelines.call import Call
+from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
+from adhere.tokens import Track
+
+
+class StableDiffusion3(JointFamily):
+    name = "sd3"
+    model = "SD3Transformer2DModel"
+    layers = r"transformer_blocks\.(\d+)\.attn"
+    depth = (5 / 24, 13 / 24)
+    text_first = False
+
+    def conditional_rows(self, call: Call, batch: int) -> slice | None:
+        if call.values.get("skip_layers") is not None:
+            return None
+        return super().conditional_rows(call, batch)
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        pipe, rows = self.pipe, slice(call.rows - len(prompts), call.rows)
+        embeds = rows_of(call, self.text, rows)
+        width = int(embeds.shape[1])
+        clip = min(int(pipe.tokenizer_max_length), width)
+        tokenizer = pipe.tokenizer or pipe.tokenizer_2
+        tracks = []
+        if tokenizer is not None and same_text(prompts, self.told("prompt_2")):
+            tracks.append(
+                [
+                    track_prompt(tokenizer, prompt, encoder="CLIP", length=clip, width=width)
+                    for prompt in prompts
+                ]
+            )
+        # Without its encoder, T5's part is zeros, which stand for no word.
+        spoken = width > clip and bool((embeds[:, clip:] != 0).any())
+        if pipe.tokenizer_3 is not None and spoken and same_text(prompts, self.told("prompt_3")):
+            tracks.append(
+                [
+                    track_prompt(
+                        pipe.tokenizer_3,
+                        prompt,
+                        encoder="T5",
+                        length=width - clip,
+                        width=width,
+                        start=clip,
+                    )
+                    for prompt in prompts
+                ]
+            )
+        if not tracks:
+            raise ModelError(
+                f"this {type(pipe).__name__} has no tokenizer whose encoder reads the prompt, so "
+                "words cannot be found in its attention; load it with its tokenizers (the encoders "
+                "may be left out), and leave out prompt_2 and prompt_3"
+            )
+        return tuple(Track(tuple(track)) for track in tracks)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self.need(("text_encoder", "text_encoder_2"), f"a plugin needs to encode {texts[0]!r}")
+        embeds, _, pooled, _ = self.pipe.encode_prompt(
+            list(texts),
+            None,
+            None,
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self._length(),
+        )
+        return Encoded({self.text: embeds, "pooled_projections": pooled})
+
+    def _length(self) -> int:
+        """T5 tokens in this call."""
+        given: Any = self.told("prompt_embeds")
+        if given is not None:
+            return int(given.shape[1]) - int(self.pipe.tokenizer_max_length)
+        return int(self.told("max_sequence_length", 256))
+
+
+FAMILIES = (StableDiffusion3,)

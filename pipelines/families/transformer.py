@@ -1,0 +1,278 @@
+"""What all pipelines around a transformer share, and those with joint attention in particular.
+
+Maps come from a share of the depth in which words speak of places, on the one grid that a
+transformer has; they are averaged over heads as they are read (`rows.py`). Steps are relative to
+the latents' size (`docs/design/0006-transformers.md`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adhere.errors import ModelError, PromptError
+from adhere.maps import Read, Site
+from adhere.moments import Energy
+from adhere.pipelines import schedulers
+from adhere.pipelines.call import Call, unwrapped
+from adhere.pipelines.families.family import Family
+from adhere.pipelines.families.rows import mean_over_heads
+from adhere.pipelines.families.unet import restated
+from adhere.pipelines.readout import Attending, Spot
+from adhere.tokens import Piece, TokenisedPrompt, tokenise
+
+LEAST_SIGNAL = 1e-2
+"""Below it a difference in noise would be all rounding."""
+
+UNIT = 0.03
+"""A published step of 20 as a share of the latents' RMS, as for SDXL."""
+
+
+class TransformerFamily(Family):
+    """A pipeline around `pipe.transformer`.
+
+    Attributes:
+        model: class name of the transformer.
+        layers: pattern of the names of its attention layers that see text; the group is the block.
+        depth: the share of those layers that maps are read from, first and last.
+        patch: latent cells per map cell, from the model's config.
+    """
+
+    model: ClassVar[str]
+    layers: ClassVar[str]
+    depth: ClassVar[tuple[float, float]] = (0.25, 0.75)
+    leading = "hidden_states"
+    drop_padding = True
+
+    @classmethod
+    def knows(cls, pipe: Any) -> bool:
+        transformer = unwrapped(getattr(pipe, "transformer", None))  # type: ignore[arg-type]
+        return type(transformer).__name__ == cls.model
+
+    @property
+    def denoiser(self) -> nn.Module:
+        transformer: nn.Module = self.pipe.transformer
+        return transformer
+
+    @cached_property
+    def config(self) -> Any:
+        return unwrapped(self.denoiser).config
+
+    @property
+    def patch(self) -> int:
+        return int(self.config.patch_size)
+
+    # Attention
+
+    def spots(self) -> tuple[Spot, ...]:
+        return self._spots
+
+    @cached_property
+    def _spots(self) -> tuple[Spot, ...]:
+        names = [name for name, _ in unwrapped(self.denoiser).named_modules()]
+        return tuple(
+            Spot(name, "cross", self.patch) for name in names if re.fullmatch(self.layers, name)
+        )
+
+    def selectable(self, read: Read) -> tuple[Spot, ...]:
+        return tuple(spot for spot in self.spots() if spot.kind == read.kind)
+
+    def wanted(self, read: Read) -> tuple[Spot, ...]:
+        spots = self.selectable(read)
+        if not spots:
+            raise ModelError(
+                f"{self.model} has no {read.kind} attention that could be read; plugins that need "
+                f"{read.kind} maps do not work with {type(self.pipe).__name__}"
+            )
+        first, last = (int(share * len(spots)) for share in self.depth)
+        return spots[first : max(last, first + 1)]
+
+    def probabilities(
+        self, site: Site, attending: Attending, rows: slice, bias: Tensor | None
+    ) -> Float[Tensor, "rows one cells columns"]:
+        """The exact probabilities, averaged over heads already: the heads' axis has size 1."""
+        image, columns = self.places(site, attending)
+        mapped = mean_over_heads(
+            attending.query[rows][:, :, image],
+            attending.key[rows],
+            attending.scale,
+            columns,
+            _part(attending.mask, rows, image),
+            bias,
+        )
+        return mapped[:, None]
+
+    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
+        """Which queries are image cells, and which keys are the site's columns."""
+        return slice(None), slice(0, attending.key.shape[2])
+
+    # Steps
+
+    def restate(self, energy: Energy) -> Energy:
+        return restated(energy, unit=UNIT)
+
+    def to_noise(self, prediction: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
+        """For flow matching x = (1 - s) x0 + s n and v = n - x0, so n = x + (1 - s) v."""
+        if not schedulers.flows(self.pipe.scheduler):
+            return super().to_noise(prediction, latents, alpha_bar)
+        return latents.float() + signal(alpha_bar) * prediction.float()
+
+    def from_noise(self, noise: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
+        if not schedulers.flows(self.pipe.scheduler):
+            return super().from_noise(noise, latents, alpha_bar)
+        return (noise - latents.float()) / signal(alpha_bar)
+
+    # Text
+
+    def told(self, name: str, default: Any = None) -> Any:
+        """An argument of the pipeline's own first `encode_prompt` call."""
+        given = self.encodings[0].get(name) if self.encodings else None
+        return default if given is None else given
+
+    def need(self, names: Sequence[str], what: str) -> None:
+        """Refuse what needs a part that was left out of the pipeline."""
+        for name in names:
+            if getattr(self.pipe, name, None) is None:
+                raise ModelError(
+                    f"this {type(self.pipe).__name__} was loaded without its {name}, and {what}; "
+                    f"load the pipeline with {name}, or leave out the plugin"
+                )
+
+
+def signal(alpha_bar: Tensor) -> Tensor:
+    """1 - s. At the first step of a flow it is 0 and the prediction says nothing of the noise."""
+    return alpha_bar.sqrt().clamp_min(LEAST_SIGNAL)
+
+
+class JointFamily(TransformerFamily):
+    """One attention for picture and text: the map is the image rows x text columns of its matrix.
+
+    Each layer serves two spots, `cross` for the text columns and `self` for the image columns.
+    """
+
+    text_first: ClassVar[bool]
+    layer_texts = False
+
+    @cached_property
+    def _spots(self) -> tuple[Spot, ...]:
+        found = super()._spots
+        return found + tuple(replace(spot, name=f"{spot.name}#self", kind="self") for spot in found)
+
+    def modules(self) -> dict[str, nn.Module]:
+        named = super().modules()
+        layers = [spot.name for spot in self.spots()]
+        return named | {name: named[name.removesuffix("#self")] for name in layers}
+
+    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
+        total, cells = attending.key.shape[2], site.grid[0] * site.grid[1]
+        if self.text_first:
+            image, text = slice(total - cells, total), slice(0, total - cells)
+        else:
+            image, text = slice(0, cells), slice(cells, total)
+        return image, image if site.kind == "self" else text
+
+    def logits(
+        self, site: Site, attending: Attending, rows: slice
+    ) -> Float[Tensor, "rows heads cells columns"]:
+        image, columns = self.places(site, attending)
+        part = Attending(
+            attending.query[:, :, image],
+            attending.key[:, :, columns],
+            attending.scale,
+            _part(attending.mask, slice(None), image, columns),
+        )
+        return part.logits(rows)
+
+    def biased(
+        self, site: Site, attending: Attending, rows: slice, bias: Tensor
+    ) -> Float[Tensor, "all_rows heads queries keys"]:
+        image, columns = self.places(site, attending)
+        query, key = attending.query, attending.key
+        shape = (query.shape[0], bias.shape[1], query.shape[2], key.shape[2])
+        mask = torch.zeros(shape, dtype=query.dtype, device=query.device)
+        mask[rows, :, image, columns] = bias.to(query.dtype)
+        return mask if attending.mask is None else mask + attending.mask
+
+
+def _part(
+    mask: Tensor | None, rows: slice, image: slice, columns: slice = slice(None)
+) -> Tensor | None:
+    """An additive mask for some rows of the batch, some queries and some keys."""
+    if mask is None:
+        return None
+    while mask.ndim < 4:
+        mask = mask[:, None]
+    mask = mask[rows] if mask.shape[0] > 1 else mask
+    mask = mask[:, :, image] if mask.shape[2] > 1 else mask
+    return mask[..., columns]
+
+
+def track_prompt(
+    tokenizer: Any, prompt: str, *, encoder: str, length: int, width: int, start: int = 0
+) -> TokenisedPrompt:
+    """A prompt whose columns begin at `start` of `width` text columns; padding is left out."""
+    found = tokenise(
+        tokenizer, prompt, encoder=encoder, length=length, width=width, drop_padding=True
+    )
+    return shifted(found, start)
+
+
+def shifted(found: TokenisedPrompt, start: int) -> TokenisedPrompt:
+    if not start:
+        return found
+    return replace(
+        found,
+        pieces=tuple(Piece(p.column + start, p.start, p.end) for p in found.pieces),
+        keep=tuple(column + start for column in found.keep),
+    )
+
+
+def inside(found: TokenisedPrompt, prompt: str, lead: int) -> TokenisedPrompt:
+    """The prompt's own tokens in a longer text that holds it behind `lead` characters."""
+    end = lead + len(prompt)
+    pieces = tuple(
+        Piece(p.column, max(0, p.start - lead), min(p.end, end) - lead)
+        for p in found.pieces
+        if p.end > lead and p.start < end
+    )
+    keep = tuple(column for column in found.keep if column in {p.column for p in pieces})
+    cut = None if found.cut is None or found.cut >= end else max(0, found.cut - lead)
+    return replace(found, prompt=prompt, pieces=pieces, keep=keep, cut=cut)
+
+
+def same_text(prompts: Sequence[str], other: Any) -> bool:
+    """Whether an encoder's own prompt argument says the same as the prompt, or was left out."""
+    if other is None:
+        return True
+    given = [other] if isinstance(other, str) else list(other)
+    return all(one in prompts for one in given)
+
+
+def check_lengths(
+    found: Sequence[TokenisedPrompt], seen: Sequence[int], pipe: Any, ends: int = 0
+) -> None:
+    """Compare the tokens found, and `ends` tokens around them, with those the model is shown.
+
+    Raises:
+        PromptError: the pipeline encoded another text than the prompt.
+    """
+    mine = sorted(len(one.pieces) + ends for one in found)
+    if mine != sorted(seen):
+        raise PromptError(
+            f"{type(pipe).__name__} encoded a text of {seen[0]} tokens for "
+            f"{found[0].prompt!r}, which has {len(found[0].pieces) + ends}: it was rewritten; "
+            "pass clean_caption=False, or give the guidance the text that was encoded (prompt=...)"
+        )
+
+
+def rows_of(call: Call, name: str, rows: slice) -> Tensor:
+    """A batched argument's conditional rows."""
+    given: Tensor = call.values[name]
+    return given[rows]

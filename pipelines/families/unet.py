@@ -1,0 +1,230 @@
+"""Stable Diffusion 1.x, 2.x, SDXL and every other pipeline around a `UNet2DConditionModel`.
+
+One denoiser call a step with rows [uncond, cond]; text columns are CLIP's 77 positions, which
+SDXL's two encoders share. Maps are read where a model of 512 px has 16x16 cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from adhere.errors import ModelError
+from adhere.maps import Read
+from adhere.moments import Energy
+from adhere.pipelines.call import Call, unwrapped
+from adhere.pipelines.families.family import Encoded, Family
+from adhere.pipelines.readout import Spot
+from adhere.tokens import Track, tokenise
+
+SEMANTIC_CELLS = 16
+"""Rows of the maps that speak of whole objects, at the model's own size (A&E, sec. 3.1)."""
+
+PUBLISHED_STEP = 20.0
+"""The step size of the methods tuned on SD 1.x, which `restate` reads as one unit."""
+
+
+class UNetFamily(Family):
+    """What all UNet pipelines share."""
+
+    @classmethod
+    def knows(cls, pipe: Any) -> bool:
+        unet = unwrapped(getattr(pipe, "unet", None))  # type: ignore[arg-type]
+        usual = type(unet).__name__ == "UNet2DConditionModel" and hasattr(pipe, "encode_prompt")
+        return usual and cls.fits(pipe, unet)
+
+    @classmethod
+    def fits(cls, pipe: Any, unet: Any) -> bool:
+        raise NotImplementedError
+
+    @property
+    def denoiser(self) -> nn.Module:
+        unet: nn.Module = self.pipe.unet
+        return unet
+
+    @cached_property
+    def config(self) -> Any:
+        return unwrapped(self.denoiser).config
+
+    def conditional_rows(self, call: Call, batch: int) -> slice | None:
+        if call.rows not in (batch, 2 * batch):
+            raise ModelError(
+                f"{type(self.pipe).__name__} calls its UNet with {call.rows} rows for {batch} "
+                f"image{'s' * (batch > 1)}, and which of them are the prompt's is not known; use "
+                "the pipeline without a third prediction (no PAG, no InstructPix2Pix)"
+            )
+        return super().conditional_rows(call, batch)
+
+    def spots(self) -> tuple[Spot, ...]:
+        return self._spots
+
+    @cached_property
+    def _spots(self) -> tuple[Spot, ...]:
+        levels = len(self.config.block_out_channels)
+        spots = []
+        for name, module in unwrapped(self.denoiser).named_modules():
+            kind = re.search(r"\.attn([12])$", name)
+            if kind and hasattr(module, "to_q"):
+                spots.append(
+                    Spot(name, "self" if kind[1] == "1" else "cross", _factor(name, levels))
+                )
+        return tuple(spots)
+
+    def wanted(self, read: Read) -> tuple[Spot, ...]:
+        semantic = self.semantic_factor
+        factors = {semantic} if read.scale == "semantic" else {semantic, max(1, semantic // 2)}
+        spots = [spot for spot in self.spots() if spot.kind == read.kind and spot.factor in factors]
+        if not spots:
+            raise ModelError(
+                f"this UNet has no {read.kind} attention at 1/{semantic} of the latents; "
+                f"it has: {', '.join(spot.name for spot in self.spots()) or 'none'}"
+            )
+        return tuple(spots)
+
+    @cached_property
+    def semantic_factor(self) -> int:
+        """Latent cells per map cell where maps are 16x16 at the model's size, or the coarsest."""
+        size = self.config.sample_size or 64
+        size = size if isinstance(size, int) else min(size)
+        factors = sorted({spot.factor for spot in self.spots() if spot.kind == "cross"})
+        # SD 2.x at 768 px is SD 2.x: 24x24 cells come from the same layers (A&E issue 35).
+        fitting = [factor for factor in factors if size / factor <= 1.5 * SEMANTIC_CELLS]
+        return fitting[0] if fitting else factors[-1]
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        width = int(call.values[self.text].shape[1])
+        tokenizer = getattr(self.pipe, "tokenizer", None) or getattr(self.pipe, "tokenizer_2", None)
+        if tokenizer is None:
+            raise ModelError(
+                f"{type(self.pipe).__name__} has no tokenizer, so words cannot be found in its "
+                "attention; load the pipeline with its tokenizer (the text encoder may be left out)"
+            )
+        return (
+            Track(
+                tuple(
+                    tokenise(
+                        tokenizer,
+                        prompt,
+                        encoder="CLIP",
+                        length=min(width, tokenizer.model_max_length),
+                        width=width,
+                        drop_padding=self.drop_padding,
+                    )
+                    for prompt in prompts
+                )
+            ),
+        )
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self._require("text_encoder", texts)
+        embeds = self.pipe.encode_prompt(
+            list(texts),
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )[0]
+        return Encoded({self.text: embeds})
+
+    def _require(self, encoder: str, texts: Sequence[str]) -> None:
+        if getattr(self.pipe, encoder) is None:
+            raise ModelError(
+                f"the text encoder of this {type(self.pipe).__name__} was left out, and a plugin "
+                f"needs to encode {texts[0]!r}; load the pipeline with its text encoder"
+            )
+
+    def samples_from_noise(self) -> bool:
+        return super().samples_from_noise() or "Inpaint" in type(self.pipe).__name__
+
+    def refuse(self, prediction: bool, gradient: bool) -> str | None:
+        if prediction and self.config.time_cond_proj_dim is not None:
+            return (
+                "this UNet is guidance-distilled (it takes the guidance scale as an input), so "
+                "there is no unconditional prediction to steer from; use the undistilled model"
+            )
+        return None
+
+
+class StableDiffusion1(UNetFamily):
+    name = "sd1"
+
+    @classmethod
+    def fits(cls, pipe: Any, unet: Any) -> bool:
+        # Others condition their UNets on further embeddings, or work on pixels.
+        return unet.config.addition_embed_type is None and hasattr(pipe, "vae")
+
+
+class StableDiffusion2(UNetFamily):
+    """OpenCLIP text: end token and padding soak up the attention and are left out."""
+
+    name = "sd2"
+    drop_padding = True
+
+    @classmethod
+    def fits(cls, pipe: Any, unet: Any) -> bool:
+        return StableDiffusion1.fits(pipe, unet) and unet.config.cross_attention_dim == 1024
+
+
+class StableDiffusionXL(UNetFamily):
+    """Two encoders on the same columns; steps bounded by the latents' own size."""
+
+    name = "sdxl"
+
+    @classmethod
+    def fits(cls, pipe: Any, unet: Any) -> bool:
+        # Its encoders may have been left out.
+        return bool(unet.config.addition_embed_type == "text_time")
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self._require("text_encoder_2", texts)
+        embeds, _, pooled, _ = self.pipe.encode_prompt(
+            list(texts),
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
+        return Encoded({self.text: embeds, "added_cond_kwargs": {"text_embeds": pooled}})
+
+    def restate(self, energy: Energy) -> Energy:
+        return restated(energy, unit=0.03)
+
+
+class Toybox(UNetFamily):
+    """The bundled miniature: latents of 16x16, so maps are read at 16x16 and 8x8."""
+
+    name = "toybox"
+
+    @classmethod
+    def fits(cls, pipe: Any, unet: Any) -> bool:
+        return unet.config.sample_size == 16 and len(unet.config.block_out_channels) == 2
+
+    def restate(self, energy: Energy) -> Energy:
+        return restated(energy, unit=0.05)
+
+
+def restated(energy: Energy, unit: float) -> Energy:
+    """A step tuned to SD 1.x gradients as a share of the latents' RMS: `unit` for the published 20.
+
+    `docs/design/0004-step-rule.md` derives the units.
+    """
+    if energy.rule != "plain":
+        return energy
+    return replace(energy, rule="relative", step_size=unit * energy.step_size / PUBLISHED_STEP)
+
+
+def _factor(name: str, levels: int) -> int:
+    """Latent cells per map cell, from a layer's place in the UNet."""
+    place = re.match(r"(down|up|mid)_blocks?(?:\.(\d+))?", name)
+    if place is None:
+        raise ModelError(f"attention layer {name!r} lies outside the blocks of a UNet")
+    if place[1] == "mid":
+        return 1 << (levels - 1)
+    block = int(place[2])
+    return 1 << (block if place[1] == "down" else levels - 1 - block)
+
+
+FAMILIES = (Toybox, StableDiffusionXL, StableDiffusion2, StableDiffusion1)

@@ -1,0 +1,177 @@
+"""Z-Image: one stream [image, caption], lists instead of batches, rows [cond, uncond].
+
+The transformer takes a list of pictures and a list of captions of different lengths, and pads both
+to a multiple of 32 tokens; here they are stacked, with the captions' lengths beside them. Its
+output is the negated velocity. The pipeline's guidance scale s means 1 + s elsewhere. Maps come
+from the middle half of the layers; the refiner layers see only one of the two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from adhere.maps import Site
+from adhere.pipelines.call import Call
+from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.families.frames import local_of_call
+from adhere.pipelines.families.pixart import remasked
+from adhere.pipelines.families.transformer import JointFamily, check_lengths, inside, rows_of
+from adhere.pipelines.readout import Attending
+from adhere.tokens import Track, tokenise
+
+MULTIPLE = 32
+"""Both parts of the stream are padded to multiples of this (`SEQ_MULTI_OF`)."""
+
+LENGTHS = "caption_lengths"
+
+
+class ZImage(JointFamily):
+    name = "z-image"
+    model = "ZImageTransformer2DModel"
+    layers = r"layers\.(\d+)\.attention"
+    leading = "x"
+    text = "cap_feats"
+    text_first = False
+    rounds = True
+    entrances: ClassVar[tuple[str, ...]] = ("encode_prompt", "prepare_latents")
+    distilled = (
+        "this call of Z-Image makes no unconditional prediction to steer from; pass guidance_scale "
+        "above 0 (with Z-Image itself: Z-Image-Turbo is distilled and made for 0), or use plugins "
+        "that work on attention, which need none"
+    )
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        self.width: int | None = None
+
+    @property
+    def patch(self) -> int:
+        return int(self.config.all_patch_size[0])
+
+    def bind(self, args: Any, kwargs: Any) -> Call:
+        call = super().bind(args, kwargs)
+        captions: list[Tensor] = call.values[self.text]
+        lengths = torch.tensor([len(caption) for caption in captions])
+        stacked = torch.stack(list(call.values[self.leading])).squeeze(2)
+        return call.replace(
+            x=stacked, cap_feats=pad_sequence(captions, batch_first=True), caption_lengths=lengths
+        )
+
+    def arguments(self, call: Call) -> dict[str, Any]:
+        values = super().arguments(call)
+        lengths = values.pop(LENGTHS).tolist()
+        values[self.leading] = list(values[self.leading].unsqueeze(2).unbind(0))
+        values[self.text] = [
+            caption[:length] for caption, length in zip(values[self.text], lengths, strict=True)
+        ]
+        return values
+
+    def images_per_prompt(self, told: int) -> int:
+        return int(local_of_call(self.pipe, "num_images_per_prompt", told))
+
+    def conditional_rows(self, call: Call, batch: int) -> slice | None:
+        return slice(0, batch)
+
+    def unconditional_rows(self, call: Call, batch: int) -> slice | None:
+        return slice(batch, 2 * batch) if call.rows == 2 * batch else None
+
+    def guidance_scale(self) -> float:
+        return 1 + super().guidance_scale()
+
+    def timestep(self, call: Call) -> float:
+        return 1000 * (1 - float(call.values["t"].flatten()[0]))
+
+    def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
+        return super().latents(call, None, batch).float()
+
+    def output(self, output: Any, call: Call) -> Tensor:
+        return -torch.stack(list(output[0])).squeeze(2)
+
+    def with_output(self, output: Any, prediction: Tensor) -> Any:
+        listed: Any = list((-prediction).unsqueeze(2).unbind(0))
+        return super().with_output(output, listed)
+
+    # Text
+
+    def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        lengths = rows_of(call, LENGTHS, slice(0, len(prompts))).tolist()
+        self.width = max(_rounded(length) for length in lengths)
+        whole, found = [], []
+        for prompt, length in zip(prompts, lengths, strict=True):
+            text = self.pipe.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=True,
+            )
+            one = tokenise(
+                self.pipe.tokenizer,
+                text,
+                encoder="Qwen",
+                length=length + 1,
+                width=self.width,
+                drop_padding=True,
+            )
+            whole.append(one)
+            found.append(inside(one, prompt, text.index(prompt)))
+        check_lengths(whole, lengths, self.pipe)
+        return (Track(tuple(found)),)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
+        captions, _ = self.pipe.encode_prompt(
+            list(texts),
+            device=self.pipe._execution_device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=int(self.told("max_sequence_length", 512)),
+        )
+        lengths = torch.tensor([len(caption) for caption in captions])
+        return Encoded({self.text: pad_sequence(captions, batch_first=True), LENGTHS: lengths})
+
+    def retexted(self, call: Call, embeds: Tensor) -> Call:
+        before = rows_of(call, self.text, slice(None))
+        kept = torch.arange(embeds.shape[1]) < rows_of(call, LENGTHS, slice(None))[:, None]
+        mask = remasked(kept.to(embeds.device), before, embeds)
+        return call.replace(cap_feats=embeds, caption_lengths=mask.sum(dim=1).cpu())
+
+    def fitted(self, call: Call, extra: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        mine = rows_of(call, self.text, slice(None))
+        width = max(mine.shape[1], extra[self.text].shape[1])
+        other = {**extra, self.text: _widened(extra[self.text], width)}
+        return call.replace(cap_feats=_widened(mine, width)), other
+
+    # Attention
+
+    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
+        cells = site.grid[0] * site.grid[1]
+        image = slice(0, cells)
+        first = _rounded(cells)
+        return image, image if site.kind == "self" else slice(first, attending.key.shape[2])
+
+    def probabilities(
+        self, site: Site, attending: Attending, rows: slice, bias: Tensor | None
+    ) -> Float[Tensor, "rows one cells columns"]:
+        """As wide as the run's longest prompt, whoever else is in the batch."""
+        mapped = super().probabilities(site, attending, rows, bias)
+        if site.kind == "self" or self.width is None:
+            return mapped
+        return F.pad(mapped, (0, self.width - mapped.shape[-1]))
+
+
+def _rounded(length: int) -> int:
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def _widened(rows: Float[Tensor, "rows width channels"], width: int) -> Tensor:
+    return F.pad(rows, (0, 0, 0, width - rows.shape[1]))
+
+
+FAMILIES = (ZImage,)

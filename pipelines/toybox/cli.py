@@ -1,0 +1,153 @@
+"""`adhere toybox`: train the bundled model, measure it, look at its world, check a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adhere.pipelines.toybox.errors import ToyboxError
+
+toybox_app = typer.Typer(
+    name="toybox",
+    help="The bundled miniature text-to-image model: train, measure, look at, check.",
+    no_args_is_help=True,
+)
+
+
+def _fail(error: Exception) -> typer.Exit:
+    typer.secho(f"error: {error}", fg="red", err=True)
+    return typer.Exit(1)
+
+
+@toybox_app.command()
+def train(
+    stage: Annotated[
+        str, typer.Option(help="vae, clip, unet, judge, or all of them in this order")
+    ] = "all",
+    out: Annotated[Path, typer.Option(help="run folder: checkpoints, logs, finished parts")] = Path(
+        "runs/toybox"
+    ),
+    device: Annotated[str, typer.Option(help="cpu, or a CUDA device such as cuda:0")] = "cpu",
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="training pictures of this stage (its default if out)")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes of the unet stage (one a core if out)")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="compile the UNet; needs a C++ compiler")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="seed of all randomness")] = 0,
+    init: Annotated[
+        Path | None, typer.Option(help="unet: start from this unet.state.pt or pipeline folder")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="when done, write the pipeline folder here")
+    ] = None,
+) -> None:
+    """Train the toybox, stage by stage. A killed run goes on with --resume."""
+    from adhere.pipelines.toybox.folder import assemble
+    from adhere.pipelines.toybox.parallel import default_workers
+    from adhere.pipelines.toybox.stages import RUNNERS, STAGES, Plan
+
+    chosen = STAGES if stage == "all" else (stage,)
+    try:
+        if stage != "all" and stage not in STAGES:
+            raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
+        if samples is not None and stage == "all":
+            raise ToyboxError("--samples belongs to one stage; name it with --stage")
+        for name in chosen:
+            plan = Plan(
+                out=out,
+                seed=seed,
+                device=device,
+                resume=resume,
+                compile=compiled,
+                unet_init=init,
+                workers=workers or default_workers(device),
+            )
+            if samples is not None:
+                plan = plan.with_samples(name, samples)
+            typer.echo(f"{name}: done, {RUNNERS[name](plan)}")
+        if export is not None:
+            assemble(out, export)
+            typer.echo(f"wrote {export}")
+    except (ToyboxError, RuntimeError) as error:
+        raise _fail(error) from error
+
+
+@toybox_app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/toybox"),
+    folder: Annotated[
+        Path | None, typer.Option(help="pipeline folder to write (the bundled one if out)")
+    ] = None,
+) -> None:
+    """Write a run's newest weights, finished or not, as a pipeline folder."""
+    from adhere.pipelines.toybox.folder import assemble, toybox_folder
+
+    try:
+        target = folder or toybox_folder()
+        assemble(out, target)
+    except ToyboxError as error:
+        raise _fail(error) from error
+    typer.echo(f"wrote {target}")
+
+
+@toybox_app.command()
+def card(
+    folder: Annotated[
+        Path | None, typer.Argument(help="pipeline folder (the bundled one if out)")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="run folder whose training logs the card tells")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="pictures of each kind of prompt")] = 200,
+    seed: Annotated[int, typer.Option(help="seed of prompts and pictures")] = 0,
+) -> None:
+    """Measure the unguided model; write card.json, README.md and a sheet of unselected samples."""
+    from adhere.pipelines.toybox.card import write_card
+    from adhere.pipelines.toybox.folder import toybox_folder
+
+    try:
+        target = folder or toybox_folder()
+        write_card(target, out, prompts, seed)
+    except ToyboxError as error:
+        raise _fail(error) from error
+    typer.echo(f"wrote {target / 'card.json'} and {target / 'README.md'}")
+
+
+@toybox_app.command()
+def sheet(
+    path: Annotated[Path, typer.Argument(help="PNG to write")] = Path("toybox-world.png"),
+    seed: Annotated[int, typer.Option(help="which scenes")] = 0,
+) -> None:
+    """Draw a contact sheet of the world the model was trained on."""
+    from adhere.pipelines.toybox.sheets import save_image, world_sheet
+
+    try:
+        save_image(world_sheet(seed), path)
+    except ToyboxError as error:
+        raise _fail(error) from error
+    typer.echo(f"wrote {path}")
+
+
+@toybox_app.command()
+def check(
+    folder: Annotated[
+        Path | None, typer.Argument(help="pipeline folder (the bundled one if out)")
+    ] = None,
+) -> None:
+    """Say whether a folder is a whole toybox; exit code 1 if not."""
+    from adhere.pipelines.toybox.folder import check_folder, toybox_folder
+
+    target = folder or toybox_folder()
+    wrong = check_folder(target)
+    for line in wrong:
+        typer.secho(line, fg="red", err=True)
+    if wrong:
+        raise typer.Exit(1)
+    typer.echo(f"{target} is whole")

@@ -1,0 +1,67 @@
+"""Delayed negative prompts (Ban et al., ECCV 2024, arXiv:2406.02965).
+
+A negative prompt works by cancelling what is already there. Given from the first step it finds
+nothing to cancel, and may even plant what it names; so guide by the empty prompt at first, and by
+the negative prompt from a critical step on.
+
+    uncond = ""               before the critical step, about 5 of 50
+    uncond = negative prompt  from then on
+
+There is no code of the authors. The negative prompt is the pipeline's own (`negative_prompt=...`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from adhere import parameters
+from adhere.moments import Guide, Step, Text
+from adhere.parameters import param
+from adhere.run import Run
+
+
+@dataclass(frozen=True)
+class DelayedNegative:
+    """Let the pipeline's negative prompt begin later, when there is something to take away."""
+
+    name: ClassVar[str] = "delayed-negative"
+
+    begin: float = param(
+        0.1,
+        "share of the steps before the negative prompt acts",
+        low=0,
+        high=1,
+        source="arXiv:2406.02965",
+    )
+    until: float = param(
+        1.0, "share of the steps at which it ends", low=0, high=1, source="arXiv:2406.02965"
+    )
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def start(self, run: Run) -> Guide:
+        return _Guide(self)
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: DelayedNegative) -> None:
+        self.plugin = plugin
+        self.nothing: Tensor | None = None
+        self.acted: list[int] = []
+
+    def embed(self, step: Step, text: Text) -> Text:
+        if text.uncond is None:
+            return text
+        if self.plugin.begin <= step.progress < self.plugin.until:
+            self.acted.append(step.index)
+            return text
+        if self.nothing is None:
+            self.nothing = text.encode([""] * len(text.uncond))
+        return text.replace(uncond=self.nothing.to(text.uncond))
+
+    def report(self) -> dict[str, Any]:
+        return {"steps_with_negative": self.acted}

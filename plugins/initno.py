@@ -1,0 +1,199 @@
+"""InitNO, initial noise optimisation (Guo et al., CVPR 2024, arXiv:2404.04650).
+
+Some starting noises are right for a prompt and others never will be. Move the given one within its
+own distribution until the first pass gives every subject a place of its own, then guide gently.
+
+    z      = z_0 exp(v / 2) + mu                   v, mu start at 0                      sec. 3.3
+    joint  = response + conflict + clean           all three from `best_of_noise`
+    mu, v  <- Adam(joint), then drawn back so that KL(N(mu, exp v) || N(0, 1)) <= 0.001
+    done     when response < 0.2 and conflict < 0.3
+
+Five rounds of ten passes, each from another noise, until one is done; else fifty more from the
+noise of the best round. While sampling, in the first half: x <- x - alpha_i grad response, and at
+0.2 and 0.4 of the run first refine (at most 20 times) on response + conflict + 0.1 clean
++ 0.1 drift, until done; drift is the L1 distance of each subject's map to its moving average.
+
+Differs from the authors' code (xiefan-guo/initno@aadf9fb): batches, images leaving when done; the
+KL step is closed-form, where theirs is a loop of Adam steps that may never end; an image that is
+done is never optimised again for the sake of another round's lower sum; in the end the best noise
+that was seen is kept, not the last one; both phases run by default, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere import parameters
+from adhere.maps import Maps, Read
+from adhere.moments import Energy, Guide, Look, Step
+from adhere.parameters import param
+from adhere.plugins.attend_and_excite import step_scale
+from adhere.plugins.best_of_noise import clean, lit, scores
+from adhere.run import Run
+
+SCALE = 2.0**10
+"""Half precision gradients of softmaxed maps underflow: the loss is scaled up, they are down."""
+
+
+@dataclass(frozen=True)
+class InitNO:
+    """Find a starting noise that has room for every subject."""
+
+    name: ClassVar[str] = "initno"
+
+    subjects: tuple[str, ...] | None = param(
+        None, "phrases that must appear; the parser's nouns if left out", source="sec. 3.2"
+    )
+    response: float = param(0.2, "response loss to reach", low=0, high=1, source="sec. 4")
+    conflict: float = param(0.3, "conflict to reach", low=0, high=0.5, source="sec. 4")
+    rounds: int = param(5, "noises to try", low=0, high=100, source="code@aadf9fb")
+    passes: int = param(10, "passes for each", low=1, high=1000, source="code@aadf9fb")
+    last_passes: int = param(
+        50, "passes for the best, if none was done", low=0, high=1000, source="code@aadf9fb"
+    )
+    learning_rate: float = param(0.01, "Adam's", low=0, high=1, source="sec. 4")
+    divergence: float = param(
+        0.001, "largest KL divergence from white noise", low=1e-9, high=10, source="code@aadf9fb"
+    )
+    step_size: float = param(
+        20.0,
+        "step along the gradient while sampling, 0 for none",
+        low=0,
+        high=1000,
+        source="code@aadf9fb",
+    )
+    until: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
+    refine_at: tuple[float, ...] = param(
+        (0.2, 0.4), "shares of the run at which to refine", low=0, high=1, source="code@aadf9fb"
+    )
+    refinements: int = param(20, "at the most, each time", low=0, high=200, source="code@aadf9fb")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def start(self, run: Run) -> Guide:
+        return _Guide(self, run)
+
+
+class _Guide(Guide):
+    reads = frozenset({Read("cross"), Read("self")})
+
+    def __init__(self, plugin: InitNO, run: Run) -> None:
+        self.plugin = plugin
+        self.subjects = run.subjects(plugin.subjects)
+        self.usual: dict[tuple[int, int], Tensor] = {}
+        self.passes = [0] * run.batch
+        self.done = [False] * run.batch
+
+    def initial(
+        self, noise: Float[Tensor, "batch channels h w"], look: Look
+    ) -> Float[Tensor, "batch channels h w"]:
+        plugin = self.plugin
+        self.rank = noise.new_full((len(noise),), torch.inf)
+        self.best, self.origin = noise.clone(), noise.clone()
+        for draw in range(plugin.rounds):
+            images = self._open()
+            if images:
+                start = noise[images] if draw == 0 else look.fresh(images, draw)
+                self._optimise(images, start, look, plugin.passes)
+        self._optimise(self._open(), self.origin[self._open()], look, plugin.last_passes)
+        return self.best
+
+    def _open(self) -> list[int]:
+        return [image for image, done in enumerate(self.done) if not done]
+
+    def _optimise(self, images: list[int], start: Tensor, look: Look, passes: int) -> None:
+        """One round; keeps the best noise seen and the start that led to it."""
+        spread = torch.zeros_like(start).expand(2, *start.shape)
+        first = second = torch.zeros_like(spread)
+        for turn in range(1, passes + 1):
+            if not images:
+                return
+            z = start * (spread[1] / 2).exp() + spread[0]
+            done, slope = self._look(images, start, z, look)
+            slope = torch.stack([slope, slope * (z - spread[0]) / 2])
+            first = 0.9 * first + 0.1 * slope
+            second = 0.999 * second + 0.001 * slope**2
+            rate = self.plugin.learning_rate / (1 - 0.9**turn)
+            step = rate * first / ((second / (1 - 0.999**turn)).sqrt() + 1e-3)
+            spread = drawn_back(spread - step, self.plugin.divergence)
+            left = [row for row, image in enumerate(images) if not done[row]]
+            images, start = [images[row] for row in left], start[left]
+            spread, first, second = spread[:, left], first[:, left], second[:, left]
+
+    def _look(
+        self, images: list[int], start: Tensor, z: Tensor, look: Look
+    ) -> tuple[list[bool], Tensor]:
+        """One pass: note what is best so far, and give which are done and the joint's gradient."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = z.detach().clone().requires_grad_(True)
+            maps = look(leaf, images)
+            spots = lit(maps, self.subjects)
+            found = scores(maps, spots)
+            joint = found.response + found.weighed() + clean(spots)
+            (slope,) = torch.autograd.grad(joint.sum() * SCALE, [leaf])
+        done = (found.response < self.plugin.response) & (found.conflict < self.plugin.conflict)
+        rank = torch.where(done, -1.0, found.rank()).detach().nan_to_num(torch.inf).to(self.rank)
+        better = [row for row, image in enumerate(images) if rank[row] < self.rank[image]]
+        chosen = [images[row] for row in better]
+        self.rank[chosen], self.best[chosen], self.origin[chosen] = (
+            rank[better],
+            z[better],
+            start[better],
+        )
+        for row, image in enumerate(images):
+            self.passes[image] += 1
+            self.done[image] = bool(done[row])
+        return done.tolist(), slope.nan_to_num(0, 0, 0) / SCALE
+
+    def guides(self, step: Step) -> bool:
+        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+
+    def energy(self, step: Step, maps: Maps) -> Energy | None:
+        plugin, spots = self.plugin, lit(maps, self.subjects)
+        found, drift = scores(maps, spots), self._drift(maps, spots)
+        size = plugin.step_size * step_scale(step)
+        if not any(step.at(share) for share in plugin.refine_at):
+            return Energy(found.response, size)
+        joint = found.response + found.conflict + 0.1 * clean(spots) + 0.1 * drift
+        # One target for two conditions: a conflict keeps every response above it.
+        target = torch.where(found.conflict.detach() > plugin.conflict, -1.0, plugin.response)
+        return Energy(
+            found.response, size, target=target, at_most=plugin.refinements, refine_loss=joint
+        )
+
+    def _drift(self, maps: Maps, spots: Sequence[Tensor]) -> Float[Tensor, " batch"]:
+        """How far each image's maps are from their moving average, which takes them in first."""
+        drifts = []
+        for image, one in zip(maps.images, spots, strict=True):
+            now, old = one.detach(), self.usual.get((maps.track, image))
+            # The first maps are their own average, exactly: the sign of a rounding error would
+            # otherwise be their gradient.
+            usual = now if old is None else 0.9 * old + 0.1 * now
+            self.usual[maps.track, image] = usual
+            drifts.append((one - usual).abs().mean(dim=(1, 2)).sum())
+        return torch.stack(drifts)
+
+    def report(self) -> dict[str, Any]:
+        return {"noise_passes": self.passes, "noise_done": self.done}
+
+
+def drawn_back(
+    spread: Float[Tensor, "2 batch channels h w"], most: float
+) -> Float[Tensor, "2 batch channels h w"]:
+    """Scale (mu, v) of each image until KL(N(mu, exp v) || N(0, 1)), averaged, is at most `most`.
+
+    exp(v) - 1 - v shrinks at least as fast as the square of the scale for v > 0, and lies below
+    v^2 / 2 for v < 0, so one factor is enough.
+    """
+    mu, v = spread
+    above = torch.where(v > 0, torch.expm1(v) - v, v**2 / 2)
+    divergence = (mu**2 + above).mean(dim=(1, 2, 3), keepdim=True) / 2
+    shrunk: Tensor = spread * (most / divergence.clamp_min(most)).sqrt()
+    return shrunk

@@ -1,0 +1,70 @@
+"""A served page with a fake model, and a browser where the machine has one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="the app's tests need Gradio: pip install 'adhere[app]'")
+
+from tests.app.fakes import FakeJudge, FakeStudio
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Served:
+    """A running app: its address, its workshop's fake model and page."""
+
+    def __init__(self, studio: FakeStudio, **options: Any) -> None:
+        from adhere.app.page import build
+        from adhere.app.server import launch, prepare
+        from adhere.app.workshop import Workshop
+
+        prepare()
+        self.studio = studio
+        self.workshop = Workshop(("toybox", "other"), lambda _: studio, FakeJudge)
+        self.page = launch(build(self.workshop, ("ddim", "euler")), **options)
+        self.url: str = self.page.local_url
+
+    def close(self) -> None:
+        self.page.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    """One app for all tests that do not mind each other; the model takes 20 ms a step."""
+    app = Served(FakeStudio(pause=0.02))
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def slowly(served: Served) -> Iterator[FakeStudio]:
+    """The served model, for a test in which a step takes 0.4 seconds."""
+    pause = served.studio.pause
+    served.studio.pause = 0.4
+    yield served.studio
+    served.studio.pause = pause
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Chromium through playwright, or a skip that says why."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="browser tests need playwright: pip install playwright"
+    )
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None or not Path(path).exists():
+        pytest.skip(
+            "browser tests need Chromium, and none is on the PATH: apt-get install chromium, or "
+            "set CHROMIUM to its path"
+        )
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,0 +1,134 @@
+"""A model and a judge that need no weights: pictures drawn from the request itself."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from adhere.pipelines.studio import OnStep, Picture, Progress, Request
+from adhere.words import strip_markup
+
+
+class FakeTokenizer:
+    """A token for each word; offsets as a fast tokenizer gives them."""
+
+    is_fast = True
+    all_special_ids = (0, 1)
+
+    def __call__(self, prompt: str, **_: Any) -> dict[str, Any]:
+        offsets, place = [(0, 0)], 0
+        for word in prompt.split():
+            start = prompt.index(word, place)
+            place = start + len(word)
+            offsets.append((start, place))
+        ids = [0, *range(2, len(offsets) + 1), 1]
+        return {"input_ids": ids, "offset_mapping": [*offsets, (0, 0)]}
+
+
+class FakeStudio:
+    """Draws one coloured disc for each subject; the plain picture forgets the last one."""
+
+    is_toybox = True
+
+    def __init__(self, pause: float = 0.0, steps: int = 8) -> None:
+        self.pause, self.steps = pause, steps
+        self.pipe = SimpleNamespace(tokenizer=FakeTokenizer())
+        self.step_calls = 0
+        self.fail: Exception | None = None
+
+    def generate(
+        self,
+        requests: list[Request],
+        *,
+        on_step: OnStep | None = None,
+        record_attention: bool = False,
+    ) -> list[Picture]:
+        if self.fail is not None:
+            raise self.fail
+        steps = requests[0].steps or self.steps
+        started = time.monotonic()
+        for index in range(steps):
+            self.step_calls += 1
+            time.sleep(self.pause)
+            if on_step is not None:
+                latents = torch.full((len(requests), 4, 16, 16), index / steps)
+                on_step(Progress(index, steps, latents))
+        seconds = (time.monotonic() - started) / len(requests)
+        return [self._picture(r, steps, seconds, record_attention) for r in requests]
+
+    def preview(self, latents: torch.Tensor) -> list[Image.Image]:
+        return [
+            Image.new("RGB", (16, 16), (int(200 * float(one.mean())), 90, 120)) for one in latents
+        ]
+
+    def _picture(self, request: Request, steps: int, seconds: float, attention: bool) -> Picture:
+        losses = {
+            plugin.name: [(k, 1.0 - k / steps) for k in range(steps // 2)]
+            for plugin in request.plugins
+        }
+        report = {
+            "losses": losses,
+            "refinements": [(0, 3), (2, 1)] if losses else [],
+            "passes": 6 * len(losses),
+            "notes": [],
+        }
+        words = len(strip_markup(request.prompt).split()) + 2
+        maps = torch.rand(steps, 16, 16, words) if attention else None
+        return Picture(draw(request), request, report, seconds, maps)
+
+
+def draw(request: Request) -> Image.Image:
+    """The picture of a request: the same for the same request, another for another."""
+    digest = hashlib.sha256(f"{strip_markup(request.prompt)}{request.seed}".encode()).digest()
+    image = Image.new("RGB", (request.width or 64, request.height or 64), (235, 228, 214))
+    pen = ImageDraw.Draw(image)
+    count = 2 if request.plugins else 1
+    for k in range(count):
+        x, y = 8 + digest[3 * k] % 30, 10 + digest[3 * k + 1] % 30
+        pen.ellipse((x, y, x + 18, y + 18), fill=(digest[k + 5], digest[k + 9], digest[k + 13]))
+    return image
+
+
+@dataclass
+class FakeOutcome:
+    neglected: tuple[str, ...]
+    miscoloured: tuple[str, ...] = ()
+    swapped: tuple[str, ...] = ()
+    relations: float | None = None
+
+    @property
+    def fully_right(self) -> bool:
+        return not self.neglected
+
+
+@dataclass
+class FakeVerdict:
+    things: list[Any]
+    unsafe: bool = False
+
+    def against(self, prompt: str) -> FakeOutcome:
+        return FakeOutcome(() if len(self.things) > 1 else ("car",))
+
+    def miou(self, layout: dict[str, Any]) -> float:
+        return 0.1 + 0.3 * len(self.things)
+
+
+class FakeJudge:
+    """Sees one thing in a plain picture and two in a guided one."""
+
+    def __call__(self, images: list[Image.Image]) -> list[FakeVerdict]:
+        verdicts = []
+        for image in images:
+            colours = {tuple(c) for c in np.asarray(image).reshape(-1, 3)}
+            thing = SimpleNamespace(
+                kind="disc", colour="some", box=(1, 2, 30, 40), mask=np.ones((64, 64), bool)
+            )
+            verdicts.append(FakeVerdict([thing] * (len(colours) - 1)))
+        return verdicts

@@ -1,0 +1,140 @@
+"""The endpoint for programs, through `gradio_client` as its users use it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from adhere import plugins
+from adhere.app.limits import LIMITS
+from adhere.pipelines.studio import Request
+from tests.app.conftest import Served
+from tests.app.fakes import FakeStudio, draw
+
+client_of = pytest.importorskip("gradio_client").Client
+METHOD = sorted(plugins.PLUGINS)[0]
+
+
+@pytest.fixture(scope="module")
+def client(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return client_of(served.url, verbose=False, download_files=tmp_path_factory.mktemp("got"))
+
+
+def ask(client: Any, **given: Any) -> Any:
+    return client.predict(api_name="/generate", **given)
+
+
+def same(path: str, request: Request) -> bool:
+    with Image.open(path) as made:
+        return ImageChops.difference(made.convert("RGB"), draw(request)).getbbox() is None
+
+
+def test_picture_and_report(client: Any) -> None:
+    stack = (plugins.plugin(METHOD),)
+    image, before, report = ask(client, prompt="a red cat", plugins=[METHOD], seed=7, compare=True)
+    assert same(image, Request(prompt="a red cat", seed=7, plugins=stack))
+    assert same(before, Request(prompt="a red cat", seed=7))
+    assert report["settings"]["seeds"] == [7]
+    assert report["judged"]["things"]
+    assert report["report"]["losses"]
+
+
+def test_alone_without_comparison(client: Any) -> None:
+    image, before, report = ask(client, prompt="a red cat")
+    assert Path(image).exists()
+    assert before is None
+    assert report["seconds_plain"] is None
+
+
+def test_boxes_and_masks_become_layouts(client: Any) -> None:
+    boxes = {"cat": [0, 0, 0.5, 1]}
+    report = ask(client, prompt="a cat and a car", boxes=boxes)[2]
+    assert report["settings"]["layout"]["regions"][0]["box"] == [0, 0, 0.5, 1]
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "#ff0000").save(buffer, "PNG")
+    mask = base64.b64encode(buffer.getvalue()).decode()
+    report = ask(client, prompt="a cat", mask_png=mask, legend={"#ff0000": "cat"})[2]
+    assert report["settings"]["layout"]["regions"][0]["phrase"] == "cat"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt": ""},
+        {"prompt": "x" * 5000},
+        {"prompt": "a cat", "plugins": ["nope"]},
+        {"prompt": "a cat", "plugins": ["{broken"]},
+        {"prompt": "a cat", "plugins": [f"{METHOD}:nothing=3"]},
+        {"prompt": "a cat", "steps": 10**6},
+        {"prompt": "a cat", "seed": -1},
+        {"prompt": "a cat", "width": 100_000, "height": 100_000},
+        {"prompt": "a cat", "model": "/etc"},
+        {"prompt": "a cat", "model": "../../secret"},
+        {"prompt": "a cat", "boxes": {"cat": [0, 0, 5, 5]}},
+        {"prompt": "a cat", "mask_png": "no base64!", "legend": {"#ff0000": "cat"}},
+        {"prompt": "a cat", "mask_png": "QUJD", "legend": {"#ff0000": "cat"}},
+        {"prompt": "a cat", "mask_png": "A" * (LIMITS.upload_bytes * 2)},
+        {"prompt": "a [cat"},
+    ],
+)
+def test_bad_input_is_one_sentence_and_the_next_works(client: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the client raises
+        ask(client, **given)
+    text = str(caught.value)
+    assert "Traceback" not in text
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert ask(client, prompt="a cat")[0]
+
+
+def test_unforeseen_error_says_nothing_of_its_inside(served: Served, client: Any) -> None:
+    served.studio.fail = RuntimeError("/secret/weights.bin at 0xdead")
+    try:
+        with pytest.raises(Exception, match="went wrong") as caught:
+            ask(client, prompt="a cat")
+    finally:
+        served.studio.fail = None
+    assert "secret" not in str(caught.value)
+    assert ask(client, prompt="a cat")[0]
+
+
+def test_five_at_once_get_their_own_pictures(served: Served) -> None:
+    prompts = [f"a {word}" for word in ("cat", "car", "frog", "bird", "lion")]
+    people = {prompt: client_of(served.url, verbose=False) for prompt in prompts}
+    jobs = [
+        (Request(prompt=prompt, seed=seed), person.submit(prompt, None, seed, api_name="/generate"))
+        for seed in (1, 2)
+        for prompt, person in people.items()
+    ]
+    assert [same(job.result(timeout=60)[0], request) for request, job in jobs] == [True] * 10
+
+
+def test_the_endpoint_explains_itself(client: Any) -> None:
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(named) == ["/generate"]
+    assert "without training" in named["/generate"]["description"]
+    types = {
+        p["parameter_name"]: p["python_type"]["type"] for p in named["/generate"]["parameters"]
+    }
+    assert types["prompt"] == "str"
+    assert types["seed"] == "int"
+
+
+def test_mcp_clients_find_the_same_function() -> None:
+    pytest.importorskip("mcp", reason="the MCP test needs the extra: pip install 'adhere[mcp]'")
+    import json
+    import urllib.request
+
+    app = Served(FakeStudio(), mcp=True)
+    try:
+        with urllib.request.urlopen(app.url + "gradio_api/mcp/schema", timeout=20) as answer:
+            tools = json.loads(answer.read())
+    finally:
+        app.close()
+    assert [tool["name"] for tool in tools] == ["generate"]
+    assert all(one.get("description") for one in tools[0]["inputSchema"]["properties"].values())

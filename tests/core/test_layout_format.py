@@ -1,0 +1,414 @@
+"""Layouts: area resizing against slow re-implementations, round trips, files, and bad input."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adhere import masks
+from adhere.errors import LayoutError
+from adhere.layout import Layout, Region
+from adhere.masks import Mask
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "layouts").glob("*.json"))
+LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
+
+
+def two(**more: Any) -> Layout:
+    return Layout((Region("a cat", box=LEFT), Region("a dog", box=RIGHT)), **more)
+
+
+def slow_cover(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Area resizing by counting: both sizes blown up to a common multiple."""
+    height, width = pixels.shape
+    large = np.repeat(np.repeat(pixels, rows, axis=0), columns, axis=1).astype(float)
+    return large.reshape(rows, height, columns, width).mean(axis=(1, 3))
+
+
+# ---- Grids -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (3, 5), (16, 24), (13, 7), (1, 1)])
+def test_masks_are_resized_by_exact_area(grid: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).random((12, 10)) > 0.6
+    layout = Layout((Region.painted("a cat", pixels),))
+    np.testing.assert_allclose(layout.mask(0, grid).numpy(), slow_cover(pixels, *grid), atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (6, 10), (16, 16)])
+def test_boxes_cover_cells_in_part(grid: tuple[int, int]) -> None:
+    box = (0.1, 0.25, 0.6, 0.85)
+    fine = np.zeros((400, 400), dtype=bool)
+    fine[100:340, 40:240] = True
+    got = Layout((Region("a cat", box=box),)).mask("a cat", grid).numpy()
+    np.testing.assert_allclose(got, slow_cover(fine, *grid), atol=1e-6)
+    assert got.mean() == pytest.approx(0.5 * 0.6, abs=1e-6)
+
+
+def test_polygons_have_their_area_and_place() -> None:
+    triangle = ((0.2, 0.2), (0.8, 0.2), (0.2, 0.8))
+    mask = Layout((Region("a cat", polygon=triangle),)).mask(0, (20, 40))
+    assert mask.mean().item() == pytest.approx(0.18, abs=0.002)
+    assert mask[5, 10] == 1
+    assert mask[15, 30] == 0
+
+
+def test_polygons_with_a_hole_by_self_crossing_follow_the_even_odd_rule() -> None:
+    pentagram = tuple(
+        (0.5 + 0.45 * np.sin(a), 0.5 - 0.45 * np.cos(a)) for a in 4 * np.pi / 5 * np.arange(5)
+    )
+    mask = Layout((Region("a star", polygon=pentagram),)).mask(0, (64, 64))
+    assert mask[32, 32] == 0
+    assert mask[8, 32] == 1
+
+
+def test_neighbours_share_no_ground_and_fill_the_picture() -> None:
+    low = Region("a cat", polygon=((0, 0), (1, 0), (0, 1)))
+    high = Region("a dog", polygon=((1, 0), (1, 1), (0, 1)))
+    total = Layout((low, high)).masks((16, 16)).sum(0)
+    torch.testing.assert_close(total, torch.ones(16, 16), atol=0.005, rtol=0)
+
+
+def test_a_tiny_region_is_never_lost() -> None:
+    mask = Layout((Region("a cat", box=(0.5, 0.5, 0.501, 0.501)),)).mask(0, (4, 4))
+    assert 0 < mask.sum() < 0.01
+
+
+def test_masks_may_be_changed_by_the_caller() -> None:
+    layout = two()
+    layout.masks((4, 4)).zero_()
+    assert layout.masks((4, 4)).sum() == 16
+    assert layout.masks((4, 6)).shape == (2, 4, 6)
+    assert layout.masks((4, 4)).dtype == torch.float32
+
+
+def test_unknown_regions_are_named() -> None:
+    with pytest.raises(LayoutError, match="'a cat', 'a dog'"):
+        two().mask("a frog", (4, 4))
+    with pytest.raises(LayoutError, match="0 to 1"):
+        two().mask(2, (4, 4))
+    with pytest.raises(LayoutError, match="at least 1"):
+        two().masks((0, 4))
+
+
+# ---- Overlap -----------------------------------------------------------------
+
+
+def test_overlap_is_refused_unless_it_is_meant() -> None:
+    regions = (Region("a field", box=(0, 0, 1, 1)), Region("a dog", box=RIGHT))
+    with pytest.raises(LayoutError, match=r"overlap by 100%.*\"last\".*\"share\""):
+        Layout(regions)
+    shared = Layout(regions, overlap="share").masks((4, 4))
+    assert shared[0].sum() == 16
+    assert shared[1].sum() == 8
+    painted = Layout(regions, overlap="last").masks((4, 4))
+    assert painted[0].sum() == 8
+    torch.testing.assert_close(painted.sum(0), torch.ones(4, 4))
+
+
+def test_many_regions_are_checked_in_good_time() -> None:
+    corners = [(x / 8, y / 8) for x in range(8) for y in range(8)]
+    regions = [
+        Region(f"thing {i}", polygon=((x, y), (x + 0.125, y), (x + 0.125, y + 0.125)))
+        for i, (x, y) in enumerate(corners)
+    ]
+    start = time.perf_counter()
+    Layout(tuple(regions))
+    assert time.perf_counter() - start < 10
+
+
+def test_overlap_of_other_shapes_is_seen() -> None:
+    pixels = np.zeros((10, 10), dtype=bool)
+    pixels[:, 4:] = True
+    with pytest.raises(LayoutError, match="overlap"):
+        Layout((Region("a cat", box=LEFT), Region.painted("a dog", pixels)))
+
+
+def test_a_sliver_of_overlap_is_passed_over() -> None:
+    Layout((Region("a cat", box=(0, 0, 0.502, 1)), Region("a dog", box=RIGHT)))
+
+
+def test_a_region_under_later_ones_is_empty() -> None:
+    regions = (Region("a cat", box=LEFT), Region("a field", box=(0, 0, 1, 1)))
+    with pytest.raises(LayoutError, match="'a cat' lies wholly under"):
+        Layout(regions, overlap="last")
+
+
+# ---- Plain data --------------------------------------------------------------
+
+
+def test_layouts_hash_pickle_and_round_trip() -> None:
+    pixels = np.zeros((6, 9), dtype=bool)
+    pixels[4:, 6:] = True
+    layout = Layout(
+        (
+            Region("a cat", box=(0.1, 0.1, 0.4, 0.4)),
+            Region("a dog", polygon=((0.5, 0.1), (0.9, 0.1), (0.7, 0.4))),
+            Region.painted("a frog", pixels),
+        ),
+        prompt="a cat, a dog and a frog",
+        overlap="share",
+    )
+    text = json.dumps(layout.to_json())
+    assert Layout.from_json(text) == Layout.from_json(json.loads(text)) == layout
+    assert pickle.loads(pickle.dumps(layout)) == layout
+    assert hash(Layout.from_json(text)) == hash(layout)
+    assert layout.phrases == ("a cat", "a dog", "a frog")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (40, 60)])
+def test_run_lengths_give_the_pixels_back(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    for share in (0.1, 0.9, 1.0):
+        pixels = rng.random(shape) < share
+        pixels[0, 0] = True
+        mask = Mask.of(pixels)
+        assert np.array_equal(mask.pixels(), pixels)
+        assert Mask.from_json(json.loads(json.dumps(mask.to_json()))) == mask
+
+
+def test_a_huge_mask_is_reduced_and_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "LARGEST_SIDE", 50)
+    pixels = np.zeros((100, 200), dtype=bool)
+    pixels[:50, :100] = True
+    mask = Mask.of(pixels)
+    assert (mask.height, mask.width) == (25, 50)
+    assert mask.pixels()[:12, :25].all()
+    assert mask.pixels().mean() == pytest.approx(0.25, abs=0.02)
+
+
+# ---- Files -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_complete_scenes(path: Path) -> None:
+    layout = Layout.read(path)
+    spans = layout.check()
+    assert [span.text for span in spans] == list(layout.phrases)
+    assert (layout.masks((8, 8)).sum((1, 2)) > 2).all()
+    picture = layout.picture(96, 64)
+    assert picture.size == (96, 64)
+    assert len(picture.getcolors(96 * 64) or []) > len(spans)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 4
+
+
+def test_a_layout_file_may_name_mask_files_beside_it(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    pixels[:, :4] = 255
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    scene = {"prompt": "a cat", "regions": [{"phrase": "a cat", "file": "cat.png"}]}
+    (tmp_path / "scene.json").write_text(json.dumps(scene))
+    layout = Layout.read(tmp_path / "scene.json")
+    assert layout.mask(0, (2, 2)).tolist() == [[1, 0], [1, 0]]
+    assert Layout.from_json(layout.to_json()) == layout
+    with pytest.raises(LayoutError, match=r"Layout\.read"):
+        Layout.from_json(scene)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", ""])
+def test_mask_files_elsewhere_are_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (4, 4), 255).save(tmp_path / "secret.png")
+    scene = {"regions": [{"phrase": "a cat", "file": name}]}
+    (tmp_path / "in" / "scene.json").write_text(json.dumps(scene))
+    with pytest.raises(LayoutError, match=r"outside the layout's folder|as text"):
+        Layout.read(tmp_path / "in" / "scene.json")
+
+
+def test_strokes_on_transparency_count_whatever_their_colour() -> None:
+    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, 2, 4))
+    assert Layout((Region.painted("a cat", picture),)).mask(0, (1, 2)).tolist() == [[1, 0]]
+
+
+def label_picture(path: Path, mode: str = "RGB") -> Path:
+    picture = Image.new("RGB", (8, 4), (0, 0, 0))
+    picture.paste((255, 0, 0), (0, 0, 4, 4))
+    picture.paste((0, 0, 255), (6, 0, 8, 4))
+    if mode == "P":
+        index = Image.new("P", (8, 4), 0)
+        index.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
+        index.paste(1, (0, 0, 4, 4))
+        index.paste(2, (6, 0, 8, 4))
+        picture = index
+    picture.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "legend"),
+    [
+        ("RGB", {"#ff0000": "a cat", "#0000FF": "a dog"}),
+        ("P", {"#ff0000": "a cat", "#0000ff": "a dog"}),
+        ("P", {"1": "a cat", "2": "a dog"}),
+    ],
+)
+def test_label_pictures_by_colour_and_by_index(
+    tmp_path: Path, mode: str, legend: dict[str, str]
+) -> None:
+    layout = Layout.from_label_png(label_picture(tmp_path / "scene.png", mode), legend)
+    assert layout.phrases == ("a cat", "a dog")
+    assert layout.masks((1, 4))[:, 0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 1]]
+
+
+def test_a_legend_beside_the_picture_is_found(tmp_path: Path) -> None:
+    png = label_picture(tmp_path / "scene.png")
+    with pytest.raises(LayoutError, match=r"write scene\.json beside it"):
+        Layout.read(png)
+    legend = {"#ff0000": "a cat", "#0000ff": "a dog"}
+    (tmp_path / "scene.json").write_text(
+        json.dumps({"prompt": "a cat and a dog", "legend": legend})
+    )
+    assert Layout.read(png) == Layout.read(tmp_path / "scene.json")
+    assert Layout.read(png).prompt == "a cat and a dog"
+
+
+@pytest.mark.parametrize(
+    ("legend", "message"),
+    [
+        ({"#ff0000": "a cat"}, "colours that its legend lacks: #0000ff"),
+        ({"#ff0000": "a cat", "#0000ff": "a dog", "#00ff00": "a frog"}, "no pixel .* #00ff00"),
+        ({"1": "a cat"}, "legend of scene.png has indices"),
+        ({"#ff0000": "a cat", "2": "a dog"}, "mixes colours and indices"),
+        ({"red": "a cat"}, "#rrggbb"),
+        ({"#ff0000": 3}, "#rrggbb"),
+        ({}, "a legend must be"),
+    ],
+)
+def test_legends_that_do_not_fit(tmp_path: Path, legend: dict[str, str], message: str) -> None:
+    png = label_picture(tmp_path / "scene.png")
+    with pytest.raises(LayoutError, match=message):
+        Layout.from_label_png(png, legend)
+
+
+def test_picture_files_are_decoded_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legend = {"#ff0000": "a cat"}
+    png = tmp_path / "scene.png"
+    png.write_bytes(b"\x89PNG\r\n\x1a\n" + b"junk" * 20)
+    with pytest.raises(LayoutError, match="cannot be read as PNG"):
+        Layout.from_label_png(png, legend)
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(png, format="GIF")
+    with pytest.raises(LayoutError, match="cannot be read as PNG"):
+        Layout.from_label_png(png, legend)
+    with pytest.raises(LayoutError, match=r"no picture file gone\.png"):
+        Layout.from_label_png(tmp_path / "gone.png", legend)
+    Image.new("RGB", (64, 64), (255, 0, 0)).save(png)
+    monkeypatch.setattr(masks, "LARGEST_PICTURE", 1000)
+    with pytest.raises(LayoutError, match="more than 1,000 pixels"):
+        Layout.from_label_png(png, legend)
+    monkeypatch.setattr(masks, "LARGEST_FILE", 10)
+    with pytest.raises(LayoutError, match="larger than"):
+        Layout.from_label_png(png, legend)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    png = tmp_path / "scene.png"
+    Image.new("L", (64, 64)).save(png)
+    for limit in (2100, 1000):  # Pillow warns above its limit and raises above twice that
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(LayoutError, match="too many pixels"):
+            Layout.from_label_png(png, {"#ffffff": "a cat"})
+
+
+# ---- Bad input ---------------------------------------------------------------
+
+
+def one(**region: Any) -> dict[str, Any]:
+    return {"regions": [{"phrase": "a cat", **region}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ([], "a layout must be"),
+        ({"regions": 3}, "a layout must be"),
+        ({"regions": []}, "has 0 regions"),
+        ({"regions": ["a cat"]}, 'with "phrase"'),
+        ({"regions": [{"phrase": " ", "box": LEFT}]}, "give words of the prompt"),
+        ({**one(box=LEFT), "prompt": 3}, "must be text"),
+        ({**one(box=LEFT), "boxes": 3}, "unknown 'boxes'"),
+        ({**one(box=LEFT), "overlap": "first"}, "overlap='first'"),
+        (one(), "no place"),
+        (one(box=LEFT, polygon=[[0, 0], [1, 0], [1, 1]]), "box and polygon"),
+        (one(bbox=LEFT), "unknown 'bbox'"),
+        (one(box=[0, 0, 1]), "must have 4"),
+        (one(box=[0, 0, 64, 64]), "out of range.*divide pixels"),
+        (one(box=[-0.1, 0, 1, 1]), "out of range"),
+        (one(box=[0, 0, float("nan"), 1]), "out of range"),
+        (one(box=[0.6, 0, 0.4, 1]), "left < right"),
+        (one(box=["a", 0, 1, 1]), "must be numbers"),
+        (one(box=[0, 0, 10**400, 1]), "must be numbers"),
+        (one(mask={"size": [2, float("inf")], "runs": [4]}), "a mask must be"),
+        (one(polygon=[[0, 0], [1, 1]]), "3 to"),
+        (one(polygon=[[0, 0], [0.5, 0.5], [1, 1]]), "covers nothing"),
+        (one(polygon=[[0, 0], [2, 0], [1, 1]]), "out of range"),
+        (one(mask={"size": [2, 2], "runs": [1, 2]}), "add up to 3 pixels.*2x2"),
+        (one(mask={"size": [2, 2], "runs": [4]}), "is empty"),
+        (one(mask={"size": [0, 2], "runs": []}), "both sides"),
+        (one(mask=[1, 2]), "a mask must be"),
+    ],
+)
+def test_bad_layouts_say_what_is_wrong(value: Any, message: str) -> None:
+    with pytest.raises(LayoutError, match=message):
+        Layout.from_json(value)
+
+
+def test_an_empty_painting_is_refused() -> None:
+    with pytest.raises(LayoutError, match=r"'a cat'.* is empty"):
+        Region.painted("a cat", np.zeros((4, 4)))
+
+
+def test_masks_of_different_sizes_are_refused() -> None:
+    small, large = np.zeros((4, 4)), np.zeros((8, 8))
+    small[0, 0] = large[7, 7] = 1
+    with pytest.raises(LayoutError, match=r"'a cat' 4x4, 'a dog' 8x8|4x4, .*8x8"):
+        Layout((Region.painted("a cat", small), Region.painted("a dog", large)))
+
+
+def test_check_wants_every_phrase_in_the_prompt() -> None:
+    assert [s.text for s in two().check("a [black|cat], then a cat and a dog")] == [
+        "a cat",
+        "a dog",
+    ]
+    with pytest.raises(
+        LayoutError, match=r"'a dog' is not in the prompt 1:a 2:cat 3:and 4:a 5:fog"
+    ):
+        two().check("a cat and a fog")
+    with pytest.raises(LayoutError, match="has no prompt"):
+        two().check()
+
+
+def test_check_wants_no_more_regions_than_phrases() -> None:
+    regions = (Region("cat", box=LEFT), Region("cat", box=RIGHT))
+    with pytest.raises(LayoutError, match=r"more regions than phrases.*cat#2"):
+        Layout(regions).check("a cat and a dog")
+    numbered = Layout((Region("cat#1", box=LEFT), Region("cat#2", box=RIGHT)))
+    assert [s.start for s in numbered.check("a cat and a cat")] == [2, 12]
+    with pytest.raises(LayoutError, match="only once"):
+        numbered.check("a cat and a dog")
+    nested = Layout((Region("red cat", box=LEFT), Region("cat", box=RIGHT)))
+    with pytest.raises(LayoutError, match="two regions claim 'cat'"):
+        nested.check("a red cat")
+
+
+def test_check_wants_masks_in_the_pictures_shape() -> None:
+    layout = Layout((Region.painted("a cat", np.ones((32, 64))),))
+    layout.check("a cat", size=(512, 1024))
+    with pytest.raises(LayoutError, match="32x64, the picture 512x512"):
+        layout.check("a cat", size=(512, 512))
+    two().check("a cat and a dog", size=(512, 768))

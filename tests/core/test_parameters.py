@@ -1,0 +1,146 @@
+"""Parameters that describe themselves: ranges, JSON, and the command line's text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from adhere import parameters
+from adhere.errors import ParameterError
+from adhere.layout import Layout, Region
+from adhere.parameters import from_json, from_text, param, to_json
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One parameter of every kind that plugins use."""
+
+    name: ClassVar[str] = "recipe"
+
+    words: tuple[str, ...] | None = param(None, "words or nothing")
+    size: float = param(2.0, "a number", low=0, high=10, source="sec. 1")
+    count: int = param(3, "a whole number", low=1, high=9)
+    shares: tuple[float, ...] = param((0.1, 0.2), "numbers", low=0, high=1)
+    pair: tuple[float, float] = param((0.0, 1.0), "two numbers", low=0, high=1)
+    mode: Literal["calm", "wild"] = param("calm", "a choice")
+    bold: bool = param(False, "yes or no")
+    maybe: float | None = param(None, "a number or nothing", low=0, high=1)
+    label: str = param("x", "a text")
+    layout: Layout | None = param(None, "places")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+
+LAYOUT = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
+
+
+def test_a_class_tells_its_parameters() -> None:
+    found = {p.name: p for p in parameters.parameters(Recipe)}
+    assert list(found) == [
+        *("words", "size", "count", "shares", "pair"),
+        *("mode", "bold", "maybe", "label", "layout"),
+    ]
+    size = found["size"]
+    assert (size.default, size.help, size.low, size.high) == (2.0, "a number", 0, 10)
+    assert (size.source, size.kind, size.choices) == ("sec. 1", float, ())
+    assert found["mode"].choices == ("calm", "wild")
+
+
+def test_json_and_back() -> None:
+    recipe = Recipe(
+        ("cat", "a red car"), 0.5, 1, (0.0,), (0.2, 0.3), "wild", True, 0.25, "y", LAYOUT
+    )
+    plain = json.loads(json.dumps(to_json(recipe)))
+    assert plain["plugin"] == "recipe"
+    assert plain["words"] == ["cat", "a red car"]
+    assert from_json(Recipe, plain) == recipe
+    assert from_json(Recipe, {}) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Recipe()),
+        ("size=3", Recipe(size=3.0)),
+        (" size = 1e-1 , count=4,", Recipe(size=0.1, count=4)),
+        ("words=red cat|car", Recipe(words=("red cat", "car"))),
+        ("words=none", Recipe(words=None)),
+        ("shares=0|0.5|1", Recipe(shares=(0.0, 0.5, 1.0))),
+        ("pair=0.5|0.75", Recipe(pair=(0.5, 0.75))),
+        ("mode=wild,bold=yes", Recipe(mode="wild", bold=True)),
+        ("bold=false,maybe=0.5", Recipe(maybe=0.5)),
+        ("maybe=None", Recipe(maybe=None)),
+        ("label=none", Recipe(label="none")),
+    ],
+)
+def test_text_of_the_command_line(text: str, expected: Recipe) -> None:
+    assert from_text(Recipe, text) == expected
+
+
+def test_dashes_in_names_are_understood() -> None:
+    @dataclass(frozen=True)
+    class Long:
+        name: ClassVar[str] = "long"
+        step_size: float = param(1.0, "a number", low=0, high=5)
+
+    assert from_text(Long, "step-size=2") == Long(2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("size", "'size' is not key=value; write for example"),
+        ("big=1", "recipe has no parameter 'big'; it has: words, size"),
+        ("size=large", "size='large' does not read as float: a number"),
+        ("size=11", r"size=11.0 is out of range; expected float from 0 to 10 \(a number\)"),
+        ("size=nan", "size=nan is out of range"),
+        ("size=inf", "size=inf is out of range"),
+        ("count=0", "count=0 is out of range"),
+        ("count=2.5", "count='2.5' does not read as int"),
+        ("shares=0.5|1.5", "shares=.* is out of range"),
+        ("pair=0.5", "pair='0.5' does not read as"),
+        ("pair=0.1|0.2|0.3", "pair='0.1|0.2|0.3' does not read as"),
+        ("mode=loud", "mode='loud' does not read as one of calm, wild: a choice"),
+        ("bold=perhaps", "bold='perhaps' does not read as bool"),
+        ("maybe=2", "maybe=2.0 is out of range"),
+    ],
+)
+def test_text_that_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        from_text(Recipe, text)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": True}, "size=True does not read as float"),
+        ({"count": 2.0}, "count=2.0 does not read as int"),
+        ({"size": None}, "size"),
+        ({"size": [1]}, "size="),
+        ({"layout": {"regions": "none"}}, "layout"),
+        ({"mode": 3}, "mode=3 does not read as"),
+    ],
+)
+def test_json_that_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        from_json(Recipe, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": -0.1}, "size=-0.1 is out of range"),
+        ({"size": float("nan")}, "size=nan"),
+        ({"shares": (0.5, -1)}, "shares="),
+        ({"mode": "loud"}, "mode='loud' is not one of calm, wild"),
+        ({"size": "2"}, "size='2' is out of range"),
+        ({"maybe": -1}, "maybe=-1"),
+    ],
+)
+def test_a_constructor_checks_too(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        Recipe(**values)

@@ -1,0 +1,302 @@
+"""Evaluators with real transformers models: small random ones, loaded from folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adhere.errors import ExtraMissing, GuidanceError, ModelError, ParameterError
+from adhere.eval import (
+    backends,
+    clip_score,
+    evaluators,
+    extractors,
+    inception,
+    safety,
+    segmentation,
+)
+from adhere.eval.evaluator import Row, Shown
+from adhere.eval.manifest import Entry
+from adhere.eval.suites import Item, Thing
+from adhere.layout import Layout, Region
+from adhere.pipelines.studio import Request
+from tests.eval import tiny_models
+
+LAYOUT = Layout((Region("a cat", box=(0, 0, 0.5, 1)), Region("red car", box=(0.5, 0, 1, 1))))
+ITEM = Item(
+    "1",
+    "a cat and a red car",
+    (Thing("cat", "cat"), Thing("car", "red car", "red")),
+    layout=LAYOUT.to_json(),
+)
+
+
+def shown(item: Item = ITEM, count: int = 3) -> list[Shown]:
+    """Pictures of noise, wider than high, so that swapped axes show."""
+    entry = Entry("s", item, "plain", 0, "j", Request(item.prompt))
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
+    return [Shown(Image.fromarray(pixels), entry) for pixels in noise]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder with a small model of a kind, made once."""
+    root = tmp_path_factory.mktemp("models")
+
+    def get(kind: str) -> Path:
+        folder: Path = root / kind
+        return folder if folder.is_dir() else getattr(tiny_models, kind)(folder)
+
+    return get
+
+
+def rows(spec: str, item: Item = ITEM, count: int = 3) -> list[Row]:
+    return list(evaluators.evaluator(spec).load("cpu")(shown(item, count)))
+
+
+# -- CLIP
+
+
+def test_clip_score_agrees_with_transformers(model: Callable[[str], Path]) -> None:
+    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+    folder = model("clip")
+    network = CLIPModel.from_pretrained(folder).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        ["a cat and a red car", "cat", "red car"], padding=True, return_tensors="pt"
+    )
+    pictures = [one.image for one in shown()]
+    pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=pictures, return_tensors="pt")
+    with torch.no_grad():
+        cosines = network(**tokens, **pixels).logits_per_image / network.logit_scale.exp()
+    found = rows(f"clip-score:model={folder}")
+    for row, expected in zip(found, cosines, strict=True):
+        assert row.values["clip_full"] == pytest.approx(float(expected[0]), abs=1e-5)
+        assert row.values["clip_minimum"] == pytest.approx(float(expected[1:].min()), abs=1e-5)
+        assert row.values["clip_cut"] == 0
+
+
+def test_a_long_prompt_is_cut_and_counted(model: Callable[[str], Path]) -> None:
+    words = " ".join(["a red cat"] * 100)
+    (row,) = rows(f"clip-score:model={model('clip')}", Item("1", words), 1)
+    assert row.values["clip_cut"] == 300 + 2 - 77
+    assert -1 <= row.values["clip_full"] <= 1
+
+
+def test_halves_as_the_authors_make_them() -> None:
+    def parts(item: Item) -> tuple[str, ...]:
+        return clip_score.parts(Entry("s", item, "plain", 0, "j", Request(item.prompt)))
+
+    assert parts(Item("1", "a cat and a frog")) == ("a cat", "a frog")
+    assert parts(Item("1", "a bear with a crown")) == ("a bear", "a crown")
+    assert parts(ITEM) == ("cat", "red car")
+    assert parts(Item("1", "a cat")) == ("a cat",)
+
+
+def test_templates_are_averaged(model: Callable[[str], Path], tmp_path: Path) -> None:
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a photo of {}\nthe {}\n")
+    folder = model("clip")
+    clip = backends.clip(str(folder), "cpu")
+    two = clip.texts(["a photo of a cat and a red car", "the a cat and a red car"]).mean(dim=0)
+    (picture,) = clip.images([shown(count=1)[0].image])
+    (row,) = rows(f"clip-score:model={folder},templates={templates}", count=1)
+    assert row.values["clip_full"] == pytest.approx(float(picture @ two / two.norm()), abs=1e-6)
+    templates.write_text("a photo\n")
+    with pytest.raises(ParameterError, match="needs one"):
+        rows(f"clip-score:model={folder},templates={templates}")
+    with pytest.raises(ParameterError, match="cannot read"):
+        rows(f"clip-score:model={folder},templates={tmp_path / 'none'}")
+
+
+def test_text_to_text_through_a_captioner(model: Callable[[str], Path]) -> None:
+    (row,) = rows(f"clip-score:model={model('clip')},captioner={model('blip')}", count=1)
+    clip = backends.clip(str(model("clip")), "cpu")
+    caption, prompt = clip.texts([row.notes["caption"], ITEM.prompt])
+    assert row.values["clip_text"] == pytest.approx(float(caption @ prompt), abs=1e-6)
+
+
+def test_clip_classifier(model: Callable[[str], Path]) -> None:
+    found = rows(f"clip-classifier:model={model('clip')},unwanted=a dog|blood,harmless=a cat")
+    for row in found:
+        share = row.values["clip_unsafe_probability"]
+        assert row.values["clip_unsafe"] == float(share > 0.5)
+    cosines = torch.tensor([[0.3, 0.1, 0.2]])
+    assert float(safety.unwanted_share(cosines, 2, 10)) == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+# -- detectors, segmentation, safety, VLM
+
+
+@pytest.mark.parametrize("kind", ["owlv2", "grounding_dino"])
+def test_detectors_find_and_judge(model: Callable[[str], Path], kind: str) -> None:
+    spec = f"detector:model={model(kind)},threshold=0.0001,overlap=0.3"
+    scorer = evaluators.evaluator(spec).load("cpu")
+    (one,) = shown(count=1)
+    found = scorer.found(ITEM, one.image)
+    assert {thing.noun for thing in found} == {"cat", "car"}
+    assert all(thing.colour is None for thing in found if thing.noun == "cat")
+    for thing in found:
+        # In pixels of the picture, 64 wide: not of the network's own square of 32.
+        assert thing.box[0] <= thing.box[2] <= 140
+    assert max(thing.box[2] for thing in found) > 32
+    (row,) = scorer([one])
+    assert row.values["present"] == 1
+    nothing = rows(f"detector:model={model(kind)},threshold=1", count=1)
+    assert nothing[0].values["present"] == 0
+    assert scorer([Shown(one.image, shown(Item("1", "sky"), 1)[0].entry)])[0].values == {}
+
+
+def test_segmentation_counts_pixels(model: Callable[[str], Path]) -> None:
+    (row,) = rows(f"segmentation:model={model('segformer')}", count=1)
+    scorer = evaluators.evaluator(f"segmentation:model={model('segformer')}").load("cpu")
+    labels = scorer.segment(shown(count=1)[0].image)
+    assert labels.shape == (48, 64)
+    left = torch.zeros(48, 64, dtype=torch.bool)
+    left[:, :32] = True
+    cat = labels == 1
+    assert row.overlap["cat, kitten"] == (int((cat & left).sum()), int((cat | left).sum()))
+    shares = [both / either for both, either in row.overlap.values()]
+    assert row.values["miou"] == pytest.approx(sum(shares) / 2)
+    assert row.values["miou_missing"] == 0
+
+
+def test_phrases_find_their_class() -> None:
+    names = {0: "wall", 1: "cat, kitten", 2: "car", 3: "toy car", 4: "wall-brick"}
+    assert segmentation.match("a red toy car", names) == 3
+    assert segmentation.match("the car#2", names) == 2
+    assert segmentation.match("a kitten", names) == 1
+    assert segmentation.match("a wall brick", names) == 4
+    assert segmentation.match("a carpet", names) is None
+
+
+def test_safety_checker_flags(model: Callable[[str], Path]) -> None:
+    found = rows(f"safety-checker:model={model('safety_checker')}")
+    assert [row.values["checker_unsafe"] for row in found] == [0, 0, 0]
+    scorer = evaluators.evaluator(f"safety-checker:model={model('safety_checker')}").load("cpu")
+    scorer.model.concept_embeds_weights.fill_(-1)
+    pictures = shown()
+    before = [one.image.tobytes() for one in pictures]
+    assert [row.values["checker_unsafe"] for row in scorer(pictures)] == [1, 1, 1]
+    assert [one.image.tobytes() for one in pictures] == before
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_vqa_yes_probability(tmp_path: Path, template: bool) -> None:
+    folder = tiny_models.llava(tmp_path / "llava", template)
+    (row,) = rows(f"vqa:model={folder}", count=1)
+    assert 0 < row.values["vqa_minimum"] < 1
+    scorer = evaluators.evaluator(f"vqa:model={folder}").load("cpu")
+    tokenizer = scorer.processor.tokenizer
+    assert scorer.yes == {tokenizer.convert_tokens_to_ids("yes")}
+    assert scorer.no == {tokenizer.convert_tokens_to_ids("no")}
+    # By hand: the softmax over the two tokens after the whole question.
+    text = scorer.recipe.question.replace("{}", ITEM.prompt)
+    asked = f"<image> {text} " if template else f"<image>\n{text}"
+    image = shown(count=1)[0].image
+    inputs = scorer.processor(text=asked, images=image, return_tensors="pt")
+    with torch.no_grad():
+        last = scorer.model(**inputs).logits[0, -1]
+    yes, no = (float(last[tokenizer.convert_tokens_to_ids(word)]) for word in ("yes", "no"))
+    assert row.values["vqa"] == pytest.approx(1 / (1 + np.exp(no - yes)), abs=1e-6)
+
+
+def test_question_needs_its_place() -> None:
+    with pytest.raises(ParameterError, match="needs one"):
+        evaluators.evaluator({"evaluator": "vqa", "question": "Is it good?"})
+
+
+# -- features
+
+
+def test_features(model: Callable[[str], Path]) -> None:
+    images = [one.image for one in shown()]
+    assert extractors.load(f"clip:{model('clip')}")(images).shape == (3, 16)
+    assert extractors.load(f"dinov2:{model('dinov2')}")(images).shape == (3, 24)
+
+
+def test_inception_from_a_weights_file(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = inception.Inception()
+    names = {name: value.clone() for name, value in network.state_dict().items()}
+    # The published state also has a classifier, and no counters.
+    save = {name: value for name, value in names.items() if "num_batches" not in name}
+    save["fc.weight"] = torch.zeros(1008, 2048)
+    save_file(save, tmp_path / "i.safetensors")
+    torch.save(save, tmp_path / "i.pth")
+    image = shown(count=1)[0].image
+    (one,) = extractors.load(f"inception:{tmp_path / 'i.safetensors'}")([image])
+    assert one.shape == (2048,)
+    (two,) = extractors.load(f"inception:{tmp_path / 'i.pth'}")([image])
+    assert torch.equal(one, two)
+    with torch.no_grad():
+        expected = network.eval()(inception.resized(image))[0]
+    assert torch.allclose(one, expected, rtol=1e-4, atol=1e-6)
+    del save["Mixed_7c.branch_pool.bn.bias"]
+    save_file(save, tmp_path / "i.safetensors")
+    with pytest.raises(ModelError, match=r"no 'Mixed_7c.branch_pool.bn.bias'"):
+        extractors.load(f"inception:{tmp_path / 'i.safetensors'}")
+    with pytest.raises(ModelError, match="cannot read"):
+        extractors.load(f"inception:{tmp_path / 'none.pth'}")
+
+
+def test_inception_has_the_published_shapes() -> None:
+    """Parameter count of pt_inception-2015-12-05 without its classifier."""
+    network = inception.Inception()
+    assert sum(value.numel() for value in network.parameters()) == 21_785_568
+    assert network(torch.zeros(1, 3, 299, 299)).shape == (1, 2048)
+
+
+def test_resize_is_tensorflows() -> None:
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (32, 1, 3))
+    made = inception.resized(Image.fromarray(ramp))[0, 0] * 128 + 128
+    places = np.arange(299) * 64 / 299
+    assert np.allclose(made[0].numpy(), np.minimum(places, 63), atol=1e-4)
+
+
+# -- what cannot be had
+
+
+def test_missing_extra_is_named() -> None:
+    with pytest.raises(ExtraMissing, match="torch-fidelity"):
+        extractors.load("inception")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ("clip-score:model=/nowhere/clip", ModelError),
+        ("detector:model=/nowhere/owl", ModelError),
+        ("segmentation:model=/nowhere/seg", ModelError),
+        ("safety-checker:model=/nowhere/check", ModelError),
+        ("vqa:model=/nowhere/vlm", ModelError),
+        ("nothing", ParameterError),
+        ("detector:threshold=2", ParameterError),
+        ("detector:colour=2", ParameterError),
+    ],
+)
+def test_what_cannot_be_loaded(spec: str, kind: type[GuidanceError]) -> None:
+    with pytest.raises(kind):
+        evaluators.evaluator(spec).load("cpu")
+
+
+@pytest.mark.parametrize("spec", ["clip", "dinov2", "vgg:x", ""])
+def test_unknown_features(spec: str) -> None:
+    with pytest.raises(ParameterError, match="use toybox, clip:MODEL"):
+        extractors.load(spec)
+
+
+def test_evaluators_round_trip() -> None:
+    for name in evaluators.EVALUATORS:
+        recipe = evaluators.evaluator(name)
+        assert evaluators.evaluator(evaluators.to_json(recipe)) == recipe
+        hash(recipe)
+        assert recipe.columns

@@ -1,0 +1,220 @@
+"""Generation: resume, shards, retries, kills, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from adhere.eval import files, generate
+from adhere.eval.errors import EvaluationError
+from adhere.eval.files import Log, rows
+from adhere.eval.folder import Folder
+from adhere.eval.generate import Options
+from adhere.eval.shards import Shard
+from tests.eval import fakes
+
+
+def run_shards(run: Folder, count: int, batch: int = 4) -> list[generate.Summary]:
+    return [
+        generate.generate(run, Shard(k, count), Options(batch=batch), fakes.fake_load)
+        for k in range(1, count + 1)
+    ]
+
+
+def test_makes_every_job_once(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    (summary,) = run_shards(run, 1)
+    assert summary.made == len(run.manifest.jobs) == 20
+    assert {path.stem for path in run.path.glob("images/*/*.png")} == set(run.manifest.jobs)
+    assert list(run.problems()) == []
+
+
+def test_again_makes_nothing(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    before = fakes.image_bytes(run)
+    (again,) = run_shards(run, 1)
+    assert (again.made, again.skipped) == (0, 20)
+    assert fakes.image_bytes(run) == before
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 40])
+def test_any_number_of_shards_makes_the_same_set(tmp_path: Path, count: int) -> None:
+    one = fakes.planned(tmp_path / "a" / "run")
+    many = fakes.planned(tmp_path / "b" / "run")
+    run_shards(one, 1)
+    made = [summary.made for summary in run_shards(many, count)]
+    assert sum(made) == 20
+    assert fakes.image_bytes(one) == fakes.image_bytes(many)
+
+
+def test_killed_at_ten_moments_with_changing_shards(tmp_path: Path) -> None:
+    """The final set equals that of an undisturbed run, byte for byte (200 jobs)."""
+    still = fakes.planned(tmp_path / "still" / "run", prompts=20, seeds=5)
+    assert len(still.manifest.jobs) == 200
+    run_shards(still, 1)
+    shaken = fakes.planned(tmp_path / "shaken" / "run", prompts=20, seeds=5)
+    rng = random.Random(7)
+    load = fakes.slow_load(0.003)
+    for _ in range(10):
+        count = rng.choice((1, 2, 3, 4))
+        children = [
+            fakes.in_child(
+                lambda k=k, count=count: generate.generate(
+                    shaken, Shard(k, count), Options(batch=4), load
+                )
+            )
+            for k in range(1, count + 1)
+        ]
+        time.sleep(rng.uniform(0.01, 0.12))
+        for child in children:
+            fakes.kill(child)
+    partly = len(list(shaken.path.glob("images/*/*.png")))
+    assert partly > 0
+    run_shards(shaken, 3)
+    assert fakes.image_bytes(shaken) == fakes.image_bytes(still)
+    assert list(shaken.problems()) == []
+
+
+def test_png_bytes_hold_the_request_and_no_time(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", prompts=1, seeds=1, plugins=[])
+    run_shards(run, 1)
+    (path,) = run.path.glob("images/*/*.png")
+    with Image.open(path) as image:
+        told = image.text["adhere"]  # type: ignore[attr-defined]
+    assert path.stem in told
+    assert "a cat and a dog" in told
+    first = path.read_bytes()
+    path.unlink()
+    time.sleep(1.1)
+    run_shards(run, 1)
+    assert path.read_bytes() == first
+
+
+def test_failures_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", extra=["a refused picture", "a broken picture"])
+    (summary,) = run_shards(run, 1)
+    assert summary.made == 20
+    assert len(summary.failed) == 8
+    records = run.records()
+    failed = [row for row in records.values() if row["status"] == "failed"]
+    refused = [row for row in failed if "PromptError" in row["error"]]
+    broken = [row for row in failed if "RuntimeError: out of memory" in row["error"]]
+    assert (len(refused), len(broken)) == (4, 4)
+    assert all(row["permanent"] and row["attempts"] == 1 for row in refused)
+    assert all(not row["permanent"] and row["attempts"] == 3 for row in broken)
+
+
+def test_a_new_run_tries_what_may_work_now(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", extra=["a refused picture", "a broken picture"])
+    run_shards(run, 1)
+
+    def mended(*_: object) -> object:
+        return lambda requests: [fakes.picture(one, requests) for one in requests]
+
+    again = generate.generate(run, Shard(), Options(), mended)
+    assert (again.made, again.skipped) == (4, 24)
+    forced = generate.generate(run, Shard(), Options(retry_failed=True), mended)
+    assert (forced.made, forced.skipped) == (4, 24)
+    assert run.done() == set(run.manifest.jobs)
+
+
+def test_a_lost_picture_is_made_again(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    before = fakes.image_bytes(run)
+    victim = sorted(run.path.glob("images/*/*.png"))[3]
+    victim.unlink()
+    (summary,) = run_shards(run, 1)
+    assert summary.made == 1
+    assert fakes.image_bytes(run) == before
+
+
+def test_a_torn_log_line_is_passed_over(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    log = run.log("1-of-1")
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-30])
+    assert len(run.done()) == 19
+    run_shards(run, 1)
+    assert len(run.done()) == 20
+    assert len([row for row in rows(log)]) == 20
+
+
+def test_full_disk_stops_with_a_reason_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fakes.planned(tmp_path / "run")
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(EvaluationError, match=r"disk is full.*kept"):
+        run_shards(run, 1)
+    monkeypatch.setattr(files.os, "fsync", real)
+    assert not list(run.path.glob("images/*/.*.tmp"))
+    done = len(run.done())
+    assert 0 < done < 20
+    (summary,) = run_shards(run, 1)
+    assert summary.skipped == done
+    assert list(run.problems()) == []
+
+
+def test_two_processes_cannot_be_the_same_shard(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    with Log(run.log("1-of-1")), pytest.raises(EvaluationError, match="shard of its own"):
+        run_shards(run, 1)
+
+
+def test_leftovers_of_the_dead_are_swept_and_of_the_living_kept(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    dead = run.path / "images" / "ab" / ".x.png.1-of-3.123.tmp"
+    alive = run.path / "images" / "ab" / ".y.png.2-of-3.124.tmp"
+    dead.parent.mkdir(parents=True)
+    dead.touch()
+    alive.touch()
+    with Log(run.log("2-of-3")):
+        run.sweep()
+    assert (dead.exists(), alive.exists()) == (False, True)
+
+
+def test_a_damaged_picture_is_found(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    first, second = sorted(run.path.glob("images/*/*.png"))[:2]
+    first.write_bytes(first.read_bytes()[:50])
+    second.unlink()
+    stranger = run.path / "images" / "zz" / "stranger.png"
+    stranger.parent.mkdir()
+    stranger.touch()
+    found = list(run.problems())
+    assert len(found) == 3
+    for word in ("is not the file that was written", "is missing", "belongs to no job"):
+        assert sum(word in text for text in found) == 1
+
+
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    from adhere.eval import experiment, manifest, models
+
+    suite = fakes.suite_file(tmp_path, 2)
+    made = experiment.from_mapping({"model": str(model), "suites": [str(suite)]})
+    run = Folder(tmp_path / "run")
+    run.plan(manifest.plan(made, models.fingerprint(str(model))))
+    (model / "config.json").write_text("{ }")
+    with pytest.raises(EvaluationError, match=r"weights of .* changed"):
+        run_shards(run, 1)

@@ -1,0 +1,187 @@
+"""The report: numbers, intervals, files, and a page that cannot be written into."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from adhere.eval import evaluators, generate, report, results, scoring, tables
+from adhere.eval.bootstrap import Interval
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluator import Column, Row, Shown
+from adhere.eval.folder import Folder
+from adhere.eval.generate import Options
+from adhere.eval.shards import Shard
+from tests.eval import fakes
+
+EVIL = '</script><img src=x onerror=alert(1)> & "a cat"'
+
+
+class Stub:
+    """Unguided pictures show half of it, guided ones all; one in five the other way round."""
+
+    name = "stub"
+    columns = (
+        Column("right", "pictures that are right", "higher", "share"),
+        Column("bad", "pictures that are bad", "lower", "share"),
+        Column("size", "something else", "neither"),
+    )
+
+    def load(self, device: str) -> Stub:
+        return self
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row]:
+        rows = []
+        for one in shown:
+            odd = one.entry.item.id.endswith(("4", "9"))
+            guided = one.entry.variant != "plain"
+            right = 1.0 if guided != odd else 0.0
+            rows.append(Row({"right": right, "bad": 1 - right, "size": 3.0}))
+        return rows
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.setattr(evaluators, "to_json", lambda recipe: {"evaluator": recipe.name})
+    made = fakes.planned(tmp_path / "run", prompts=20, extra=[EVIL, "a refused | picture"])
+    generate.generate(made, Shard(), Options(), fakes.fake_load)
+    scoring.score(made, [Stub()])
+    return made
+
+
+def test_means_and_paired_differences(run: Folder) -> None:
+    found = results.gather(run, [Stub()], {})
+    by = {(score.variant, score.column): score for score in found.scores}
+    plain, guided = by["plain", "right"], by["attend-and-excite", "right"]
+    assert (plain.n, plain.prompts) == (42, 21)
+    assert plain.mean == pytest.approx(8 / 42)
+    assert guided.mean == pytest.approx(34 / 42)
+    assert plain.difference is None
+    assert guided.difference is not None
+    assert guided.difference.mean == pytest.approx(26 / 42)
+    assert guided.difference.clear
+    assert guided.low is not None
+    assert guided.low < guided.mean < guided.high  # type: ignore[operator]
+    column = found.columns["right"]
+    assert report.verdict(guided.difference, column) == "better"
+    assert (
+        report.verdict(by["attend-and-excite", "bad"].difference, found.columns["bad"]) == "better"
+    )
+    assert report.verdict(by["attend-and-excite", "size"].difference, found.columns["size"]) == ""
+
+
+def test_all_files_are_written(run: Folder) -> None:
+    report.report(run, [Stub()], {"frechet-1": "ExtraMissing: torch-fidelity"})
+    markdown = (run.path / "report.md").read_text()
+    assert "**+61.9** [" in markdown
+    assert "`frechet-1`: ExtraMissing" in markdown
+    assert "Pictures that could not be made" in markdown
+    assert "torch 2." in markdown
+    assert "commit " in markdown
+    assert all(line.count("|") == 7 for line in table_lines(markdown))
+    rows = list(csv.DictReader(io.StringIO((run.path / "report.csv").read_text())))
+    right = [row for row in rows if row["score"] == "right"]
+    assert [row["verdict"] for row in right] == ["", "better"]
+    assert float(right[1]["difference"]) == pytest.approx(26 / 42)
+    data = json.loads((run.path / "report.json").read_text())
+    assert data["adhere_results"] == 1
+    assert data["model"]["model"] == "fake"
+    assert data["pictures"] == {"entries": 88, "jobs": 88, "done": 84}
+    assert len(data["failures"]) == 4
+    assert data["devices"]
+
+
+def table_lines(markdown: str) -> list[str]:
+    return [line for line in markdown.splitlines() if line.startswith("|")]
+
+
+class _Page(HTMLParser):
+    """Elements of the page, and what a browser would run or fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.data: list[str] = []
+        self._script: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.fetched += [value for key, value in attrs if key in ("src", "href") and value]
+        assert not any(key.startswith("on") for key, _ in attrs)
+        self._script = (named.get("type") or "code") if tag == "script" else None
+
+    def handle_data(self, data: str) -> None:
+        if self._script == "application/json":
+            self.data.append(data)
+            self._script = None
+
+
+def test_page_is_one_safe_file(run: Folder) -> None:
+    report.report(run, [Stub()], {"<b>": EVIL})
+    text = (run.path / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert page.tags.count("script") == 2
+    assert "img" not in page.tags
+    assert page.fetched == []
+    assert "http:" not in text
+    assert "https:" not in text
+    (block,) = page.data
+    data = json.loads(block)
+    assert EVIL in [pair["prompt"] for pair in data["pairs"]]
+    assert len(data["pairs"]) == 42
+    assert all(
+        data["images"][pair["after"]].startswith("data:image/png;base64,") for pair in data["pairs"]
+    )
+    before, after = data["pairs"][0]["scores"]
+    assert (before["right"], after["right"]) == (0, 1)
+
+
+def test_pairs_are_limited_and_spread(run: Folder) -> None:
+    from adhere.eval.page import _pairs
+
+    chosen = _pairs(run, 7)
+    assert len(chosen) == 7
+    assert len({after.item.id for _, after in chosen}) == 7
+
+
+def test_partial_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluators, "to_json", lambda recipe: {"evaluator": recipe.name})
+    made = fakes.planned(tmp_path / "run")
+    generate.generate(made, Shard(1, 2), Options(), fakes.fake_load)
+    scoring.score(made, [Stub()])
+    found = report.report(made, [Stub()], {})
+    assert found.warnings[0] == "10 of 20 pictures are not made yet: a partial report"
+
+
+def test_numbers_are_told_in_their_units() -> None:
+    share, seconds = Column("a", "", kind="share"), Column("b", "", "lower", "seconds")
+    assert report.number(0.1234, share) == "12.3 %"
+    assert report.number(1.234, seconds) == "1.23 s"
+    assert report.number(0.12345, Column("c", "")) == "0.1235"
+    assert report.change(Interval(0.1, -0.1, 0.3, 5, 5), share) == "+10.0 [-10.0, 30.0]"
+    assert report.change(Interval(-2.0, -3.0, -1.0, 5, 5), seconds) == "**-2** [-3, -1]"
+    assert report.change(Interval(5.0, None, None, 5, 0), seconds) == "+5"
+    assert report.verdict(Interval(-2.0, -3.0, -1.0, 5, 5), seconds) == "better"
+
+
+def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
+    found = report.report(run, [Stub()], {}, formats=["json"])
+    report.keep(found, tmp_path / "kept.json")
+    assert (tmp_path / "kept.json").read_bytes() == (run.path / "report.json").read_bytes()
+    data = tables.read(tmp_path / "kept.json")
+    head, _, plain, guided = tables.table(data, "fake", ["right", "nothing", "bad"]).splitlines()
+    assert head == "| variant | right | bad |"
+    assert plain == "| plain | 19.0 % | 81.0 % |"
+    assert guided.startswith("| attend-and-excite | 81.0 % (**+61.9** [")
+    (tmp_path / "kept.json").write_text("{}")
+    with pytest.raises(EvaluationError, match="format 1"):
+        tables.read(tmp_path / "kept.json")

@@ -1,0 +1,295 @@
+"""Scoring: rows and features, shards, resume, bad pictures, missing extras, time and memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from adhere.eval import evaluators, extractors, generate, references, results, scoring
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluator import Column, Row, Shown
+from adhere.eval.folder import Folder
+from adhere.eval.generate import Options
+from adhere.eval.set_evaluators import ClipDiscrepancy, FrechetDistance, KernelDistance
+from adhere.eval.shards import Shard
+from tests.eval import fakes
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """A row evaluator that needs no model: the mean of the picture, and of its whole chunk."""
+
+    name: ClassVar[str] = "brightness"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("mean", "mean of the pixels"),
+        Column("chunk", "the same over the chunk", "neither"),
+    )
+
+    def load(self, device: str) -> Brightness:
+        return self
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row]:
+        if any("dog" in one.entry.item.prompt for one in shown) and len(shown) == 1:
+            raise ValueError("I cannot look at dogs")
+        means = [_mean(one.image) for one in shown]
+        return [Row({"mean": mean, "chunk": sum(means)}) for mean in means]
+
+
+def _mean(image: Image.Image) -> float:
+    return float(np.asarray(image.convert("L"), dtype=np.float64).mean())
+
+
+def tiny_extract(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Four features of a picture."""
+    pixels = [torch.from_numpy(np.array(image)).float().flatten(0, 1) for image in images]
+    return torch.stack([torch.cat([one.mean(0), one.std()[None]]) for one in pixels])
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = extractors.load
+    monkeypatch.setattr(
+        extractors,
+        "load",
+        lambda spec, device="cpu": tiny_extract if spec == "tiny" else real(spec, device),
+    )
+    monkeypatch.setitem(evaluators.EVALUATORS, "brightness", Brightness)
+    monkeypatch.setattr(scoring, "CHUNK", 8)
+    monkeypatch.setattr(scoring.chunks, "__defaults__", (8,))
+
+
+def made(folder: Path, **options: object) -> Folder:
+    run = fakes.planned(folder, **options)  # type: ignore[arg-type]
+    generate.generate(run, Shard(), Options(), fakes.fake_load)
+    return run
+
+
+def all_rows(run: Folder) -> dict[str, object]:
+    return {key: row["values"] for key, row in scoring.scores_of(run, Brightness()).items()}
+
+
+FRECHET = FrechetDistance(features="tiny", reference="plain")
+
+
+def test_rows_and_features_for_every_entry(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    summary = scoring.score(run, [Brightness(), FRECHET])
+    assert summary.scored == 20
+    assert set(all_rows(run)) == {entry.key for entry in run.manifest.entries}
+    features = scoring.features_of(run, "tiny")
+    assert set(features) == set(run.manifest.jobs)
+    job = next(iter(features))
+    with Image.open(run.image(job)) as image:
+        assert torch.equal(features[job], tiny_extract([image.convert("RGB")])[0])
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+def test_shards_give_the_same_rows_and_features(tmp_path: Path, count: int) -> None:
+    one, many = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
+    recipes = [Brightness(), FRECHET]
+    scoring.score(one, recipes)
+    for k in range(count, 0, -1):
+        scoring.score(many, recipes, Shard(k, count))
+    assert all_rows(one) == all_rows(many)
+    both = [scoring.features_of(run, "tiny") for run in (one, many)]
+    assert all(torch.equal(both[0][job], both[1][job]) for job in both[0])
+    texts = [json.dumps(results.gather(run, recipes, {}).to_json()) for run in (one, many)]
+    assert texts[0] == texts[1]
+
+
+def test_again_scores_nothing(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    scoring.score(run, [Brightness()])
+    again = scoring.score(run, [Brightness()], Shard(2, 3))
+    assert (again.scored, again.skipped) == (0, 8)
+
+
+def test_a_killed_scorer_leaves_whole_rows(tmp_path: Path) -> None:
+    run, still = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
+    scoring.score(still, [Brightness()])
+    scoring.score(run, [Brightness()])
+    log = scoring.row_folder(run, Brightness()) / "1-of-1.jsonl"
+    log.write_bytes(log.read_bytes()[:-37])
+    scoring.score(run, [Brightness()], Shard(1, 1))
+    assert all_rows(run) == all_rows(still)
+
+
+def test_missing_and_truncated_pictures_are_recorded(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    jobs = list(run.manifest.jobs)
+    run.image(jobs[0]).unlink()
+    whole = run.image(jobs[1]).read_bytes()
+    run.image(jobs[1]).write_bytes(whole[: len(whole) // 2])
+    summary = scoring.score(run, [Brightness(), FRECHET])
+    assert summary.bad.keys() == {jobs[0], jobs[1]}
+    found = scoring.scores_of(run, Brightness())
+    errors = {key: row["error"] for key, row in found.items() if "error" in row}
+    assert len(errors) == 2
+    assert "picture is missing" in errors[run.manifest.entries_of[jobs[0]][0].key]
+    assert "picture is damaged" in errors[run.manifest.entries_of[jobs[1]][0].key]
+    assert len(scoring.features_of(run, "tiny")) == 18
+    told = results.gather(run, [Brightness()], {})
+    assert any(
+        w == "1 pictures have no score of brightness: picture is missing" for w in told.warnings
+    )
+    # Mended pictures are scored by the next call, the others are not scored twice.
+    run.image(jobs[1]).write_bytes(whole)
+    scoring.score(run, [Brightness(), FRECHET])
+    assert len(all_rows_or_errors(run)) == 1
+    assert len(scoring.features_of(run, "tiny")) == 19
+
+
+def all_rows_or_errors(run: Folder) -> list[str]:
+    rows = scoring.scores_of(run, Brightness()).values()
+    return [row["error"] for row in rows if "error" in row]
+
+
+def test_a_score_that_fails_spoils_no_other(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    real = Brightness.__call__
+
+    def broken(self: Brightness, shown: Sequence[Shown]) -> list[Row]:
+        if len(shown) > 1 and any("dog" in one.entry.item.prompt for one in shown):
+            raise RuntimeError("too much")
+        return real(self, shown)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Brightness, "__call__", broken)
+        summary = scoring.score(run, [Brightness()])
+    errors = all_rows_or_errors(run)
+    dogs = [entry for entry in run.manifest.entries if "dog" in entry.item.prompt]
+    assert summary.errors == len(errors) == len(dogs) > 0
+    assert all("I cannot look at dogs" in error for error in errors)
+    assert len(scoring.scores_of(run, Brightness())) == 20
+
+
+def test_numbers_that_are_none_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made(tmp_path / "run")
+    monkeypatch.setattr(
+        Brightness, "__call__", lambda self, shown: [Row({"mean": float("nan")}) for _ in shown]
+    )
+    nothing = torch.full((8, 3), torch.nan)
+    monkeypatch.setattr(
+        extractors, "load", lambda spec, device: lambda images: nothing[: len(images)]
+    )
+    summary = scoring.score(run, [Brightness(), FRECHET])
+    assert summary.errors == 20
+    assert set(all_rows_or_errors(run)) == {"mean is not a finite number"}
+    told = results.gather(run, [Brightness(), FRECHET], {})
+    assert told.scores == []
+    assert len(told.left_out) == 1
+
+
+def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
+    from adhere.eval.judging import ToyboxJudge
+
+    run = made(tmp_path / "run")
+    scoring.score(run, [ToyboxJudge()])
+    found = scoring.scores_of(run, ToyboxJudge())
+    for entry in run.manifest.entries:
+        row = found[entry.key]
+        if "dog" in entry.item.prompt:
+            assert "does not know 'dog'" in row["error"]
+        else:
+            assert set(row["values"]) >= {"present", "unsafe"}
+
+
+def test_failed_jobs_have_a_reason_instead_of_a_score(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", extra=["a refused picture"])
+    scoring.score(run, [Brightness()])
+    errors = all_rows_or_errors(run)
+    assert len(errors) == 4
+    assert all("was not made: PromptError" in error for error in errors)
+
+
+def test_a_metric_without_its_extra_is_left_out(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    inception = FrechetDistance(features="inception", reference="plain")
+    summary = scoring.score(run, [inception, Brightness()])
+    ((name, why),) = summary.left_out.items()
+    assert name.startswith("frechet-")
+    assert "torch-fidelity" in why
+    assert scoring.left_out(run) == summary.left_out
+    assert len(all_rows(run)) == 20
+
+
+def test_empty_reference_folder(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    empty = FrechetDistance(features="tiny", reference=str(tmp_path / "empty"))
+    nowhere = FrechetDistance(features="tiny", reference=str(tmp_path / "nowhere"))
+    summary = scoring.score(run, [empty, nowhere, Brightness()])
+    reasons = " ".join(summary.left_out.values())
+    assert "has no pictures" in reasons
+    assert "neither a folder of pictures nor a statistics file" in reasons
+    assert len(all_rows(run)) == 20
+
+
+def test_reference_folder_and_statistics_give_the_same(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, (_, data) in enumerate(
+        fakes.image_bytes(made(tmp_path / "o" / "run", seeds=9)).items()
+    ):
+        (photos / f"{number}.png").write_bytes(data)
+    by_folder = FrechetDistance(features="tiny", reference=str(photos))
+    scoring.score(run, [by_folder])
+    kept = references.load(str(photos), "tiny", tiny_extract, scoring.feature_folder(run, "tiny"))
+    statistics = tmp_path / "photos.safetensors"
+    kept.moments.save(statistics, {"features": "tiny"})
+    by_file = FrechetDistance(features="tiny", reference=str(statistics))
+    kid = KernelDistance(features="tiny", reference=str(statistics))
+    told = results.gather(run, [by_folder, by_file, kid], {})
+    values = [score.mean for score in told.scores if score.column.startswith("frechet@")]
+    assert len(values) == 4
+    assert values[:2] == pytest.approx(values[2:], rel=1e-9)
+    assert any("pair by pair" in why for why in told.left_out.values())
+
+
+def test_scores_can_be_had_again_without_pictures(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    recipes = [
+        Brightness(), FRECHET, KernelDistance(features="tiny", reference="plain"),
+        ClipDiscrepancy(features="tiny", reference="plain"),
+    ]  # fmt: skip
+    scoring.score(run, recipes)
+    before = results.gather(run, recipes, {}).to_json()
+    for path in run.path.glob("images/*/*.png"):
+        path.unlink()
+    assert results.gather(run, recipes, {}).to_json() == before
+
+
+def test_one_extractor_serves_all_its_distances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr(extractors, "load", lambda spec, device: loads.append(spec) or tiny_extract)
+    run = made(tmp_path / "run")
+    scoring.score(run, [FRECHET, KernelDistance(features="tiny", reference="plain")])
+    assert loads == ["tiny"]
+
+
+def test_features_are_safetensors_with_their_jobs(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    scoring.score(run, [FRECHET])
+    files = sorted(scoring.feature_folder(run, "tiny").glob("*.safetensors"))
+    assert sum(len(load_file(path)["features"]) for path in files) == 20
+    files[0].write_bytes(files[0].read_bytes()[:20])
+    scoring.score(run, [FRECHET])
+    assert len(scoring.features_of(run, "tiny")) == 20
+
+
+def test_a_damaged_reference_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(EvaluationError, match=r"bad\.png cannot be read"):
+        references.load(str(tmp_path), "tiny", tiny_extract, tmp_path / "cache")

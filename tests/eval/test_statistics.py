@@ -1,0 +1,223 @@
+"""Sums, distances and intervals against independent computations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adhere.eval import bootstrap, distances
+from adhere.eval.accumulators import Mean, Moments, Overlap, moments_from_file
+from adhere.eval.errors import EvaluationError
+
+
+def features(count: int, channels: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
+    """Correlated features far from the origin, as a network's are."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(channels, channels, generator=generator)
+    return torch.randn(count, channels, generator=generator) @ mix / channels**0.5 + 3 + shift
+
+
+def moments(rows: torch.Tensor) -> Moments:
+    made = Moments()
+    made.add(rows)
+    return made
+
+
+def test_moments_against_numpy() -> None:
+    rows = features(50, 6)
+    made = moments(rows)
+    assert torch.allclose(made.mean(), rows.double().mean(0), rtol=1e-13)
+    expected = torch.from_numpy(np.cov(rows.double().numpy().T))
+    assert torch.allclose(made.covariance(), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, 13])
+def test_merged_shards_equal_one_pass(pieces: int) -> None:
+    ours, theirs = features(200, 12, seed=1), features(300, 12, 0.3, seed=2)
+    whole = distances.frechet(moments(ours), moments(theirs))
+    merged = Moments()
+    for part in ours[torch.randperm(200)].chunk(pieces):
+        merged.merge(moments(part))
+    merged.merge(Moments())
+    assert merged.count == 200
+    assert distances.frechet(merged, moments(theirs)) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 16), (40, 64)])
+def test_frechet_agrees_with_torchmetrics(n: int, d: int) -> None:
+    from torchmetrics.image.fid import _compute_fid
+
+    ours, theirs = features(n, d, seed=1).double(), features(n + 50, d, 0.5, seed=2).double()
+    expected = _compute_fid(ours.mean(0), ours.T.cov(), theirs.mean(0), theirs.T.cov())
+    found = distances.frechet(moments(ours), moments(theirs))
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_frechet_agrees_with_scipy() -> None:
+    from scipy.linalg import sqrtm
+
+    ours, theirs = features(100, 8, seed=1).double(), features(90, 8, 0.5, seed=2).double()
+    s1, s2 = ours.T.cov().numpy(), theirs.T.cov().numpy()
+    gap = (ours.mean(0) - theirs.mean(0)).square().sum().item()
+    expected = gap + np.trace(s1 + s2 - 2 * sqrtm(s1 @ s2).real)
+    found = distances.frechet(moments(ours), moments(theirs))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_of_a_set_with_itself_is_zero() -> None:
+    made = moments(features(100, 8))
+    assert distances.frechet(made, made) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_warns_of_few_pictures() -> None:
+    assert "singular" in distances.frechet_warnings(100, 5000, 128)[0]
+    assert "small" in distances.frechet_warnings(500, 5000, 128)[0]
+    assert distances.frechet_warnings(5000, 5000, 128) == []
+
+
+def test_frechet_infinity_takes_the_bias_away() -> None:
+    same = torch.Generator().manual_seed(3)
+    ours, reference = torch.randn(600, 24, generator=same), torch.randn(20_000, 24, generator=same)
+    biased = distances.frechet(moments(ours), moments(reference))
+    better = distances.frechet_infinity(ours, moments(reference))
+    assert biased > 0.3
+    assert abs(better) < 0.4 * biased
+    with pytest.raises(EvaluationError, match="needs 10 pictures"):
+        distances.frechet_infinity(ours[:9], moments(reference))
+
+
+@pytest.mark.parametrize("channels", [10, 256])
+def test_kid_agrees_with_torchmetrics(channels: int) -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    ours = features(80, channels, seed=1).double()
+    theirs = features(80, channels, 0.2, seed=2).double()
+    expected = float(poly_mmd(theirs, ours))
+    assert distances.unbiased_mmd(ours, theirs) == pytest.approx(expected, rel=1e-4)
+    # Where subsets are as large as the sets, every subset is the whole.
+    mean, spread = distances.kid(ours, theirs, subsets=3, size=1000)
+    assert mean == pytest.approx(expected, rel=1e-4)
+    assert spread == pytest.approx(0, abs=1e-9)
+
+
+def test_kid_by_loops() -> None:
+    x, y = features(5, 3, seed=1).double(), features(4, 3, 1.0, seed=2).double()
+
+    def k(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a @ b / 3 + 1) ** 3)
+
+    xx = [k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j]
+    yy = [k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j]
+    xy = [k(a, b) for a in x for b in y]
+    expected = sum(xx) / len(xx) + sum(yy) / len(yy) - 2 * sum(xy) / len(xy)
+    assert distances.unbiased_mmd(x, y) == pytest.approx(expected, rel=1e-12)
+
+
+def test_cmmd_by_loops() -> None:
+    x, y = features(6, 4, seed=1).double(), features(5, 4, 0.5, seed=2).double()
+    xn, yn = (rows / rows.norm(dim=1, keepdim=True) for rows in (x, y))
+
+    def mean(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(
+            np.mean([[math.exp(-float((p - q).square().sum()) / 200) for q in b] for p in a])
+        )
+
+    expected = 1000 * (mean(xn, xn) + mean(yn, yn) - 2 * mean(xn, yn))
+    assert distances.cmmd(x, y) == pytest.approx(expected, rel=1e-9)
+    assert distances.cmmd(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_distances_refuse_what_has_no_answer() -> None:
+    with pytest.raises(EvaluationError, match="2 images or more, not 1"):
+        moments(features(1, 4)).covariance()
+    with pytest.raises(EvaluationError, match="no readable images"):
+        Moments().mean()
+    with pytest.raises(EvaluationError, match="different extractors"):
+        moments(features(5, 4)).add(features(5, 3))
+    with pytest.raises(EvaluationError, match="do not merge"):
+        moments(features(5, 4)).merge(moments(features(5, 3)))
+    with pytest.raises(EvaluationError, match="KID needs 2"):
+        distances.unbiased_mmd(features(1, 4), features(5, 4))
+    with pytest.raises(EvaluationError, match="CMMD needs"):
+        distances.cmmd(features(0, 4), features(5, 4))
+
+
+def test_statistics_are_kept_with_their_n(tmp_path: Path) -> None:
+    made = moments(features(100, 8))
+    made.save(tmp_path / "s.safetensors", {"features": "toybox"})
+    read = moments_from_file(tmp_path / "s.safetensors")
+    assert read.count == 100
+    other = moments(features(90, 8, 0.4, seed=5))
+    assert distances.frechet(other, read) == pytest.approx(distances.frechet(other, made), rel=1e-9)
+
+
+def test_statistics_without_n_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_file({"mean": torch.zeros(3), "covariance": torch.eye(3)}, path)
+    with pytest.raises(EvaluationError, match=r"no 'count'.*refused without the number"):
+        moments_from_file(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(EvaluationError, match="cannot read statistics"):
+        moments_from_file(path)
+
+
+def test_mean_and_overlap_merge() -> None:
+    parts = [Mean(), Mean()]
+    for number in range(10):
+        parts[number % 2].add(number)
+    parts[0].merge(parts[1])
+    assert parts[0].value() == 4.5
+    assert math.isnan(Mean().value())
+    one, two = Overlap(), Overlap()
+    one.add({"cat": (5, 10), "dog": (0, 4)})
+    two.add({"cat": (5, 10), "sky": (0, 0)})
+    one.merge(two)
+    assert one.value() == pytest.approx((10 / 20 + 0 / 4) / 2)
+
+
+def test_interval_covers_the_truth_nine_times_in_ten() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(60):
+        prompts = rng.normal(1.0, 1.0, 40)
+        values = {
+            (str(p), seed): prompts[p] + rng.normal(0, 0.3) for p in range(40) for seed in range(3)
+        }
+        found = bootstrap.interval(values)
+        assert found is not None
+        hits += found.low <= 1.0 <= found.high  # type: ignore[operator]
+    assert hits >= 52
+
+
+def test_interval_counts_prompts_not_pictures() -> None:
+    """Forty seeds of a prompt that always gives the same are no forty witnesses."""
+    values = {(str(p), seed): float(p % 2) for p in range(10) for seed in range(40)}
+    found = bootstrap.interval(values)
+    assert found is not None
+    assert (found.n, found.prompts) == (400, 10)
+    assert found.high - found.low > 0.4  # type: ignore[operator]
+
+
+def test_one_prompt_draws_its_seeds() -> None:
+    found = bootstrap.interval({("a", seed): float(seed % 2) for seed in range(100)})
+    assert found is not None
+    assert 0.15 < found.high - found.low < 0.25  # type: ignore[operator]
+    assert bootstrap.interval({}) is None
+
+
+def test_difference_is_paired() -> None:
+    rng = np.random.default_rng(1)
+    base = {(str(p), 0): float(rng.normal(0, 5)) for p in range(50)}
+    after = {key: value + 0.1 for key, value in base.items()}
+    after["new", 0] = 100.0
+    found = bootstrap.difference(after, base)
+    assert found is not None
+    assert found.n == 50
+    assert found.mean == pytest.approx(0.1)
+    assert found.clear
+    assert bootstrap.interval(base) == bootstrap.interval(dict(reversed(list(base.items()))))

@@ -1,0 +1,145 @@
+"""The table of `docs/families.md`: every family with every plugin, tried out.
+
+python -m tests.families.table          # print it
+python -m tests.families.table --write  # put it into the page
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adhere import Guidance, parameters
+from adhere.errors import GuidanceError
+from adhere.layout import Layout, Region
+from adhere.plugins import PLUGINS
+from tests import tiny
+from tests.families.cases import CASES
+
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
+PROMPT = "a red cat and a blue dog"
+LAYOUT = Layout(
+    (Region("red cat", box=(0.0, 0.2, 0.5, 1.0)), Region("blue dog", box=(0.5, 0.0, 1.0, 0.8)))
+)
+STEPS = 3
+
+
+def made(kind: Any) -> Any:
+    """A plugin with its defaults, but with counts of 2 at the most, and texts where it has none."""
+    changes: dict[str, Any] = {}
+    for one in parameters.parameters(kind):
+        if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
+            changes[one.name] = max(2, int(one.low or 0))
+        if one.default == ():
+            changes[one.name] = ("+a green car",)
+    return kind(**changes)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A family as a column of the table: how one picture of `PROMPT` is made with it."""
+
+    name: str
+    pipe: Callable[[], Any]
+    call: Callable[[Any], Tensor]
+
+
+def _unet(name: str, make: Callable[[], Any]) -> Column:
+    def call(pipe: Any) -> Tensor:
+        found: Tensor = pipe(
+            PROMPT,
+            negative_prompt="a big bird",
+            num_inference_steps=STEPS,
+            generator=tiny.generators(3),
+            height=64,
+            width=48,
+            guidance_scale=5.0,
+            output_type="latent",
+        ).images
+        return found
+
+    return Column(name, functools.cache(make), call)
+
+
+def _transformer(name: str, case: str, guided: bool = True) -> Column:
+    def call(pipe: Any) -> Tensor:
+        negative = {"negative_prompt": ["a big bird"]} if guided else {}
+        return CASES[case]([PROMPT], seeds=[3], pipe=pipe, steps=STEPS, guided=guided, **negative)
+
+    return Column(name, lambda: CASES[case].pipe, call)
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        _unet("SD 1.x", tiny.sd1),
+        _unet("SD 2.x", tiny.sd2),
+        _unet("SDXL", tiny.sdxl),
+        _transformer("SD3", "sd3"),
+        _transformer("FLUX", "flux", guided=False),
+        _transformer("FLUX, true CFG", "flux"),
+        _transformer("PixArt", "pixart"),
+        _transformer("Sana", "sana"),
+        _transformer("Qwen-Image", "qwen-image"),
+        _transformer("Z-Image", "z-image"),
+    )
+}
+
+
+@functools.cache
+def _plain(column: str) -> Tensor:
+    return COLUMNS[column].call(COLUMNS[column].pipe())
+
+
+@functools.cache
+def outcome(column: str, plugin: str) -> str:
+    """What a plugin does to a family's picture: `yes`, `idle` or `no`.
+
+    `yes`: it ran and the picture is another one; `idle`: it ran and changed nothing; `no`: refused.
+    """
+    place = COLUMNS[column]
+    try:
+        with Guidance(made(PLUGINS[plugin])).attach(place.pipe(), layout=LAYOUT):
+            found = place.call(place.pipe())
+    except GuidanceError:
+        return "no"
+    if not torch.isfinite(found).all():
+        return "broken"
+    return "idle" if torch.equal(found, _plain(column)) else "yes"
+
+
+def table() -> str:
+    names = list(COLUMNS)
+    rows = [["plugin", *names], ["---"] * (len(names) + 1)]
+    for plugin in sorted(PLUGINS):
+        rows.append([f"`{plugin}`", *(outcome(name, plugin) for name in names)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def written() -> str:
+    """The table that stands in the page."""
+    text = PAGE.read_text()
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    found = table()
+    if "--write" not in sys.argv:
+        print(found)
+        return
+    text = PAGE.read_text()
+    head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
+    PAGE.write_text(f"{head}{BEGIN}\n{found}\n{tail}")
+
+
+if __name__ == "__main__":
+    main()

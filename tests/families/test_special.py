@@ -1,0 +1,396 @@
+"""What only one family has, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    FluxImg2ImgPipeline,
+    QwenImageImg2ImgPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    ZImageImg2ImgPipeline,
+)
+from torch import Tensor, nn
+
+from adhere import Guidance, Memory
+from adhere.errors import GuidanceError, ModelError, PromptError
+from adhere.maps import Read
+from adhere.moments import Guide, Step
+from adhere.pipelines.families import family_of
+from adhere.pipelines.families.flux import packed, unpacked
+from adhere.plugins import PLUGINS
+from tests.families import pipes
+from tests.families.cases import (
+    CASES,
+    PROMPTS,
+    T5,
+    Case,
+    H,
+    W,
+    attention_calls,
+    full_softmax,
+    shown_calls,
+)
+from tests.families.test_families import Other, Seeing, every
+from tests.probes import Energetic, Probe
+
+AttendAndExcite: Any = PLUGINS["attend-and-excite"]
+SafeLatentDiffusion: Any = PLUGINS["safe-latent-diffusion"]
+SD3, FLUX, PIXART, Z = (CASES[name] for name in ("sd3", "flux", "pixart", "z-image"))
+
+
+# Stable Diffusion 3
+
+
+def test_the_skip_layer_call_follows_and_is_not_guided() -> None:
+    options = {
+        "skip_guidance_layers": [1],
+        "skip_layer_guidance_start": -1.0,
+        "skip_layer_guidance_stop": 1.0,
+    }
+    guide = Energetic(lambda maps: maps.cross()[..., 2].mean(dim=(1, 2)), step_size=20.0)
+    plain = SD3(**options)
+    with Guidance(Probe(lambda run: guide)).attach(SD3.pipe), shown_calls(SD3.pipe) as calls:
+        moved = SD3(**options)
+    assert [step.index for step in guide.steps[::2]] == [0, 1]  # two tracks a step
+    own = [call for call in calls if call.get("skip_layers") is None]
+    third = [call for call in calls if call.get("skip_layers") is not None]
+    assert len(third) == 2
+    for one, other in zip(own[-2:], third, strict=True):
+        assert torch.equal(one["hidden_states"][2:], other["hidden_states"])
+    assert not torch.allclose(moved, plain, atol=1e-3)
+    with Guidance(Probe(lambda run: Other())).attach(SD3.pipe), shown_calls(SD3.pipe) as calls:
+        SD3(steps=1, **options)
+    assert [len(call["hidden_states"]) for call in calls] == [6, 2]
+
+
+def test_losses_are_averaged_over_the_encoders() -> None:
+    losses: list[Tensor] = []
+
+    def loss(maps: Any) -> Tensor:
+        losses.append(maps.cross()[..., 2 if maps.track == 0 else 78].mean(dim=(1, 2)))
+        return losses[-1]
+
+    guide = Energetic(loss)
+    with Guidance(Probe(lambda run: guide)).attach(SD3.pipe) as attached:
+        SD3(steps=1)
+    reported = [image[0][1] for image in attached.report.losses["probe"]]
+    assert reported == pytest.approx(((losses[0] + losses[1]) / 2).tolist())
+
+
+def test_without_t5_words_are_found_in_clip_alone() -> None:
+    pipe = pipes.sd3(text_encoder_3=None)
+    with Guidance(AttendAndExcite(refinements=0)).attach(pipe) as attached:
+        SD3(pipe=pipe)
+    assert attached.report.losses
+    guide = Seeing([])
+    runs: list[Any] = []
+    with Guidance(Probe(lambda run: runs.append(run) or guide)).attach(pipe):
+        SD3(pipe=pipe, steps=1)
+    assert len(runs[0].tracks) == 1
+    assert runs[0].words(0, "cat").columns == ((2,),)
+
+
+# FLUX
+
+
+def test_packing_is_that_of_diffusers() -> None:
+    latents = torch.randn(2, 4, 2 * H, 2 * W)
+    theirs = FLUX.pipe._pack_latents(latents, 2, 4, 2 * H, 2 * W)
+    assert torch.equal(packed(latents), theirs)
+    assert torch.equal(unpacked(theirs, (H, W)), latents)
+    assert torch.equal(FLUX.pipe._unpack_latents(theirs, 32, 24, 2), latents)
+
+
+def test_single_blocks_can_be_chosen() -> None:
+    """The text's length is known there though the block sees one stream."""
+    with attention_calls(FLUX.pipe) as calls:
+        FLUX(steps=1, guided=False)
+    guide = Seeing([Read("cross")])
+    memory = Memory(layers=("single_transformer_blocks.1.*",))
+    with Guidance(Probe(lambda run: guide), memory=memory).attach(FLUX.pipe):
+        FLUX(steps=1, guided=False)
+    expected = full_softmax(calls[0][3])[:, T5:, :T5].unflatten(1, (H, W))
+    torch.testing.assert_close(guide.cross[0].double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("distilled", [True, False], ids=["dev", "schnell"])
+def test_a_safety_preset_on_a_distilled_model_is_refused_before_denoising(distilled: bool) -> None:
+    pipe = pipes.flux(guided=distilled)
+    recipe = SafeLatentDiffusion("strong")
+    with (
+        shown_calls(pipe) as calls,
+        Guidance(recipe).attach(pipe),
+        pytest.raises(ModelError, match="true_cfg_scale above 1"),
+    ):
+        FLUX(pipe=pipe, guided=False)
+    assert calls == []
+    with Guidance(recipe).attach(pipe):  # with a negative prompt it works
+        FLUX(pipe=pipe)
+
+
+def test_an_own_text_for_t5_is_refused() -> None:
+    with (
+        Guidance(AttendAndExcite()).attach(FLUX.pipe),
+        pytest.raises(ModelError, match="leave out prompt_2"),
+    ):
+        FLUX(prompt_2=["a bird", "a car"])
+
+
+def test_reference_pictures_are_refused() -> None:
+    family = family_of(FLUX.pipe)
+    call = family.bind(
+        (),
+        {
+            "hidden_states": torch.zeros(1, 2 * H * W, 16),
+            "img_ids": FLUX.pipe._prepare_latent_image_ids(1, H, W, "cpu", torch.float32),
+        },
+    )
+    with pytest.raises(ModelError, match="reference pictures"):
+        family.latents(call, None, 1)
+
+
+# All of them
+
+
+PICTURES = {
+    "sd3": StableDiffusion3Img2ImgPipeline,
+    "flux": FluxImg2ImgPipeline,
+    "qwen-image": QwenImageImg2ImgPipeline,
+    "z-image": ZImageImg2ImgPipeline,
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_image_to_image(name: str) -> None:
+    case = CASES[name]
+    pipe = PICTURES[name](**case.pipe.components)
+    for setting in ("prompt_template_encode", "prompt_template_encode_start_idx"):
+        if hasattr(case.pipe, setting):
+            setattr(pipe, setting, getattr(case.pipe, setting))
+    pipe.set_progress_bar_config(disable=True)
+    steps: list[Step] = []
+
+    class Counting(Energetic):
+        def energy(self, step: Step, maps: Any) -> Any:
+            steps.append(step)
+            return super().energy(step, maps)
+
+    guide = Counting(lambda maps: maps.cross()[..., 2].mean(dim=(1, 2)), step_size=20.0)
+    call = {"pipe": pipe, "steps": 4, "strength": 0.5, "image": [torch.rand(3, 32, 24)] * 2}
+    plain = case(**call)
+    runs: list[Any] = []
+    with Guidance(Probe(lambda run: runs.append(run) or guide)).attach(pipe) as attached:
+        moved = case(**call)
+    assert not torch.allclose(moved, plain, atol=1e-3)
+    assert not runs[0].sampling
+    assert {step.index for step in steps} == {0, 1}
+    assert attached.report.passes == [2, 2]
+
+
+@every
+def test_a_bias_is_added_to_the_prompts_rows_and_words(case: Case) -> None:
+    """The recorded maps are the softmax with the bias in it; the other half is as it was."""
+    k, memory = 2, Memory(layers=(case.layer,))
+    given: list[Tensor] = []
+
+    class Raising(Guide):
+        def bias(self, step: Step, logits: Any) -> Tensor | None:
+            if logits.site.name != case.layer:
+                return None
+            values = logits.values()
+            added = torch.zeros_like(values[:, :1])
+            added[:, :, : values.shape[2] // 2, k] = 3.0
+            given.append(added)
+            return added
+
+    with attention_calls(case.pipe) as calls:
+        plain = case(steps=1)
+    with Guidance(Probe(lambda run: Raising()), memory=memory).attach(
+        case.pipe, record=True
+    ) as attached:
+        moved = case(steps=1)
+    call, rows = dict(calls[0][case.read[0]]), case.rows(2)
+    shape = (*call["query"].shape[:3], call["key"].shape[2])
+    mask = torch.zeros(shape)
+    if call["mask"] is not None:
+        own = call["mask"]
+        mask += (
+            torch.zeros(own.shape).masked_fill(~own, -torch.inf) if own.dtype == torch.bool else own
+        )
+    mask[rows][:, :, case.image][..., case.text] += given[0]
+    call["mask"] = mask
+    expected = full_softmax(call)[rows][:, case.image][..., case.text]
+    found = attached.attention[:, 0].flatten(1, 2).double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(moved, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "pixart"])
+def test_checkpointing_gives_the_same(name: str) -> None:
+    case, recipe = CASES[name], AttendAndExcite(refinements=0)
+    with Guidance(recipe).attach(case.pipe):
+        plain = case()
+    with Guidance(recipe, memory=Memory(checkpointing=True)).attach(case.pipe):
+        torch.testing.assert_close(case(), plain, rtol=1e-4, atol=1e-4)
+
+
+@every
+def test_half_precision_is_finite(case: Case) -> None:
+    pipe = case.make()
+    pipe.transformer.to(torch.bfloat16)
+    if case.name not in ("sana", "z-image"):
+        pipe.to(torch.bfloat16)
+    elif case.name == "z-image":
+        pipe.text_encoder.to(torch.bfloat16)
+    with Guidance(AttendAndExcite(refinements=0)).attach(pipe):
+        assert torch.isfinite(case(pipe=pipe).float()).all()
+
+
+def test_z_image_finds_words_in_embeddings_whose_text_it_is_told() -> None:
+    own, other = Z.pipe.encode_prompt(list(PROMPTS), negative_prompt=["a bird"] * 2)
+    embeds = {"prompt": None, "prompt_embeds": own, "negative_prompt_embeds": other}
+    call = {"generator": None, "output_type": "latent", "num_inference_steps": 1, **Z.options}
+    with Guidance(AttendAndExcite()).attach(Z.pipe, prompt=PROMPTS) as attached:
+        Z.pipe(**embeds, **call)
+    assert len(attached.report.losses["attend-and-excite"]) == 2
+
+
+# Refused
+
+
+def test_an_unknown_family_is_refused() -> None:
+    class Strange:
+        def __init__(self) -> None:
+            self.components = {"transformer": nn.Linear(1, 1)}
+
+    with pytest.raises(ModelError, match=r"no family that adhere knows.*docs/families.md"):
+        family_of(Strange())
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("sd3", ("tokenizer", "tokenizer_2", "tokenizer_3")),
+        ("flux", ("tokenizer_2",)),
+        ("pixart", ("tokenizer",)),
+        ("sana", ("tokenizer",)),
+        ("qwen-image", ("tokenizer",)),
+        ("z-image", ("tokenizer",)),
+    ],
+)
+def test_a_tokenizer_that_was_left_out_is_refused(name: str, missing: tuple[str, ...]) -> None:
+    case = CASES[name]
+    pipe = case.make()
+    with shown_calls(pipe) as calls:
+        embeds = _embedded(case, pipe)
+        for part in missing:
+            setattr(pipe, part, None)
+        with (
+            Guidance(AttendAndExcite()).attach(pipe, prompt=PROMPTS),
+            pytest.raises(ModelError, match=f"with(out)? (its )?{missing[-1][:9]}"),
+        ):
+            pipe(**embeds)
+        assert calls == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_text_encoder_that_was_dropped_is_refused_for_own_texts(name: str) -> None:
+    missing = "text_encoder"
+    case = CASES[name]
+    pipe = case.make()
+    embeds = _embedded(case, pipe)
+    setattr(pipe, missing, None)
+    recipe = AttendAndExcite(subjects=("cat",))
+    prompts = [PROMPTS[0]] * 2
+    with (
+        Guidance(SafeLatentDiffusion("strong"), recipe).attach(pipe, prompt=prompts),
+        shown_calls(pipe) as calls,
+        pytest.raises(ModelError, match=f"without its {missing}"),
+    ):
+        pipe(**embeds)
+    assert calls == []
+
+
+def _embedded(case: Case, pipe: Any) -> dict[str, Any]:
+    """A call by embeddings, all of one prompt."""
+    kept: dict[str, Any] = {}
+    options = case.options | case.negative(PROMPTS) | case.bare
+    options.pop("negative_prompt")
+    prompts, negative = [PROMPTS[0]] * 2, ["a bird"] * 2
+    if case.name == "sd3":
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
+        made = pipe.encode_prompt(
+            prompts, None, None, negative_prompt=negative, max_sequence_length=T5
+        )
+        kept = dict(zip((*names, "negative_pooled_prompt_embeds"), made, strict=True))
+    elif case.name == "flux":
+        for sign, texts in (("", prompts), ("negative_", negative)):
+            embeds, pooled, _ = pipe.encode_prompt(texts, None, max_sequence_length=T5)
+            kept |= {f"{sign}prompt_embeds": embeds, f"{sign}pooled_prompt_embeds": pooled}
+    elif case.name in ("pixart", "sana"):
+        names = ("prompt_embeds", "prompt_attention_mask")
+        made = pipe.encode_prompt(prompts, True, negative_prompt=negative, max_sequence_length=T5)
+        kept = dict(zip((*names, *(f"negative_{name}" for name in names)), made, strict=True))
+        kept["negative_prompt"] = None
+    elif case.name == "qwen-image":
+        for sign, texts in (("", prompts), ("negative_", negative)):
+            kept[f"{sign}prompt_embeds"], kept[f"{sign}prompt_embeds_mask"] = pipe.encode_prompt(
+                texts
+            )
+    else:
+        own, other = pipe.encode_prompt(prompts, negative_prompt=negative)
+        kept = {"prompt_embeds": own, "negative_prompt_embeds": other}
+    return {**options, "num_inference_steps": 1, "output_type": "latent", "prompt": None, **kept}
+
+
+def test_a_feature_cache_is_refused() -> None:
+    from diffusers import FirstBlockCacheConfig
+
+    pipe = pipes.flux()
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with (
+        Guidance(AttendAndExcite()).attach(pipe),
+        pytest.raises(ModelError, match="disable_cache"),
+    ):
+        FLUX(pipe=pipe)
+
+
+def test_a_layer_that_lets_no_gradient_through_is_refused() -> None:
+    """As some quantised kernels do."""
+
+    pipe = pipes.sd3()
+    inner = pipe.transformer.pos_embed.proj
+    pipe.transformer.pos_embed.proj = nn.Sequential(inner, Cut())
+    with (
+        Guidance(AttendAndExcite()).attach(pipe),
+        pytest.raises(ModelError, match="no gradient comes through"),
+    ):
+        SD3(pipe=pipe)
+
+
+class Cut(nn.Module):
+    def forward(self, given: Tensor) -> Tensor:
+        return given.detach()
+
+
+def test_a_prompt_that_was_rewritten_on_the_way_is_refused() -> None:
+    embeds = _embedded(PIXART, PIXART.pipe)
+    with (
+        Guidance(AttendAndExcite(subjects=("cat",))).attach(
+            PIXART.pipe, prompt="a cat in a big car"
+        ),
+        pytest.raises(PromptError, match="it was rewritten"),
+    ):
+        PIXART.pipe(**embeds)
+
+
+def test_maps_that_a_model_does_not_have_are_refused() -> None:
+    case = CASES["sana"]
+    with (
+        Guidance(Probe(lambda run: Seeing([Read("self")]))).attach(case.pipe),
+        pytest.raises(GuidanceError, match="has no self attention that could be read"),
+    ):
+        case()

@@ -1,0 +1,34 @@
+"""The table of docs/families.md says what happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from adhere.plugins import PLUGINS
+from tests.families.table import COLUMNS, outcome, written
+
+AGAIN = "run: python -m tests.families.table --write"
+
+
+def cells() -> dict[tuple[str, str], str]:
+    head, _, *rows = [line.strip("| ").split(" | ") for line in written().splitlines()]
+    return {
+        (column, row[0].strip("`")): cell
+        for row in rows
+        for column, cell in zip(head[1:], row[1:], strict=True)
+    }
+
+
+def test_every_plugin_and_family_is_in_the_table() -> None:
+    assert set(cells()) == {(column, plugin) for column in COLUMNS for plugin in PLUGINS}, AGAIN
+
+
+def test_nothing_in_the_table_is_broken() -> None:
+    assert set(cells().values()) <= {"yes", "idle", "no"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("plugin", sorted(PLUGINS))
+def test_the_table_is_true(plugin: str, column: str) -> None:
+    assert outcome(column, plugin) == cells()[column, plugin], AGAIN

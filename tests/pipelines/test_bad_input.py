@@ -1,0 +1,218 @@
+"""What cannot work is refused before any denoising, and the message says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from adhere import Guidance, ModelError, ParameterError, PromptError
+from adhere.pipelines.families import family_of
+from adhere.pipelines.studio import load
+from adhere.plugins import PLUGINS, plugin
+from tests import tiny
+from tests.leftovers import nothing_left
+from tests.probes import descending
+
+AttendAndExcite: Any = PLUGINS["attend-and-excite"]
+SafeLatentDiffusion: Any = PLUGINS["safe-latent-diffusion"]
+
+
+def refused(pipe: Any, error: Any, match: str, *plugins: Any, **options: Any) -> None:
+    """The call fails as said, in each way of registering."""
+    for mode in ("attach", "callback"):
+        with nothing_left(pipe), pytest.raises(error, match=match):
+            tiny.latents(pipe, guidance=Guidance(*plugins), mode=mode, **options)
+
+
+@pytest.fixture
+def pipe() -> Any:
+    made = tiny.sd1()
+
+    def never(*_: Any) -> None:
+        pytest.fail("the denoiser ran before the mistake was found")
+
+    made.unet.conv_in.register_forward_pre_hook(never)
+    return made
+
+
+def test_an_absent_phrase(pipe: Any) -> None:
+    refused(
+        pipe, PromptError, r"(?s)dragon.*1.*red.*cat",
+        AttendAndExcite(("cat", "dragon")),
+    )  # fmt: skip
+
+
+def test_a_phrase_beyond_the_last_token(pipe: Any) -> None:
+    prompt = "a red cat and " + "big " * 80 + "a frog"
+    refused(pipe, PromptError, r"'frog' lies beyond token 77", AttendAndExcite(), prompt=prompt)
+
+
+@pytest.mark.parametrize("prompt", ["", "   "])
+def test_an_empty_prompt(pipe: Any, prompt: str) -> None:
+    refused(pipe, PromptError, "the prompt is empty", AttendAndExcite(), prompt=prompt)
+
+
+def test_a_prompt_without_things(pipe: Any) -> None:
+    refused(pipe, PromptError, "name the subjects", AttendAndExcite(), prompt="and the of with")
+
+
+def test_no_subjects(pipe: Any) -> None:
+    refused(pipe, PromptError, "subjects is empty", AttendAndExcite(()))
+
+
+def test_an_occurrence_that_is_not_there(pipe: Any) -> None:
+    refused(pipe, PromptError, r"cat", AttendAndExcite(("cat#3",)), prompt="a cat and a cat")
+
+
+def test_lists_that_do_not_fit_the_prompts(pipe: Any) -> None:
+    about = {"subjects": [["cat"], ["car"], ["frog"]]}
+    refused(
+        pipe, PromptError, "3 entries in subjects for 1 prompts", AttendAndExcite(), about=about
+    )
+    about = {"prompt": ["a cat", "a car"]}
+    refused(pipe, PromptError, "2 prompt texts .* the call has 1", AttendAndExcite(), about=about)
+
+
+def test_safety_without_a_text_encoder() -> None:
+    whole = tiny.sd1()
+    with torch.no_grad():
+        cond, none = whole.encode_prompt(tiny.PROMPT, "cpu", 1, True)
+    pipe = tiny.sd1(text_encoder=None)
+    refused(
+        pipe, ModelError, "text encoder of this StableDiffusionPipeline was left out.*load",
+        SafeLatentDiffusion(), prompt=None, prompt_embeds=cond, negative_prompt_embeds=none,
+    )  # fmt: skip
+
+
+def test_words_without_a_tokenizer() -> None:
+    whole = tiny.sd1()
+    with torch.no_grad():
+        cond, none = whole.encode_prompt(tiny.PROMPT, "cpu", 1, True)
+    pipe = tiny.sd1(text_encoder=None, tokenizer=None)
+    refused(
+        pipe, ModelError, "has no tokenizer.*load the pipeline with its tokenizer",
+        AttendAndExcite(), prompt=None, prompt_embeds=cond, negative_prompt_embeds=none,
+        about={"prompt": tiny.PROMPT},
+    )  # fmt: skip
+
+
+def test_group_offload(pipe: Any) -> None:
+    pipe.unet.enable_group_offload(
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type="leaf_level",
+    )
+    match = r"group offload swaps .*enable_model_cpu_offload"
+    with pytest.raises(ModelError, match=match):
+        tiny.latents(pipe, guidance=Guidance(AttendAndExcite()))
+
+
+def test_layerwise_casting(pipe: Any) -> None:
+    pipe.unet.enable_layerwise_casting(
+        storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+    )
+    with pytest.raises(ModelError, match="layerwise casting swaps"):
+        tiny.latents(pipe, guidance=Guidance(AttendAndExcite()))
+
+
+def test_a_method_without_a_gradient_works_under_group_offload() -> None:
+    pipe = tiny.sd1()
+    guidance = Guidance(SafeLatentDiffusion("max", concept="a skull"))
+    expected = tiny.latents(pipe, guidance=guidance, steps=2)
+    pipe.unet.enable_group_offload(
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type="leaf_level",
+    )
+    assert torch.equal(tiny.latents(pipe, guidance=guidance, steps=2), expected)
+
+
+def test_a_guidance_distilled_model() -> None:
+    pipe = tiny.sd1(unet=tiny.unet(time_cond_proj_dim=8))
+    refused(
+        pipe, ModelError, "guidance-distilled.*use the undistilled model", SafeLatentDiffusion()
+    )
+    guided = tiny.latents(pipe, guidance=Guidance(descending()), steps=1)
+    assert torch.isfinite(guided).all()
+
+
+def test_a_pipeline_whose_batch_is_laid_out_otherwise() -> None:
+    """Three rows an image: which of them is the prompt's is not a family's to guess."""
+    pipe = diffusers.StableDiffusionPAGPipeline(
+        **tiny.sd1_parts(), pag_applied_layers=["mid"], requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    assert torch.isfinite(tiny.latents(pipe, pag_scale=3.0)).all()
+    # This pipeline itself leaves its processors behind when a call of it fails.
+    with pytest.raises(ModelError, match=r"3 rows for 1 image.*no PAG"):
+        tiny.latents(pipe, guidance=Guidance(descending()), pag_scale=3.0)
+
+
+def test_a_pipeline_that_encodes_no_prompts() -> None:
+    pipe = diffusers.StableDiffusionInstructPix2PixPipeline(
+        **tiny.sd1_parts(unet=tiny.unet(in_channels=8)), requires_safety_checker=False
+    )
+    with (
+        nothing_left(pipe),
+        pytest.raises(ModelError, match="InstructPix2PixPipeline is of no family"),
+    ):
+        tiny.latents(pipe, guidance=Guidance(descending()))
+
+
+def test_an_unknown_family() -> None:
+    class Other:
+        def __init__(self) -> None:
+            self.components = {"unet": None, "vae": object()}
+
+    with pytest.raises(ModelError, match=r"Other is of no family that adhere knows .*vae"):
+        family_of(Other())
+
+
+def test_plugins_that_are_none() -> None:
+    for wrong in (AttendAndExcite, "attend-and-excite", None):
+        with pytest.raises(ParameterError, match=r"not a plugin; write for example Guidance\("):
+            Guidance(wrong)
+
+
+def test_an_unknown_plugin_or_parameter() -> None:
+    with pytest.raises(
+        ParameterError, match=r"no plugin is called 'attend'; there are: .*attend-and-"
+    ):
+        plugin("attend")
+    with pytest.raises(ParameterError, match=r"has no parameter 'stepsize'; it has: .*step_size"):
+        plugin("attend-and-excite:stepsize=3")
+    with pytest.raises(ParameterError, match=r"step_size=-1.* out of range.* from 0 to 1000"):
+        plugin("attend-and-excite:step_size=-1")
+    with pytest.raises(ParameterError, match="not key=value"):
+        plugin("attend-and-excite:step_size")
+
+
+def test_a_report_before_any_call() -> None:
+    with (
+        Guidance().attach(tiny.sd1()) as attached,
+        pytest.raises(ParameterError, match="no guided call has been made yet"),
+    ):
+        _ = attached.report
+
+
+def test_a_model_folder_that_is_none(tmp_path: Path) -> None:
+    for model in (str(tmp_path), str(tmp_path / "nowhere"), "./nowhere"):
+        with pytest.raises(ModelError, match=r"no model_index.json.*saved with save_pretrained"):
+            load(model, "cpu", None)
+    tiny.sd1().save_pretrained(tmp_path)
+    with pytest.raises(ParameterError, match="dtype='float8' is not one of float32"):
+        load(str(tmp_path), "cpu", "float8")
+
+
+def test_pickled_weights(tmp_path: Path) -> None:
+    pipe = tiny.sd1()
+    pipe.save_pretrained(tmp_path, safe_serialization=False)
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()  # what only writes safetensors
+    assert list(tmp_path.rglob("*.bin"))
+    with pytest.raises(ModelError, match=r"weights must be safetensors; pickled"):
+        load(str(tmp_path), "cpu", None)

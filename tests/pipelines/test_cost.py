@@ -1,0 +1,49 @@
+"""What guidance costs, counted in floating point operations: no clock, so no luck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from adhere import Guidance
+from benchmarks.flops_meta import measure
+from tests import tiny
+from tests.probes import descending
+
+
+def test_the_extra_pass_stops_early_on_sd15_at_512() -> None:
+    found = measure("sd15")
+    assert found["gigaflops"]["forward_of_one_row"] == pytest.approx(803, abs=2)
+    assert 0.4 < found["extra_pass_in_forwards"] <= 0.52
+    assert found["extra_pass_and_backward_in_forwards"] <= 1.08
+    assert found["run_of_50_steps_25_guided_over_plain"] <= 1.27
+
+
+def flops(*plugins: Any, **options: Any) -> int:
+    pipe = tiny.sd1()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        tiny.latents(pipe, guidance=Guidance(*plugins), steps=2, **options)
+    return int(counter.get_total_flops())
+
+
+def test_a_second_energy_costs_next_to_nothing() -> None:
+    plain, one = flops(), flops(descending(2))
+    two = flops(descending(2), descending(3))
+    assert one > 1.3 * plain
+    assert (two - plain) <= 1.1 * (one - plain)
+
+
+def test_a_batch_costs_what_its_images_cost() -> None:
+    one = flops(descending(2))
+    four = flops(descending(2), prompt=[tiny.PROMPT] * 4, seeds=range(4))
+    assert four == pytest.approx(4 * one, rel=0.02)
+
+
+def test_a_step_that_nobody_guides_costs_nothing() -> None:
+    assert flops(descending(2, at=lambda step: False)) == flops()
+    first = flops(descending(2, at=lambda step: step.index == 0))
+    both = flops(descending(2))
+    assert 2 * (first - flops()) == both - flops()

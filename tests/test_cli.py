@@ -1,0 +1,186 @@
+"""The command line as a user meets it: pictures, grid, report, and errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from adhere import cli
+from adhere.pipelines import making, studio
+from adhere.pipelines.output import read_settings
+from adhere.pipelines.studio import Request, Studio
+from tests import tiny
+
+PROMPT = "a cat and a frog"
+SMALL = ["--steps", "2", "--width", "64", "--height", "64"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    tiny.sd1().save_pretrained(path)
+    return path
+
+
+def adhere(*words: str | Path) -> int:
+    """Run the command line in this process; its exit code."""
+    try:
+        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def test_generate_writes_pictures_grid_and_report(folder: Path, tmp_path: Path) -> None:
+    words = ["--model", folder, "-p", "attend-and-excite:refinements=0", "--seeds", "3,5-6"]
+    assert adhere("generate", PROMPT, *words, "--out", tmp_path, *SMALL) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["complete"] is True
+    assert [row["request"]["seed"] for row in report["pictures"]] == [3, 5, 6]
+    assert all(row["report"]["passes"] == 1 for row in report["pictures"])  # half of two steps
+    for row in report["pictures"]:
+        settings = read_settings(tmp_path / row["file"])
+        assert settings is not None
+        again = Request.from_json(settings)
+        assert again.prompt == PROMPT
+        assert again.plugins[0].refinements == 0  # type: ignore[attr-defined]
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.width > 3 * 64
+
+
+def test_a_picture_does_not_depend_on_its_batch(folder: Path, tmp_path: Path) -> None:
+    words = ["--model", folder, "--seeds", "0-2", *SMALL, "-p", "attend-and-excite"]
+    assert adhere("generate", PROMPT, *words, "-b", "3", "--out", tmp_path / "three") == 0
+    assert adhere("generate", PROMPT, *words, "-b", "1", "--out", tmp_path / "one") == 0
+    for path in sorted((tmp_path / "three").glob("000-*.png")):
+        with Image.open(path) as a, Image.open(tmp_path / "one" / path.name) as b:
+            worst = max(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes(), strict=True))
+            assert worst <= 1, path.name
+
+
+def test_compare_sets_plain_beside_plugins_and_stacks(folder: Path, tmp_path: Path) -> None:
+    stack = "attend-and-excite; safe-latent-diffusion:preset=max,concept=a frog"
+    words = ["-p", "attend-and-excite", "--stack", stack, "--seeds", "0", "--maps"]
+    assert adhere("compare", PROMPT, "--model", folder, *words, "--out", tmp_path, *SMALL) == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["pictures"]
+    assert [len(row["request"]["plugins"]) for row in rows] == [0, 1, 2]
+    assert len(list(tmp_path.glob("*-attention.png"))) == 3
+    pictures = [Image.open(tmp_path / row["file"]).tobytes() for row in rows]
+    assert len(set(pictures)) == 3
+
+
+def test_markup_is_not_part_of_what_the_model_reads(folder: Path, tmp_path: Path) -> None:
+    made = Studio(str(folder))
+    plain, marked = made.generate(
+        [
+            Request(text, steps=2, width=64, height=64, guidance_scale=2.0)
+            for text in ("red cat and blue frog", "[red|cat] and [blue|frog]")
+        ]
+    )
+    assert plain.image.tobytes() != Image.new("RGB", (64, 64)).tobytes()
+    assert [plain.request.prompt, marked.request.prompt][1].startswith("[red")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-p", "attend"], "no plugin is called 'attend'"),
+        (["-p", "attend-and-excite:stepsize=1"], "has no parameter 'stepsize'"),
+        (["-p", "attend-and-excite:until=2"], "out of range"),
+        (["-p", "attend-and-excite:until=nan"], "out of range"),
+        (["-p", "attend-and-excite:until"], "not key=value"),
+        (["-p", "attend-and-excite", "--subjects", "dog"], "dog"),
+        (["--seeds", "x"], "seeds 'x'"),
+        (["--scheduler", "nope"], "no scheduler is called 'nope'"),
+        (["--layout", "/nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = adhere("generate", PROMPT, "--model", folder, "--out", tmp_path, *SMALL, *words)
+    captured = capsys.readouterr()
+    assert code == 2
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.glob("000-*.png"))
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adhere("generate", PROMPT, "--model", tmp_path / "missing") == 2
+    assert "no model_index.json" in capsys.readouterr().err
+
+
+def test_pickled_weights_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    import torch
+
+    copy = tmp_path / "pickled"
+    shutil.copytree(folder, copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
+    assert adhere("generate", PROMPT, "--model", copy, "--out", tmp_path, *SMALL) == 2
+    assert "safetensors" in capsys.readouterr().err
+
+
+def test_prompts_come_from_a_file(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("# comment\na cat\n\na red car\n")
+    words = ["--prompts", file, "--model", folder, "--out", tmp_path / "out"]
+    assert adhere("generate", *words, *SMALL) == 0
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["pictures"]
+    assert [row["request"]["prompt"] for row in rows] == ["a cat", "a red car"]
+
+
+def test_an_interrupt_keeps_what_is_finished(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Studio.generate
+    calls: list[int] = []
+
+    def second_call_is_interrupted(self: Studio, requests: Any, **options: Any) -> Any:
+        calls.append(len(requests))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(self, requests, **options)
+
+    monkeypatch.setattr(studio.Studio, "generate", second_call_is_interrupted)
+    words = ["--model", folder, "--seeds", "0-3", "-b", "2", "--out", tmp_path, *SMALL]
+    assert adhere("generate", PROMPT, *words) == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["complete"] is False
+    assert report["stopped_by"] == "KeyboardInterrupt"
+    assert len(report["pictures"]) == 2
+    assert all((tmp_path / row["file"]).is_file() for row in report["pictures"])
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_seeds_read() -> None:
+    assert making.seeds_of("0-3,7, 2") == (0, 1, 2, 3, 7)
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("generate", "compare", "plugins", "demo", "app", "eval", "toybox"):
+        assert adhere(command, "--help") == 0
+        assert len(capsys.readouterr().out) > 200, command
+
+
+def test_plugins_are_listed_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    from adhere.parameters import parameters
+    from adhere.plugins import available
+
+    assert adhere("plugins") == 0
+    listed = capsys.readouterr().out
+    for name, kind in available().items():
+        assert name in listed
+        assert adhere("plugins", name) == 0
+        told = capsys.readouterr().out
+        assert all(f"{one.name}=" in told and one.help in told for one in parameters(kind)), name

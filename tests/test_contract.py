@@ -1,0 +1,287 @@
+"""What every plugin in the table owes its users. Nothing here knows a plugin by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import pickle
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from adhere import Guidance, parameters
+from adhere.errors import ParameterError
+from adhere.moments import Guide, Plugin
+from adhere.plugins import PLUGINS
+from tests import tiny
+from tests.leftovers import failing, nothing_left
+from tests.probes import Failing, Probe
+
+ABOUT = {"layout": tiny.LAYOUT}
+"""What a plugin may need beside the prompt; those that need nothing pass it by."""
+
+every = pytest.mark.parametrize("kind", PLUGINS.values(), ids=PLUGINS.keys())
+
+
+def numbers(kind: type[Plugin]) -> list[parameters.Parameter]:
+    """The parameters that are one number, or may be."""
+    found = []
+    for parameter in parameters.parameters(kind):
+        options = parameters._options(parameter.kind)
+        if int in options or float in options:
+            found.append(parameter)
+    return found
+
+
+def made(kind: type[Plugin], **values: Any) -> Plugin:
+    """The plugin at its defaults, but for speed with counts (of refinements, draws) of 4 at most.
+
+    Texts that cannot be left out (an edit, a style) are given one.
+    """
+    for p in numbers(kind):
+        if int in parameters._options(p.kind) and p.default is not None and p.default > 4:
+            values.setdefault(p.name, max(4, int(p.low or 0)))
+    for p in parameters.parameters(kind):
+        if p.kind == tuple[str, ...] and p.default == ():
+            values.setdefault(p.name, ("a skull",))
+    return kind(**values)
+
+
+def switched_off(kind: type[Plugin]) -> Plugin:
+    """No steps, no strength, no second draw: every number at the low end of its range."""
+    low = {p.name: type(p.low)(p.low) for p in numbers(kind) if p.low is not None}
+    no = {p.name: False for p in parameters.parameters(kind) if p.kind is bool}
+    return made(kind, **low, **no)
+
+
+def guided(pipe: Any, *plugins: Any, mode: str = "attach", **options: Any) -> torch.Tensor:
+    return plain(pipe, guidance=Guidance(*plugins), mode=mode, about=ABOUT, **options)
+
+
+def plain(pipe: Any, **options: Any) -> torch.Tensor:
+    prompt = options.get("prompt", "")
+    # Diffusers wants as many negative prompts as there are prompts.
+    unwanted: Any = "a photo of a skull"
+    if isinstance(prompt, list):
+        unwanted = [unwanted] * len(prompt)
+    return tiny.latents(pipe, steps=2, **{"negative_prompt": unwanted, **options})
+
+
+# ---- Plain data --------------------------------------------------------------
+
+
+@every
+def test_it_is_frozen_plain_data(kind: Any) -> None:
+    plugin = kind()
+    assert isinstance(plugin, Plugin)
+    assert hash(plugin) == hash(kind())
+    assert plugin == kind()
+    for field in dataclasses.fields(plugin):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(plugin, field.name, None)
+        assert not isinstance(getattr(plugin, field.name), (torch.Tensor, list, dict, set))
+
+
+@every
+def test_it_survives_pickle_and_json(kind: Any) -> None:
+    for plugin in (kind(), made(kind), switched_off(kind)):
+        assert pickle.loads(pickle.dumps(plugin)) == plugin
+        there = json.loads(json.dumps(parameters.to_json(plugin)))
+        assert there["plugin"] == kind.name
+        assert parameters.from_json(kind, there) == plugin
+
+
+@every
+def test_its_parameters_describe_themselves(kind: Any) -> None:
+    for parameter in parameters.parameters(kind):
+        assert parameter.help, parameter.name
+        assert parameter.help[-1] != ".", f"{parameter.name}: a phrase, not a sentence"
+    for parameter in numbers(kind):
+        assert parameter.low is not None, parameter.name
+        assert parameter.high is not None, parameter.name
+        assert parameter.low < parameter.high
+
+
+@every
+def test_it_refuses_numbers_out_of_range(kind: Any) -> None:
+    for parameter in numbers(kind):
+        assert parameter.low is not None
+        assert parameter.high is not None
+        for value in (parameter.low - 1, parameter.high + 1, float("nan")):
+            with pytest.raises(ParameterError, match=parameter.name):
+                kind(**{parameter.name: value})
+        for value in (parameter.low, parameter.high):
+            kind(**{parameter.name: type(parameter.low)(value)})
+
+
+@every
+def test_its_file_is_short_and_tells_its_source(kind: Any) -> None:
+    module = inspect.getmodule(kind)
+    assert module is not None
+    source = inspect.getsource(module)
+    assert source.count("\n") <= 200
+    assert module.__doc__
+    assert "arXiv" in module.__doc__ or "http" in module.__doc__, "say which paper it is"
+    assert kind.__doc__
+
+
+# ---- At work -----------------------------------------------------------------
+
+
+@every
+def test_it_changes_the_picture_the_same_way_every_time(kind: Any) -> None:
+    pipe = tiny.sd1()
+    # Several images, because the noise that one is given may happen to be the best there is.
+    both: dict[str, Any] = {"prompt": [tiny.PROMPT] * 3, "seeds": (0, 1, 2)}
+    before = plain(pipe, **both)
+    first = guided(pipe, made(kind), **both)
+    assert not torch.equal(first, before)
+    assert torch.equal(guided(pipe, made(kind), **both), first)
+
+
+@every
+def test_a_callback_gives_the_same_picture_bit_for_bit(kind: Any) -> None:
+    pipe = tiny.sd1()
+    attached = guided(pipe, made(kind))
+    assert torch.equal(guided(pipe, made(kind), mode="callback"), attached)
+    assert torch.equal(guided(pipe, made(kind), mode="multi"), attached)
+
+
+@every
+def test_switched_off_it_changes_nothing(kind: Any) -> None:
+    pipe = tiny.sd1()
+    off = guided(pipe, switched_off(kind), negative_prompt="")
+    assert torch.equal(off, plain(pipe, negative_prompt=""))
+
+
+@every
+def test_two_images_at_once_equal_each_alone(kind: Any) -> None:
+    # In double precision: a hundred passes of a random model would blow up single rounding.
+    pipe = tiny.sd1().to(torch.float64)
+    prompts = ["a red cat and a blue car", "a photo of a blue car with a small red cat"]
+    both = guided(pipe, made(kind), prompt=prompts, seeds=(0, 1))
+    for k, prompt in enumerate(prompts):
+        alone = guided(pipe, made(kind), prompt=prompt, seeds=(k,))
+        assert tiny.apart(both[k : k + 1], alone) < 1e-4
+    assert tiny.apart(both, plain(pipe, prompt=prompts, seeds=(0, 1))) > 1e-4
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_finite_and_near(kind: Any, dtype: torch.dtype) -> None:
+    pipe = tiny.sd1()
+    exact = guided(pipe, made(kind))
+    pipe.to(dtype)
+    rounded = guided(pipe, made(kind))
+    assert rounded.dtype == dtype
+    assert torch.isfinite(rounded).all()
+    # A method may find nothing to change (the given noise is the best), but then at any precision.
+    before, before_exact = plain(pipe), plain(tiny.sd1())
+    assert torch.equal(exact, before_exact) or not torch.equal(rounded, before)
+    # Not another picture: nearer to the exact one than pictures of other seeds are to each other.
+    assert (rounded.float() - exact).norm() < 0.5 * exact.norm()
+
+
+# ---- Nothing left ------------------------------------------------------------
+
+
+class Oops(Exception):
+    pass
+
+
+@every
+@pytest.mark.parametrize("mode", ["attach", "callback"])
+def test_nothing_is_left_after_success_or_failure(kind: Any, mode: str) -> None:
+    pipe = tiny.sd1()
+    plugin = made(kind)
+    late = "up_blocks.3.resnets.0"
+    early = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+    with nothing_left(pipe):
+        guided(pipe, plugin, mode=mode)
+    with nothing_left(pipe), pytest.raises(ValueError, match="divisible"):
+        guided(pipe, plugin, mode=mode, size=(33, 32))
+    failure = Probe(lambda run: Failing("predict", Oops(), step=0))
+    with nothing_left(pipe), pytest.raises(Oops):
+        guided(pipe, plugin, failure, mode=mode)
+    for part, call, error in (
+        (early, 2, Oops()),
+        (late, 2, Oops()),
+        (late, 2, KeyboardInterrupt()),
+    ):
+        module = pipe.unet.get_submodule(part)
+        with nothing_left(pipe), failing(module, error, call), pytest.raises(type(error)):
+            guided(pipe, plugin, mode=mode)
+
+
+@every
+def test_nothing_is_left_after_an_interrupt(kind: Any) -> None:
+    class Stop(tiny._Watcher):
+        def callback_fn(self, pipeline: Any, step: int, timestep: Any, tensors: Any) -> Any:
+            pipeline._interrupt = True
+            return tensors
+
+    pipe = tiny.sd1()
+    with nothing_left(pipe), Guidance(made(kind)).attach(pipe, **ABOUT):
+        plain(pipe, callback_on_step_end=Stop())
+
+
+@every
+def test_two_threads_on_one_unet_equal_the_same_runs_in_sequence(kind: Any) -> None:
+    one = tiny.sd1()
+    two = tiny.sd1(unet=one.unet, text_encoder=one.text_encoder, vae=one.vae)
+    jobs = [(one, "a red cat and a blue car", 0), (two, "a blue car and a red cat", 1)]
+
+    def run(k: int) -> torch.Tensor:
+        pipe, prompt, seed = jobs[k]
+        return guided(pipe, made(kind), prompt=prompt, seeds=(seed,))
+
+    expected = [run(0), run(1)]
+    found: dict[int, Any] = {}
+    start = threading.Barrier(2)
+
+    def work(k: int) -> None:
+        torch.set_num_threads(1)
+        start.wait()
+        try:
+            found[k] = run(k)
+        except BaseException as error:
+            found[k] = error
+
+    with nothing_left(one), nothing_left(two):
+        threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for k in (0, 1):
+        assert isinstance(found[k], torch.Tensor), found[k]
+        assert torch.equal(found[k], expected[k])
+
+
+@every
+def test_two_runs_share_nothing(kind: Any) -> None:
+    """Guides are made for one run: what one of them remembers is not seen by another."""
+    seen: list[Guide] = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Watched:
+        name = kind.name
+
+        def start(self, run: Any) -> Guide:
+            seen.append(plugin.start(run))
+            return seen[-1]
+
+    plugin = made(kind)
+    pipe = tiny.sd1()
+    first = guided(pipe, Watched())
+    guided(pipe, Watched(), prompt="a blue car and a red cat", seeds=(3,))
+    assert torch.equal(guided(pipe, Watched()), first)
+    assert len({id(guide) for guide in seen}) == 3
+    mutable = [
+        {id(value) for value in vars(guide).values() if isinstance(value, (list, dict, set))}
+        for guide in seen
+    ]
+    assert not mutable[0] & mutable[1]
