@@ -1,11 +1,19 @@
-"""What all tests share: quiet libraries, one thread, the same random numbers every time."""
+"""What all tests share: quiet libraries, one thread, the same random numbers every time, and a
+browser where the machine has one.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +34,23 @@ def pytest_configure(config: pytest.Config) -> None:
     transformers_logging.set_verbosity_error()
     for kind in ("DeprecationWarning", "FutureWarning"):
         config.addinivalue_line("filterwarnings", f"ignore::{kind}:diffusers.*")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Chromium through playwright, or a skip that says why. One for all: a process cannot hold two
+    of playwright's event loops.
+    """
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="browser tests need playwright: pip install playwright"
+    )
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None or not Path(path).exists():
+        pytest.skip(
+            "browser tests need Chromium, and none is on the PATH: apt-get install chromium, or "
+            "set CHROMIUM to its path"
+        )
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

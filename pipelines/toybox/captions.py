@@ -8,6 +8,7 @@ of", a trailing "at night".
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -177,6 +178,24 @@ def parse_prompt(prompt: str) -> Expected:
         raise ToyboxError(f"{prompt!r} asks for {len(things)} objects; a scene holds {MOST_THINGS}")
     links = _links(words, places)
     return Expected(tuple(things), links, tuple(sizes), _background(words))
+
+
+def owners(words: Sequence[str], kinds: Sequence[str]) -> list[int]:
+    """For every word, which of `kinds` it names or describes (kind, colour or size), else -1."""
+    found = [-1] * len(words)
+    waiting: list[int] = []
+    last = -1
+    for index, word in enumerate(words):
+        if word in COLOURS and index and words[index - 1] == "is":
+            found[index] = last
+        elif word in COLOURS or word in SIZES:
+            waiting.append(index)
+        elif word in KINDS or word == SKULL:
+            last = kinds.index(word) if word in kinds else -1
+            for place in (*waiting, index):
+                found[place] = last
+            waiting = []
+    return found
 
 
 def _links(words: list[str], places: list[int]) -> tuple[tuple[int, str, int], ...]:

@@ -25,6 +25,7 @@ from adhere.pipelines.toybox.clip import (
 )
 from adhere.pipelines.toybox.data import Pool, latent_pool, picture_pool
 from adhere.pipelines.toybox.errors import ToyboxError
+from adhere.pipelines.toybox.grounding import WEIGHT, Grounded
 from adhere.pipelines.toybox.parallel import Team, run_team
 from adhere.pipelines.toybox.tokenizer import build_tokenizer, save_tokenizer
 from adhere.pipelines.toybox.training import Job, Trainer, load_state, write_json
@@ -208,30 +209,32 @@ def _train_unet(
 ) -> None:
     batch = min(plan.unet_batch, plan.unet_samples)
     share = batch // team.workers
-    forward = torch.compile(model) if plan.compile else model
+    grounded = Grounded(model)
+    forward = torch.compile(grounded) if plan.compile else grounded
     alphas = diffusion.build_scheduler().alphas_cumprod
 
     def loss(generator: torch.Generator) -> Tensor:
         pick = torch.randint(len(pool), (share,), generator=generator)
         which = torch.randint(pool.ids.shape[1], (share,), generator=generator)
-        ids, mask = diffusion.conditioning(pool.ids[pick, which].long(), empty, generator)
+        ids, mask, kept = diffusion.conditioning(pool.ids[pick, which].long(), empty, generator)
+        places = pool.places(pick, which) * kept[:, None, None]
         latents = pool.images[pick].float()
         noise = torch.randn(latents.shape, generator=generator)
-        t = torch.randint(len(alphas), (share,), generator=generator)
+        t = diffusion.spread_timesteps(len(alphas), share, generator)
         x = diffusion.noised(latents, noise, alphas[t])
         words = diffusion.embed(encoder, ids.to(plan.device))
         with autocast(plan.device):
-            predicted = forward(
+            predicted, grounding = forward(
                 x.to(plan.device),
                 t.to(plan.device),
                 words,
-                encoder_attention_mask=mask.to(plan.device),
-                return_dict=False,
-            )[0]
+                mask.to(plan.device),
+                places.to(plan.device),
+            )
         target = diffusion.velocity(latents, noise, alphas[t]).to(plan.device)
         error = (predicted.float() - target).pow(2).mean((1, 2, 3))
-        weighted: Tensor = error * diffusion.loss_weights(alphas, t).to(plan.device)
-        return weighted.mean()
+        weighted = error * diffusion.loss_weights(alphas, t).to(plan.device)
+        return torch.stack([weighted.mean(), WEIGHT * grounding])
 
     steps = plan.steps(plan.unet_samples, batch)
     job = Job(

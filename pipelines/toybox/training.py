@@ -74,7 +74,10 @@ def write_json(value: object, path: Path) -> None:
 
 @dataclass
 class Job:
-    """One stage's training: what to optimise, for how many steps, and where its state lives."""
+    """One stage's training: what to optimise, for how many steps, and where its state lives.
+
+    `loss` gives one number, or several of which the sum is minimised and the first is logged.
+    """
 
     name: str
     folder: Path
@@ -137,6 +140,7 @@ class Trainer:
             lr=job.learning_rate,
             weight_decay=job.weight_decay,
             betas=(0.9, 0.99),
+            fused=True,
         )
         self.average = Average(job.model, job.ema) if job.ema else None
         self.step = 0
@@ -195,7 +199,7 @@ class Trainer:
         team = self.job.team
         draw = self.step * team.workers + team.rank
         loss = self.job.loss(step_generator(self.job.seed, draw))
-        loss.backward()
+        loss.sum().backward()
         team.average_gradients(self.job.model)
         nn.utils.clip_grad_norm_(self.job.model.parameters(), 1.0)
         self.optimiser.step()
@@ -203,7 +207,7 @@ class Trainer:
         self.step += 1
         if self.average is not None:
             self.average.update(self.job.model, self.step)
-        return float(loss.detach())
+        return float(loss.detach().reshape(-1)[0])
 
     def run(self, stop_after: int | None = None) -> None:
         """Trains to the planned end, or to `stop_after` steps (the tests' kill)."""

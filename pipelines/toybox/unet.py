@@ -92,15 +92,28 @@ def word_columns(ids: Tensor) -> Tensor:
     return (ids != ids[:, -1:]).float()
 
 
-def conditioning(ids: Tensor, empty: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Drops some captions and masks the ends of some others; returns ids and the columns' mask."""
+def spread_timesteps(total: int, count: int, generator: torch.Generator) -> Tensor:
+    """One timestep from each of `count` equal parts of the schedule: every one is as likely as
+    any other, and the loss of a batch varies less than with independent ones.
+    """
+    parts = torch.arange(count) + torch.rand(count, generator=generator)
+    return (parts * (total / count)).long().clamp(max=total - 1)
+
+
+def conditioning(
+    ids: Tensor, empty: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Drops some captions and masks the ends of some others.
+
+    Returns ids, the columns' mask, and which captions were kept `(n,)`.
+    """
     count = len(ids)
     dropped = torch.rand(count, generator=generator) < CAPTION_DROPOUT
     masked = torch.rand(count, generator=generator) < MASK_SHARE
     ids = torch.where(dropped[:, None], empty, ids)
     whole = torch.ones(count, MOST_TOKENS)
     mask = torch.where((masked & ~dropped)[:, None], word_columns(ids), whole)
-    return ids, mask
+    return ids, mask, ~dropped
 
 
 def noised(latents: Tensor, noise: Tensor, kept: Tensor) -> Tensor:

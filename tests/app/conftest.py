@@ -1,11 +1,8 @@
-"""A served page with a fake model, and a browser where the machine has one."""
+"""A served page with a fake model."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +10,6 @@ import pytest
 pytest.importorskip("gradio", reason="the app's tests need Gradio: pip install 'adhere[app]'")
 
 from tests.app.fakes import FakeJudge, FakeStudio
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Served:
@@ -50,21 +45,3 @@ def slowly(served: Served) -> Iterator[FakeStudio]:
     served.studio.pause = 0.4
     yield served.studio
     served.studio.pause = pause
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Chromium through playwright, or a skip that says why."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="browser tests need playwright: pip install playwright"
-    )
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None or not Path(path).exists():
-        pytest.skip(
-            "browser tests need Chromium, and none is on the PATH: apt-get install chromium, or "
-            "set CHROMIUM to its path"
-        )
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()

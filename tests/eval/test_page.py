@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,17 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def page(chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The page of a run with 20 prompts and one that tries to break out of it."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("browser tests need Chromium")
     monkeypatch.setattr(evaluators, "to_json", lambda recipe: {"evaluator": recipe.name})
     run = fakes.planned(tmp_path / "run", prompts=20, seeds=1, extra=[EVIL])
     generate.generate(run, Shard(), Options(), fakes.fake_load)
     scoring.score(run, [Stub()])
     report.report(run, [Stub()], {}, formats=["html"])
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        opened = browser.new_page()
-        opened.goto((run.path / "report.html").as_uri())
-        yield opened
-        browser.close()
+    opened = chromium.new_page()
+    opened.goto((run.path / "report.html").as_uri())
+    yield opened
+    opened.close()
 
 
 def test_filters(page: Any) -> None:
