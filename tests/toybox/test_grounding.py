@@ -1,0 +1,113 @@
+"""Grounding: which word owns which cells, and the loss that ties attention to them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from adhere.pipelines.toybox import unet as diffusion
+from adhere.pipelines.toybox.captions import owners, words_of
+from adhere.pipelines.toybox.data import picture_pool
+from adhere.pipelines.toybox.grounding import Grounded, PlainAttention, divergence
+from adhere.pipelines.toybox.tokenizer import build_tokenizer
+
+SMALL = {"block_out_channels": (16, 32), "attention_head_dim": (2, 2), "norm_num_groups": 8}
+
+
+@pytest.mark.parametrize(
+    ("caption", "kinds", "expected"),
+    [
+        ("a big red cat", ["cat"], [-1, 0, 0, 0]),
+        ("a cat and a blue car", ["car", "cat"], [-1, 1, -1, -1, 0, 0]),
+        ("the cat is red", ["cat"], [-1, 0, -1, 0]),
+        ("a dog", ["cat"], [-1, -1]),
+        ("red", ["cat"], [-1]),
+    ],
+)
+def test_words_own_the_thing_they_name_or_describe(
+    caption: str, kinds: list[str], expected: list[int]
+) -> None:
+    assert owners(words_of(caption), kinds) == expected
+
+
+def test_places_are_where_the_named_things_were_drawn() -> None:
+    pool = picture_pool(3, 40, build_tokenizer())
+    tokenizer = build_tokenizer()
+    pick, which = torch.arange(40), torch.zeros(40, dtype=torch.long)
+    places = pool.places(pick, which)
+    told = pool.owners[:, 0] >= 0
+    assert told.any()
+    assert torch.allclose(places.sum(-1), told.float())
+    for row, column in told.nonzero().tolist():
+        word = tokenizer.convert_ids_to_tokens(int(pool.ids[row, 0, column])).removesuffix("</w>")
+        assert word not in ("a", "an", "the", "and", "is")
+    # every cell that a thing fills differs from the backdrop's corner cell more than not
+    cells = pool.images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((1, 4, 5)).flatten(1)
+    row, column = told.nonzero()[0].tolist()
+    held = places[row, column] > 0
+    assert 4 <= int(held.sum()) < 200
+    assert cells[row][held].std() > 0
+
+
+def test_plain_attention_draws_what_the_fused_kernel_draws() -> None:
+    unet = diffusion.build_unet(**SMALL).eval()
+    x, t, words = torch.randn(3, 8, 16, 16), torch.tensor([5, 300, 800]), torch.randn(3, 32, 128)
+    mask = (torch.arange(32) < torch.tensor([[7], [32], [3]])).float()
+    with torch.no_grad():
+        fused = unet(x, t, words, encoder_attention_mask=mask).sample
+        unet.set_attn_processor(PlainAttention())
+        plain = unet(x, t, words, encoder_attention_mask=mask).sample
+    assert torch.allclose(plain, fused, atol=1e-5)
+
+
+def test_divergence_is_the_sum_it_says() -> None:
+    attention = torch.rand(2, 64, 5).softmax(-1)
+    places = torch.zeros(2, 5, 256)
+    places[0, 1, :30] = 1 / 30
+    places[1, 4, 100:104] = 1 / 4
+    total = 0.0
+    for image, token in ((0, 1), (1, 4)):
+        column = attention[image, :, token]
+        for y in range(8):
+            for x in range(8):
+                cells = [(2 * y + i) * 16 + 2 * x + j for i in (0, 1) for j in (0, 1)]
+                wanted = sum(float(places[image, token, c]) for c in cells)
+                if wanted:
+                    share = float(column[8 * y + x] / column.sum())
+                    total += wanted * math.log(wanted / share)
+    assert float(divergence(attention, places)) == pytest.approx(total / 2, rel=1e-4)
+
+
+def test_divergence_is_zero_at_the_place_and_without_words() -> None:
+    places = torch.rand(1, 3, 256)
+    places /= places.sum(-1, keepdim=True)
+    assert float(divergence(places.transpose(1, 2), places)) == pytest.approx(0, abs=1e-4)
+    assert float(divergence(places.transpose(1, 2), torch.zeros_like(places))) == 0
+
+
+def test_grounding_teaches_attention() -> None:
+    model = Grounded(diffusion.build_unet(**SMALL))
+    x, t, words = torch.randn(4, 8, 16, 16), torch.full((4,), 300), torch.randn(4, 32, 128)
+    places = torch.zeros(4, 32, 256)
+    for row in range(4):
+        places[row, 3, row * 40 : row * 40 + 16] = 1 / 16
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = model(x, t, words, torch.ones(4, 32), places)[1]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_every_timestep_part_is_drawn_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        t = diffusion.spread_timesteps(900, 15, generator)
+        assert torch.equal(t // 60, torch.arange(15))
+        assert 0 <= int(t.min())
+        assert int(t.max()) < 900
