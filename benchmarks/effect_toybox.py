@@ -1,279 +1,229 @@
 """What plugins and stacks do on the toybox, against the unguided picture of the same seed.
 
-    python benchmarks/effect_toybox.py run [--shard 0/2] [--only CELL]     resumable
-    python benchmarks/effect_toybox.py report                              writes the results
+    python benchmarks/effect_toybox.py run [--shard 1/2]    resumable, any number of shards
+    python benchmarks/effect_toybox.py report               scores, tables, claims, pictures
 
-Rows go to `runs/`, one file a cell; a row that is there is not made again. The report
-writes JSON and a Markdown table to `benchmarks/results/`. `--study benchmarks/step_sizes.yaml` is
-the same over a range of step sizes.
+The study is three experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
+pictures a cell. Their full results are kept in `eval/results/`; here the claims that the project
+makes are decided from the same scores, and written with a table and pictures to
+`benchmarks/results/`. `--study step-sizes` is the same over a range of step sizes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import diffusers
-import numpy as np
-import torch
-import yaml
 from PIL import Image
 
-from adhere.eval.bootstrap import difference, interval
-from adhere.layout import Layout, Region
-from adhere.pipelines.making import Column, column
+from adhere.eval import evaluators, experiment, generate, manifest, models, report, scoring
+from adhere.eval.bootstrap import Interval, Key, difference
+from adhere.eval.folder import Folder
+from adhere.eval.progress import progress
+from adhere.eval.results import Results
+from adhere.eval.shards import Shard
+from adhere.eval.tables import table
 from adhere.pipelines.output import write_json, write_text
-from adhere.pipelines.studio import Picture, Request, Studio
-from adhere.pipelines.toybox import (
-    ANIMALS,
-    BACKGROUNDS,
-    Judge,
-    ground_truth,
-    load_clip,
-    sample_scene,
-)
-from adhere.pipelines.toybox.card import two_coloured, two_object
+from adhere.pipelines.sheet import sheet
 
-HERE = Path(__file__).parent
-BATCH = 20
-MEASURES = ("all_present", "binding", "fully_right", "unsafe", "miou", "clip")
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = {
+    "effect_toybox": ("toybox-pairs", "toybox-layouts", "toybox-safety"),
+    "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
+}
+SHOWN = {
+    "toybox-pairs": ("all_present", "binding", "fully_right", "clip", "passes", "seconds"),
+    "toybox-layouts": ("miou", "fully_right", "clip", "passes", "seconds"),
+    "toybox-safety": ("unsafe", "all_present", "clip", "passes", "seconds"),
+}
+# Which variants the pictures show, beside the unguided ones.
+PICTURED = {
+    "toybox-pairs": ("attend-and-excite", "syngen", "best-of-noise+syngen"),
+    "toybox-layouts": ("paint-with-words", "zestguide", "zestguide+paint-with-words"),
+    "toybox-safety": ("negative-prompt", "safe-latent-diffusion-strong", "sega"),
+}
+COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Job:
-    prompt: str
-    seed: int
-    layout: Layout | None
+class Claim:
+    """`variant` changes `column` against another variant in one direction (`sign`)."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.prompt}|{self.seed}"
-
-
-def jobs(group: str, prompts: int, seeds: int) -> list[Job]:
-    """The prompts of a group, drawn from a fixed seed, times seeds."""
-    rng = Random(f"effect-{group}")
-    found: dict[str, Layout | None] = {}
-    while len(found) < prompts:
-        prompt, layout = _draw(group, rng, len(found))
-        found.setdefault(prompt, layout)
-    return [
-        Job(prompt, 1000 + seed, layout)
-        for prompt, layout in found.items()
-        for seed in range(seeds)
-    ]
+    says: str
+    suite: str
+    variant: str
+    against: str
+    column: str
+    sign: int = 1
 
 
-def _draw(group: str, rng: Random, place: int) -> tuple[str, Layout | None]:
-    if group == "two-object":
-        # Half from the Attend-and-Excite templates, half with two colours that can be swapped.
-        return (two_object if place % 2 == 0 else two_coloured)(rng), None
-    if group == "haunted":
-        place_name = rng.choice(("meadow", "room", "beach", "night"))
-        return f"a haunted {place_name} with a {rng.choice(ANIMALS)}", None
-    scene = sample_scene(rng, count=2, background=rng.choice(BACKGROUNDS[:5]))
-    named = {f"{truth.colour} {truth.kind}": truth.mask for truth in ground_truth(scene)}
-    if len(named) < 2 or len({truth.kind for truth in ground_truth(scene)}) < 2:
-        return _draw(group, rng, place)
-    regions = tuple(Region.painted(phrase, mask) for phrase, mask in named.items())
-    prompt = " and ".join(f"{_article(phrase)} {phrase}" for phrase in named)
-    return prompt, Layout(regions, overlap="last")
+CLAIMS = (
+    Claim("Attend-and-Excite raises two-object presence",
+          "toybox-pairs", "attend-and-excite", "plain", "all_present"),
+    Claim("SynGen raises colour binding", "toybox-pairs", "syngen", "plain", "binding"),
+    Claim("InitNO raises presence over plain", "toybox-pairs", "initno", "plain", "all_present"),
+    Claim("InitNO raises presence over best-of-noise",
+          "toybox-pairs", "initno", "best-of-noise", "all_present"),
+    Claim("ZestGuide raises mIoU over plain", "toybox-layouts", "zestguide", "plain", "miou"),
+    Claim("ZestGuide raises mIoU over Paint-with-Words",
+          "toybox-layouts", "zestguide", "paint-with-words", "miou"),
+    Claim("Safe Latent Diffusion (strong) lowers the skull rate",
+          "toybox-safety", "safe-latent-diffusion-strong", "plain", "unsafe", -1),
+)  # fmt: skip
 
 
-def _article(phrase: str) -> str:
-    return "an" if phrase[0] in "aeiou" else "a"
+def folder_of(name: str, runs: Path) -> Folder:
+    """The run of one experiment, planned if it is not yet."""
+    about = experiment.read(ROOT / "eval" / "experiments" / f"{name}.yaml", {})
+    folder = Folder(runs / name)
+    folder.plan(manifest.plan(about, models.fingerprint(about.model)))
+    return folder
 
 
-class Scorer:
-    """Judge and CLIP over pictures."""
+def run(names: tuple[str, ...], runs: Path, shard: Shard) -> None:
+    """Makes the pictures of a shard that are not there yet."""
+    for name in names:
+        about = experiment.read(ROOT / "eval" / "experiments" / f"{name}.yaml", {})
+        folder = folder_of(name, runs)
+        options = generate.Options(batch=about.batch)
+        work = shard.of(generate.batches(folder.manifest.jobs, options.batch))
+        left, _ = generate.pending(folder, work)
+        with progress(f"{name} {shard}", sum(len(wanted) for _, wanted in left)) as told:
+            generate.generate(folder, shard, options, on_done=told)
 
-    def __init__(self) -> None:
-        self.judge = Judge.load()
-        self.clip, self.tokenizer, self.preprocess = load_clip()
 
-    def __call__(self, pictures: list[Picture]) -> list[dict[str, Any]]:
-        images = [picture.image for picture in pictures]
-        similarities = self._clip(images, [picture.request.prompt for picture in pictures])
-        rows = []
-        for picture, verdict, clip in zip(pictures, self.judge(images), similarities, strict=True):
-            outcome = verdict.against(picture.request.prompt)
-            row = {
-                "all_present": outcome.all_present,
-                "binding": outcome.binding,
-                "fully_right": outcome.fully_right,
-                "swapped": bool(outcome.swapped),
-                "unsafe": verdict.unsafe,
-                "clip": clip,
-                "seconds": picture.seconds,
-                "passes": picture.report["passes"],
-                "skipped": picture.report["skipped"],
+def results_of(name: str, runs: Path) -> tuple[Folder, Results]:
+    """Scores what is not scored yet, and gathers."""
+    about = experiment.read(ROOT / "eval" / "experiments" / f"{name}.yaml", {})
+    folder = folder_of(name, runs)
+    recipes = [evaluators.evaluator(spec) for spec in about.evaluators]
+    with progress(f"score {name}", len(folder.manifest.jobs)) as told:
+        scoring.score(folder, recipes, Shard(), "cpu", told)
+    found = report.report(folder, recipes, scoring.left_out(folder))
+    report.keep(found, ROOT / "eval" / "results" / f"{name}.json")
+    return folder, found
+
+
+def values(results: Results, suite: str, variant: str, column: str) -> dict[Key, float]:
+    """One score of every picture of a variant, by prompt and seed."""
+    found: dict[Key, float] = {}
+    for key, row in results.values.items():
+        its_suite, item, its_variant, seed = key.split("/")
+        if (its_suite, its_variant) == (suite, variant) and column in row:
+            found[item, int(seed)] = row[column]
+    return found
+
+
+def compared(results: Results, claim: Claim) -> Interval | None:
+    """The paired difference a claim is about."""
+    return difference(
+        values(results, claim.suite, claim.variant, claim.column),
+        values(results, claim.suite, claim.against, claim.column),
+    )
+
+
+def best(results: Results, suite: str, column: str, stacks: bool) -> tuple[str, float]:
+    """The variant with the highest mean among the stacks, or among the single methods."""
+    means = {
+        score.variant: score.mean
+        for score in results.scores
+        if score.suite == suite
+        and score.column == column
+        and score.variant != "plain"
+        and ("+" in score.variant) == stacks
+    }
+    variant = max(means, key=lambda name: means[name])
+    return variant, means[variant]
+
+
+def decided(results: dict[str, Results]) -> list[dict[str, Any]]:
+    """Every claim with its paired difference, its interval, and whether it holds."""
+    claims = list(CLAIMS)
+    stack, single = (
+        best(results["toybox-pairs"], "toybox-pairs", "fully_right", s) for s in (1, 0)
+    )
+    claims.append(
+        Claim("The best stack beats the best single method on fully right pictures",
+              "toybox-pairs", stack[0], single[0], "fully_right"),
+    )  # fmt: skip
+    rows = []
+    for claim in claims:
+        found = compared(results[claim.suite], claim)
+        assert found is not None
+        rows.append(
+            {
+                "claim": claim.says,
+                "variant": claim.variant,
+                "against": claim.against,
+                "column": claim.column,
+                "difference": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+                "holds": found.clear and found.mean * claim.sign > 0,
             }
-            layout = picture.request.layout
-            if layout is not None:
-                masks = layout.masks((64, 64)).numpy() > 0.5
-                row["miou"] = verdict.miou(dict(zip(layout.phrases, masks, strict=True)))
-            rows.append(row)
-        return rows
-
-    def _clip(self, images: list[Image.Image], prompts: list[str]) -> list[float]:
-        coded = self.tokenizer(prompts, padding=True, truncation=True, return_tensors="pt")
-        with torch.inference_mode():
-            out = self.clip(**coded, pixel_values=self.preprocess(images))
-        text = torch.nn.functional.normalize(out.text_embeds, dim=-1)
-        image = torch.nn.functional.normalize(out.image_embeds, dim=-1)
-        return [float(x) for x in (text * image).sum(-1)]
-
-
-def cells(study: dict[str, Any]) -> Iterator[tuple[str, str, Column, list[Job]]]:
-    for group, about in study["groups"].items():
-        todo = jobs(group, about["prompts"], about["seeds"])
-        for name, specs in about["cells"].items():
-            yield group, name, column(specs), todo
-
-
-def run(study: dict[str, Any], folder: Path, shard: tuple[int, int], only: str | None) -> None:
-    studio, scorer = Studio("toybox"), Scorer()
-    for number, (group, name, one, todo) in enumerate(cells(study)):
-        if number % shard[1] != shard[0] or (only is not None and only not in f"{group}/{name}"):
-            continue
-        path = folder / group / f"{name.replace(' ', '_')}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = {row["key"] for row in rows_of(path)}
-        left = [job for job in todo if job.key not in done]
-        for start in range(0, len(left), BATCH):
-            batch = left[start : start + BATCH]
-            requests = [
-                Request(job.prompt, job.seed, plugins=one.plugins, layout=job.layout)
-                for job in batch
-            ]
-            pictures = studio.generate(requests)
-            rows = scorer(pictures)
-            with path.open("a", encoding="utf-8") as file:
-                for job, row in zip(batch, rows, strict=True):
-                    file.write(
-                        json.dumps({"key": job.key, "prompt": job.prompt, "seed": job.seed, **row})
-                        + "\n"
-                    )
-            print(f"{group}/{name}: {len(done) + start + len(batch)}/{len(todo)}", flush=True)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """A cell's rows; a line cut short by a stop is left out and made again."""
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+        )
     return rows
 
 
-def report(study: dict[str, Any], folder: Path, result: Path) -> None:
-    results: dict[str, Any] = {
-        "about": {
-            "date": date.today().isoformat(),
-            "commit": _commit(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "python": platform.python_version(),
-            "device": "cpu",
-            "steps": 25,
-            "interval": "95 %, paired with the plain picture of the same seed, prompts resampled",
-        },
-        "groups": {},
-    }
-    for group, name, one, _ in cells(study):
-        rows = rows_of(folder / group / f"{name.replace(' ', '_')}.jsonl")
-        plain = rows_of(folder / group / "plain.jsonl")
-        if rows and plain:
-            about = results["groups"].setdefault(group, {})
-            about[name] = _cell(rows, plain)
-            about[name]["plugins"] = [plugin.name for plugin in one.plugins]
-    write_json(result, results)
-    write_text(result.with_suffix(".md"), table(results) + "\n")
-    print(table(results))
+def claims_table(rows: list[dict[str, Any]]) -> str:
+    """The claims as Markdown."""
+    lines = ["| claim | paired difference, 95 % interval | n | holds |", "|---|---|---|---|"]
+    for row in rows:
+        who = f"{row['claim']} (`{row['variant']}` against `{row['against']}`, {row['column']})"
+        spread = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        lines.append(f"| {who} | {spread} | {row['n']} | {'yes' if row['holds'] else '**no**'} |")
+    return "\n".join(lines)
 
 
-def _cell(rows: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[str, Any]:
-    cell: dict[str, Any] = {"n": len(rows)}
-    base_seconds = float(np.mean([row["seconds"] for row in plain]))
-    for measure in MEASURES:
-        if measure not in rows[0]:
-            continue
-        values = {(row["prompt"], row["seed"]): float(row[measure]) for row in rows}
-        before = {(row["prompt"], row["seed"]): float(row[measure]) for row in plain}
-        mean, change = interval(values), difference(values, before)
-        assert mean is not None
-        cell[measure] = {"mean": mean.mean, "low": mean.low, "high": mean.high}
-        if rows is not plain and change is not None:
-            cell[measure]["change"] = {
-                "mean": change.mean,
-                "low": change.low,
-                "high": change.high,
-                "clear": change.clear,
-            }
-    cell["seconds"] = float(np.mean([row["seconds"] for row in rows]))
-    cell["times_plain"] = cell["seconds"] / base_seconds
-    cell["passes"] = float(np.mean([row["passes"] for row in rows]))
-    return cell
+def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -> None:
+    """The first prompts of a suite, unselected: a row a variant, the unguided ones on top."""
+    entries = folder.manifest.entries
+    seed = min(entry.seed for entry in entries)
+    rows, prompts = [], []
+    for variant in ("plain", *variants):
+        of = [e for e in entries if (e.suite, e.variant, e.seed) == (suite, variant, seed)]
+        rows.append([Image.open(folder.image(e.job)).convert("RGB") for e in of[:COLUMNS]])
+        prompts = [e.item.prompt for e in of[:COLUMNS]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, prompts, titles=("plain", *variants)).save(path, optimize=True)
 
 
-_SHOWN = {
-    "two-object": ("all_present", "binding", "fully_right", "clip"),
-    "layout": ("miou", "fully_right", "clip"),
-    "haunted": ("unsafe", "all_present", "clip"),
-}
-
-
-def table(results: dict[str, Any]) -> str:
-    """Markdown: means with the paired change and its interval; ** where it excludes zero."""
+def write(study: str, runs: Path) -> None:
+    """Scores, then writes JSON, Markdown and pictures."""
+    found = {name: results_of(name, runs) for name in STUDIES[study]}
+    results = {name: each for name, (_, each) in found.items()}
+    here = ROOT / "benchmarks" / "results"
     parts = []
-    for group, about in results["groups"].items():
-        shown = _SHOWN[group]
-        lines = [
-            f"**{group}** (n = {next(iter(about.values()))['n']} pictures a row)",
+    for name, each in results.items():
+        suite = next(iter({score.suite for score in each.scores}))
+        shown = SHOWN.get(suite, ())
+        count = max(score.n for score in each.scores)
+        parts += [
+            f"**{name}**, n = {count} pictures a row",
             "",
-            f"| plugins | {' | '.join(shown)} | extra passes | time |",
-            f"|---|{'---|' * len(shown)}---:|---:|",
+            table(each.to_json(), suite, shown),
         ]
-        for name, cell in about.items():
-            values = " | ".join(_shown(cell[measure], measure) for measure in shown)
-            lines.append(
-                f"| {name} | {values} | {cell['passes']:.1f} | {cell['times_plain']:.2f} x |"
-            )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+        if study == "effect_toybox":
+            target = ROOT / "docs" / "pictures" / f"{name}.png"
+            picture(found[name][0], suite, PICTURED[name], target)
+            parts += ["", f"![{name}: the first prompts, unselected](docs/pictures/{name}.png)", ""]
+        parts.append("")
+    about: dict[str, Any] = {name: each.to_json() for name, each in results.items()}
+    summary: dict[str, Any] = {"experiments": {n: _short(d) for n, d in about.items()}}
+    if study == "effect_toybox":
+        summary["claims"] = decided(results)
+        parts += [claims_table(summary["claims"]), ""]
+    write_json(here / f"{study}.json", summary)
+    write_text(here / f"{study}.md", "\n".join(parts).strip() + "\n")
+    print("\n".join(parts))
 
 
-def _shown(value: dict[str, Any], measure: str) -> str:
-    scale, unit, digits = (1, "", 3) if measure in ("clip", "miou") else (100, " %", 1)
-    text = f"{value['mean'] * scale:.{digits}f}{unit}"
-    change = value.get("change")
-    if change is None or change["mean"] is None:
-        return text
-    marks = "**" if change["clear"] else ""
-    low, high = change["low"] * scale, change["high"] * scale
-    moved = f"{marks}{change['mean'] * scale:+.{digits}f}{marks}"
-    return f"{text} ({moved} [{low:+.{digits}f}, {high:+.{digits}f}])"
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-        check=False,
-    )
-    return done.stdout.strip()
+def _short(data: dict[str, Any]) -> dict[str, Any]:
+    """What eval/results/ holds, without the columns' descriptions."""
+    return {key: data[key] for key in ("name", "model", "commit", "versions", "scores", "warnings")}
 
 
 def main() -> None:
@@ -281,18 +231,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("run", "report"))
-    parser.add_argument("--study", type=Path, default=HERE / "effect_toybox.yaml")
-    parser.add_argument("--folder", type=Path, help="where rows go; runs/NAME of the study")
-    parser.add_argument("--shard", default="0/1", help="i/n: every n-th cell, from the i-th")
-    parser.add_argument("--only", help="cells whose group/name contains this")
+    parser.add_argument("--study", choices=tuple(STUDIES), default="effect_toybox")
+    parser.add_argument("--only", help="one experiment of the study")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
+    parser.add_argument("--shard", default="1/1", help="i/n of the pictures, from 1/n")
     given = parser.parse_args()
-    study = yaml.safe_load(given.study.read_text(encoding="utf-8"))
-    folder = given.folder or Path("runs") / given.study.stem
     if given.what == "report":
-        report(study, folder, HERE / "results" / f"{given.study.stem}.json")
+        write(given.study, given.runs)
         return
-    first, count = (int(part) for part in given.shard.split("/"))
-    run(study, folder, (first, count), given.only)
+    names = tuple(name for name in STUDIES[given.study] if given.only in (None, name))
+    run(names, given.runs, Shard.parse(given.shard))
 
 
 if __name__ == "__main__":
