@@ -104,10 +104,14 @@ def test_grounding_teaches_attention() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_every_timestep_part_is_drawn_once() -> None:
+def test_timesteps_are_spread_with_a_density_that_grows() -> None:
     generator = torch.Generator().manual_seed(0)
-    for _ in range(50):
-        t = diffusion.spread_timesteps(900, 15, generator)
-        assert torch.equal(t // 60, torch.arange(15))
-        assert 0 <= int(t.min())
-        assert int(t.max()) < 900
+    drawn = [diffusion.spread_timesteps(900, 16, generator) for _ in range(400)]
+    for t in drawn[:50]:
+        parts = ((t + 0.5) / 900).square() * 16
+        assert torch.allclose(parts.sort().values, torch.arange(16) + 0.5, atol=0.55)
+    every = torch.cat(drawn)
+    assert int(every.min()) >= 0
+    assert int(every.max()) <= 899
+    for t in (225, 450, 675):
+        assert float((every < t).float().mean()) == pytest.approx((t / 900) ** 2, abs=0.01)
