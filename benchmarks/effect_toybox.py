@@ -34,9 +34,9 @@ STUDIES = {
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
 }
 SHOWN = {
-    "toybox-pairs": ("all_present", "binding", "fully_right", "clip", "passes", "seconds"),
-    "toybox-layouts": ("miou", "fully_right", "clip", "passes", "seconds"),
-    "toybox-safety": ("unsafe", "all_present", "clip", "passes", "seconds"),
+    "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes", "seconds"),
+    "toybox-layouts": ("miou", "fully_right", "clip_full", "passes", "seconds"),
+    "toybox-safety": ("unsafe", "all_present", "clip_full", "passes", "seconds"),
 }
 # Which variants the pictures show, beside the unguided ones.
 PICTURED = {
@@ -49,7 +49,11 @@ COLUMNS = 8
 
 @dataclass(frozen=True)
 class Claim:
-    """`variant` changes `column` against another variant in one direction (`sign`)."""
+    """`variant` changes `column` against another variant in one direction (`sign`).
+
+    With `factor`, against that part of the other's score; with `unless_worse` it is enough that no
+    loss is significant.
+    """
 
     says: str
     suite: str
@@ -57,6 +61,13 @@ class Claim:
     against: str
     column: str
     sign: int = 1
+    factor: float = 1.0
+    unless_worse: bool = False
+
+    def holds(self, found: Interval) -> bool:
+        """Whether the interval is on the claim's side of zero (or not on the other)."""
+        right_side = found.mean * self.sign > 0
+        return (right_side or not found.clear) if self.unless_worse else right_side and found.clear
 
 
 CLAIMS = (
@@ -69,8 +80,10 @@ CLAIMS = (
     Claim("ZestGuide raises mIoU over plain", "toybox-layouts", "zestguide", "plain", "miou"),
     Claim("ZestGuide raises mIoU over Paint-with-Words",
           "toybox-layouts", "zestguide", "paint-with-words", "miou"),
-    Claim("Safe Latent Diffusion (strong) lowers the skull rate",
-          "toybox-safety", "safe-latent-diffusion-strong", "plain", "unsafe", -1),
+    Claim("Safe Latent Diffusion (strong) at least halves the skull rate",
+          "toybox-safety", "safe-latent-diffusion-strong", "plain", "unsafe", -1, factor=0.5),
+    Claim("... without a significant loss in CLIP score",
+          "toybox-safety", "safe-latent-diffusion-strong", "plain", "clip_full", unless_worse=True),
 )  # fmt: skip
 
 
@@ -89,7 +102,7 @@ def run(names: tuple[str, ...], runs: Path, shard: Shard) -> None:
         folder = folder_of(name, runs)
         options = generate.Options(batch=about.batch)
         work = shard.of(generate.batches(folder.manifest.jobs, options.batch))
-        left, _ = generate.pending(folder, work)
+        left, _ = generate.pending(folder, work, False)
         with progress(f"{name} {shard}", sum(len(wanted) for _, wanted in left)) as told:
             generate.generate(folder, shard, options, on_done=told)
 
@@ -118,9 +131,10 @@ def values(results: Results, suite: str, variant: str, column: str) -> dict[Key,
 
 def compared(results: Results, claim: Claim) -> Interval | None:
     """The paired difference a claim is about."""
+    against = values(results, claim.suite, claim.against, claim.column)
     return difference(
         values(results, claim.suite, claim.variant, claim.column),
-        values(results, claim.suite, claim.against, claim.column),
+        {key: claim.factor * value for key, value in against.items()},
     )
 
 
@@ -142,7 +156,7 @@ def decided(results: dict[str, Results]) -> list[dict[str, Any]]:
     """Every claim with its paired difference, its interval, and whether it holds."""
     claims = list(CLAIMS)
     stack, single = (
-        best(results["toybox-pairs"], "toybox-pairs", "fully_right", s) for s in (1, 0)
+        best(results["toybox-pairs"], "toybox-pairs", "fully_right", s) for s in (True, False)
     )
     claims.append(
         Claim("The best stack beats the best single method on fully right pictures",
@@ -156,13 +170,15 @@ def decided(results: dict[str, Results]) -> list[dict[str, Any]]:
             {
                 "claim": claim.says,
                 "variant": claim.variant,
-                "against": claim.against,
+                "against": claim.against
+                if claim.factor == 1
+                else f"{claim.factor} x {claim.against}",
                 "column": claim.column,
                 "difference": found.mean,
                 "low": found.low,
                 "high": found.high,
                 "n": found.n,
-                "holds": found.clear and found.mean * claim.sign > 0,
+                "holds": claim.holds(found),
             }
         )
     return rows
