@@ -26,6 +26,7 @@ from adhere.layout import Layout
 from adhere.moments import Plugin
 from adhere.pipelines import schedulers
 from adhere.pipelines.call import unwrapped
+from adhere.pipelines.callers import calling_pipeline, inside_a_call
 from adhere.pipelines.engine import Engine
 from adhere.pipelines.families import family_of
 from adhere.pipelines.report import RunReport
@@ -144,6 +145,30 @@ class _Frozen:
 _frozen = _Frozen()
 
 
+class _Wrapped:
+    """A method of one instance with something around it.
+
+    Diffusers looks at signatures, hence `update_wrapper`. A copy of the instance, deep, shallow or
+    pickled, gets the method itself: guidance is on the pipeline that it was put on and on no other.
+    """
+
+    __adhere__ = True
+
+    def __init__(self, original: Callable[..., Any], around: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, original)
+        self._original, self._around = original, around
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._around(self._original, *args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self._original,)
+
+
+def _itself(method: Any) -> Any:
+    return method
+
+
 class Attachment:
     """Guidance on one pipeline. `open` and `close` are symmetric, `close` may be called again.
 
@@ -163,6 +188,7 @@ class Attachment:
         self.pipe, self.plugins, self.memory = pipe, tuple(plugins), memory
         self.wishes, self.record, self.on_end = wishes, record, on_end
         self.family = family_of(pipe)
+        self._denoiser = self.family.denoiser
         self.reports: list[RunReport] = []
         self.attention: Tensor | None = None
         self.only: int | None = None
@@ -185,13 +211,28 @@ class Attachment:
     def _begin(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The first thing in every call of a pipeline."""
         flight = self._flight
+        if calling_pipeline(self.pipe) is not self.pipe:
+            return original(
+                *args, **kwargs
+            )  # called by hand, or of a copy: no call of the pipeline
         if flight is not None and (name != self.family.entrances[0] or flight.occupied):
             return original(*args, **kwargs)
+        if flight is not None and flight.under_way():
+            raise ModelError(
+                f"this {type(self.pipe).__name__} was called again while a guided call of it is "
+                "under way, in a callback or in another thread, and both would step with one "
+                "scheduler; make a second pipeline of the same models with a scheduler of its own: "
+                "type(pipe)(**{**pipe.components, 'scheduler': type(pipe.scheduler)"
+                ".from_config(pipe.scheduler.config)})"
+            )
         self._end()
         if self._strange(original, args, kwargs):
             self.close()
             return original(*args, **kwargs)
-        self._flight = Flight(self)
+        if self.family.denoiser is not self._denoiser:  # swapped since; layers have other names
+            self.family = family_of(self.pipe)
+            self._denoiser = self.family.denoiser
+        self._flight = Flight(self, inside=self.pipe)
         try:
             if name == "check_inputs":
                 result = original(*args, **kwargs)
@@ -235,16 +276,9 @@ class Attachment:
 
     @staticmethod
     def _wrap(stack: ExitStack, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        """Wrap a bound method on its instance only; diffusers looks at signatures, hence wraps."""
-        original = getattr(owner, name)
+        """Put something around a bound method, on its instance only."""
         before = owner.__dict__.get(name)
-
-        @functools.wraps(original)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            return around(original, *args, **kwargs)
-
-        wrapped.__adhere__ = True  # type: ignore[attr-defined]
-        object.__setattr__(owner, name, wrapped)
+        object.__setattr__(owner, name, _Wrapped(getattr(owner, name), around))
 
         def restore() -> None:
             if before is None:
@@ -256,10 +290,17 @@ class Attachment:
 
 
 class Flight:
-    """One call of a guided pipeline, from its first check to its last step."""
+    """One call of a guided pipeline, from its first check to its last step.
 
-    def __init__(self, attachment: Attachment) -> None:
-        self.attachment = attachment
+    Attributes:
+        inside: the pipeline whose call it is: what other pipelines do with shared parts meanwhile
+            is none of ours; None where no pipeline's own call is on the stack (modular ones).
+    """
+
+    def __init__(self, attachment: Attachment, inside: Any = None) -> None:
+        self.attachment, self.inside = attachment, inside
+        self.looping, self._thread = False, threading.get_ident()
+        self.denoiser = attachment.family.denoiser
         self.pipe, self.family = attachment.pipe, attachment.family
         self.scheduler = self.pipe.scheduler
         self.prompts: list[str] | None = None
@@ -276,7 +317,7 @@ class Flight:
         wrap = functools.partial(Attachment._wrap, self._stack)
         _running.set(self._mark)
         self.family.encodings = []
-        denoiser = self.family.denoiser
+        denoiser = self.denoiser
         _frozen.hold(denoiser)
         self._stack.callback(_frozen.release, denoiser)
         if self.attachment.memory.checkpointing and not denoiser.is_gradient_checkpointing:
@@ -314,11 +355,19 @@ class Flight:
         """Whether the pipeline's parts are called by the engine now, or by a guide's start."""
         return self.engine.busy if self.engine is not None else self._taking_off
 
+    def under_way(self) -> bool:
+        """Whether the call goes on: a call that failed before its loop tells nobody."""
+        elsewhere = self._thread != threading.get_ident()
+        return self.looping or (elsewhere and inside_a_call(self.inside, self._thread))
+
     def _mine(self) -> bool:
-        return _running.get() is self._mark and not (self.engine is not None and self.engine.busy)
+        if _running.get() is not self._mark or (self.engine is not None and self.engine.busy):
+            return False
+        # A callback may call another pipeline with the same denoiser or scheduler.
+        return self.inside is None or calling_pipeline(self.inside) is self.inside
 
     def _bar(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return _Loop(original(*args, **kwargs), lambda: self.attachment.landed(self))
+        return _Loop(original(*args, **kwargs), self)
 
     def encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
@@ -335,6 +384,13 @@ class Flight:
         return original(*args, **kwargs)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.looping:
+            raise ModelError(
+                "the timesteps of a scheduler were set anew in the middle of a guided call that "
+                "steps with it (another pipeline with the same scheduler was called from a "
+                "callback); give that pipeline a scheduler of its own: "
+                "type(pipe.scheduler).from_config(pipe.scheduler.config)"
+            )
         result = original(*args, **kwargs)
         given = inspect.signature(original).bind(*args, **kwargs).arguments
         self.asked = int(given.get("num_inference_steps") or 0)
@@ -363,7 +419,14 @@ class Flight:
         return self.engine.after(output)
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._mine() or self.engine is None:
+        if not self._mine():
+            return original(*args, **kwargs)
+        if self.family.denoiser is not self.denoiser:
+            raise ModelError(
+                "the pipeline's denoiser was exchanged in the middle of a guided call, and the new "
+                "one is not guided; exchange it between two calls"
+            )
+        if self.engine is None:
             return original(*args, **kwargs)
         result = self.engine.step(original, *args, **kwargs)
         self.unscaled = None
@@ -402,15 +465,17 @@ class _Loop:
     Module hooks are not enough: none of them is called after a KeyboardInterrupt.
     """
 
-    def __init__(self, bar: Any, failed: Callable[[], None]) -> None:
-        self._bar, self._failed = bar, failed
+    def __init__(self, bar: Any, flight: Flight) -> None:
+        self._bar, self._flight = bar, flight
 
     def __enter__(self) -> Any:
+        self._flight.looping = True
         return self._bar.__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        self._flight.looping = False
         if error is not None:
-            self._failed()
+            self._flight.attachment.landed(self._flight)
         return self._bar.__exit__(kind, error, trace)
 
     def __iter__(self) -> Any:
