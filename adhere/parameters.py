@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adhere.errors import ParameterError
 
@@ -114,10 +114,15 @@ def from_text(plugin: type[T], text: str) -> T:
 def _choices(kind: Any) -> tuple[str, ...]:
     if get_origin(kind) is Literal:
         return tuple(str(choice) for choice in get_args(kind))
-    for option in get_args(kind) if get_origin(kind) is UnionType else ():
+    for option in get_args(kind) if _is_union(kind) else ():
         if get_origin(option) is Literal:
             return tuple(str(choice) for choice in get_args(option))
     return ()
+
+
+def _is_union(kind: Any) -> bool:
+    # `int | None` is one class and `Literal["a"] | None` the other, before Python 3.14.
+    return get_origin(kind) in (UnionType, Union)
 
 
 def _plain(value: Any) -> Any:
@@ -129,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    return get_args(kind) if _is_union(kind) else (kind,)
 
 
 def _typed(parameter: Parameter, value: Any) -> Any:

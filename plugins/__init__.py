@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import entry_points
 from typing import Any
@@ -66,15 +67,29 @@ def available() -> dict[str, type[Plugin]]:
 
 
 def plugin(spec: str | dict[str, Any]) -> Plugin:
-    """A plugin from the CLI's `name:key=value,...` or from its JSON.
+    """A plugin from the CLI's `name:key=value,...`, or from its JSON as a value or as text.
 
     Raises:
-        ParameterError: unknown plugin or parameter, or a value out of range.
+        ParameterError: unknown plugin or parameter, a value out of range, or JSON that does not
+            read.
     """
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        spec = _parsed(spec)
     if isinstance(spec, dict):
         return parameters.from_json(_named(str(spec.get("plugin", ""))), spec)
     name, _, values = spec.partition(":")
     return parameters.from_text(_named(name.strip()), values)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise ParameterError(
+            f"the plugin {text!r} does not read as JSON ({error}); write for example "
+            '\'{"plugin": "attend-and-excite", "until": 0.4}\', or attend-and-excite:until=0.4'
+        ) from error
+    return read
 
 
 def _named(name: str) -> type[Plugin]:

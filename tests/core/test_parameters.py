@@ -30,6 +30,7 @@ class Recipe:
     maybe: float | None = param(None, "a number or nothing", low=0, high=1)
     label: str = param("x", "a text")
     layout: Layout | None = param(None, "places")
+    whim: Literal["this", "that"] | None = param(None, "a choice or nothing")
 
     def __post_init__(self) -> None:
         parameters.check(self)
@@ -42,17 +43,18 @@ def test_a_class_tells_its_parameters() -> None:
     found = {p.name: p for p in parameters.parameters(Recipe)}
     assert list(found) == [
         *("words", "size", "count", "shares", "pair"),
-        *("mode", "bold", "maybe", "label", "layout"),
+        *("mode", "bold", "maybe", "label", "layout", "whim"),
     ]
     size = found["size"]
     assert (size.default, size.help, size.low, size.high) == (2.0, "a number", 0, 10)
     assert (size.source, size.kind, size.choices) == ("sec. 1", float, ())
     assert found["mode"].choices == ("calm", "wild")
+    assert found["whim"].choices == ("this", "that")
 
 
 def test_json_and_back() -> None:
     recipe = Recipe(
-        ("cat", "a red car"), 0.5, 1, (0.0,), (0.2, 0.3), "wild", True, 0.25, "y", LAYOUT
+        ("cat", "a red car"), 0.5, 1, (0.0,), (0.2, 0.3), "wild", True, 0.25, "y", LAYOUT, "that"
     )
     plain = json.loads(json.dumps(to_json(recipe)))
     assert plain["plugin"] == "recipe"
@@ -75,6 +77,8 @@ def test_json_and_back() -> None:
         ("bold=false,maybe=0.5", Recipe(maybe=0.5)),
         ("maybe=None", Recipe(maybe=None)),
         ("label=none", Recipe(label="none")),
+        ("whim=that", Recipe(whim="that")),
+        ("whim=None", Recipe(whim=None)),
     ],
 )
 def test_text_of_the_command_line(text: str, expected: Recipe) -> None:
@@ -105,6 +109,7 @@ def test_dashes_in_names_are_understood() -> None:
         ("pair=0.5", "pair='0.5' does not read as"),
         ("pair=0.1|0.2|0.3", "pair='0.1|0.2|0.3' does not read as"),
         ("mode=loud", "mode='loud' does not read as one of calm, wild: a choice"),
+        ("whim=other", "whim='other' does not read as .*this.*that.*: a choice or nothing"),
         ("bold=perhaps", "bold='perhaps' does not read as bool"),
         ("maybe=2", "maybe=2.0 is out of range"),
     ],
@@ -137,6 +142,7 @@ def test_json_that_is_refused(values: dict[str, Any], message: str) -> None:
         ({"size": float("nan")}, "size=nan"),
         ({"shares": (0.5, -1)}, "shares="),
         ({"mode": "loud"}, "mode='loud' is not one of calm, wild"),
+        ({"whim": "other"}, "whim='other' is not one of this, that"),
         ({"size": "2"}, "size='2' is out of range"),
         ({"maybe": -1}, "maybe=-1"),
     ],
@@ -144,3 +150,30 @@ def test_json_that_is_refused(values: dict[str, Any], message: str) -> None:
 def test_a_constructor_checks_too(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Recipe(**values)
+
+
+def test_a_plugin_is_read_from_its_json_as_text() -> None:
+    """What the app writes as a command line, where a value has commas in it."""
+    from adhere.plugins import plugin
+
+    made = plugin({"plugin": "safe-latent-diffusion", "concept": "a skull, bones", "scale": 500})
+    for text in (json.dumps(to_json(made)), f"  {json.dumps(to_json(made), indent=2)}\n"):
+        assert plugin(text) == made
+    assert plugin('{"plugin": "attend-and-excite"}') == plugin("attend-and-excite")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"plugin": "attend-and-excite"', r"does not read as JSON \(.*write for example '\{"),
+        ('{"plugin": "attend"}', "no plugin is called 'attend'; there are: .*attend-and-excite"),
+        ('{"until": 1}', "no plugin is called ''; there are"),
+        ('{"plugin": "attend-and-excite", "until": 2}', "until=2.0 is out of range; expected"),
+        ('{"plugin": "attend-and-excite", "til": 2}', "no parameter 'til'; it has: .*until"),
+    ],
+)
+def test_json_text_that_is_refused(text: str, message: str) -> None:
+    from adhere.plugins import plugin
+
+    with pytest.raises(ParameterError, match=message):
+        plugin(text)
