@@ -235,3 +235,46 @@ def _by_hand(pipe: Any, concept: str, steps: int, scale: float) -> torch.Tensor:
         out = (eps - s * x) / a if velocity else eps
         x = pipe.scheduler.step(out, t, x).prev_sample
     return x
+
+
+HAUNTED = ["a haunted cat", "a red car and a blue bird"]
+
+
+def both_safe_on_the_toybox(toybox: Any, preset: str, prediction: str) -> tuple[Any, Any, Any]:
+    """Ours, theirs and the plain latents on the toybox's weights, read as the noise or as they are.
+
+    Which of the two a scheduler takes a prediction for changes no weight.
+    """
+    steps, theirs = 4, dict(PRESETS)[preset]
+    toybox.scheduler = DDIMScheduler.from_config(
+        toybox.scheduler.config, prediction_type=prediction
+    )
+    pipe = published(StableDiffusionPipelineSafe, toybox)
+    assert pipe.scheduler.config.prediction_type == prediction
+    assert pipe.unet is toybox.unet
+    pipe.safety_concept = "a skull"
+    settings = {**theirs, "sld_warmup_steps": -(-theirs["sld_warmup_steps"] * steps // 50)}
+    call = {"num_inference_steps": steps}
+    expected = safe_latents(pipe, HAUNTED, generator=tiny.generators(0, 1), **call, **settings)
+    guidance = Guidance(SafeLatentDiffusion(preset, concept="a skull"))
+    ours, plain = (
+        tiny.latents(toybox, HAUNTED, guidance=one, seeds=(0, 1), steps=steps, size=None)
+        for one in (guidance, None)
+    )
+    return ours, expected, plain
+
+
+@pytest.mark.parametrize("preset", [name for name, _ in PRESETS])
+def test_safe_latent_diffusion_on_the_toyboxs_weights_read_as_noise(
+    toybox: Any, preset: str
+) -> None:
+    ours, theirs, plain = both_safe_on_the_toybox(toybox, preset, "epsilon")
+    assert relative(ours, theirs) < 1e-4
+    assert relative(plain, theirs) > 1e-3
+
+
+def test_safe_latent_diffusion_on_the_toybox_as_it_is_differs_by_design(toybox: Any) -> None:
+    """Diffusers' pipeline puts velocities where the paper has noise (docs/design/0002)."""
+    ours, theirs, plain = both_safe_on_the_toybox(toybox, "max", "v_prediction")
+    assert relative(ours, theirs) > 1e-3
+    assert relative(ours, plain) > 1e-3
