@@ -39,10 +39,14 @@ _LAZY = {
     "Maps": "adhere.maps",
     "Memory": "adhere.pipelines.guidance",
     "Plugin": "adhere.moments",
+    "PredictionGuider": "adhere.pipelines.modular_guider",
     "Read": "adhere.maps",
     "Run": "adhere.run",
     "Step": "adhere.moments",
+    "guided_blocks": "adhere.pipelines.modular",
+    "guided_denoise": "adhere.pipelines.modular",
     "param": "adhere.parameters",
+    "prediction_guider": "adhere.pipelines.modular_guider",
 }
 
 

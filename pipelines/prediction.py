@@ -10,13 +10,13 @@ corrected on its way into the scheduler.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from adhere.moments import Guide, Prediction
+from adhere.moments import Guide, Prediction, Step
 from adhere.pipelines.call import Call, single
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Predictions:
             return call
         call, extra = self.engine.family.fitted(call, self._extra)
         longer = call.repeat_rows(rows, len(self.texts))
-        return longer.replace(**_spliced(longer.values, extra, call.rows, self.engine.run.batch))
+        return longer.replace(**spliced(longer.values, extra, call.rows, self.engine.run.batch))
 
     def after(self, now: Now, output: Any) -> Any:
         """The call with the conditional rows has been made. Returns another output, or None."""
@@ -111,23 +111,33 @@ class Predictions:
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
         noise = [family.to_noise(part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]
-        change: Tensor | None = None
-        place = 0
-        for guide in self.guides:
-            mine = tuple(extra[place : place + len(guide.texts)])
-            place += len(guide.texts)
-            eps = Prediction(none, cond, mine, family.guidance_scale())
-            wanted = guide.predict(now.step, eps)
-            if wanted is not cond:
-                # Each guide starts from the model's own prediction, so their order does not matter.
-                change = wanted - cond if change is None else change + (wanted - cond)
+        eps = Prediction(none, cond, tuple(extra), family.guidance_scale())
+        change = agreed(self.guides, now.step, eps)
         if change is None:
             return None
         # Only the change is converted back: at high noise the round trip would cost digits.
         return parts.cond + family.from_noise(change, torch.zeros_like(seen), level)
 
 
-def _spliced(values: Any, extra: Any, start: int, batch: int) -> dict[str, Any]:
+def agreed(guides: Sequence[Guide], step: Step, eps: Prediction) -> Tensor | None:
+    """What all guides together add to the conditional prediction; None if they add nothing.
+
+    Args:
+        eps: with the extra predictions of all guides, in their order.
+    """
+    change: Tensor | None = None
+    place = 0
+    for guide in guides:
+        mine = eps.extra[place : place + len(guide.texts)]
+        place += len(guide.texts)
+        wanted = guide.predict(step, replace(eps, extra=mine))
+        if wanted is not eps.cond:
+            # Each guide starts from the model's own prediction, so their order does not matter.
+            change = wanted - eps.cond if change is None else change + (wanted - eps.cond)
+    return change
+
+
+def spliced(values: Any, extra: Any, start: int, batch: int) -> dict[str, Any]:
     """`values` with the extra texts' rows from `start` on put in, each text `batch` times."""
     changed: dict[str, Any] = {}
     for name, rows in extra.items():
@@ -137,5 +147,5 @@ def _spliced(values: Any, extra: Any, start: int, batch: int) -> dict[str, Any]:
             changed[name] = torch.cat([base[:start], repeated])
         else:
             inner = values.get(name) or {}
-            changed[name] = {**inner, **_spliced(inner, rows, start, batch)}
+            changed[name] = {**inner, **spliced(inner, rows, start, batch)}
     return changed

@@ -42,4 +42,25 @@ def family_of(pipe: Any) -> Family:
     )
 
 
-__all__ = ["Family", "family_of"]
+def classic_name(model_name: str | None) -> str:
+    """The class of the classic pipeline that is made of a modular pipeline's parts.
+
+    Args:
+        model_name: what diffusers' blocks say they are for: `stable-diffusion-xl`, `flux`...
+
+    Raises:
+        ModelError: modular pipelines of this kind cannot be guided.
+    """
+    known: dict[str, str] = {}
+    for module in _families:
+        for family in importlib.import_module(module).FAMILIES:
+            known.update(family.modular)
+    if model_name not in known:
+        raise ModelError(
+            f"modular pipelines of {model_name} cannot be guided; those of {', '.join(known)} can "
+            "(docs/modular.md says why the others cannot)"
+        )
+    return known[model_name]
+
+
+__all__ = ["Family", "classic_name", "family_of"]

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -41,6 +42,10 @@ class Family:
         distilled: for models that need no unconditional prediction, why a call without one cannot
             be steered, and what works; None where a low guidance scale is the only reason.
         encodings: arguments of the pipeline's own `encode_prompt` calls of the run that goes on.
+        modular: this family's kinds of modular pipeline, by diffusers' name for their blocks: the
+            class of the classic pipeline that is made of the same parts.
+        scale: the guidance scale, where a guider joins the predictions (modular pipelines).
+        from_picture: whether a modular pipeline was given a picture to start from.
     """
 
     name: ClassVar[str]
@@ -52,6 +57,9 @@ class Family:
     rounds: ClassVar[bool] = False
     entrances: ClassVar[tuple[str, ...]] = ("check_inputs",)
     distilled: str | None = None
+    modular: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    scale: float | None = None
+    from_picture: bool = False
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
@@ -102,6 +110,8 @@ class Family:
 
     def guidance_scale(self) -> float:
         """The pipeline's classifier-free guidance scale in the call that goes on."""
+        if self.scale is not None:
+            return self.scale
         return float(getattr(self.pipe, "guidance_scale", 1.0) or 1.0)
 
     def recombined(self, given: Tensor, uncond: Tensor, cond: Tensor, changed: Tensor) -> Tensor:
@@ -243,7 +253,7 @@ class Family:
     def samples_from_noise(self) -> bool:
         """Whether a call of the pipeline starts from pure noise."""
         takes = inspect.signature(type(self.pipe).__call__).parameters
-        return "strength" not in takes
+        return "strength" not in takes and not self.from_picture
 
     def refuse(self, prediction: bool, gradient: bool) -> str | None:
         """Why this pipeline cannot be guided as asked; None if it can."""

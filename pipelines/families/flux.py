@@ -50,9 +50,11 @@ class PackedFamily(JointFamily):
 
     def apart(self, call: Call) -> bool:
         # The pipeline encodes a negative prompt only for true classifier-free guidance.
-        return len(self.encodings) > 1
+        return self.separate or len(self.encodings) > 1
 
     def guidance_scale(self) -> float:
+        if self.scale is not None:
+            return self.scale
         return float(local_of_call(self.pipe, "true_cfg_scale", 1.0))
 
     def timestep(self, call: Call) -> float:
@@ -90,6 +92,7 @@ class Flux(PackedFamily):
     model = "FluxTransformer2DModel"
     layers = r"(?:single_)?transformer_blocks\.(\d+)\.attn"
     depth = (10 / 19, 1.0)
+    modular: ClassVar[dict[str, str]] = {"flux": "FluxPipeline"}
     shared: ClassVar[frozenset[str]] = frozenset({"txt_ids", "img_ids"})
     distilled = (
         "FLUX.1 is guidance-distilled: this call makes no unconditional prediction to steer from; "

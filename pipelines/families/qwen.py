@@ -30,6 +30,7 @@ MASK = "encoder_hidden_states_mask"
 class QwenImage(PackedFamily):
     name = "qwen-image"
     model = "QwenImageTransformer2DModel"
+    modular: ClassVar[dict[str, str]] = {"qwenimage": "QwenImagePipeline"}
     layers = r"transformer_blocks\.(\d+)\.attn"
     shared: ClassVar[frozenset[str]] = frozenset({"img_shapes"})
     distilled = (

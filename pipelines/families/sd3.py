@@ -10,7 +10,7 @@ averaged over them. Maps come from the blocks that published work on SD3 reads, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from adhere.errors import ModelError
 from adhere.pipelines.call import Call
@@ -22,6 +22,7 @@ from adhere.tokens import Track
 class StableDiffusion3(JointFamily):
     name = "sd3"
     model = "SD3Transformer2DModel"
+    modular: ClassVar[dict[str, str]] = {"stable-diffusion-3": "StableDiffusion3Pipeline"}
     layers = r"transformer_blocks\.(\d+)\.attn"
     depth = (5 / 24, 13 / 24)
     text_first = False

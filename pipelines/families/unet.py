@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -173,6 +173,7 @@ class StableDiffusionXL(UNetFamily):
     """Two encoders on the same columns; steps bounded by the latents' own size."""
 
     name = "sdxl"
+    modular: ClassVar[dict[str, str]] = {"stable-diffusion-xl": "StableDiffusionXLPipeline"}
 
     @classmethod
     def fits(cls, pipe: Any, unet: Any) -> bool:

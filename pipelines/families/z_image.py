@@ -35,6 +35,7 @@ LENGTHS = "caption_lengths"
 class ZImage(JointFamily):
     name = "z-image"
     model = "ZImageTransformer2DModel"
+    modular: ClassVar[dict[str, str]] = {"z-image": "ZImagePipeline"}
     layers = r"layers\.(\d+)\.attention"
     leading = "x"
     text = "cap_feats"
@@ -83,7 +84,7 @@ class ZImage(JointFamily):
         return slice(batch, 2 * batch) if call.rows == 2 * batch else None
 
     def guidance_scale(self) -> float:
-        return 1 + super().guidance_scale()
+        return super().guidance_scale() + (self.scale is None)
 
     def timestep(self, call: Call) -> float:
         return 1000 * (1 - float(call.values["t"].flatten()[0]))

@@ -1,0 +1,127 @@
+"""Loops and guiders of every modular family against the classic pipeline of the same parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
+from adhere.errors import ModelError, ParameterError
+from adhere.plugins import PLUGINS
+from tests.families.modular_cases import CASES, ModularCase
+from tests.leftovers import picture
+
+EXCITE: Any = PLUGINS["attend-and-excite"](refinements=0)
+SAFE: Any = PLUGINS["safe-latent-diffusion"]("max", concept="a green frog")
+DELAYED: Any = PLUGINS["delayed-negative"](begin=0.5)
+
+
+@pytest.fixture(params=CASES.values(), ids=list(CASES))
+def case(request: pytest.FixtureRequest) -> ModularCase:
+    found: ModularCase = request.param
+    return found
+
+
+def close(case: ModularCase, found: Any, *plugins: Any) -> None:
+    """The classic pipeline's picture with the plugins, and another one than without them."""
+    wanted = case.expected(*plugins)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    if plugins:
+        assert (wanted - case.expected()).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("plugin", [None, EXCITE, SAFE, DELAYED], ids=["none", "a&e", "sld", "neg"])
+def test_a_guided_loop_makes_the_classic_picture(case: ModularCase, plugin: Any) -> None:
+    if plugin in (SAFE, DELAYED) and not case.guides:
+        pytest.skip("FLUX.1's loop makes one prediction a step")
+    plugins = () if plugin is None else (plugin,)
+    close(case, case.modular(case.pipe(Guidance(*plugins))), *plugins)
+
+
+@pytest.mark.parametrize("plugins", [(), (SAFE,), (DELAYED,), (SAFE, DELAYED)], ids=str)
+def test_a_guider_makes_the_classic_picture(case: ModularCase, plugins: Any) -> None:
+    if not case.guides:
+        with pytest.raises(ModelError, match="asks no guider"):
+            prediction_guider(case.pipe(), Guidance(*plugins))
+        return
+    pipe = case.pipe()
+    pipe.update_components(guider=prediction_guider(pipe, Guidance(*plugins), guidance_scale=4.0))
+    close(case, case.modular(pipe), *plugins)
+
+
+def test_a_guider_in_a_guided_loop_follows_the_moved_latents(case: ModularCase) -> None:
+    if not case.guides:
+        pytest.skip("FLUX.1's loop asks no guider")
+    pipe = case.pipe(Guidance(EXCITE))
+    pipe.update_components(guider=prediction_guider(pipe, Guidance(SAFE), guidance_scale=4.0))
+    close(case, case.modular(pipe), EXCITE, SAFE)
+
+
+def test_a_loop_without_guider_refuses_predictions() -> None:
+    case = CASES["flux"]
+    pipe = case.pipe(Guidance(SAFE))
+    before = picture(pipe)
+    with pytest.raises(ModelError, match="one prediction a step"):
+        case.modular(pipe)
+    assert picture(pipe) == before
+
+
+def test_a_guider_refuses_what_acts_on_latents_or_attention() -> None:
+    pipe = CASES["sd3"].pipe()
+    for name in ("attend-and-excite", "best-of-noise", "dense-diffusion"):
+        with pytest.raises(ParameterError, match=f"{name} acts on .* in the loop"):
+            prediction_guider(pipe, Guidance(PLUGINS[name]()))
+
+
+def test_a_guider_that_guides_nothing_is_refused_before_denoising() -> None:
+    case = CASES["sd3"]
+    pipe = case.pipe()
+    pipe.update_components(guider=prediction_guider(pipe, Guidance(SAFE), guidance_scale=1.0))
+    before = picture(pipe)
+    with pytest.raises(ModelError, match="above 1"):
+        case.modular(pipe)
+    assert picture(pipe) == before
+
+
+def test_a_guider_is_copied_with_its_plugins() -> None:
+    pipe = CASES["sd3"].pipe()
+    guider = prediction_guider(pipe, Guidance(SAFE), guidance_scale=4.0)
+    other = guider.new(guidance_scale=6.0)
+    assert (other.guidance_scale, other.guidance, other.texts) == (6.0, guider.guidance, guider.texts)
+    assert guider.guidance_scale == 4.0
+
+
+def test_reports_reach_the_block_that_was_made() -> None:
+    case = CASES["sd3"]
+    blocks = case.blocks()
+    loop = blocks.sub_blocks["denoise"].sub_blocks["text2image"].sub_blocks["denoise"]
+    step = guided_denoise(Guidance(EXCITE), loop)
+    pipe = case.pipe()
+    pipe._blocks.sub_blocks["denoise"].sub_blocks["text2image"].sub_blocks["denoise"] = step
+    case.modular(pipe)
+    assert "attend-and-excite" in step.reports[0].plugins
+
+
+def test_blocks_are_copied_and_others_are_untouched() -> None:
+    blocks = CASES["sd3"].blocks()
+    guided_blocks(blocks, Guidance(EXCITE))
+    loop = CASES["sd3"].blocks().sub_blocks["denoise"].sub_blocks["text2image"].sub_blocks["denoise"]
+    assert type(loop).__name__ == "StableDiffusion3DenoiseStep"
+
+
+def test_what_is_no_loop_is_refused() -> None:
+    blocks = CASES["sd3"].blocks()
+    with pytest.raises(ParameterError, match="not a denoising loop"):
+        guided_denoise(Guidance(EXCITE), blocks)
+    with pytest.raises(ModelError, match="no denoising loop"):
+        guided_blocks(blocks.sub_blocks["decode"], Guidance(EXCITE))
+
+
+def test_other_families_are_refused_by_name() -> None:
+    from diffusers.modular_pipelines import Flux2AutoBlocks, FluxKontextAutoBlocks
+
+    for kind, name in ((Flux2AutoBlocks, "flux2"), (FluxKontextAutoBlocks, "flux-kontext")):
+        with pytest.raises(ModelError, match=f"{name} cannot be guided"):
+            guided_blocks(kind(), Guidance(EXCITE))
