@@ -124,6 +124,7 @@ def generate(
         height=height,
         scheduler=scheduler,
     )
+    making.writable(out)
     studio = making.open_studio(
         model, device, dtype, attention_backend, sub_batch=sub_batch, checkpointing=checkpointing
     )
@@ -179,6 +180,7 @@ def compare(
         height=height,
         scheduler=scheduler,
     )
+    making.writable(out)
     studio = making.open_studio(model, device, dtype)
     making.make(studio, wanted, out, batch_size, say=typer.echo, maps=maps)
 
@@ -260,6 +262,9 @@ def main(run: Callable[..., Any] = app) -> None:
     except GuidanceError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         code = 2
+    except OSError as error:  # a full disk, a folder that went away
+        typer.secho(f"error: {error}", fg="red", err=True)
+        code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:

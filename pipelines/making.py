@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from adhere.pipelines.heatmaps import heat_strip
 from adhere.pipelines.output import slug, write_image, write_json, write_picture
 from adhere.pipelines.progress import bar
 from adhere.pipelines.sheet import sheet
-from adhere.pipelines.studio import Picture, Progress, Request, Studio
+from adhere.pipelines.studio import Picture, Progress, Request, Studio, check_scheduler
 from adhere.plugins import plugin
 
 Say = Callable[[str], None]
@@ -82,6 +84,7 @@ def wanted(
     **shared: Any,
 ) -> Wanted:
     """What is wanted, from what a command line gives."""
+    check_scheduler(shared.get("scheduler"))
     return Wanted(
         prompts=prompts_of(prompt, prompts, layout),
         columns=tuple(columns),
@@ -93,8 +96,14 @@ def wanted(
 
 
 def column(specs: Sequence[str]) -> Column:
-    """Plugins from their command-line specs."""
-    return Column(tuple(plugin(spec.strip()) for spec in specs if spec.strip()))
+    """Plugins from their command-line specs; none for the unguided picture."""
+    named = [spec.strip() for spec in specs if spec.strip()]
+    if specs and not named:
+        raise ParameterError(
+            f"{';'.join(specs)!r} names no plugin; write for example attend-and-excite, or leave "
+            "it out for the unguided picture (`adhere plugins` lists them)"
+        )
+    return Column(tuple(plugin(spec) for spec in named))
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
@@ -105,9 +114,11 @@ def seeds_of(text: str) -> tuple[int, ...]:
         if match is None:
             raise ParameterError(f"seeds {text!r} do not read; write 7, 0-3, or 1,5,8-9")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or len(seeds) + last - first >= MOST_SEEDS or last >= 2**63:
+        if last < first:
+            raise ParameterError(f"seeds {part.strip()!r} run backwards; write {last}-{first}")
+        if len(seeds) + last - first >= MOST_SEEDS or last >= 2**63:
             raise ParameterError(
-                f"seeds {part.strip()!r}: expected a range of at most {MOST_SEEDS}"
+                f"seeds {part.strip()!r}: expected at most {MOST_SEEDS} of them, each below 2^63"
             )
         seeds.extend(range(first, last + 1))
     return tuple(dict.fromkeys(seeds))
@@ -122,7 +133,7 @@ def prompts_of(prompt: str | None, file: Path | None, layout: Path | None) -> tu
     if file is not None:
         if not file.is_file():
             raise PromptError(f"--prompts {str(file)!r}: there is no such file")
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in _text(file).splitlines()]
         prompts = tuple(line for line in lines if line and not line.startswith("#"))
         if not prompts:
             raise PromptError(f"--prompts {str(file)!r} has no prompt in it; write one a line")
@@ -131,6 +142,34 @@ def prompts_of(prompt: str | None, file: Path | None, layout: Path | None) -> tu
     if brought is None:
         raise PromptError('give a prompt, for example: adhere generate "a red cat and a blue car"')
     return (brought,)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(
+            f"--prompts {str(file)!r} cannot be read as text ({error}); save it as UTF-8"
+        ) from error
+
+
+def writable(out: Path) -> Path:
+    """The folder, made if it is missing.
+
+    Raises:
+        ParameterError: nothing can be written there. Said before a model is loaded.
+    """
+    probe = out / f".{os.getpid()}.part"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ParameterError(
+            f"--out {str(out)!r} is no folder that can be written to ({error.strerror}); give "
+            "another one"
+        ) from error
+    return out
 
 
 def open_studio(
@@ -203,18 +242,15 @@ class _Record:
     """The output folder: pictures, `grid.png`, `report.json`."""
 
     def __init__(self, studio: Studio, wanted: Wanted, out: Path) -> None:
-        self.studio, self.wanted, self.out = studio, wanted, out
+        self.studio, self.wanted, self.out = studio, wanted, writable(out)
         self.pictures: list[Picture] = []
         self.rows: list[dict[str, Any]] = []
         self._judge = studio.judge()
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ParameterError(f"--out {str(out)!r}: {error.strerror}") from error
+        self._names = _distinct([one.name for one in wanted.columns])
 
     def add(self, picture: Picture) -> None:
         request = picture.request
-        label = "_".join(one.name for one in request.plugins) or "plain"
+        label = self._names[self._column(request)].replace(" + ", "_").replace("#", "-")
         number = self.wanted.prompts.index(request.prompt)
         name = f"{number:03d}-{slug(request.prompt)}-{label}-{request.seed}"
         path = write_picture(self.out, name, picture)
@@ -232,6 +268,9 @@ class _Record:
                 "verdict": verdict,
             }
         )
+
+    def _column(self, request: Request) -> int:
+        return [one.plugins for one in self.wanted.columns].index(request.plugins)
 
     def finish(self, complete: bool, reason: str = "") -> None:
         data: dict[str, Any] = {
@@ -255,12 +294,12 @@ class _Record:
             say(line)
         notes = {note for row in self.rows for note in row["report"]["notes"]}
         for note in sorted(notes):
-            say(f"note: {note}")
+            say(f"note: {textwrap.shorten(note, 300, placeholder=' ...')}")
 
     def _summary(self) -> list[str]:
         """A line for each column: the judge's shares and the cost."""
         lines = []
-        for one in self.wanted.columns:
+        for name, one in zip(self._names, self.wanted.columns, strict=True):
             rows = [
                 r
                 for p, r in zip(self.pictures, self.rows, strict=True)
@@ -272,7 +311,7 @@ class _Record:
             judged = [
                 row["verdict"] for row in rows if row["verdict"] and "all_present" in row["verdict"]
             ]
-            line = f"{one.name:<40} {seconds:6.2f} s"
+            line = f"{name:<40} {seconds:6.2f} s"
             if judged:
                 present = sum(v["all_present"] for v in judged)
                 right = sum(v["fully_right"] for v in judged)
@@ -297,7 +336,7 @@ class _Record:
                 for p in self.wanted.prompts
                 for s in self.wanted.seeds
             ]
-            heads = [one.name for one in self.wanted.columns]
+            heads = self._names
         else:
             only = self.wanted.columns[0]
             lines = [[(p, s, only) for s in self.wanted.seeds] for p in self.wanted.prompts]
@@ -312,6 +351,14 @@ class _Record:
                 ["" if k is None else _verdict_line(self.rows[k]["verdict"]) for k in places]
             )
         return sheet(rows, heads, titles, notes)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of columns; where one plugin comes with several settings, numbered."""
+    return [
+        name if (before := names[:k].count(name)) == 0 else f"{name}#{before + 1}"
+        for k, name in enumerate(names)
+    ]
 
 
 def _verdict_line(verdict: dict[str, Any] | None) -> str:

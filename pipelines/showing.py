@@ -9,43 +9,61 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from adhere.pipelines.making import Column, Say, Wanted, column, open_studio, seeds_of
+from adhere.pipelines.making import Column, Say, Wanted, column, open_studio, seeds_of, writable
 from adhere.pipelines.output import write_image, write_json, write_text
 from adhere.pipelines.progress import bar
 from adhere.pipelines.sheet import sheet
 from adhere.pipelines.studio import Picture, Studio
 
+_Line = tuple[str, str, list[dict[str, Any]], float]
+"""Prompt, plugins, a verdict for each seed, seconds an image."""
+
 
 def demo(out: Path, seeds: str, say: Say) -> None:
-    """Make the comparison; write `demo.png`, `demo.md` and `report.json` into `out`."""
+    """Make the comparison; write `demo.png`, `demo.md` and `report.json` into `out`.
+
+    An interrupt keeps what is finished.
+    """
+    numbers = seeds_of(seeds)
+    writable(out)
     studio = open_studio("toybox")
     judge = studio.judge()
     assert judge is not None
     started = time.perf_counter()
-    numbers = seeds_of(seeds)
-    table: list[tuple[str, str, list[dict[str, Any]], float]] = []
-    rows, titles, notes = [], [], []
+    table: list[_Line] = []
+    rows: list[Sequence[Picture]] = []
     work = [(scene["prompt"], one) for scene in _scenes() for one in _columns(scene["plugins"])]
-    with bar(len(work) * len(numbers), "pictures") as tick:
-        for prompt, one in work:
-            pictures = _pictures(studio, prompt, one, numbers)
-            verdicts = [judge(picture) for picture in pictures]
-            tick(len(pictures))
-            rows.append([picture.image for picture in pictures])
-            titles.append(f"{prompt}   [{one.name}]")
-            notes.append([_line(verdict) for verdict in verdicts])
-            table.append(
-                (prompt, one.name, verdicts, sum(p.seconds for p in pictures) / len(pictures))
-            )
-    write_image(out / "demo.png", sheet(rows, [f"seed {n}" for n in numbers], titles, notes))
-    text = _table(table)
-    write_text(out / "demo.md", text + "\n")
+    try:
+        with bar(len(work) * len(numbers), "pictures") as tick:
+            for prompt, one in work:
+                pictures = _pictures(studio, prompt, one, numbers)
+                verdicts = [judge(picture) for picture in pictures]
+                tick(len(pictures))
+                seconds = sum(p.seconds for p in pictures) / len(pictures)
+                rows.append(pictures)
+                table.append((prompt, one.name, verdicts, seconds))
+    finally:
+        if table:
+            _write(out, numbers, rows, table)
+    say(_table(table))
+    say(f"\n{out / 'demo.png'}  ({time.perf_counter() - started:.0f} s)")
+
+
+def _write(
+    out: Path, numbers: Sequence[int], rows: Sequence[Sequence[Picture]], table: Sequence[_Line]
+) -> None:
+    page = sheet(
+        [[picture.image for picture in row] for row in rows],
+        [f"seed {n}" for n in numbers],
+        [f"{prompt}   [{name}]" for prompt, name, _, _ in table],
+        [[_line(verdict) for verdict in verdicts] for _, _, verdicts, _ in table],
+    )
+    write_image(out / "demo.png", page)
+    write_text(out / "demo.md", _table(table) + "\n")
     write_json(
         out / "report.json",
         [{"prompt": p, "plugins": n, "verdicts": v, "seconds": s} for p, n, v, s in table],
     )
-    say(text)
-    say(f"\n{out / 'demo.png'}  ({time.perf_counter() - started:.0f} s)")
 
 
 def _scenes() -> list[dict[str, Any]]:
@@ -72,7 +90,7 @@ def _line(verdict: dict[str, Any]) -> str:
     return ", ".join(faults) or "right"
 
 
-def _table(table: list[tuple[str, str, list[dict[str, Any]], float]]) -> str:
+def _table(table: Sequence[_Line]) -> str:
     lines = [
         "| prompt | plugins | all there | colours right | skull | s / picture |",
         "|---|---|---:|---:|---:|---:|",

@@ -104,6 +104,9 @@ SCHEDULERS = {
 }
 """Samplers by the names that users know."""
 
+PIXELS = 8
+"""Sides of pictures are multiples of this: what diffusers' pipelines ask for at the least."""
+
 
 class Studio:
     """One loaded model that makes pictures from requests.
@@ -158,6 +161,8 @@ class Studio:
         batch; what else is in a batch does not change a picture. An exception raised by `on_step`
         stops the model at once.
         """
+        for request in requests:
+            _check_size(request)
         made: dict[int, Picture] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, request in enumerate(requests):
@@ -269,24 +274,63 @@ class Studio:
         ]
 
     def _use_scheduler(self, name: str | None) -> None:
+        check_scheduler(name)
         if name not in self._schedulers:
-            if name not in SCHEDULERS:
-                raise ParameterError(
-                    f"no scheduler is called {name!r}; there are: {', '.join(SCHEDULERS)}"
-                )
             import diffusers
 
-            kind = getattr(diffusers, SCHEDULERS[name])
+            kind = getattr(diffusers, SCHEDULERS[str(name)])
             self._schedulers[name] = kind.from_config(self._schedulers[None].config)
         self.pipe.scheduler = self._schedulers[name]
 
 
+def check_scheduler(name: str | None) -> None:
+    """Raise `ParameterError` for a sampler that is not in the list above."""
+    if name is not None and name not in SCHEDULERS:
+        raise ParameterError(f"no scheduler is called {name!r}; there are: {', '.join(SCHEDULERS)}")
+
+
+def _check_size(request: Request) -> None:
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side is not None and (side < PIXELS or side % PIXELS):
+            down = max(PIXELS, side - side % PIXELS)
+            raise ParameterError(
+                f"{name}={side} is not a multiple of {PIXELS} pixels; use {down} or {down + PIXELS}"
+            )
+
+
+def _precision(dtype: str | None, device: str) -> torch.dtype:
+    name = dtype or ("float16" if device.startswith("cuda") else "float32")
+    if name not in ("float32", "float16", "bfloat16"):
+        raise ParameterError(f"dtype={name!r} is not one of float32, float16, bfloat16")
+    made: torch.dtype = getattr(torch, name)
+    return made
+
+
+def _check_device(device: str) -> None:
+    """Raise `ModelError` before gigabytes are read for a device that is not there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device {device!r} cannot be used: {_first_line(error)}; give cpu, cuda or mps, as "
+            "this machine has them, or leave it out"
+        ) from error
+
+
 def load(model: str, device: str, dtype: str | None) -> Any:
-    """A pipeline from the bundled toybox, a folder or the hub; safetensors only."""
+    """A pipeline from the bundled toybox, a folder or the hub; safetensors only.
+
+    Raises:
+        ModelError: there is no such model, its weights are pickled, or there is no such device.
+        ParameterError: another precision than float32, float16 or bfloat16.
+    """
+    precision = _precision(dtype, device)
+    _check_device(device)
     if model == "toybox":
         from adhere.pipelines.toybox import load_toybox
 
-        return load_toybox().to(device)
+        # It is small: single precision on every device, unless somebody asks.
+        return load_toybox().to(device, precision if dtype else torch.float32)
     from diffusers import DiffusionPipeline
 
     path = Path(model)
@@ -296,13 +340,8 @@ def load(model: str, device: str, dtype: str | None) -> Any:
             f"{model!r} is not a diffusers model folder (it has no model_index.json); give a "
             "folder saved with save_pretrained, a hub id such as owner/name, or 'toybox'"
         )
-    precision = dtype or ("float16" if device.startswith("cuda") else "float32")
-    if precision not in ("float32", "float16", "bfloat16"):
-        raise ParameterError(f"dtype={precision!r} is not one of float32, float16, bfloat16")
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            model, torch_dtype=getattr(torch, precision), use_safetensors=True
-        )
+        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=precision, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{model!r} could not be loaded: {_first_line(error)} (weights must be safetensors; "

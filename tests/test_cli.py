@@ -97,6 +97,14 @@ def test_markup_is_not_part_of_what_the_model_reads(folder: Path, tmp_path: Path
         (["--seeds", "x"], "seeds 'x'"),
         (["--scheduler", "nope"], "no scheduler is called 'nope'"),
         (["--layout", "/nowhere.json"], "nowhere.json"),
+        (["--width", "65"], "width=65 is not a multiple of 8 pixels; use 64 or 72"),
+        (["--seeds", "5-1"], "run backwards; write 1-5"),
+        (["--seeds", "0-10000"], "at most 10000"),
+        (["-p", " "], "names no plugin"),
+        (["-p", '{"plugin": 1'], "does not read as JSON"),
+        (["--device", "potato"], "device 'potato' cannot be used"),
+        (["--dtype", "int8"], "dtype='int8' is not one of float32, float16, bfloat16"),
+        (["--out", "/proc/nowhere"], "is no folder that can be written to"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -108,6 +116,108 @@ def test_bad_input_is_one_sentence(
     assert said in captured.err
     assert "Traceback" not in captured.err
     assert not list(tmp_path.glob("000-*.png"))
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_an_empty_prompt_with_plugins_that_need_words(
+    prompt: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", folder, "-p", "attend-and-excite", "--out", tmp_path, *SMALL]
+    assert adhere("generate", prompt, *words) == 2
+    assert "the prompt is empty" in capsys.readouterr().err
+
+
+def test_a_prompt_of_200_words_is_cut_and_said_to_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", folder, "-p", "attend-and-excite:refinements=0", "--out", tmp_path, *SMALL]
+    assert adhere("generate", "a cat " + "big " * 200, *words) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert any("so the prompt was cut before" in note for note in notes)
+    assert all(len(note) < 310 for note in notes)
+    assert adhere("generate", "big " * 200 + "cat", *words) == 2
+    assert "lies beyond token 77" in capsys.readouterr().err
+
+
+def test_prompt_files_that_do_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = tmp_path / "odd.txt"
+    for content, said in ((b"\xff\xfe\x00", "save it as UTF-8"), (b"# none\n", "write one a line")):
+        odd.write_bytes(content)
+        assert adhere("generate", "--prompts", odd, "--out", tmp_path / "o") == 2
+        assert said in capsys.readouterr().err
+    assert adhere("generate", "--prompts", tmp_path, "--out", tmp_path / "o") == 2
+    assert "no such file" in capsys.readouterr().err
+    odd.write_bytes("\ufeffa cat\n".encode())  # as some editors save it
+    assert making.prompts_of(None, odd, None) == ("a cat",)
+
+
+def test_an_out_that_is_a_file_is_refused_before_any_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        pytest.fail("a model was loaded before the mistake was found")
+
+    monkeypatch.setattr(studio, "load", never)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for words in (["generate", PROMPT], ["compare", PROMPT], ["demo"]):
+        assert adhere(*words, "--out", file) == 2
+        assert "is no folder that can be written to" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_one_plugin_with_several_settings_makes_a_file_for_each(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["attend-and-excite:refinements=0", "attend-and-excite:refinements=0,step_size=90"]
+    words = ["-p", settings[0], "-p", settings[1], "--seeds", "0-4", "-b", "5", "--model", folder]
+    assert adhere("compare", PROMPT, *words, "--out", tmp_path, *SMALL) == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["pictures"]
+    files = [row["file"] for row in rows]
+    assert len(set(files)) == len(files) == 15
+    sizes = [row["request"]["plugins"][0]["step_size"] for row in rows[5:]]
+    assert sizes == [20.0] * 5 + [90.0] * 5
+    for row in rows:
+        settings_inside = read_settings(tmp_path / row["file"])
+        assert settings_inside == row["request"]
+    assert "attend-and-excite#2" in capsys.readouterr().out
+
+
+def test_a_real_interrupt_in_the_middle_of_a_picture(folder: Path, tmp_path: Path) -> None:
+    """SIGINT while the second batch is being made: the first is kept, and nothing half-written."""
+    import _thread
+
+    seen: list[int] = []
+    plain = making.Studio.generate
+
+    def interrupted(self: Studio, requests: Any, *, on_step: Any = None, **options: Any) -> Any:
+        seen.append(len(requests))
+
+        def step(progress: Any) -> None:
+            if len(seen) == 2 and progress.index == 1:
+                _thread.interrupt_main()
+            on_step(progress)
+
+        return plain(self, requests, on_step=step, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studio.Studio, "generate", interrupted)
+        words = ["--model", folder, "--seeds", "0-3", "-b", "2", "--out", tmp_path, *SMALL]
+        assert adhere("generate", PROMPT, "-p", "syngen", *words, "--steps", "4") == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["complete"], len(report["pictures"])) == (False, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "report.json",
+        "grid.png",
+        *(row["file"] for row in report["pictures"]),
+    }
+
+
+def test_the_toybox_in_another_precision() -> None:
+    import torch
+
+    assert studio.load("toybox", "cpu", None).dtype == torch.float32
+    assert studio.load("toybox", "cpu", "bfloat16").dtype == torch.bfloat16
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
