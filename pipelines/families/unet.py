@@ -195,16 +195,13 @@ class StableDiffusionXL(UNetFamily):
 
 
 class Toybox(UNetFamily):
-    """The bundled miniature: latents of 16x16, so maps are read at 16x16 and 8x8."""
+    """The bundled miniature: latents of 16x16, so maps are read at 16x16; published steps stand."""
 
     name = "toybox"
 
     @classmethod
     def fits(cls, pipe: Any, unet: Any) -> bool:
         return unet.config.sample_size == 16 and len(unet.config.block_out_channels) == 2
-
-    def restate(self, energy: Energy) -> Energy:
-        return restated(energy, unit=0.05)
 
 
 def restated(energy: Energy, unit: float) -> Energy:
