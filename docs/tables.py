@@ -1,4 +1,4 @@
-"""Fill the tables of the README from the table of plugins and the committed results.
+"""Fill the tables of the README from the table of plugins, the tests and the committed results.
 
 python docs/tables.py            write
 python docs/tables.py --check    exit with 1 if something is stale
@@ -16,6 +16,7 @@ from adhere.plugins import PLUGINS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+FAMILIES = ROOT / "docs" / "families.md"
 EFFECT = ROOT / "benchmarks" / "results" / "effect_toybox.md"
 
 MOMENTS = {
@@ -63,8 +64,16 @@ def effect() -> str:
     return EFFECT.read_text(encoding="utf-8").strip()
 
 
+def families() -> str:
+    """The families' table as `python -m tests.families.table --write` has put it into its page."""
+    text = FAMILIES.read_text(encoding="utf-8")
+    begin, end = "<!-- table -->", "<!-- /table -->"
+    return text[text.index(begin) + len(begin) : text.index(end)].strip()
+
+
 def filled(text: str) -> str:
-    for name, table in (("plugins", plugins()), ("effect", effect())):
+    tables = (("plugins", plugins()), ("families", families()), ("effect", effect()))
+    for name, table in tables:
         text = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
             lambda match, table=table: f"{match[1]}{table}\n{match[2]}",  # type: ignore[misc]

@@ -156,7 +156,9 @@ class PredictionGuider(ClassifierFreeGuidance):
         first = number == COND
         if self._hook is not None:
             self._hook.remove()  # of a call that was never made, since something before it failed
-        handle = self._hook = denoiser.register_forward_pre_hook(once, with_kwargs=True, prepend=first)
+        handle = self._hook = denoiser.register_forward_pre_hook(
+            once, with_kwargs=True, prepend=first
+        )
 
     def forward(
         self, pred_cond: Tensor, pred_uncond: Tensor | None = None, **extra: Tensor
@@ -244,7 +246,9 @@ class PredictionGuider(ClassifierFreeGuidance):
     def _now(self, run: _Run, call: Call) -> Step:
         timestep = run.family.timestep(call)
         sigma, noise, _ = schedulers.noise_levels(run.scheduler, timestep)
-        return Step(int(self._step or 0), int(self._num_inference_steps or 1), timestep, sigma, noise)
+        return Step(
+            int(self._step or 0), int(self._num_inference_steps or 1), timestep, sigma, noise
+        )
 
     def _scale(self) -> float:
         return float(self.guidance_scale) + float(self.use_original_formulation)

@@ -130,7 +130,13 @@ CASES = {
             unpacked,
         ),
         # Where others say w, the classic pipeline says 1 + w.
-        ModularCase("z-image", ZImageAutoBlocks, pipes.z_image, {"guidance_scale": SCALE - 1}),
+        ModularCase(
+            "z-image",
+            ZImageAutoBlocks,
+            pipes.z_image,
+            {"guidance_scale": SCALE - 1},
+            {"height": 32, "width": 48},
+        ),
     )
 }
 

@@ -89,7 +89,11 @@ def test_a_guider_is_copied_with_its_plugins() -> None:
     pipe = CASES["sd3"].pipe()
     guider = prediction_guider(pipe, Guidance(SAFE), guidance_scale=4.0)
     other = guider.new(guidance_scale=6.0)
-    assert (other.guidance_scale, other.guidance, other.texts) == (6.0, guider.guidance, guider.texts)
+    assert (other.guidance_scale, other.guidance, other.texts) == (
+        6.0,
+        guider.guidance,
+        guider.texts,
+    )
     assert guider.guidance_scale == 4.0
 
 
@@ -107,7 +111,9 @@ def test_reports_reach_the_block_that_was_made() -> None:
 def test_blocks_are_copied_and_others_are_untouched() -> None:
     blocks = CASES["sd3"].blocks()
     guided_blocks(blocks, Guidance(EXCITE))
-    loop = CASES["sd3"].blocks().sub_blocks["denoise"].sub_blocks["text2image"].sub_blocks["denoise"]
+    loop = (
+        CASES["sd3"].blocks().sub_blocks["denoise"].sub_blocks["text2image"].sub_blocks["denoise"]
+    )
     assert type(loop).__name__ == "StableDiffusion3DenoiseStep"
 
 
