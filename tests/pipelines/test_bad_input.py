@@ -39,6 +39,99 @@ def pipe() -> Any:
     return made
 
 
+def embeddings() -> dict[str, Any]:
+    with torch.no_grad():
+        cond, none = tiny.sd1().encode_prompt(tiny.PROMPT, "cpu", 1, True)
+    return {"prompt": None, "prompt_embeds": cond, "negative_prompt_embeds": none}
+
+
+def offloaded(unet: Any) -> None:
+    cpu = torch.device("cpu")
+    unet.enable_group_offload(cpu, offload_device=cpu, offload_type="leaf_level")
+
+
+def cast(unet: Any) -> None:
+    unet.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=torch.float32)
+
+
+# What is wrong; the pipeline's parts; what is done to its UNet; the plugin; the call; and what the
+# message says was given, was expected, and is to be done.
+LIST: dict[str, tuple[Any, ...]] = {
+    "an absent phrase": (
+        PromptError, {}, None, AttendAndExcite(("cat", "dragon")), dict,
+        ("'dragon'", "1:a 2:red 3:cat 4:and 5:a 6:blue 7:car", "use words of the prompt"),
+    ),
+    "a phrase beyond the last token": (
+        PromptError, {}, None, AttendAndExcite(("frog",)),
+        lambda: {"prompt": "a red cat and " + "big " * 80 + "a frog"},
+        ("'frog'", "beyond token 77 of the CLIP encoder", "shorten the prompt or move the phrase"),
+    ),
+    "an empty prompt": (
+        PromptError, {}, None, AttendAndExcite(), lambda: {"prompt": ""},
+        ("the prompt is empty", "finds subjects by their words", "write a prompt, or pass"),
+    ),
+    "no text encoder": (
+        ModelError, {"text_encoder": None}, None, SafeLatentDiffusion(concept="a skull"),
+        embeddings,
+        ("text encoder of this StableDiffusionPipeline was left out", "needs to encode 'a skull'",
+         "load the pipeline with its text encoder"),
+    ),
+    "group offload": (
+        ModelError, {}, offloaded, AttendAndExcite(), dict,
+        ("group offload", "gradients through it would be wrong", "enable_model_cpu_offload()"),
+    ),
+    "layerwise casting": (
+        ModelError, {}, cast, AttendAndExcite(), dict,
+        ("layerwise casting", "gradients through it would be wrong", "plugins without a gradient"),
+    ),
+    "a guidance-distilled model": (
+        ModelError, {"unet": {"time_cond_proj_dim": 8}}, None, SafeLatentDiffusion(), dict,
+        ("guidance-distilled", "no unconditional prediction", "use the undistilled model"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["attach", "callback"])
+@pytest.mark.parametrize("case", LIST)
+def test_the_message_says_what_was_given_what_was_expected_and_what_to_do(
+    case: str, mode: str
+) -> None:
+    error, parts, change, plugin, call, said = LIST[case]
+    parts = {**parts, "unet": tiny.unet(**parts.get("unet", {}))}
+    pipe = tiny.sd1(**parts)
+    ran: list[str] = []
+    for name in ("conv_in", "mid_block"):
+        pipe.unet.get_submodule(name).register_forward_pre_hook(lambda *_: ran.append("denoiser"))
+    if change is not None:
+        change(pipe.unet)
+    # Diffusers' own hooks of a model that is cast or offloaded come and go with its calls.
+    with pytest.raises(error) as found:
+        tiny.latents(pipe, guidance=Guidance(plugin), mode=mode, **call())
+    assert ran == []
+    for words in said:
+        assert words in str(found.value)
+    if change is None:
+        found.value.__traceback__ = None
+        with nothing_left(pipe), pytest.raises(error):
+            tiny.latents(pipe, guidance=Guidance(plugin), mode=mode, **call())
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("atend-and-excite", ("'atend-and-excite'", "there are:", "attend-and-excite, best")),
+        ("attend-and-excite:untill=1", ("'untill'", "it has:", "until")),
+        ("attend-and-excite:until=7", ("until=7.0", "expected float from 0 to 1", "share of")),
+        ("attend-and-excite:until=half", ("until='half'", "read as float", "share of")),
+    ],
+)
+def test_plugin_specs_that_are_wrong(spec: str, said: tuple[str, ...]) -> None:
+    with pytest.raises(ParameterError) as found:
+        plugin(spec)
+    for words in said:
+        assert words in str(found.value)
+
+
 def test_an_absent_phrase(pipe: Any) -> None:
     refused(
         pipe, PromptError, r"(?s)dragon.*1.*red.*cat",

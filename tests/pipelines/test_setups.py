@@ -453,6 +453,78 @@ def test_older_attention_processors(processor: str) -> None:
     assert {type(p).__name__ for p in pipe.unet.attn_processors.values()} == {processor}
 
 
+def test_xformers_stays_on_outside_the_guided_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel needs a GPU, so another that is as good stands in for it and is counted."""
+    from types import SimpleNamespace
+
+    from diffusers.models import attention_processor
+
+    calls: list[bool] = []
+
+    def kernel(
+        q: Any, k: Any, v: Any, attn_bias: Any = None, op: Any = None, scale: float = 1
+    ) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return torch.baddbmm(torch.zeros(()), q, k.transpose(1, 2), alpha=scale).softmax(-1) @ v
+
+    fake = SimpleNamespace(ops=SimpleNamespace(memory_efficient_attention=kernel))
+    monkeypatch.setattr(attention_processor, "xformers", fake, raising=False)
+    pipe = tiny.sd1()
+    expected = tiny.latents(pipe, guidance=Guidance(descending()), **SMALL)
+    pipe.unet.set_attn_processor(attention_processor.XFormersAttnProcessor())
+    layers = len(pipe.unet.attn_processors)
+    tiny.latents(pipe, **SMALL)
+    assert calls == [False] * layers * SMALL["steps"]
+    calls.clear()
+    with nothing_left(pipe):
+        found = tiny.latents(pipe, guidance=Guidance(descending()), **SMALL)
+    assert tiny.apart(found, expected) < 1e-5
+    assert calls.count(False) == layers * SMALL["steps"]
+    names = {type(p).__name__ for p in pipe.unet.attn_processors.values()}
+    assert names == {"XFormersAttnProcessor"}
+
+
+@pytest.mark.parametrize("chosen", ["on the model", "everywhere"])
+def test_a_named_attention_backend_stays_on_outside_the_guided_pass(
+    chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers.models import attention_dispatch as dispatch
+
+    from tests.families import pipes
+
+    calls: list[bool] = []
+    name = dispatch.AttentionBackendName._NATIVE_MATH
+    kernel = dispatch._AttentionBackendRegistry._backends[name]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return kernel(*args, **kwargs)
+
+    monkeypatch.setitem(dispatch._AttentionBackendRegistry._backends, name, counted)
+    small = {"steps": 2, "size": (32, 32)}
+    pipe = pipes.flux()
+    expected = tiny.latents(pipe, guidance=Guidance(descending()), **small)
+    assert calls == []
+    if chosen == "everywhere":
+        with dispatch.attention_backend("_native_math"):
+            tiny.latents(pipe, **small)
+            plain = len(calls)
+            found = tiny.latents(pipe, guidance=Guidance(descending()), **small)
+            active = dispatch._AttentionBackendRegistry.get_active_backend()[0]
+            assert active == name
+    else:
+        for module in pipe.transformer.modules():
+            if hasattr(getattr(module, "processor", None), "_attention_backend"):
+                module.processor._attention_backend = name
+        tiny.latents(pipe, **small)
+        plain = len(calls)
+        with nothing_left(pipe):
+            found = tiny.latents(pipe, guidance=Guidance(descending()), **small)
+    assert plain > 0
+    assert calls == [False] * (2 * plain)
+    assert tiny.apart(found, expected) < 1e-4
+
+
 def test_fused_projections_and_channels_last() -> None:
     pipe = tiny.sd1()
     expected = tiny.latents(pipe, guidance=Guidance(descending()), **SMALL)
