@@ -42,8 +42,8 @@ browser:         ## Chromium for the app's tests, where it can be had
 	  echo "no Chromium here and no way to install it: browser tests will be skipped"
 
 benchmarks: $(STAMP)           ## Cost on this machine; results go to benchmarks/results/
-	$(BIN)/python benchmarks/flops_meta.py
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.flops_meta
+	$(BIN)/python -m benchmarks.overhead
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
