@@ -1,4 +1,4 @@
-"""Modular pipelines of every family that has them, beside the classic pipeline of the same parts."""
+"""Modular pipelines of every family that has them, beside the classic one of the same parts."""
 
 from __future__ import annotations
 

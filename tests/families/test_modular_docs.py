@@ -39,7 +39,7 @@ def test_an_example_runs(
     code, calls = re.subn(r'output="images"', 'output="images", **small', code)
     assert (repositories, calls) == (1, 1)
     found: dict[str, Any] = {"small": {"num_inference_steps": 2, "height": 64, "width": 48}}
-    exec(compile(code, str(PAGE), "exec"), found)  # noqa: S102 - the page's own text
+    exec(compile(code, str(PAGE), "exec"), found)
     assert [picture.size for picture in found["images"]] == [(48, 64)]
     if name == "block":
         assert "attend-and-excite" in capsys.readouterr().out

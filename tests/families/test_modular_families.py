@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
 from adhere.errors import ModelError, ParameterError
+from adhere.moments import Guide
 from adhere.plugins import PLUGINS
+from adhere.run import Run
 from tests.families.modular_cases import CASES, ModularCase
 from tests.leftovers import picture
+from tests.probes import Energetic, Probe
 
 EXCITE: Any = PLUGINS["attend-and-excite"](refinements=0)
 SAFE: Any = PLUGINS["safe-latent-diffusion"]("max", concept="a green frog")
@@ -57,6 +61,27 @@ def test_a_guider_in_a_guided_loop_follows_the_moved_latents(case: ModularCase) 
     pipe = case.pipe(Guidance(EXCITE))
     pipe.update_components(guider=prediction_guider(pipe, Guidance(SAFE), guidance_scale=4.0))
     close(case, case.modular(pipe), EXCITE, SAFE)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_image_to_image(name: str) -> None:
+    case = CASES[name]
+    runs: list[Run] = []
+
+    def start(run: Run) -> Guide:
+        runs.append(run)
+        return Energetic(lambda maps: maps.cross()[..., 2].mean(dim=(1, 2)), step_size=20.0)
+
+    call: dict[str, Any] = {
+        "image": Image.new("RGB", (32, 32), "red"),
+        "width": 32,
+        "strength": 0.5,
+        "steps": 4,
+    }
+    plain = case.modular(case.pipe(), **call)
+    moved = case.modular(case.pipe(Guidance(Probe(start))), **call)
+    assert (moved - plain).abs().max() > 1e-2
+    assert not runs[0].sampling
 
 
 def test_a_loop_without_guider_refuses_predictions() -> None:
