@@ -131,6 +131,23 @@ _FRONT = (
 )
 
 
+_MADE = (
+    "## How it was made",
+    "",
+    "`adhere toybox train`: scenes drawn by the project's renderer (no other data), latents "
+    "from principal components of 4x4 patches, a decoder regressed on them, text and vision "
+    "encoder trained contrastively, then a UNet on the frozen text encoder. It predicts "
+    "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
+    "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
+    "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
+    "the maps of a noun and its adjectives to lie where their object is (the idea of "
+    "TokenCompose, arXiv:2312.03626; `pipelines/toybox/grounding.py`). Without it the maps of "
+    "a model this small follow objects in general, not the one that is named. bfloat16 "
+    "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
+    "",
+)
+
+
 def model_card(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     exact = card["judge"]
@@ -176,19 +193,7 @@ def model_card(card: dict[str, Any]) -> str:
         "",
         *_attention(card["attention"]),
         "",
-        "## How it was made",
-        "",
-        "`adhere toybox train`: scenes drawn by the project's renderer (no other data), latents "
-        "from principal components of 4x4 patches, a decoder regressed on them, text and vision "
-        "encoder trained contrastively, then a UNet on the frozen text encoder. It predicts "
-        "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
-        "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
-        "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
-        "the maps of a noun and its adjectives to lie where their object is (the idea of "
-        "TokenCompose, arXiv:2312.03626; `pipelines/toybox/grounding.py`). Without it the maps of "
-        "a model this small follow objects in general, not the one that is named. bfloat16 "
-        "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
-        "",
+        *_MADE,
         *_training(card["training"]),
         "",
     ]
