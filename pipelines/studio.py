@@ -146,7 +146,16 @@ class Studio:
     @property
     def steps(self) -> int:
         """Steps of a request that does not say."""
-        return 25 if self.is_toybox else 50
+        from adhere.pipelines.toybox.folder import STEPS
+
+        return STEPS if self.is_toybox else 50
+
+    @property
+    def guidance_scale(self) -> float | None:
+        """Guidance scale of a request that does not say; None is the pipeline's own."""
+        from adhere.pipelines.toybox.folder import GUIDANCE_SCALE
+
+        return GUIDANCE_SCALE if self.is_toybox else None
 
     def generate(
         self,
@@ -158,8 +167,8 @@ class Studio:
         """Make the pictures, in the order of the requests.
 
         Requests that differ only in prompt, seed, subjects and layout go through the model as one
-        batch; what else is in a batch does not change a picture. An exception raised by `on_step`
-        stops the model at once.
+        batch; what else is in a batch moves a picture by the last bits of its arithmetic at most
+        (one step of 255 in a pixel). An exception raised by `on_step` stops the model at once.
         """
         for request in requests:
             _check_size(request)
@@ -241,7 +250,9 @@ class Studio:
             "negative_prompt": [request.negative_prompt for request in batch],
             "num_inference_steps": steps,
             "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in batch],
-            "guidance_scale": first.guidance_scale,
+            "guidance_scale": self.guidance_scale
+            if first.guidance_scale is None
+            else first.guidance_scale,
             "width": first.width,
             "height": first.height,
         }

@@ -18,6 +18,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
+from adhere.pipelines.toybox.folder import GUIDANCE_SCALE
 from adhere.pipelines.toybox.judge import Judge
 from adhere.pipelines.toybox.sprites import KINDS
 from adhere.pipelines.toybox.world import SIDE
@@ -95,7 +96,12 @@ def measure(
     for index, prompt in enumerate(prompts):
         generator = torch.Generator().manual_seed(seed + index)
         with recording(pipe.unet) as recorder:
-            image = pipe(prompt, num_inference_steps=steps, generator=generator).images[0]
+            image = pipe(
+                prompt,
+                num_inference_steps=steps,
+                guidance_scale=GUIDANCE_SCALE,
+                generator=generator,
+            ).images[0]
         found = {thing.kind: thing.mask for thing in judge([image])[0].things}
         columns = noun_columns(pipe.tokenizer, prompt)
         for name, maps in recorder.maps.items():

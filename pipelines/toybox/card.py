@@ -25,7 +25,7 @@ from adhere.pipelines.toybox.attention import measure
 from adhere.pipelines.toybox.calibration import accuracy, calibrate, held_out
 from adhere.pipelines.toybox.captions import article
 from adhere.pipelines.toybox.clip import preprocess, tokenise, trimmed
-from adhere.pipelines.toybox.folder import load_clip, load_toybox
+from adhere.pipelines.toybox.folder import GUIDANCE_SCALE, STEPS, load_clip, load_toybox
 from adhere.pipelines.toybox.judge import Judge, Verdict
 from adhere.pipelines.toybox.model_card import model_card
 from adhere.pipelines.toybox.outcome import Outcome
@@ -34,8 +34,6 @@ from adhere.pipelines.toybox.sprites import ANIMALS, COLOURS, KINDS, OBJECTS
 from adhere.pipelines.toybox.training import write_json
 from adhere.pipelines.toybox.vae import psnr, round_trip
 
-STEPS = 25
-GUIDANCE = 7.5  # the default of StableDiffusionPipeline
 BATCH = 20
 Figure = dict[str, Any]
 
@@ -133,7 +131,12 @@ def generate(pipe: StableDiffusionPipeline, prompts: Sequence[str], seed: int) -
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
         generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        images += pipe(part, num_inference_steps=STEPS, generator=generators).images
+        images += pipe(
+            part,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            generator=generators,
+        ).images
     return images
 
 
@@ -253,7 +256,7 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         "skull_haunted": suites["haunted"]["skull"]["share"],
         "clip_score": suites["two_object"]["clip_score"]["mean"],
         "steps": STEPS,
-        "guidance_scale": GUIDANCE,
+        "guidance_scale": GUIDANCE_SCALE,
         "seed": seed,
         "seconds_for_4_images": seconds_for_four(folder),
         "machine": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
