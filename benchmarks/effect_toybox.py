@@ -12,6 +12,7 @@ makes are decided from the same scores, and written with a table and pictures to
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ CLAIMS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Part(Shard):
+    """A shard of some jobs only: the quick variants first, the dear ones overnight."""
+
+    jobs: frozenset[str] = frozenset()
+
+    def of(self, work: Sequence[Any]) -> Sequence[Any]:
+        """This part of the batches; a batch holds jobs of one variant."""
+        return super().of([batch for batch in work if batch[0][0] in self.jobs])
+
+
 def folder_of(name: str, runs: Path) -> Folder:
     """The run of one experiment, planned if it is not yet."""
     about = experiment.read(ROOT / "eval" / "experiments" / f"{name}.yaml", {})
@@ -95,16 +107,18 @@ def folder_of(name: str, runs: Path) -> Folder:
     return folder
 
 
-def run(names: tuple[str, ...], runs: Path, shard: Shard) -> None:
-    """Makes the pictures of a shard that are not there yet."""
+def run(names: tuple[str, ...], runs: Path, shard: Shard, variants: Sequence[str]) -> None:
+    """Makes the pictures of a shard that are not there yet, of all variants or of some."""
     for name in names:
         about = experiment.read(ROOT / "eval" / "experiments" / f"{name}.yaml", {})
         folder = folder_of(name, runs)
         options = generate.Options(batch=about.batch)
-        work = shard.of(generate.batches(folder.manifest.jobs, options.batch))
+        wanted = [e.job for e in folder.manifest.entries if not variants or e.variant in variants]
+        part = Part(shard.index, shard.count, frozenset(wanted))
+        work = part.of(generate.batches(folder.manifest.jobs, options.batch))
         left, _ = generate.pending(folder, work, False)
-        with progress(f"{name} {shard}", sum(len(wanted) for _, wanted in left)) as told:
-            generate.generate(folder, shard, options, on_done=told)
+        with progress(f"{name} {shard}", sum(len(jobs) for _, jobs in left)) as told:
+            generate.generate(folder, part, options, on_done=told)
 
 
 def results_of(name: str, runs: Path) -> tuple[Folder, Results]:
@@ -138,7 +152,7 @@ def compared(results: Results, claim: Claim) -> Interval | None:
     )
 
 
-def best(results: Results, suite: str, column: str, stacks: bool) -> tuple[str, float]:
+def best(results: Results, suite: str, column: str, stacks: bool) -> tuple[str, float] | None:
     """The variant with the highest mean among the stacks, or among the single methods."""
     means = {
         score.variant: score.mean
@@ -148,24 +162,24 @@ def best(results: Results, suite: str, column: str, stacks: bool) -> tuple[str, 
         and score.variant != "plain"
         and ("+" in score.variant) == stacks
     }
-    variant = max(means, key=lambda name: means[name])
-    return variant, means[variant]
+    return max(means.items(), key=lambda pair: pair[1], default=None)
 
 
 def decided(results: dict[str, Results]) -> list[dict[str, Any]]:
-    """Every claim with its paired difference, its interval, and whether it holds."""
+    """Every claim whose pictures are there, with its paired difference and whether it holds."""
     claims = list(CLAIMS)
-    stack, single = (
-        best(results["toybox-pairs"], "toybox-pairs", "fully_right", s) for s in (True, False)
-    )
-    claims.append(
-        Claim("The best stack beats the best single method on fully right pictures",
-              "toybox-pairs", stack[0], single[0], "fully_right"),
-    )  # fmt: skip
+    pairs = results.get("toybox-pairs")
+    stack, single = (pairs and best(pairs, "toybox-pairs", "fully_right", s) for s in (True, False))
+    if stack and single:
+        claims.append(
+            Claim("The best stack beats the best single method on fully right pictures",
+                  "toybox-pairs", stack[0], single[0], "fully_right"),
+        )  # fmt: skip
     rows = []
     for claim in claims:
-        found = compared(results[claim.suite], claim)
-        assert found is not None
+        found = compared(results[claim.suite], claim) if claim.suite in results else None
+        if found is None:
+            continue
         rows.append(
             {
                 "claim": claim.says,
@@ -198,18 +212,23 @@ def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -
     """The first prompts of a suite, unselected: a row a variant, the unguided ones on top."""
     entries = folder.manifest.entries
     seed = min(entry.seed for entry in entries)
-    rows, prompts = [], []
+    rows, prompts, names = [], [], []
     for variant in ("plain", *variants):
         of = [e for e in entries if (e.suite, e.variant, e.seed) == (suite, variant, seed)]
+        if not all(folder.image(e.job).is_file() for e in of[:COLUMNS]):
+            continue
         rows.append([Image.open(folder.image(e.job)).convert("RGB") for e in of[:COLUMNS]])
         prompts = [e.item.prompt for e in of[:COLUMNS]]
+        names.append(variant)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet(rows, prompts, titles=("plain", *variants)).save(path, optimize=True)
+    sheet(rows, prompts, titles=names).save(path, optimize=True)
 
 
 def write(study: str, runs: Path) -> None:
     """Scores, then writes JSON, Markdown and pictures."""
-    found = {name: results_of(name, runs) for name in STUDIES[study]}
+    found = {name: results_of(name, runs) for name in STUDIES[study] if (runs / name).is_dir()}
+    if not found:
+        raise SystemExit(f"nothing was run in {runs}: python benchmarks/effect_toybox.py run first")
     results = {name: each for name, (_, each) in found.items()}
     here = ROOT / "benchmarks" / "results"
     parts = []
@@ -250,13 +269,14 @@ def main() -> None:
     parser.add_argument("--study", choices=tuple(STUDIES), default="effect_toybox")
     parser.add_argument("--only", help="one experiment of the study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
+    parser.add_argument("--variant", action="append", default=[], help="only this; repeatable")
     parser.add_argument("--shard", default="1/1", help="i/n of the pictures, from 1/n")
     given = parser.parse_args()
     if given.what == "report":
         write(given.study, given.runs)
         return
     names = tuple(name for name in STUDIES[given.study] if given.only in (None, name))
-    run(names, given.runs, Shard.parse(given.shard))
+    run(names, given.runs, Shard.parse(given.shard), given.variant)
 
 
 if __name__ == "__main__":
