@@ -77,11 +77,10 @@ def _shortcomings(card: dict[str, Any]) -> list[str]:
     if not missed:
         return []
     return [
-        f"**These weights are weak**: {'; '.join(missed)}. Colours and backgrounds are mostly as "
-        "asked, shapes are often malformed or doubled, and the strict judge counts a malformed "
-        "object as neglected. Training stopped for lack of time while the loss was still falling; "
-        "a longer one (`adhere toybox train --stage unet --init FOLDER`, minutes on a GPU) is what "
-        "they need.",
+        f"**Short of its targets:** {'; '.join(missed)}. Shapes, colours and backgrounds come out; "
+        "what fails is the second object, left out or drawn as a second copy of the first. The loss "
+        "was still falling when training stopped: a longer one (`adhere toybox train --stage unet "
+        "--init FOLDER`, minutes on a GPU) is what it needs.",
         "",
     ]
 
