@@ -78,7 +78,7 @@ def _shortcomings(card: dict[str, Any]) -> list[str]:
         return []
     return [
         f"**Short of its targets:** {'; '.join(missed)}. Shapes, colours and backgrounds come out; "
-        "what fails is the second object, left out or drawn as a second copy of the first. The loss "
+        "what fails is the second object, left out or drawn as a copy of the first. The loss "
         "was still falling when training stopped: a longer one (`adhere toybox train --stage unet "
         "--init FOLDER`, minutes on a GPU) is what it needs.",
         "",
