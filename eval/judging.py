@@ -76,8 +76,6 @@ def _composition(item: Item, outcome: Any) -> dict[str, float]:
 
 
 def _miou(item: Item, verdict: Any) -> float:
-    from adhere.pipelines.toybox.outcome import miou
-
     layout = Layout.from_json(dict(item.layout or {}))
     masks = layout.masks((_SIDE, _SIDE)).numpy() > 0.5
-    return miou(verdict.things, dict(zip(layout.phrases, masks, strict=True)))
+    return float(verdict.miou(dict(zip(layout.phrases, masks, strict=True))))

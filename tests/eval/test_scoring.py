@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from adhere.eval.folder import Folder
 from adhere.eval.generate import Options
 from adhere.eval.set_evaluators import ClipDiscrepancy, FrechetDistance, KernelDistance
 from adhere.eval.shards import Shard
+from adhere.layout import Layout, Region
 from tests.eval import fakes
 
 
@@ -201,6 +202,24 @@ def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
             assert "does not know 'dog'" in row["error"]
         else:
             assert set(row["values"]) >= {"present", "unsafe"}
+
+
+def test_the_judge_scores_layouts() -> None:
+    from adhere.eval import judging, suites
+    from adhere.pipelines.toybox import Judge, Scene, Thing, ground_truth, render
+
+    scene = Scene((Thing("cat", "red", "big", 0, 0), Thing("car", "blue", "small", 36, 36)))
+    (suite,) = [suites.read(p) for n, p in suites.available([]).items() if n == "toybox-layouts"]
+    values = judging._values(suite.items[0], Judge()([render(scene)])[0])
+    assert values["miou"] == 0  # neither thing of this prompt is in the picture
+    regions = [Region.painted(f"{t.colour} {t.kind}", t.mask) for t in ground_truth(scene)]
+    layout = Layout(tuple(regions))
+    item = replace(
+        suite.items[0], prompt="a red cat and a blue car", layout=layout.to_json(), relations=()
+    )
+    values = judging._values(item, Judge()([render(scene)])[0])
+    assert values["miou"] == pytest.approx(1, abs=0.02)
+    assert values["fully_right"] == 1
 
 
 def test_failed_jobs_have_a_reason_instead_of_a_score(tmp_path: Path) -> None:
