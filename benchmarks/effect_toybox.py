@@ -244,7 +244,8 @@ def write(study: str, runs: Path) -> None:
         if study == "effect_toybox":
             target = ROOT / "docs" / "pictures" / f"{name}.png"
             picture(found[name][0], suite, PICTURED[name], target)
-            parts += ["", f"![{name}: the first prompts, unselected](docs/pictures/{name}.png)", ""]
+            link = f"../../docs/pictures/{name}.png"
+            parts += ["", f"![{name}: the first prompts, unselected]({link})", ""]
         parts.append("")
     about: dict[str, Any] = {name: each.to_json() for name, each in results.items()}
     summary: dict[str, Any] = {"experiments": {n: _short(d) for n, d in about.items()}}

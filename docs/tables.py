@@ -61,7 +61,7 @@ def effect() -> str:
     """The effect study's table; a sentence until there is one."""
     if not EFFECT.is_file():
         return "The effect study has not been run yet: `python benchmarks/effect_toybox.py run`."
-    return EFFECT.read_text(encoding="utf-8").strip()
+    return EFFECT.read_text(encoding="utf-8").strip().replace("](../../docs/", "](docs/")
 
 
 def families() -> str:

@@ -1,13 +1,19 @@
 """Teaches the toybox's cross-attention to look where the word's thing is, while it is trained.
 
-    L_g = mean over layers l, words k of  KL(m_k || a_lk),   a_lk = sum_h A_lhk / sum_pixels
+    L_g = mean over layers l, words k of  KL(m_k || a_lk) + sum_p m_kp s_lp
+    a_lk = A_lk / sum_p A_lpk        s_lp = -log( sum_{j owned at p} A_lpj / sum_{j a word} A_lpj )
 
-with A the cross-attention probabilities of head h at every pixel and m_k the share of the pixels
-that the thing behind word k fills (its noun, its colour and its size share one m_k). Large models
-learn localised attention from billions of pictures; a model that sees half a million needs the
-hint, and guidance methods need the localisation. The idea is TokenCompose's (Wang et al. 2024,
-arXiv:2312.03626, sec. 3.2); the divergence takes the place of its squared loss because it is
-proper: where the noise still hides the thing, the best map is the honest posterior.
+with A_lpk the cross-attention probability of word k at pixel p, averaged over heads, and m_k the
+share of the pixels that the thing behind word k fills (its noun, its colour and its size share
+one m_k). The first term says where a word looks; the second, which words a thing's pixels look
+at: without it a prompt's first article drew ten times the attention of its nouns, wherever they
+were. Start, end and padding are no words: how much attention they keep is left open.
+
+Large models learn localised attention from billions of pictures; a model that sees half a million
+needs the hint, and guidance methods need the localisation. The idea is TokenCompose's (Wang et
+al. 2024, arXiv:2312.03626, sec. 3.2); the divergences take the place of its squared losses
+because they are proper: where the noise still hides the thing, the best map is the honest
+posterior.
 """
 
 from __future__ import annotations
@@ -62,20 +68,27 @@ class Grounded(nn.Module):
         unet.set_attn_processor(PlainAttention())
 
     def forward(
-        self, x: Tensor, t: Tensor, words: Tensor, mask: Tensor, places: Tensor
+        self, x: Tensor, t: Tensor, text: Tensor, mask: Tensor, places: Tensor, words: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`places` `(n, tokens, 256)`: see `Pool.places`."""
+        """`places` `(n, tokens, 256)`: see `Pool.places`; `words` `(n, tokens)` is 1 at words."""
         maps: list[Tensor] = []
         predicted = self.unet(
             x,
             t,
-            words,
+            text,
             encoder_attention_mask=mask,
             cross_attention_kwargs={"maps": maps},
             return_dict=False,
         )[0]
-        losses = [divergence(each, places) for each in maps]
+        losses = [divergence(each, places) + distraction(each, places, words) for each in maps]
         return predicted, torch.stack(losses).mean()
+
+
+def _on_grid(places: Tensor, pixels: int) -> Tensor:
+    """`places` `(n, tokens, cells)` summed to a coarser grid of `pixels`."""
+    side, fine = math.isqrt(pixels), math.isqrt(places.shape[2])
+    cells = nn.functional.avg_pool2d(places.unflatten(-1, (fine, fine)), fine // side)
+    return cells.flatten(2) * (fine // side) ** 2
 
 
 def divergence(attention: Tensor, places: Tensor) -> Tensor:
@@ -84,11 +97,21 @@ def divergence(attention: Tensor, places: Tensor) -> Tensor:
     `attention` `(n, pixels, tokens)` on a square grid, `places` `(n, tokens, cells)` on another of
     a whole multiple of its side.
     """
-    side, fine = math.isqrt(attention.shape[1]), math.isqrt(places.shape[2])
-    cells = nn.functional.avg_pool2d(places.unflatten(-1, (fine, fine)), fine // side)
-    wanted = cells.flatten(2) * (fine // side) ** 2
+    wanted = _on_grid(places, attention.shape[1])
     held = attention.float().transpose(1, 2) + 1e-8
     logs = held.log() - held.sum(-1, keepdim=True).log()
     surprise = wanted * ((wanted + 1e-12).log() - logs)
-    count = wanted.sum((1, 2)).sum().clamp(min=1)
-    return surprise.sum() / count
+    return surprise.sum() / wanted.sum().clamp(min=1)
+
+
+def distraction(attention: Tensor, places: Tensor, words: Tensor) -> Tensor:
+    """Mean over the same words, at the pixels of their place, of -log(the share that the words
+    with a place there have of the attention of all words).
+
+    Shapes as in `divergence`; `words` `(n, tokens)` is 1 at words, 0 at start, end and padding.
+    """
+    wanted = _on_grid(places, attention.shape[1])
+    held = (attention.float().transpose(1, 2) + 1e-8) * words[..., None]
+    owned = (held * (wanted > 0)).sum(1).clamp(min=1e-8)
+    surprise = (held.sum(1).clamp(min=1e-8) / owned).log()
+    return (wanted.sum(1) * surprise).sum() / wanted.sum().clamp(min=1)

@@ -222,14 +222,16 @@ def _train_unet(
         noise = torch.randn(latents.shape, generator=generator)
         t = diffusion.spread_timesteps(len(alphas), share, generator)
         x = diffusion.noised(latents, noise, alphas[t])
-        words = diffusion.embed(encoder, ids.to(plan.device))
+        text = diffusion.embed(encoder, ids.to(plan.device))
+        words = diffusion.without_start(diffusion.word_columns(ids))
         with autocast(plan.device):
             predicted, grounding = forward(
                 x.to(plan.device),
                 t.to(plan.device),
-                words,
+                text,
                 mask.to(plan.device),
                 places.to(plan.device),
+                words.to(plan.device),
             )
         target = diffusion.velocity(latents, noise, alphas[t]).to(plan.device)
         error = (predicted.float() - target).pow(2).mean((1, 2, 3))

@@ -92,6 +92,11 @@ def word_columns(ids: Tensor) -> Tensor:
     return (ids != ids[:, -1:]).float()
 
 
+def without_start(columns: Tensor) -> Tensor:
+    """The same columns with the start token's at 0."""
+    return torch.cat([torch.zeros_like(columns[:, :1]), columns[:, 1:]], 1)
+
+
 def spread_timesteps(total: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` timesteps, one from each of as many equally likely parts of the schedule, so that
     the loss of a batch varies less than with independent ones.

@@ -10,7 +10,12 @@ import torch
 from adhere.pipelines.toybox import unet as diffusion
 from adhere.pipelines.toybox.captions import owners, words_of
 from adhere.pipelines.toybox.data import picture_pool
-from adhere.pipelines.toybox.grounding import Grounded, PlainAttention, divergence
+from adhere.pipelines.toybox.grounding import (
+    Grounded,
+    PlainAttention,
+    distraction,
+    divergence,
+)
 from adhere.pipelines.toybox.tokenizer import build_tokenizer
 
 SMALL = {"block_out_channels": (16, 32), "attention_head_dim": (2, 2), "norm_num_groups": 8}
@@ -87,6 +92,47 @@ def test_divergence_is_zero_at_the_place_and_without_words() -> None:
     assert float(divergence(places.transpose(1, 2), torch.zeros_like(places))) == 0
 
 
+def test_distraction_is_the_share_of_the_words_that_belong_there() -> None:
+    attention = torch.rand(2, 64, 6).softmax(-1)
+    words = torch.tensor([[0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0]], dtype=torch.float)
+    places = torch.zeros(2, 6, 256)
+    places[0, 2, :40] = places[0, 3, :40] = 1 / 40
+    places[1, 1, 200:208] = 1 / 8
+    places[1, 4, 204:220] = 1 / 16
+    total = count = 0.0
+    for image in range(2):
+        for y in range(8):
+            for x in range(8):
+                cells = [(2 * y + i) * 16 + 2 * x + j for i in (0, 1) for j in (0, 1)]
+                shares = [float(places[image, k, cells].sum()) for k in range(6)]
+                looks = attention[image, 8 * y + x]
+                own = sum(float(looks[k]) for k in range(6) if shares[k])
+                every = sum(float(looks[k]) for k in range(6) if words[image, k])
+                total += sum(shares) * math.log(every / own) if own else 0
+                count += sum(shares)
+    assert count == pytest.approx(4)
+    assert float(distraction(attention, places, words)) == pytest.approx(total / 4, rel=1e-4)
+
+
+def test_distraction_ignores_what_are_no_words_and_is_zero_without_other_words() -> None:
+    attention = torch.rand(1, 64, 6).softmax(-1)
+    places = torch.zeros(1, 6, 256)
+    places[0, 2, :40] = 1 / 40
+    only = torch.tensor([[0.0, 0, 1, 0, 0, 0]])
+    assert float(distraction(attention, places, only)) == pytest.approx(0, abs=1e-6)
+    assert float(distraction(attention, torch.zeros(1, 6, 256), only)) == 0
+    dropped = torch.zeros(1, 6)
+    assert float(distraction(attention, torch.zeros(1, 6, 256), dropped)) == 0
+
+
+def test_word_columns_are_neither_start_nor_end() -> None:
+    tokenizer = build_tokenizer()
+    ids = torch.tensor(tokenizer(["a red cat", ""], padding="max_length").input_ids)
+    words = diffusion.without_start(diffusion.word_columns(ids))
+    assert words.sum(1).tolist() == [3, 0]
+    assert words[0, 1:4].tolist() == [1, 1, 1]
+
+
 def test_grounding_teaches_attention() -> None:
     model = Grounded(diffusion.build_unet(**SMALL))
     x, t, words = torch.randn(4, 8, 16, 16), torch.full((4,), 300), torch.randn(4, 32, 128)
@@ -96,7 +142,7 @@ def test_grounding_teaches_attention() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        loss = model(x, t, words, torch.ones(4, 32), places)[1]
+        loss = model(x, t, words, torch.ones(4, 32), places, torch.ones(4, 32))[1]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
