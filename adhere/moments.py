@@ -137,6 +137,8 @@ class Guide:
     """The maps that `energy`, `initial` and `watch` look at."""
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
+    negative: bool = False
+    """Whether it acts through the prediction without the prompt, though it has no extra texts."""
 
     def initial(
         self, noise: Float[Tensor, "batch channels h w"], look: Look

@@ -321,7 +321,8 @@ class Engine:
     def _check(self, call: Call) -> None:
         """Refuse what cannot work, before any denoising."""
         gradient = any(guide.reads for guide in self.guides)
-        reason = self.family.refuse(prediction=bool(self.predictions.texts), gradient=gradient)
+        steers = bool(self.predictions.texts) or any(guide.negative for guide in self.guides)
+        reason = self.family.refuse(prediction=steers, gradient=gradient)
         if reason:
             raise ModelError(reason)
         if gradient:
@@ -329,7 +330,7 @@ class Engine:
             doubt = schedulers.doubt(self.scheduler)
             if doubt:
                 self.warn(doubt)
-        if self.predictions.texts and not self.predictions.available(call):
+        if steers and not self.predictions.available(call):
             if self.family.distilled:
                 raise ModelError(self.family.distilled)
             self.warn(

@@ -90,6 +90,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         self.pipe, self.guidance = pipe, guidance
         guides = [_tried(plugin) for plugin in guidance.plugins]
         self.texts = [text for guide in guides for text in guide.texts]
+        self._steers = bool(self.texts) or any(guide.negative for guide in guides)
         self._input_predictions = [
             *ClassifierFreeGuidance._input_predictions,
             *(f"pred_extra_{number}" for number in range(len(self.texts))),
@@ -123,7 +124,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         if step == 0:
             self._run = None
             off = not self._enabled or self._scale() == 1
-            if self.texts and off:
+            if self._steers and off:
                 raise ModelError(
                     "this guider is switched off or at a scale of 1, so there is no unconditional "
                     "prediction to steer from; use a guidance_scale above 1"

@@ -48,6 +48,8 @@ class DelayedNegative:
 
 
 class _Guide(Guide):
+    negative = True
+
     def __init__(self, plugin: DelayedNegative) -> None:
         self.plugin = plugin
         self.nothing: Tensor | None = None

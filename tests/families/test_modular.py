@@ -77,8 +77,9 @@ def test_nothing_is_left_after_an_error() -> None:
     assert picture(pipe) == before
 
 
-def test_another_guider_is_refused_for_predictions() -> None:
+@pytest.mark.parametrize("plugin", [SAFE, PLUGINS["delayed-negative"]()], ids=["text", "none"])
+def test_another_guider_is_refused_for_predictions(plugin: Any) -> None:
     guider = PerturbedAttentionGuidance(guidance_scale=4.0, perturbed_guidance_layers=["mid_block"])
-    pipe = modular(guided_denoise(Guidance(SAFE)), guider)
+    pipe = modular(guided_denoise(Guidance(plugin)), guider)
     with pytest.raises(ModelError, match="use that guider"):
         latents(pipe)

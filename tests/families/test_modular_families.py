@@ -100,10 +100,11 @@ def test_a_guider_refuses_what_acts_on_latents_or_attention() -> None:
             prediction_guider(pipe, Guidance(PLUGINS[name]()))
 
 
-def test_a_guider_that_guides_nothing_is_refused_before_denoising() -> None:
+@pytest.mark.parametrize("plugin", [SAFE, DELAYED], ids=["text", "none"])
+def test_a_guider_that_guides_nothing_is_refused_before_denoising(plugin: Any) -> None:
     case = CASES["sd3"]
     pipe = case.pipe()
-    pipe.update_components(guider=prediction_guider(pipe, Guidance(SAFE), guidance_scale=1.0))
+    pipe.update_components(guider=prediction_guider(pipe, Guidance(plugin), guidance_scale=1.0))
     before = picture(pipe)
     with pytest.raises(ModelError, match="above 1"):
         case.modular(pipe)

@@ -567,11 +567,10 @@ def test_a_dropped_guidance_scale_midway() -> None:
     assert not torch.equal(expected, tiny.latents(pipe, callback_on_step_end=cutoff, **options))
 
 
-def test_prediction_methods_warn_without_classifier_free_guidance() -> None:
+@pytest.mark.parametrize("plugin", [SafeLatentDiffusion(), PLUGINS["delayed-negative"]()])
+def test_prediction_methods_warn_without_classifier_free_guidance(plugin: Any) -> None:
     pipe = tiny.sd1()
     plain = tiny.latents(pipe, guidance_scale=1.0, **SMALL)
     with pytest.warns(GuidanceWarning, match="guidance_scale is 1 or less"):
-        found = tiny.latents(
-            pipe, guidance=Guidance(SafeLatentDiffusion()), guidance_scale=1.0, **SMALL
-        )
+        found = tiny.latents(pipe, guidance=Guidance(plugin), guidance_scale=1.0, **SMALL)
     assert torch.equal(found, plain)
