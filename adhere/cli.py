@@ -5,6 +5,7 @@ This is the top of the house: it may import everything, and does so only when a 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +257,8 @@ INTERRUPTED = 130
 
 def main(run: Callable[..., Any] = app) -> None:
     """Entry point: errors are one sentence, an interrupt is not an error of the program's."""
+    # At every import it regrets that torchvision, which nothing here needs, is missing.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         # Typer hands back the exit code here, also that of an interrupt.
         code = run(standalone_mode=False)

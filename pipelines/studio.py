@@ -341,7 +341,7 @@ def load(model: str, device: str, dtype: str | None) -> Any:
         from adhere.pipelines.toybox import load_toybox
 
         # It is small: single precision on every device, unless somebody asks.
-        return load_toybox().to(device, precision if dtype else torch.float32)
+        return load_toybox(precision if dtype else torch.float32).to(device)
     from diffusers import DiffusionPipeline
 
     path = Path(model)

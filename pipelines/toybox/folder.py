@@ -15,6 +15,7 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionM
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from adhere.pipelines.toybox.clip import preprocess
 from adhere.pipelines.toybox.errors import ToyboxError
@@ -92,13 +93,22 @@ def load_toybox(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Hides the remark that the VAE is an AutoencoderTiny, which the pipeline takes gladly."""
+    """Hides the remark that the VAE is an AutoencoderTiny, which the pipeline takes gladly, and
+    bars that are full before they are seen.
+    """
     level = diffusers_logging.get_verbosity()
+    bars = [
+        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
+    ]
     diffusers_logging.set_verbosity_error()
+    for log in bars:
+        log.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(level)
+        for log in bars:
+            log.enable_progress_bar()
 
 
 def load_clip(
