@@ -139,7 +139,8 @@ _MADE = (
     "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
     "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
     "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
-    "the maps of a noun and its adjectives to lie where their object is (the idea of "
+    "the maps of a noun and its adjectives to lie where their object is, and the object's "
+    "pixels to look at them more than at other words (the idea of "
     "TokenCompose, arXiv:2312.03626; `pipelines/toybox/grounding.py`). Without it the maps of "
     "a model this small follow objects in general, not the one that is named. bfloat16 "
     "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
