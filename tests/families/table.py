@@ -7,6 +7,7 @@ python -m tests.families.table --write  # put it into the page
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,25 +20,32 @@ from torch import Tensor
 from adhere import Guidance, parameters
 from adhere.errors import GuidanceError
 from adhere.layout import Layout, Region
+from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES
 
-PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "families.md"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 PROMPT = "a red cat and a blue dog"
 LAYOUT = Layout(
     (Region("red cat", box=(0.0, 0.2, 0.5, 1.0)), Region("blue dog", box=(0.5, 0.0, 1.0, 0.8)))
 )
 STEPS = 3
+WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe": -1}
+"""Columns of the effect study that say what pictures are worth, and which way is better."""
 
 
 def made(kind: Any) -> Any:
-    """A plugin with its defaults, but with counts of 2 at the most, and texts where it has none."""
+    """A plugin with its defaults, but with counts of 2 at the most, and texts where it has none.
+
+    Of two noises the given one is as likely the better, so `candidates` are a dozen.
+    """
     changes: dict[str, Any] = {}
     for one in parameters.parameters(kind):
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
-            changes[one.name] = max(2, int(one.low or 0))
+            changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
         if one.default == ():
             changes[one.name] = ("+a green car",)
     return kind(**changes)
@@ -80,6 +88,7 @@ def _transformer(name: str, case: str, guided: bool = True) -> Column:
 COLUMNS = {
     column.name: column
     for column in (
+        _unet("toybox", load_toybox),
         _unet("SD 1.x", tiny.sd1),
         _unet("SD 2.x", tiny.sd2),
         _unet("SDXL", tiny.sdxl),
@@ -116,11 +125,38 @@ def outcome(column: str, plugin: str) -> str:
     return "idle" if torch.equal(found, _plain(column)) else "yes"
 
 
+@functools.cache
+def measured() -> frozenset[str]:
+    """Plugins that made the toybox's pictures better in the effect study, intervals clear of zero.
+
+    Settings of a plugin are variants of their own, named after it.
+    """
+    found = set()
+    for path in (ROOT / "eval" / "results").glob("toybox-*.json"):
+        for score in json.loads(path.read_text("utf-8"))["scores"]:
+            change = score.get("difference")
+            way = WANTED.get(score["column"], 0)
+            if change and way and min(way * change["low"], way * change["high"]) > 0:
+                found.add(score["variant"])
+    return frozenset(
+        plugin
+        for plugin in PLUGINS
+        if any(f"{name}-".startswith(f"{plugin}-") and "+" not in name for name in found)
+    )
+
+
+def cell(column: str, plugin: str) -> str:
+    """An outcome; on the toybox `effect` where the study has measured one."""
+    found = outcome(column, plugin)
+    known = column == "toybox" and found == "yes" and plugin in measured()
+    return "effect" if known else found
+
+
 def table() -> str:
     names = list(COLUMNS)
     rows = [["plugin", *names], ["---"] * (len(names) + 1)]
     for plugin in sorted(PLUGINS):
-        rows.append([f"`{plugin}`", *(outcome(name, plugin) for name in names)])
+        rows.append([f"`{plugin}`", *(cell(name, plugin) for name in names)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adhere.plugins import PLUGINS
-from tests.families.table import COLUMNS, outcome, written
+from tests.families.table import COLUMNS, cell, measured, written
 
 AGAIN = "run: python -m tests.families.table --write"
 
@@ -24,11 +24,16 @@ def test_every_plugin_and_family_is_in_the_table() -> None:
 
 
 def test_nothing_in_the_table_is_broken() -> None:
-    assert set(cells().values()) <= {"yes", "idle", "no"}
+    assert set(cells().values()) <= {"effect", "yes", "idle", "no"}
+
+
+def test_effects_are_those_of_the_study() -> None:
+    found = {place for place, told in cells().items() if told == "effect"}
+    assert found == {("toybox", plugin) for plugin in measured()}, AGAIN
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
 def test_the_table_is_true(plugin: str, column: str) -> None:
-    assert outcome(column, plugin) == cells()[column, plugin], AGAIN
+    assert cell(column, plugin) == cells()[column, plugin], AGAIN
