@@ -77,8 +77,9 @@ def _shortcomings(card: dict[str, Any]) -> list[str]:
     if not missed:
         return []
     return [
-        f"**Short of its targets:** {'; '.join(missed)}. Shapes, colours and backgrounds come out; "
-        "what fails is the second object, left out or drawn as a copy of the first. The loss "
+        f"**Short of its targets:** {'; '.join(missed)}. Colours and backgrounds come out; what "
+        "fails are shapes that the picture's edge cuts off or that melt together, which the judge "
+        "does not let pass, and second objects, left out or drawn as a copy of the first. The loss "
         "was still falling when training stopped: a longer one (`adhere toybox train --stage unet "
         "--init FOLDER`, minutes on a GPU) is what it needs.",
         "",

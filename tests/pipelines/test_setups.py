@@ -236,6 +236,30 @@ def test_sdxl() -> None:
     assert (x - moved - expected).norm() < 1e-3 * expected.norm()
 
 
+def test_on_the_toybox_a_published_step_is_a_quarter() -> None:
+    from adhere.pipelines.toybox import load_toybox
+
+    pipe = load_toybox()
+    layers = [
+        name.removesuffix(".processor")
+        for name in pipe.unet.attn_processors
+        if ".attn2" in name and name.startswith(("down_blocks.0", "up_blocks.1"))
+    ]
+    assert len(layers) == 3
+    probe = descending(2, step_size=8.0)
+    with slow.calls(pipe.unet) as seen, slow.moves() as made:
+        tiny.latents(pipe, guidance=Guidance(probe), steps=2, size=None)
+    given = slow.conditional(seen[0], 1)
+
+    def loss(maps: torch.Tensor) -> torch.Tensor:
+        return maps[..., 2].mean((1, 2))
+
+    slope = slow.slope(pipe.unet, given, given["sample"], loss, layers, factor=1)
+    _, x, moved, _ = made[0]
+    assert slope.norm() > 0
+    assert (x - moved - 2.0 * slope).norm() < 1e-3 * (2.0 * slope).norm()
+
+
 def test_sdxl_safety_text_has_a_pooled_embedding_of_its_own() -> None:
     """Going all the way to the extra text's prediction is prompting with it."""
     from tests.pipelines.test_moments import Predicting
