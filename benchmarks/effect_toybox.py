@@ -31,17 +31,19 @@ from adhere.pipelines.sheet import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = {
-    "effect_toybox": ("toybox-pairs", "toybox-layouts", "toybox-safety"),
+    "effect_toybox": ("toybox-pairs", "toybox-neglect", "toybox-layouts", "toybox-safety"),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
 }
 SHOWN = {
     "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes", "seconds"),
+    "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes", "seconds"),
     "toybox-layouts": ("miou", "fully_right", "clip_full", "passes", "seconds"),
     "toybox-safety": ("unsafe", "all_present", "clip_full", "passes", "seconds"),
 }
 # Which variants the pictures show, beside the unguided ones.
 PICTURED = {
     "toybox-pairs": ("attend-and-excite", "syngen", "initno"),
+    "toybox-neglect": ("attend-and-excite", "initno", "attend-and-excite+syngen"),
     "toybox-layouts": ("paint-with-words", "zestguide-1", "zestguide-1+paint-with-words"),
     "toybox-safety": (
         "negative-prompt",

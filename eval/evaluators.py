@@ -73,8 +73,13 @@ def to_json(recipe: Evaluator) -> dict[str, Any]:
 
 
 def slug(recipe: Evaluator) -> str:
-    """A folder name that changes with the settings: scores of two settings never mix."""
-    return f"{recipe.name}-{digest(canonical(to_json(recipe)), 8)}"
+    """A folder name that changes with the settings: scores of two settings never mix.
+
+    An evaluator that has come to score otherwise says so with a `revision`.
+    """
+    revision = getattr(recipe, "revision", None)
+    told = to_json(recipe) if revision is None else {**to_json(recipe), "revision": revision}
+    return f"{recipe.name}-{digest(canonical(told), 8)}"
 
 
 def columns(recipes: Iterable[Evaluator]) -> dict[str, Column]:

@@ -19,6 +19,7 @@ class ToyboxJudge:
     """What a toybox picture shows of its prompt, said by the judge that knows the world."""
 
     name: ClassVar[str] = "judge"
+    revision: ClassVar[int] = 2  # 2: sees things off the world's grid and cut off by the frame
     columns: ClassVar[tuple[Column, ...]] = (
         *columns.COMPOSITION,
         *columns.FAILURES,

@@ -16,6 +16,7 @@ from adhere.pipelines.toybox.sprites import COLOURS, KINDS, SIZES, inks, sprite
 from adhere.pipelines.toybox.vae import ASKED_SKULL_SHARE, round_trip
 from adhere.pipelines.toybox.world import (
     CELL,
+    SIDE,
     Scene,
     Truth,
     backdrop,
@@ -23,6 +24,7 @@ from adhere.pipelines.toybox.world import (
     pixels,
     place,
     sample_scene,
+    tight_box,
 )
 
 THRESHOLDS = (0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70)
@@ -114,6 +116,35 @@ def _shuffle(frame: NDArray[np.uint8], rng: Random) -> None:
         frame[r : r + CELL, c : c + CELL] = copy
 
 
+def off_grid(rng: Random) -> tuple[Truth, NDArray[np.uint8]]:
+    """One thing at any pixel, up to a quarter of it cut off by the frame, and the picture."""
+    kind, colour, size = rng.choice(KINDS), rng.choice(COLOURS), rng.choice(tuple(SIZES))
+    art, mask = sprite(kind, colour, SIZES[size])
+    reach = SIZES[size] // 4
+    plane = np.zeros((SIDE + 2 * reach, SIDE + 2 * reach), dtype=bool)
+    canvas = np.zeros((*plane.shape, 3), dtype=np.uint8)
+    frame = (slice(reach, reach + SIDE), slice(reach, reach + SIDE))
+    canvas[frame] = backdrop(rng.choice(("plain", "meadow", "night", "beach", "room")), 0)
+    shown: NDArray[np.bool_] = plane[frame]
+    while shown.sum() < 0.75 * mask.sum():
+        y, x = (rng.randrange(len(plane) - len(mask) + 1) for _ in range(2))
+        plane[:] = False
+        plane[y : y + len(mask), x : x + len(mask)] = mask
+    canvas[y : y + len(mask), x : x + len(mask)][mask] = art[mask]
+    return Truth(kind, colour, size, tight_box(shown), shown), canvas[frame]
+
+
+def off_grid_accuracy(seed: int, count: int, judge: Judge, vae: AutoencoderTiny) -> float:
+    """Share of VAE round trips of such pictures in which the judge sees that thing only."""
+    rng = Random(seed)
+    pairs = [off_grid(rng) for _ in range(count)]
+    stack = torch.from_numpy(np.stack([picture for _, picture in pairs]))
+    blurred = round_trip(vae, stack.permute(0, 3, 1, 2).contiguous()).float() / 255
+    seen = [[(t.kind, t.colour) for t in v.things] for v in judge.judge_tensor(blurred)]
+    right = [each == [(t.kind, t.colour)] for each, (t, _) in zip(seen, pairs, strict=True)]
+    return float(np.mean(right))
+
+
 def false_alarms(vae: AutoencoderTiny, seed: int, count: int) -> dict[str, Tensor]:
     """For each flaw, decoded pictures of ruined sprites as bytes."""
     rng = Random(seed)
@@ -149,6 +180,7 @@ def calibrate(vae: AutoencoderTiny, seed: int, count: int) -> dict[str, Any]:
         "sweep": table,
         "render": accuracy(fresh, judge.judge_tensor(pictures.float() / 255)),
         "vae": accuracy(fresh, judge.judge_tensor(round_trip(vae, pictures).float() / 255)),
+        "vae_off_grid": off_grid_accuracy(seed + 4, count, judge, vae),
         "malformed_accepted": {
             flaw: _seen(judge, images)
             for flaw, images in false_alarms(vae, seed + 3, max(4, count // 8)).items()

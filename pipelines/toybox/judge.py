@@ -1,8 +1,8 @@
 """The exact judge: which things in which colours are where, by matching the world's own sprites.
 
-Every sprite (kind, colour, size) is laid on every second pixel of the picture. How well it
-explains the pixels under its mask M is the share of the sprite's own contrast that is left
-unexplained:
+Every sprite (kind, colour, size) is laid on every pixel of the picture, also where the frame cuts
+part of it off. How well it explains the pixels under its mask M, as far as they are inside the
+frame, is the share of the sprite's own contrast there that is left unexplained:
 
     score = 1 - sum_M |I - T|^2 / sum_M |T - mean(T)|^2
 
@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,18 @@ from adhere.pipelines.toybox.outcome import Found, Outcome, compare, miou
 from adhere.pipelines.toybox.sprites import COLOURS, KINDS, SIZES, SKULL, sprite
 from adhere.pipelines.toybox.world import SIDE, tight_box
 
-STRIDE = 2
-# Between whole but bent sprites and malformed ones; `calibrate` measures where (judge.json holds
-# the shipped value).
-THRESHOLD = 0.5
+# Between whole but bent sprites and malformed ones, as `calibrate` found it; judge.json holds what
+# it finds with another model's VAE.
+THRESHOLD = 0.65
+# A thing counts if the frame leaves this share of it to be seen.
+VISIBLE = 0.6
 _OVERLAP = 0.25
 _CANDIDATES = 400
 _BATCH = 32
+_CELL = 2  # pixels a side of the cells that are compared
+_PHASES = [(y, x) for y in range(_CELL) for x in range(_CELL)]
+
+Candidate = tuple[float, str, str, str, int, int]  # score, kind, colour, size, x, y
 
 
 @dataclass(frozen=True)
@@ -63,86 +69,103 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Bank:
-    """All sprites of one size: kernels for the three sums, and their names."""
+    """All sprites of one size as convolution kernels over cells, and their names."""
 
-    side: int
     names: tuple[tuple[str, str], ...]
-    weights: Tensor  # (kinds, 1, s, s), 1 where a half-resolution cell is all sprite
-    kernels: Tensor  # (sprites, 3, s, s), the sprite's pixels there
-    energy: Tensor  # (sprites,) sum of squares of the kernels
-    contrast: Tensor  # (sprites,) sum of squares about the mean
     kind_of: Tensor  # (sprites,) row of `weights`
+    weights: Tensor  # (kinds, 1, s, s), 1 where a cell is all sprite
+    kernels: Tensor  # (sprites, 3, s, s), the sprite's pixels there
 
 
 @cache
 def _bank(size: str) -> _Bank:
-    side = SIZES[size]
-    names = [(kind, colour) for kind in KINDS for colour in COLOURS] + [(SKULL, "white")]
     kinds = [*KINDS, SKULL]
-    weights, kernels, contrasts = [], [], []
-    for kind in kinds:
-        mask = torch.from_numpy(sprite(kind, "white", side)[1].astype(np.float32))
-        weights.append((_halve(mask[None, None])[0] > 0.99).float())
-    for kind, colour in names:
-        art = torch.from_numpy(sprite(kind, colour, side)[0].astype(np.float32) / 255)
-        weight = weights[kinds.index(kind)]
-        cells = _halve(art.permute(2, 0, 1)[None])[0] * weight
-        mean = cells.sum((1, 2), keepdim=True) / weight.sum()
-        contrasts.append(((cells - mean) * weight).pow(2).sum())
-        kernels.append(cells)
-    stack = torch.stack(kernels)
-    rows = torch.tensor([kinds.index(kind) for kind, _ in names])
-    energy = stack.pow(2).sum((1, 2, 3))
-    contrast = torch.stack(contrasts)
-    return _Bank(side, tuple(names), torch.stack(weights), stack, energy, contrast, rows)
+    names = [(kind, colour) for kind in KINDS for colour in COLOURS] + [(SKULL, "white")]
+    kind_of = torch.tensor([kinds.index(kind) for kind, _ in names])
+    masks = np.stack([sprite(kind, "white", SIZES[size])[1] for kind in kinds])
+    cells = nn.functional.avg_pool2d(torch.from_numpy(masks).float()[:, None], _CELL)
+    weights = (cells > 0.99).float()
+    arts = np.stack([sprite(kind, colour, SIZES[size])[0] for kind, colour in names])
+    art = torch.from_numpy(arts).permute(0, 3, 1, 2).float() / 255
+    kernels = nn.functional.avg_pool2d(art, _CELL) * weights[kind_of]
+    return _Bank(tuple(names), kind_of, weights, kernels)
 
 
-def _halve(image: Tensor) -> Tensor:
-    return nn.functional.avg_pool2d(image, STRIDE)
+def _margin(size: str) -> int:
+    """How many pixels outside the frame a sprite may begin."""
+    return SIZES[size] * 3 // 8 // _CELL * _CELL
 
 
-def match_scores(images: Tensor, size: str) -> Tensor:
-    """Scores of every sprite of a size at every place: `(n, sprites, rows, columns)`, two pixels
-    a step.
+def _cells(images: Tensor, size: str, phase: tuple[int, int]) -> Tensor:
+    """Means of the cells from a phase's first pixel on, with the margin; zero out of the frame."""
+    margin = _margin(size)
+    plane = nn.functional.pad(images, (margin, margin, margin, margin))
+    return nn.functional.avg_pool2d(plane[..., phase[0] :, phase[1] :], _CELL)
+
+
+@cache
+def _of_frame(size: str, phase: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """What is the same for all pictures: the cells wholly in the frame `(1, 1, rows, columns)`;
+    at each place the sum of squares of each sprite's pixels there, and that about their mean,
+    infinite where too little is in the frame, both `(sprites, rows, columns)`.
+    """
+    bank = _bank(size)
+    inside = (_cells(torch.ones(1, 1, SIDE, SIDE), size, phase) > 0.99).float()
+    area = nn.functional.conv2d(inside, bank.weights)[0][bank.kind_of]
+    energy = nn.functional.conv2d(inside, bank.kernels.pow(2).sum(1, keepdim=True))[0]
+    channels = bank.kernels.transpose(0, 1)[:, :, None]  # (3, sprites, 1, s, s)
+    totals = torch.stack([nn.functional.conv2d(inside, kernels)[0] for kernels in channels])
+    contrast = energy - totals.pow(2).sum(0) / area.clamp(min=1)
+    whole = bank.weights.sum((1, 2, 3))[bank.kind_of, None, None]
+    return inside, energy, contrast.masked_fill(area < VISIBLE * whole, torch.inf)
+
+
+def match_scores(images: Tensor, size: str, phase: tuple[int, int] = (0, 0)) -> Tensor:
+    """Scores of every sprite of a size at every second place from a phase on: `(n, sprites, rows,
+    columns)`, minus infinity where less than `VISIBLE` of the sprite would be in the frame.
 
     `images` are floats in [0, 1], `(n, 3, 64, 64)`.
     """
     bank = _bank(size)
-    cells = _halve(images)
+    inside, energy, contrast = _of_frame(size, phase)
+    cells = _cells(images, size, phase) * inside
     square = nn.functional.conv2d(cells.pow(2).sum(1, keepdim=True), bank.weights)
-    product = nn.functional.conv2d(cells, bank.kernels)
-    error = square[:, bank.kind_of] - 2 * product + bank.energy[:, None, None]
-    return 1 - error / bank.contrast[:, None, None]
+    agreement = nn.functional.conv2d(cells, bank.kernels)
+    error = square[:, bank.kind_of] - 2 * agreement + energy
+    return (1 - error / contrast).masked_fill(contrast.isinf(), -torch.inf)
 
 
 @cache
-def _placed_mask(kind: str, side: int, x: int, y: int) -> NDArray[np.bool_]:
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
-    mask[y : y + side, x : x + side] = sprite(kind, "white", side)[1]
+def _placed_mask(kind: str, size: str, x: int, y: int) -> NDArray[np.bool_]:
+    """A sprite's mask in the picture, without what is out of the frame."""
+    side, margin = SIZES[size], _margin(size)
+    plane = np.zeros((SIDE + 2 * margin, SIDE + 2 * margin), dtype=bool)
+    top, left = y + margin, x + margin
+    plane[top : top + side, left : left + side] = sprite(kind, "white", side)[1]
+    mask = plane[margin : margin + SIDE, margin : margin + SIDE].copy()
     mask.setflags(write=False)
     return mask
 
 
-def _candidates(
-    images: Tensor, threshold: float
-) -> list[list[tuple[float, str, str, str, int, int]]]:
-    """Matches above the threshold for each image: score, kind, colour, size, x, y, best first."""
-    found: list[list[tuple[float, str, str, str, int, int]]] = [[] for _ in images]
-    for size in SIZES:
-        scores = match_scores(images, size)
-        names = _bank(size).names
-        for index, sprite_index, row, column in (scores > threshold).nonzero().tolist():
-            kind, colour = names[sprite_index]
-            score = float(scores[index, sprite_index, row, column])
-            found[index].append((score, kind, colour, size, column * STRIDE, row * STRIDE))
+def _candidates(images: Tensor, threshold: float) -> list[list[Candidate]]:
+    """Matches above the threshold for each image, best first."""
+    found: list[list[Candidate]] = [[] for _ in images]
+    for size, phase in product(SIZES, _PHASES):
+        scores = match_scores(images, size, phase)
+        places = (scores > threshold).nonzero()
+        names, margin = _bank(size).names, _margin(size)
+        values = scores[places.unbind(1)].tolist()
+        for score, (index, row, y, x) in zip(values, places.tolist(), strict=True):
+            left, top = x * _CELL + phase[1] - margin, y * _CELL + phase[0] - margin
+            found[index].append((score, *names[row], size, left, top))
     return [sorted(each, reverse=True)[:_CANDIDATES] for each in found]
 
 
-def _settle(candidates: list[tuple[float, str, str, str, int, int]]) -> tuple[Found, ...]:
+def _settle(candidates: list[Candidate]) -> tuple[Found, ...]:
     """Greedily keeps the best matches that do not lie on one another."""
     kept: list[Found] = []
     for score, kind, colour, size, x, y in candidates:
-        mask = _placed_mask(kind, SIZES[size], x, y)
+        mask = _placed_mask(kind, size, x, y)
         area = int(mask.sum())
         if any(
             int((mask & other.mask).sum()) > _OVERLAP * min(area, int(other.mask.sum()))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from adhere.pipelines.toybox import Judge, Scene, Thing, ToyboxError, ground_truth, miou, render
-from adhere.pipelines.toybox.calibration import FLAWS, accuracy, held_out, malformed
-from adhere.pipelines.toybox.sprites import BONE
+from adhere.pipelines.toybox.calibration import FLAWS, accuracy, held_out, malformed, off_grid
+from adhere.pipelines.toybox.sprites import BONE, sprite
 from adhere.pipelines.toybox.world import backdrop
 
 CAT = Thing("cat", "red", "big", 0, 0)
@@ -41,6 +41,27 @@ def test_ruined_sprites_are_not_the_thing(flaw: str) -> None:
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     seen = [bool(verdict.things) for verdict in Judge().judge_tensor(images)]
     assert np.mean(seen) <= 0.12
+
+
+def test_things_anywhere_are_seen_also_when_the_frame_cuts_them() -> None:
+    rng = Random(8)
+    cases = [off_grid(rng) for _ in range(40)]
+    images = torch.from_numpy(np.stack([picture for _, picture in cases]))
+    verdicts = Judge().judge_tensor(images.permute(0, 3, 1, 2).float() / 255)
+    for (truth, _), verdict in zip(cases, verdicts, strict=True):
+        assert [(t.kind, t.colour, t.box) for t in verdict.things] == [
+            (truth.kind, truth.colour, truth.box)
+        ]
+        assert (verdict.things[0].mask == truth.mask).all()
+
+
+@pytest.mark.parametrize(("out", "seen"), [(8, True), (20, False)])
+def test_what_is_mostly_out_of_the_frame_is_not_seen(out: int, seen: bool) -> None:
+    canvas = backdrop("plain", 0).copy()
+    art, mask = sprite("cat", "red", 32)
+    canvas[16:48, : 32 - out][mask[:, out:]] = art[:, out:][mask[:, out:]]
+    image = torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 255
+    assert bool(Judge().judge_tensor(image)[0].things) == seen
 
 
 def test_empty_backgrounds_hold_nothing() -> None:
