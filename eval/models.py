@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,17 +31,25 @@ def studio(model: str, device: str | None, dtype: str | None) -> Make:
 def fingerprint(model: str) -> str:
     """Changes when the weights do, so that pictures of two models never mix in one folder.
 
-    Of a folder's files the names, sizes and first and last megabyte are read: quick for large
-    models, and exact for small ones. A hub id stands for itself.
+    Of the files of the pipeline's parts the names, sizes and first and last megabyte are read:
+    quick for large models, and exact for small ones. What lies beside them (the toybox's judge and
+    card) changes no picture. A hub id stands for itself.
     """
     folder = toybox_folder() if model == "toybox" else Path(model)
     if not folder.is_dir():
         return "hub"
     found = hashlib.sha256()
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS)
-    if not files:
-        raise EvaluationError(f"{folder} holds no model: no .safetensors, no .json")
-    for path in files:
+    index = folder / "model_index.json"
+    try:
+        parts = [
+            name
+            for name, told in json.loads(index.read_text(encoding="utf-8")).items()
+            if isinstance(told, list)
+        ]
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{folder} holds no pipeline: {index.name}: {error}") from error
+    weights = (path for part in parts for path in (folder / part).rglob("*"))
+    for path in [index, *sorted(path for path in weights if path.suffix in _WEIGHTS)]:
         size = path.stat().st_size
         found.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
         with path.open("rb") as stream:

@@ -78,8 +78,8 @@ def _shortcomings(card: dict[str, Any]) -> list[str]:
         return []
     return [
         f"**Short of its targets:** {'; '.join(missed)}. Colours and backgrounds come out; what "
-        "fails are shapes that the picture's edge cuts off or that melt together, which the judge "
-        "does not let pass, and second objects, left out or drawn as a copy of the first. The loss "
+        "fails are shapes that melt together, and second objects, left out or drawn as a copy of "
+        "the first. The loss "
         "was still falling when training stopped: a longer one (`adhere toybox train --stage unet "
         "--init FOLDER`, minutes on a GPU) is what it needs.",
         "",
@@ -182,9 +182,10 @@ def model_card(card: dict[str, Any]) -> str:
         f"{renders['kind_and_colour']:.1%} of {renders['n']} objects, mask",
         f"  IoU {renders['mask_iou']:.3f}; after a VAE round trip {vae['kind_and_colour']:.1%}.",
         f"- VAE round trip: {exact['psnr']['mean']:.1f} dB PSNR.",
-        "- It matches the world's own sprites on an even grid: strict on "
-        "half-formed shapes (`judge.json` tells how often",
-        "  it accepts ruined sprites), blind to sizes and shapes that the world does not have.",
+        "- It matches the world's own sprites, anywhere and down to three fifths of them in the "
+        "frame: strict on half-formed shapes (`judge.json` tells",
+        "  how often it accepts ruined sprites), blind to sizes and shapes that the world does not "
+        "have.",
         "",
         "## Attention of the nouns",
         "",

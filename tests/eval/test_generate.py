@@ -207,14 +207,18 @@ def test_a_damaged_picture_is_found(tmp_path: Path) -> None:
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "unet").mkdir(parents=True)
+    (model / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    (model / "unet" / "config.json").write_text("{}")
     from adhere.eval import experiment, manifest, models
 
     suite = fakes.suite_file(tmp_path, 2)
     made = experiment.from_mapping({"model": str(model), "suites": [str(suite)]})
     run = Folder(tmp_path / "run")
-    run.plan(manifest.plan(made, models.fingerprint(str(model))))
-    (model / "config.json").write_text("{ }")
+    planned = models.fingerprint(str(model))
+    run.plan(manifest.plan(made, planned))
+    (model / "card.json").write_text("{}")  # beside the pipeline: changes no picture
+    assert models.fingerprint(str(model)) == planned
+    (model / "unet" / "config.json").write_text("{ }")
     with pytest.raises(EvaluationError, match=r"weights of .* changed"):
         run_shards(run, 1)
