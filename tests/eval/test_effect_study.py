@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adhere.eval import experiment
+from adhere.eval import experiment, suites
 from adhere.eval.evaluators import evaluator
 from adhere.eval.results import Results, Score
 from benchmarks import effect_toybox as study
@@ -34,15 +34,15 @@ def test_experiments_read_and_make_enough(name: str) -> None:
     (suite,) = about.suites
     columns = {c.name for e in about.evaluators for c in evaluator(e).columns}
     if name in study.STUDIES["effect_toybox"]:
-        count = min(about.limit or 10**6, 100 if suite == "toybox-pairs" else 60)
+        count = min(about.limit or 10**6, len(suites.find(suite).items))
         assert count * len(about.seeds) >= 200
-        assert set(study.SHOWN[suite]) <= columns
+        assert set(study.SHOWN[name]) <= columns
         assert set(study.PICTURED[name]) <= {v.name for v in about.variants}
 
 
 def test_claims_are_about_variants_that_are_run() -> None:
     for claim in study.CLAIMS:
-        about = experiment.read(EXPERIMENTS / f"{claim.suite}.yaml", {})
+        about = experiment.read(EXPERIMENTS / f"{claim.experiment}.yaml", {})
         assert {claim.variant, claim.against} <= {v.name for v in about.variants}
         assert claim.column in {c.name for e in about.evaluators for c in evaluator(e).columns}
 
@@ -76,8 +76,8 @@ def test_a_claim_may_ask_for_half_or_for_no_loss() -> None:
 def test_the_best_stack_is_compared_with_the_best_single() -> None:
     rows = {"plain": [0.0], "a": [0.2], "b": [0.4], "a+b": [0.5], "a+c": [0.1]}
     found = made(rows, "fully_right")
-    assert study.best(found, "toybox-pairs", "fully_right", stacks=True) == ("a+b", 0.5)
-    assert study.best(found, "toybox-pairs", "fully_right", stacks=False) == ("b", 0.4)
+    assert study.best(found, "fully_right", stacks=True) == ("a+b", 0.5)
+    assert study.best(found, "fully_right", stacks=False) == ("b", 0.4)
 
 
 def test_the_table_says_no_where_a_claim_fails() -> None:
