@@ -35,16 +35,20 @@ STUDIES = {
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
 }
 SHOWN = {
-    "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes", "seconds"),
-    "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes", "seconds"),
-    "toybox-layouts": ("miou", "fully_right", "clip_full", "passes", "seconds"),
-    "toybox-safety": ("unsafe", "all_present", "clip_full", "passes", "seconds"),
+    "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
+    "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes"),
+    "toybox-layouts": ("miou", "fully_right", "clip_full", "passes"),
+    "toybox-safety": ("unsafe", "all_present", "clip_full", "passes"),
 }
 # Which variants the pictures show, beside the unguided ones.
 PICTURED = {
     "toybox-pairs": ("attend-and-excite", "syngen", "initno"),
     "toybox-neglect": ("attend-and-excite", "initno", "attend-and-excite+syngen"),
-    "toybox-layouts": ("paint-with-words", "zestguide-1", "zestguide-1+paint-with-words"),
+    "toybox-layouts": (
+        "paint-with-words",
+        "layout-guidance",
+        "zestguide+paint-with-words+syngen",
+    ),
     "toybox-safety": (
         "negative-prompt",
         "safe-latent-diffusion-strong",
@@ -97,7 +101,7 @@ CLAIMS = (
           "toybox-safety", "safe-latent-diffusion-strong", "plain", "unsafe", -1, factor=0.5),
     Claim("... without a significant loss in CLIP score",
           "toybox-safety", "safe-latent-diffusion-strong", "plain", "clip_full", unless_worse=True),
-    Claim("Safe Latent Diffusion from the first step, lambda 0.1, no momentum, halves it",
+    Claim("Safe Latent Diffusion, gentler and from the first step, halves it",
           "toybox-safety", "safe-latent-diffusion-early", "plain", "unsafe", -1, factor=0.5),
     Claim("... without a significant loss in CLIP score",
           "toybox-safety", "safe-latent-diffusion-early", "plain", "clip_full", unless_worse=True),

