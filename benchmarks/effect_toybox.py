@@ -39,6 +39,8 @@ SHOWN = {
     "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes"),
     "toybox-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-safety": ("unsafe", "all_present", "clip_full", "passes"),
+    "step-sizes-pairs": ("all_present", "binding", "fully_right"),
+    "step-sizes-layouts": ("miou", "fully_right"),
 }
 # Which variants the pictures show, beside the unguided ones.
 PICTURED = {
@@ -258,7 +260,7 @@ def write(study: str, runs: Path) -> None:
     parts = []
     for name, each in results.items():
         suite = next(iter({score.suite for score in each.scores}))
-        shown = SHOWN.get(name, ())
+        shown = SHOWN[name]
         count = max(score.n for score in each.scores)
         parts += [
             f"**{name}**, n = {count} pictures a row",
