@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -63,14 +64,23 @@ def spread(score: Score | Interval, column: Column) -> str:
         return ""
     if column.kind == "share":
         return f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
-    return f"[{score.low:.4g}, {score.high:.4g}]"
+    digits = _digits(score)
+    return f"[{score.low:{digits}}, {score.high:{digits}}]"
+
+
+def _digits(found: Score | Interval) -> str:
+    """The format that shows two digits of the interval's width: more would be noise."""
+    if found.low is None or found.high is None or found.high <= found.low:
+        return ".4g"
+    return f".{max(0, 1 - math.floor(math.log10(found.high - found.low)))}f"
 
 
 def change(found: Interval | None, column: Column) -> str:
     """A paired difference with its interval; bold where the interval excludes zero."""
     if found is None:
         return ""
-    text = f"{100 * found.mean:+.1f}" if column.kind == "share" else f"{found.mean:+.4g}"
+    digits = _digits(found)
+    text = f"{100 * found.mean:+.1f}" if column.kind == "share" else f"{found.mean:+{digits}}"
     brackets = spread(found, column)
     text = f"**{text}**" if found.clear else text
     return f"{text} {brackets}".strip()

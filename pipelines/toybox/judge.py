@@ -106,8 +106,8 @@ def _cells(images: Tensor, size: str, phase: tuple[int, int]) -> Tensor:
 @cache
 def _of_frame(size: str, phase: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """What is the same for all pictures: the cells wholly in the frame `(1, 1, rows, columns)`;
-    at each place the sum of squares of each sprite's pixels there, and that about their mean,
-    infinite where too little is in the frame, both `(sprites, rows, columns)`.
+    at each place the sum of squares of each sprite's pixels there, and that about their mean, -1
+    where too little is in the frame, both `(sprites, rows, columns)`.
     """
     bank = _bank(size)
     inside = (_cells(torch.ones(1, 1, SIDE, SIDE), size, phase) > 0.99).float()
@@ -117,22 +117,24 @@ def _of_frame(size: str, phase: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor
     totals = torch.stack([nn.functional.conv2d(inside, kernels)[0] for kernels in channels])
     contrast = energy - totals.pow(2).sum(0) / area.clamp(min=1)
     whole = bank.weights.sum((1, 2, 3))[bank.kind_of, None, None]
-    return inside, energy, contrast.masked_fill(area < VISIBLE * whole, torch.inf)
+    return inside, energy, contrast.masked_fill(area < VISIBLE * whole, -1)
 
 
-def match_scores(images: Tensor, size: str, phase: tuple[int, int] = (0, 0)) -> Tensor:
-    """Scores of every sprite of a size at every second place from a phase on: `(n, sprites, rows,
-    columns)`, minus infinity where less than `VISIBLE` of the sprite would be in the frame.
+def _errors(images: Tensor, size: str, phase: tuple[int, int]) -> Tensor:
+    """Squared differences of every sprite of a size at every second place from a phase on, inside
+    the frame: `(n, sprites, rows, columns)`.
 
     `images` are floats in [0, 1], `(n, 3, 64, 64)`.
     """
     bank = _bank(size)
-    inside, energy, contrast = _of_frame(size, phase)
+    inside, energy, _ = _of_frame(size, phase)
     cells = _cells(images, size, phase) * inside
     square = nn.functional.conv2d(cells.pow(2).sum(1, keepdim=True), bank.weights)
-    agreement = nn.functional.conv2d(cells, bank.kernels)
-    error = square[:, bank.kind_of] - 2 * agreement + energy
-    return (1 - error / contrast).masked_fill(contrast.isinf(), -torch.inf)
+    errors = nn.functional.conv2d(cells, -2 * bank.kernels).add_(energy)
+    coloured = len(KINDS) * len(COLOURS)
+    errors[:, :coloured].unflatten(1, (len(KINDS), -1)).add_(square[:, :-1, None])
+    errors[:, coloured:].add_(square[:, -1:])
+    return errors
 
 
 @cache
@@ -151,11 +153,12 @@ def _candidates(images: Tensor, threshold: float) -> list[list[Candidate]]:
     """Matches above the threshold for each image, best first."""
     found: list[list[Candidate]] = [[] for _ in images]
     for size, phase in product(SIZES, _PHASES):
-        scores = match_scores(images, size, phase)
-        places = (scores > threshold).nonzero()
+        errors, contrast = _errors(images, size, phase), _of_frame(size, phase)[2]
+        places = (errors < (1 - threshold) * contrast).nonzero()
+        chosen = places.unbind(1)
+        scores = 1 - errors[chosen] / contrast[chosen[1:]]
         names, margin = _bank(size).names, _margin(size)
-        values = scores[places.unbind(1)].tolist()
-        for score, (index, row, y, x) in zip(values, places.tolist(), strict=True):
+        for score, (index, row, y, x) in zip(scores.tolist(), places.tolist(), strict=True):
             left, top = x * _CELL + phase[1] - margin, y * _CELL + phase[0] - margin
             found[index].append((score, *names[row], size, left, top))
     return [sorted(each, reverse=True)[:_CANDIDATES] for each in found]

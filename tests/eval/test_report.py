@@ -168,8 +168,10 @@ def test_numbers_are_told_in_their_units() -> None:
     assert report.number(1.234, seconds) == "1.23 s"
     assert report.number(0.12345, Column("c", "")) == "0.1235"
     assert report.change(Interval(0.1, -0.1, 0.3, 5, 5), share) == "+10.0 [-10.0, 30.0]"
-    assert report.change(Interval(-2.0, -3.0, -1.0, 5, 5), seconds) == "**-2** [-3, -1]"
+    assert report.change(Interval(-2.0, -3.0, -1.0, 5, 5), seconds) == "**-2.0** [-3.0, -1.0]"
     assert report.change(Interval(5.0, None, None, 5, 0), seconds) == "+5"
+    score = Interval(0.0099, -0.0133, 0.0239, 200, 100)
+    assert report.change(score, Column("c", "")) == "+0.010 [-0.013, 0.024]"
     assert report.verdict(Interval(-2.0, -3.0, -1.0, 5, 5), seconds) == "better"
 
 
