@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,21 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(autouse=True)
 def _same_every_time() -> Iterator[None]:
-    """Tests see the same random numbers in any order, and leave torch's switches as they were."""
-    before = torch.get_default_dtype(), torch.is_grad_enabled()
+    """Tests see the same random numbers in any order, and leave torch's switches and the handling
+    of Ctrl-C as they were.
+    """
+    before = switches()
     torch.manual_seed(0)
     yield
-    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == before
+    assert switches() == before
+
+
+def switches() -> tuple[Any, ...]:
+    return (
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        signal.getsignal(signal.SIGINT),
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,15 @@ def test_one_plugin_with_several_settings_makes_a_file_for_each(
     assert "attend-and-excite#2" in capsys.readouterr().out
 
 
+@pytest.fixture
+def _listening() -> Iterator[None]:
+    """Ctrl-C is heard, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listening")
 def test_a_real_interrupt_in_the_middle_of_a_picture(folder: Path, tmp_path: Path) -> None:
     """SIGINT while the second batch is being made: the first is kept, and nothing half-written."""
     import _thread

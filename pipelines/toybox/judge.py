@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def _errors(images: Tensor, size: str, phase: tuple[int, int]) -> Tensor:
     return errors
 
 
-@cache
+@lru_cache(2048)
 def _placed_mask(kind: str, size: str, x: int, y: int) -> NDArray[np.bool_]:
     """A sprite's mask in the picture, without what is out of the frame."""
     side, margin = SIZES[size], _margin(size)
