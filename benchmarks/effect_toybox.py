@@ -99,6 +99,8 @@ CLAIMS = (
           "toybox-layouts", "zestguide", "paint-with-words", "miou"),
     Claim("ZestGuide with the paper's step raises mIoU over Paint-with-Words",
           "toybox-layouts", "zestguide-1", "paint-with-words", "miou"),
+    Claim("ZestGuide as the paper has it, with Paint-with-Words, raises mIoU over that alone",
+          "toybox-layouts", "zestguide-1+paint-with-words", "paint-with-words", "miou"),
     Claim("Safe Latent Diffusion (strong) at least halves the skull rate",
           "toybox-safety", "safe-latent-diffusion-strong", "plain", "unsafe", -1, factor=0.5),
     Claim("... without a significant loss in CLIP score",
