@@ -241,7 +241,9 @@ def _mounted(name: str, module: str, attribute: str, help: str) -> None:
         from importlib import import_module
 
         inner = getattr(import_module(module), attribute)
-        inner(args=context.args, prog_name=f"adhere {name}", standalone_mode=False)
+        code = inner(args=context.args, prog_name=f"adhere {name}", standalone_mode=False)
+        if isinstance(code, int) and code:  # how a command says that it failed, or was interrupted
+            raise typer.Exit(code)
 
     settings: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command(name, help=help, context_settings=settings, add_help_option=False)(forward)

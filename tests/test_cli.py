@@ -185,6 +185,16 @@ def test_one_plugin_with_several_settings_makes_a_file_for_each(
     assert "attend-and-excite#2" in capsys.readouterr().out
 
 
+def test_a_mounted_rooms_exit_code_is_the_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adhere("eval", "score", tmp_path / "none") == 2
+    assert "no readable manifest" in capsys.readouterr().err
+    assert adhere("eval", "score", tmp_path, "--nonsense") == 2
+    assert adhere("toybox", "card", tmp_path / "none") == 2
+    assert adhere("eval", "ls") == 0
+
+
 @pytest.fixture
 def _listening() -> Iterator[None]:
     """Ctrl-C is heard, also where the tests run in the background, which ignores it."""

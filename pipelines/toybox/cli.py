@@ -18,7 +18,7 @@ toybox_app = typer.Typer(
 
 def _fail(error: Exception) -> typer.Exit:
     typer.secho(f"error: {error}", fg="red", err=True)
-    return typer.Exit(1)
+    return typer.Exit(2)
 
 
 @toybox_app.command()

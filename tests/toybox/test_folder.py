@@ -140,12 +140,12 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert drawn.exit_code == 0
     assert (tmp_path / "world.png").stat().st_size > 1000
     odd = runner.invoke(toybox_app, ["train", "--stage", "gan", "--out", str(tmp_path)])
-    assert odd.exit_code == 1
+    assert odd.exit_code == 2
     assert "no stage 'gan'" in odd.output
     early = runner.invoke(
         toybox_app, ["train", "--stage", "unet", "--out", str(tmp_path), "--workers", "1"]
     )
-    assert early.exit_code == 1
+    assert early.exit_code == 2
     assert "train the stage before" in early.output
 
 
