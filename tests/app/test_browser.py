@@ -29,9 +29,7 @@ class Visit:
         page.set_default_timeout(60_000)
         page.on("console", lambda m: m.type == "error" and self.trouble.append(m.text))
         page.on("pageerror", lambda e: self.trouble.append(str(e)))
-        page.on(
-            "response", lambda r: r.status >= 400 and self.trouble.append(f"{r.status} {r.url}")
-        )
+        page.on("response", self._answered)
         page.on("requestfailed", self._failed)
         page.on("request", self._requested)
         self.open()
@@ -47,9 +45,10 @@ class Visit:
             self.trouble.append(f"{response.status} {response.url}")
 
     def _failed(self, request: Any) -> None:
-        # The event stream ends when its last event has come: the browser calls that aborted.
-        if "queue/data" not in request.url and "heartbeat" not in request.url:
-            self.trouble.append(f"failed: {request.url}")
+        # Aborted is what the browser itself calls off: the event stream after its last event, and
+        # what was still loading when a page is left. A server that fails is told otherwise.
+        if request.failure != "net::ERR_ABORTED":
+            self.trouble.append(f"failed: {request.url}: {request.failure}")
 
     def _requested(self, request: Any) -> None:
         if not request.url.startswith((self.home, "data:", "blob:")):
