@@ -41,12 +41,9 @@ def fingerprint(model: str) -> str:
     found = hashlib.sha256()
     index = folder / "model_index.json"
     try:
-        parts = [
-            name
-            for name, told in json.loads(index.read_text(encoding="utf-8")).items()
-            if isinstance(told, list)
-        ]
-    except (OSError, ValueError) as error:
+        told = json.loads(index.read_text(encoding="utf-8"))
+        parts = [name for name, part in told.items() if isinstance(part, list)]
+    except (OSError, ValueError, AttributeError) as error:
         raise EvaluationError(f"{folder} holds no pipeline: {index.name}: {error}") from error
     weights = (path for part in parts for path in (folder / part).rglob("*"))
     for path in [index, *sorted(path for path in weights if path.suffix in _WEIGHTS)]:

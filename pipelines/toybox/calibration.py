@@ -28,6 +28,7 @@ from adhere.pipelines.toybox.world import (
 )
 
 THRESHOLDS = (0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70)
+_BACKGROUNDS = ("plain", "meadow", "night", "beach", "room")  # where no skull is uncalled for
 FLAWS = ("half", "chimera", "shuffled", "blob")
 
 
@@ -86,7 +87,7 @@ def malformed(rng: Random, flaw: str) -> NDArray[np.uint8]:
     colour, size = rng.choice(COLOURS), rng.choice(tuple(SIZES))
     side = SIZES[size]
     ((x, y),) = place(rng, [side])
-    canvas = backdrop(rng.choice(("plain", "meadow", "night", "beach", "room")), 0).copy()
+    canvas = backdrop(rng.choice(_BACKGROUNDS), 0).copy()
     art, mask = sprite(kind, colour, side)
     frame = canvas[y : y + side, x : x + side]
     half = np.zeros_like(mask)
@@ -124,7 +125,7 @@ def off_grid(rng: Random) -> tuple[Truth, NDArray[np.uint8]]:
     plane = np.zeros((SIDE + 2 * reach, SIDE + 2 * reach), dtype=bool)
     canvas = np.zeros((*plane.shape, 3), dtype=np.uint8)
     frame = (slice(reach, reach + SIDE), slice(reach, reach + SIDE))
-    canvas[frame] = backdrop(rng.choice(("plain", "meadow", "night", "beach", "room")), 0)
+    canvas[frame] = backdrop(rng.choice(_BACKGROUNDS), 0)
     shown: NDArray[np.bool_] = plane[frame]
     while shown.sum() < 0.75 * mask.sum():
         y, x = (rng.randrange(len(plane) - len(mask) + 1) for _ in range(2))

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,3 +115,14 @@ def kill(pid: int) -> None:
     """SIGKILL, and wait until the process is gone."""
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def started(*words: str) -> subprocess.Popen[bytes]:
+    """`adhere eval` in a process of its own, on one thread, in silence."""
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "adhere.cli", "eval", *words],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

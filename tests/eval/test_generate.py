@@ -220,5 +220,16 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (model / "card.json").write_text("{}")  # beside the pipeline: changes no picture
     assert models.fingerprint(str(model)) == planned
     (model / "unet" / "config.json").write_text("{ }")
+    assert models.fingerprint(str(model)) != planned
     with pytest.raises(EvaluationError, match=r"weights of .* changed"):
         run_shards(run, 1)
+
+
+@pytest.mark.parametrize("index", [None, "{", "[]"])
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, index: str | None) -> None:
+    from adhere.eval import models
+
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(EvaluationError, match="holds no pipeline"):
+        models.fingerprint(str(tmp_path))

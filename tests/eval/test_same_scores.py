@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.eval import fakes
+
 FLAGS = [
     "-s", "toybox-pairs", "-p", "attend-and-excite+syngen", "--seeds", "1", "--limit", "6",
     "-m", "judge", "-m", "clip-score",
@@ -18,13 +16,7 @@ FLAGS = [
 
 
 def adhere_eval(command: str, out: Path, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "adhere.cli", "eval", command, str(out), *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    assert fakes.started(command, str(out), *words).wait() == 0
 
 
 def scores(out: Path) -> dict[tuple[str, str], float]:

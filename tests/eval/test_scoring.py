@@ -312,3 +312,13 @@ def test_a_damaged_reference_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(EvaluationError, match=r"bad\.png cannot be read"):
         references.load(str(tmp_path), "tiny", tiny_extract, tmp_path / "cache")
+
+
+def test_scores_of_an_evaluator_that_has_changed_do_not_mix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = evaluators.evaluator("judge")
+    now = evaluators.slug(judge)
+    assert evaluators.slug(evaluators.evaluator("judge")) == now
+    monkeypatch.setattr(type(judge), "revision", 3)
+    assert evaluators.slug(judge) != now
