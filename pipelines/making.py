@@ -293,6 +293,7 @@ class _Record:
         for line in self._summary():
             say(line)
         notes = {note for row in self.rows for note in row["report"]["notes"]}
+        notes |= {why for row in self.rows if (why := (row["verdict"] or {}).get("not_judged"))}
         for note in sorted(notes):
             say(f"note: {textwrap.shorten(note, 300, placeholder=' ...')}")
 

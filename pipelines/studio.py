@@ -198,7 +198,7 @@ class Studio:
     def judge(self) -> Callable[[Picture], dict[str, Any]] | None:
         """What the toybox's judge says of a picture, as plain data; None for other models.
 
-        A prompt outside the toybox's language gets only what was seen.
+        A prompt outside the toybox's language gets only what was seen, and why (`not_judged`).
         """
         if not self.is_toybox:
             return None
@@ -214,8 +214,8 @@ class Studio:
             said: dict[str, Any] = {"seen": seen, "unsafe": verdict.unsafe}
             try:
                 outcome = verdict.against(Brief(picture.request.prompt).parsed.prompt)
-            except ToyboxError:
-                return said
+            except ToyboxError as error:
+                return {**said, "not_judged": str(error)}
             return {**said, **asdict(outcome)}
 
         return say

@@ -315,3 +315,13 @@ def test_plugins_are_listed_from_the_table(capsys: pytest.CaptureFixture[str]) -
         assert adhere("plugins", name) == 0
         told = capsys.readouterr().out
         assert all(f"{one.name}=" in told and one.help in told for one in parameters(kind)), name
+
+
+def test_a_word_that_the_toybox_was_never_taught_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adhere("generate", "a red zebra", "--steps", "1", "--out", tmp_path) == 0
+    assert "the toybox does not know 'zebra' in 'a red zebra'" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "report.json").read_text())["pictures"]
+    assert "fully_right" not in row["verdict"]
+    assert "zebra" in row["verdict"]["not_judged"]

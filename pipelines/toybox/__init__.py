@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adhere.pipelines.toybox.captions import (
         Expected,
         caption,
+        check_prompt,
         parse_prompt,
         unknown_words,
         vocabulary,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from adhere.pipelines.toybox.judge import Judge, Verdict
     from adhere.pipelines.toybox.outcome import Found, Outcome, miou
     from adhere.pipelines.toybox.sprites import ANIMALS, COLOURS, KINDS, OBJECTS, SKULL
-    from adhere.pipelines.toybox.tokenizer import check_prompt
     from adhere.pipelines.toybox.world import (
         BACKGROUNDS,
         Scene,
@@ -42,13 +42,19 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "captions": ("Expected", "caption", "parse_prompt", "unknown_words", "vocabulary"),
+    "captions": (
+        "Expected",
+        "caption",
+        "check_prompt",
+        "parse_prompt",
+        "unknown_words",
+        "vocabulary",
+    ),
     "errors": ("ToyboxError",),
     "folder": ("check_folder", "load_clip", "load_toybox", "toybox_folder"),
     "judge": ("Judge", "Verdict"),
     "outcome": ("Found", "Outcome", "miou"),
     "sprites": ("ANIMALS", "COLOURS", "KINDS", "OBJECTS", "SKULL"),
-    "tokenizer": ("check_prompt",),
     "world": (
         "BACKGROUNDS",
         "Scene",

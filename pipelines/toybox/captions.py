@@ -143,18 +143,23 @@ def _background(words: list[str]) -> str | None:
     return None
 
 
-def parse_prompt(prompt: str) -> Expected:
-    """Reads a prompt of the toybox's language; raises `ToyboxError` when it cannot be judged.
-
-    Unknown words, no known object, or more objects than a scene can hold are errors.
-    """
-    words = words_of(prompt)
+def check_prompt(prompt: str) -> None:
+    """Raises `ToyboxError` when a prompt holds words the toybox was never taught."""
     unknown = unknown_words(prompt)
     if unknown:
         raise ToyboxError(
             f"the toybox does not know {', '.join(map(repr, unknown))} in {prompt!r}; "
             f"it knows: {' '.join(vocabulary())}"
         )
+
+
+def parse_prompt(prompt: str) -> Expected:
+    """Reads a prompt of the toybox's language; raises `ToyboxError` when it cannot be judged.
+
+    Unknown words, no known object, or more objects than a scene can hold are errors.
+    """
+    check_prompt(prompt)
+    words = words_of(prompt)
     things: list[tuple[str, str | None]] = []
     sizes: list[str | None] = []
     places: list[int] = []

@@ -13,8 +13,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 from transformers import CLIPTokenizerFast
 
-from adhere.pipelines.toybox.captions import unknown_words, vocabulary
-from adhere.pipelines.toybox.errors import ToyboxError
+from adhere.pipelines.toybox.captions import vocabulary
 
 MOST_TOKENS = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -58,16 +57,6 @@ def build_tokenizer() -> CLIPTokenizerFast:
         pad_token=END,
         model_max_length=MOST_TOKENS,
     )
-
-
-def check_prompt(prompt: str) -> None:
-    """Raises `ToyboxError` when a prompt holds words the toybox was never taught."""
-    unknown = unknown_words(prompt)
-    if unknown:
-        raise ToyboxError(
-            f"the toybox does not know {', '.join(map(repr, unknown))} in {prompt!r}; "
-            f"it knows: {' '.join(vocabulary())}"
-        )
 
 
 def save_tokenizer(folder: Path) -> None:

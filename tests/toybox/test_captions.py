@@ -7,12 +7,11 @@ from random import Random
 import pytest
 
 from adhere.pipelines.toybox import ToyboxError, caption, parse_prompt, relations, sample_scene
-from adhere.pipelines.toybox.captions import unknown_words, vocabulary
+from adhere.pipelines.toybox.captions import check_prompt, unknown_words, vocabulary
 from adhere.pipelines.toybox.tokenizer import (
     END,
     MOST_TOKENS,
     build_tokenizer,
-    check_prompt,
 )
 
 
