@@ -6,8 +6,9 @@ cells, `tokens` text columns (the start token is 0), `heads`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -67,31 +68,43 @@ class Maps:
     `keep` marks the text columns that take part in a softmax over tokens by the family's
     convention: all but the first and last for SD 1.x, the prompt's own tokens for SD 2.x.
     `track` is the text encoder whose columns these are; families with one encoder have track 0.
+    Averages are made once, however many guides ask: their energies then share the way back too.
     """
 
     images: tuple[int, ...]
     layers: Callable[[Read], Sequence[Layer]]
     keep: Bool[Tensor, "batch tokens"]
     track: int = 0
+    _averages: dict[object, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def cross(
         self, grid: tuple[int, int] | None = None, scale: Scale = "semantic"
     ) -> Float[Tensor, "batch h w tokens"]:
         """Cross attention averaged over layers and heads, on the finest grid read unless given."""
-        layers = self.layers(Read("cross", scale))
-        finest = max((layer.site.grid for layer in layers), key=lambda size: size[0] * size[1])
-        return _average([_resize(layer.mean(), grid or finest) for layer in layers], layers)
+        return self._average(Read("cross", scale), grid, _resize)
 
     def self(self, grid: tuple[int, int] | None = None) -> Float[Tensor, "batch h w h w"]:
         """Self attention averaged over layers and heads: each cell `[h, w]` over all cells."""
-        layers = self.layers(Read("self", "semantic"))
-        finest = grid or max(
-            (layer.site.grid for layer in layers), key=lambda size: size[0] * size[1]
-        )
-        return _average([_resize_self(layer, finest) for layer in layers], layers)
+        return self._average(Read("self", "semantic"), grid, _resize_self)
+
+    def _average(
+        self,
+        read: Read,
+        grid: tuple[int, int] | None,
+        resize: Callable[[Tensor, tuple[int, int]], Tensor],
+    ) -> Tensor:
+        key = (read, grid, torch.is_grad_enabled())  # one made without a graph is no use with
+        if key not in self._averages:
+            layers = self.layers(read)
+            size = grid or max(
+                (each.site.grid for each in layers), key=lambda grid: math.prod(grid)
+            )
+            means = [resize(layer.mean(), size) for layer in layers]
+            self._averages[key] = _over_heads(means, layers)
+        return self._averages[key]
 
 
-def _average(maps: Sequence[Tensor], layers: Sequence[Layer]) -> Tensor:
+def _over_heads(maps: Sequence[Tensor], layers: Sequence[Layer]) -> Tensor:
     """Every head counts alike, as when all heads of all layers are stacked and averaged."""
     heads = [layer.site.heads for layer in layers]
     total = maps[0] * (heads[0] / sum(heads))
@@ -115,8 +128,9 @@ def _resize(
     return planes.permute(0, 2, 3, 1)
 
 
-def _resize_self(layer: Layer, grid: tuple[int, int]) -> Float[Tensor, "batch H W H W"]:
-    attention = layer.mean()
+def _resize_self(
+    attention: Float[Tensor, "batch h w columns"], grid: tuple[int, int]
+) -> Float[Tensor, "batch H W H W"]:
     batch, h, w, _ = attention.shape
     if (h, w) == grid:
         whole: Tensor = attention.unflatten(3, (h, w))

@@ -22,7 +22,7 @@ import math
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 WEIGHT = 0.003
@@ -81,6 +81,80 @@ class Grounded(nn.Module):
             return_dict=False,
         )[0]
         losses = [divergence(each, places) + distraction(each, places, words) for each in maps]
+        return predicted, torch.stack(losses).mean()
+
+
+class JointAttention:
+    """The joint attention of Stable Diffusion 3 as matrix products, for the same two reasons.
+
+    `columns` is added to the logits, `(n, 1, 1, pixels + tokens)`. To `maps` are appended the
+    probabilities of the text's columns at the picture's rows, `(n, pixels, tokens)`.
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        columns: Tensor,
+        maps: list[Tensor],
+        attention_mask: None = None,
+    ) -> tuple[Tensor, Tensor]:
+        n, pixels, width = hidden_states.shape
+        split = (n, -1, attn.heads, width // attn.heads)
+
+        def joined(picture: Any, text: Any) -> Tensor:
+            both = (picture(hidden_states), text(encoder_hidden_states))
+            return torch.cat([each.view(split).transpose(1, 2) for each in both], 2)
+
+        query = joined(
+            lambda x: attn.norm_q(attn.to_q(x).view(split)),
+            lambda x: attn.norm_added_q(attn.add_q_proj(x).view(split)),
+        )
+        key = joined(
+            lambda x: attn.norm_k(attn.to_k(x).view(split)),
+            lambda x: attn.norm_added_k(attn.add_k_proj(x).view(split)),
+        )
+        value = joined(attn.to_v, attn.add_v_proj)
+        scores = (query * attn.scale) @ key.transpose(2, 3)
+        weights = (scores.float() + columns).softmax(-1)
+        maps.append(weights[:, :, :pixels, pixels:].mean(1))
+        mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(n, -1, width)
+        picture, text = mixed[:, :pixels], mixed[:, pixels:]
+        return attn.to_out[0](picture), text if attn.context_pre_only else attn.to_add_out(text)
+
+
+class GroundedTransformer(nn.Module):
+    """A transformer in training: returns its prediction and the grounding loss."""
+
+    def __init__(self, transformer: SD3Transformer2DModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+        transformer.set_attn_processor(JointAttention())
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        pooled: Tensor,
+        columns: Tensor,
+        places: Tensor,
+        words: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes as in `Grounded`; `columns` as in `JointAttention`."""
+        maps: list[Tensor] = []
+        predicted = self.transformer(
+            x,
+            text,
+            pooled,
+            t,
+            joint_attention_kwargs={"columns": columns, "maps": maps},
+            return_dict=False,
+        )[0]
+        tokens = words.shape[1]
+        seen = [each[..., :tokens] for each in maps]
+        losses = [divergence(each, places) + distraction(each, places, words) for each in seen]
         return predicted, torch.stack(losses).mean()
 
 

@@ -95,3 +95,16 @@ def test_maps_let_the_gradient_through(grid: tuple[int, int]) -> None:
         return maps(one).cross(grid)[..., 2].square().sum()
 
     assert torch.autograd.gradcheck(loss, (leaf,))
+
+
+def test_guides_share_one_average_and_its_way_back() -> None:
+    given = layer((4, 4), 2)
+    given.probabilities.requires_grad_(True)
+    seen = maps(given)
+    with torch.no_grad():
+        looked = seen.cross()
+    assert not looked.requires_grad
+    first, second = seen.cross(), seen.cross()
+    assert first is second
+    assert first.requires_grad, "an average that was made without a graph must not be handed out"
+    assert seen.cross(grid=(2, 2)).shape != first.shape
