@@ -24,6 +24,7 @@ from adhere.eval.suites import Item, Suite
 from adhere.layout import Layout
 from adhere.moments import Plugin
 from adhere.pipelines.studio import Request
+from adhere.pipelines.toybox import TOYBOXES
 from adhere.plugins import plugin
 
 FORMAT = 1
@@ -124,7 +125,7 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
 
 def default_dtype(model: str) -> str:
     """The type of the weights when none is given: said in the plan, for it changes pixels."""
-    return "float32" if model == "toybox" else "float16"
+    return "float32" if model in TOYBOXES else "float16"
 
 
 def _limit(suite: Suite, limit: int | None) -> Suite:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adhere.eval.errors import EvaluationError
+from adhere.pipelines import saved
 from adhere.pipelines.studio import Picture, Request
+from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 
 Make = Callable[[Sequence[Request]], Sequence[Picture]]
 """Makes a batch of pictures, in the order of the requests."""
@@ -35,16 +36,15 @@ def fingerprint(model: str) -> str:
     quick for large models, and exact for small ones. What lies beside them (the toybox's judge and
     card) changes no picture. A hub id stands for itself.
     """
-    folder = toybox_folder() if model == "toybox" else Path(model)
+    folder = toybox_folder(model) if model in TOYBOXES else Path(model)
     if not folder.is_dir():
         return "hub"
     found = hashlib.sha256()
-    index = folder / "model_index.json"
     try:
-        told = json.loads(index.read_text(encoding="utf-8"))
-        parts = [name for name, part in told.items() if isinstance(part, list)]
-    except (OSError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{folder} holds no pipeline: {index.name}: {error}") from error
+        parts = saved.parts(folder)
+    except ValueError as error:
+        raise EvaluationError(f"{folder} holds no pipeline: {error}") from error
+    index = folder / "model_index.json"
     weights = (path for part in parts for path in (folder / part).rglob("*"))
     for path in [index, *sorted(path for path in weights if path.suffix in _WEIGHTS)]:
         size = path.stat().st_size
@@ -55,10 +55,3 @@ def fingerprint(model: str) -> str:
                 stream.seek(-_READ, 2)
             found.update(stream.read())
     return found.hexdigest()[:16]
-
-
-def toybox_folder() -> Path:
-    """Where the bundled model is."""
-    import adhere.assets
-
-    return Path(str(adhere.assets.__file__)).resolve().parent / "toybox"

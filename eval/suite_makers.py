@@ -120,9 +120,7 @@ def attend_and_excite_toybox() -> Suite:
         f"the part of suite {whole.name} {whole.version} that the toybox can draw: {whole.source}"
     )
     about = "the Attend-and-Excite prompts that the toybox can draw"
-    return Suite(
-        "attend-and-excite-toybox", "1.1", source, whole.licence, _own_seeds(items), about
-    )
+    return Suite("attend-and-excite-toybox", "1.1", source, whole.licence, _own_seeds(items), about)
 
 
 def _toybox(name: str, about: str, items: Sequence[Item]) -> Suite:

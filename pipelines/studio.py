@@ -17,7 +17,9 @@ from adhere import parameters
 from adhere.errors import ModelError, ParameterError
 from adhere.layout import Layout
 from adhere.moments import Plugin
+from adhere.pipelines import saved
 from adhere.pipelines.guidance import Guidance, Memory
+from adhere.pipelines.toybox import TOYBOXES
 from adhere.run import Brief
 from adhere.tokens import columns_of, tokenise
 from adhere.words import Span
@@ -141,7 +143,7 @@ class Studio:
 
     @property
     def is_toybox(self) -> bool:
-        return self.model == "toybox"
+        return self.model in TOYBOXES
 
     @property
     def steps(self) -> int:
@@ -337,11 +339,11 @@ def load(model: str, device: str, dtype: str | None) -> Any:
     """
     precision = _precision(dtype, device)
     _check_device(device)
-    if model == "toybox":
+    if model in TOYBOXES:
         from adhere.pipelines.toybox import load_toybox
 
         # It is small: single precision on every device, unless somebody asks.
-        return load_toybox(precision if dtype else torch.float32).to(device)
+        return load_toybox(precision if dtype else torch.float32, name=model).to(device)
     from diffusers import DiffusionPipeline
 
     path = Path(model)
@@ -352,7 +354,10 @@ def load(model: str, device: str, dtype: str | None) -> Any:
             "folder saved with save_pretrained, a hub id such as owner/name, or 'toybox'"
         )
     try:
-        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=precision, use_safetensors=True)
+        absent = saved.left_out(path) if looks_local else {}
+        pipe = DiffusionPipeline.from_pretrained(
+            model, torch_dtype=precision, use_safetensors=True, **absent
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{model!r} could not be loaded: {_first_line(error)} (weights must be safetensors; "

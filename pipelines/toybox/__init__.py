@@ -11,6 +11,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+TOYBOXES = ("toybox", "toybox-sd3")
+"""The bundled models by name: a Stable Diffusion, and a Stable Diffusion 3 on the same world."""
+
 if TYPE_CHECKING:
     from adhere.pipelines.toybox.captions import (
         Expected,
@@ -75,6 +78,7 @@ __all__ = [
     "KINDS",
     "OBJECTS",
     "SKULL",
+    "TOYBOXES",
     "Expected",
     "Found",
     "Judge",

@@ -24,7 +24,7 @@ def _fail(error: Exception) -> typer.Exit:
 @toybox_app.command()
 def train(
     stage: Annotated[
-        str, typer.Option(help="vae, clip, unet, judge, or all of them in this order")
+        str, typer.Option(help="vae, clip, unet, transformer, judge, or all of them in this order")
     ] = "all",
     out: Annotated[Path, typer.Option(help="run folder: checkpoints, logs, finished parts")] = Path(
         "runs/toybox"
@@ -34,26 +34,28 @@ def train(
         int | None, typer.Option(min=1, help="training pictures of this stage (its default if out)")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="processes of the unet stage (one a core if out)")
+        int | None, typer.Option(min=1, help="processes that train a denoiser (one a core if out)")
     ] = None,
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="compile the UNet; needs a C++ compiler")
+        bool,
+        typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler"),
     ] = True,
     seed: Annotated[int, typer.Option(help="seed of all randomness")] = 0,
     init: Annotated[
-        Path | None, typer.Option(help="unet: start from this unet.state.pt or pipeline folder")
+        Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="when done, write the pipeline folder here")
     ] = None,
 ) -> None:
     """Train the toybox, stage by stage. A killed run goes on with --resume."""
-    from adhere.pipelines.toybox.folder import assemble
+    from adhere.pipelines.toybox.assembly import assemble
     from adhere.pipelines.toybox.parallel import default_workers
-    from adhere.pipelines.toybox.stages import RUNNERS, STAGES, Plan
+    from adhere.pipelines.toybox.plan import Plan
+    from adhere.pipelines.toybox.stages import STAGES
 
-    chosen = STAGES if stage == "all" else (stage,)
+    chosen = tuple(STAGES) if stage == "all" else (stage,)
     try:
         if stage != "all" and stage not in STAGES:
             raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
@@ -66,12 +68,12 @@ def train(
                 device=device,
                 resume=resume,
                 compile=compiled,
-                unet_init=init,
+                init=init,
                 workers=workers or default_workers(device),
             )
             if samples is not None:
                 plan = plan.with_samples(name, samples)
-            typer.echo(f"{name}: done, {RUNNERS[name](plan)}")
+            typer.echo(f"{name}: done, {STAGES[name](plan)}")
         if export is not None:
             assemble(out, export)
             typer.echo(f"wrote {export}")
@@ -85,13 +87,19 @@ def export(
     folder: Annotated[
         Path | None, typer.Option(help="pipeline folder to write (the bundled one if out)")
     ] = None,
+    model: Annotated[str, typer.Option(help="toybox, or toybox-sd3 for the transformer")] = (
+        "toybox"
+    ),
 ) -> None:
     """Write a run's newest weights, finished or not, as a pipeline folder."""
-    from adhere.pipelines.toybox.folder import assemble, toybox_folder
+    from adhere.pipelines.toybox import TOYBOXES, toybox_folder
+    from adhere.pipelines.toybox.assembly import assemble
 
     try:
-        target = folder or toybox_folder()
-        assemble(out, target)
+        if model not in TOYBOXES:
+            raise ToyboxError(f"no toybox is called {model!r}; there are {', '.join(TOYBOXES)}")
+        target = folder or toybox_folder(model)
+        assemble(out, target, model)
     except ToyboxError as error:
         raise _fail(error) from error
     typer.echo(f"wrote {target}")

@@ -1,40 +1,40 @@
-"""The shipped model folder: where it is, how it is loaded, checked and put together."""
+"""The shipped model folders: where they are, how they are loaded and checked."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from adhere.pipelines import saved
 from adhere.pipelines.toybox.clip import preprocess
 from adhere.pipelines.toybox.errors import ToyboxError
-from adhere.pipelines.toybox.tokenizer import build_tokenizer
-from adhere.pipelines.toybox.unet import build_scheduler
 
 MOST_BYTES = 40 * 2**20
 STEPS = 25
 """DDIM steps of a picture, where nobody says; 50 drew no better (`docs/design/0005-toybox.md`)."""
 GUIDANCE_SCALE = 4.0
 """Where the unguided model draws most prompts right; 7.5 doubles and deforms things."""
-PARTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler", "clip")
+_COMMON = ("vae", "text_encoder", "tokenizer", "scheduler")
+PARTS = {
+    "StableDiffusionPipeline": (*_COMMON, "unet", "clip"),
+    "StableDiffusion3Pipeline": (*_COMMON, "text_encoder_2", "tokenizer_2", "transformer"),
+}
+"""By the pipeline that `model_index.json` names."""
 
 
-def toybox_folder() -> Path:
-    """Where the bundled model lies, in a checkout and in an installed package."""
+def toybox_folder(name: str = "toybox") -> Path:
+    """Where a bundled model lies, in a checkout and in an installed package."""
     import adhere.assets
 
-    return Path(next(iter(adhere.assets.__path__))).resolve() / "toybox"
+    return Path(next(iter(adhere.assets.__path__))).resolve() / name
 
 
 def check_folder(folder: Path) -> list[str]:
@@ -43,13 +43,24 @@ def check_folder(folder: Path) -> list[str]:
         return [f"{folder} is not a folder"]
     if not (folder / "model_index.json").is_file():
         return [f"{folder} has no model_index.json: it is no toybox, or its training is unfinished"]
-    wrong = [f"{folder / part} is missing" for part in PARTS if not (folder / part).is_dir()]
+    kind = kind_of(folder)
+    if kind not in PARTS:
+        return [f"{folder} is no toybox ({kind}); a toybox is one of {', '.join(PARTS)}"]
+    wrong = [f"{folder / part} is missing" for part in PARTS[kind] if not (folder / part).is_dir()]
     for path in sorted(folder.rglob("*.safetensors")):
         wrong.extend(_damage(path))
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     if size > MOST_BYTES:
         wrong.append(f"{folder} holds {size / 2**20:.1f} MiB; at most 40 are allowed")
     return wrong
+
+
+def kind_of(folder: Path) -> str:
+    """The pipeline that a folder's `model_index.json` names."""
+    try:
+        return str(saved.index(folder).get("_class_name"))
+    except ValueError as error:
+        return str(error)
 
 
 def _damage(path: Path) -> list[str]:
@@ -72,18 +83,23 @@ def _require(folder: Path) -> None:
 
 
 def load_toybox(
-    dtype: torch.dtype = torch.float32, folder: Path | str | None = None
-) -> StableDiffusionPipeline:
-    """The bundled Stable Diffusion pipeline (64x64 pixels, about a second an image on a CPU).
+    dtype: torch.dtype = torch.float32, folder: Path | str | None = None, name: str = "toybox"
+) -> Any:
+    """A bundled pipeline (64x64 pixels, about a second an image on a CPU).
 
     Weights are half precision on disk; on a CPU keep the default float32.
+
+    Args:
+        dtype: of the weights in memory.
+        folder: another folder of the same make.
+        name: `toybox` is a `StableDiffusionPipeline`, `toybox-sd3` a `StableDiffusion3Pipeline`.
     """
-    where = Path(folder) if folder is not None else toybox_folder()
+    where = Path(folder) if folder is not None else toybox_folder(name)
     _require(where)
     try:
         with _quietly():
-            pipe: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
-                str(where), dtype=dtype, local_files_only=True
+            pipe = DiffusionPipeline.from_pretrained(
+                str(where), dtype=dtype, local_files_only=True, **saved.left_out(where)
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ToyboxError(f"{where} is no toybox that this version can load: {error}") from error
@@ -120,89 +136,3 @@ def load_clip(
     model = CLIPModel.from_pretrained(str(where / "clip"), dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(str(where / "clip"))
     return model, tokenizer, preprocess
-
-
-def _half(model: Any) -> Any:
-    """The model with half-precision parameters and buffers, in place."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.half()
-    return model
-
-
-def averaged_unet(run: Path) -> UNet2DConditionModel:
-    """The UNet of a run folder: finished, or the moving average of the newest checkpoint."""
-    from adhere.pipelines.toybox.training import load_state
-    from adhere.pipelines.toybox.unet import build_unet
-
-    if (run / "unet" / "config.json").is_file():
-        model: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(str(run / "unet"))
-        return model
-    unet = build_unet()
-    average: dict[str, Tensor] = load_state(run / "unet.state.pt")["average"]
-    unet.load_state_dict(average)
-    return unet
-
-
-def assemble(run: Path, folder: Path) -> None:
-    """Writes a run's newest weights as a pipeline folder in half precision.
-
-    Built beside `folder` and moved in part by part, `model_index.json` last; files that belong to
-    no part (cards, the judge) stay.
-    """
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        _write_parts(run, building)
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in PARTS:
-            shutil.rmtree(folder / part, ignore_errors=True)
-            os.replace(building / part, folder / part)
-        os.replace(building / "model_index.json", folder / "model_index.json")
-    except OSError as error:
-        raise ToyboxError(f"could not write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _write_parts(run: Path, building: Path) -> None:
-    clip = CLIPModel.from_pretrained(str(run / "clip"))
-    text_encoder = CLIPTextModel.from_pretrained(str(run / "text_encoder"))
-    tokenizer = build_tokenizer()
-    pipe = StableDiffusionPipeline(
-        vae=_half(AutoencoderTiny.from_pretrained(str(run / "vae"))),
-        text_encoder=_half(text_encoder),
-        tokenizer=tokenizer,
-        unet=_half(averaged_unet(run)),
-        scheduler=build_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.save_pretrained(str(building), safe_serialization=True)
-    _half(clip).save_pretrained(str(building / "clip"))
-    tokenizer.save_pretrained(str(building / "clip"))
-    for path in sorted(building.rglob("*.json")):
-        _strip(path)
-    for path in building.rglob("*.safetensors"):
-        path.chmod(0o644)  # huggingface writes weights readable by their owner only
-
-
-def _strip(path: Path) -> None:
-    """Takes out of saved configurations the builder's paths and what a class derives itself.
-
-    transformers loads in the dtype that the configuration names: let it be float32, as diffusers
-    does, so that plain `from_pretrained` gives one dtype throughout. The weights stay half on disk.
-    """
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict) or path.name != "config.json":
-        return
-    drop = {"_name_or_path"}
-    if value.get("_class_name") == "AutoencoderTiny":
-        drop |= {"block_out_channels"}  # loading it again would warn
-    kept = {k: v for k, v in value.items() if k not in drop}
-    for config in (kept, kept.get("text_config", {}), kept.get("vision_config", {})):
-        if "dtype" in config:
-            config["dtype"] = "float32"
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

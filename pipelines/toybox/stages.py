@@ -1,98 +1,29 @@
-"""The stages of `adhere toybox train`: vae, clip, unet, judge. Each writes its part of the run
-folder.
-"""
+"""The stages of `adhere toybox train`, each of which writes its part of the run folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny
 from torch import Tensor
-from transformers import CLIPModel, CLIPTextModel
+from transformers import CLIPModel
 
-from adhere.pipelines.toybox import unet as diffusion
 from adhere.pipelines.toybox import vae as autoencoder
 from adhere.pipelines.toybox.calibration import calibrate
 from adhere.pipelines.toybox.clip import (
     build_clip,
     contrastive_loss,
     text_encoder_of,
-    tokenise,
     trimmed,
 )
-from adhere.pipelines.toybox.data import Pool, latent_pool, picture_pool
-from adhere.pipelines.toybox.errors import ToyboxError
-from adhere.pipelines.toybox.grounding import WEIGHT, Grounded
-from adhere.pipelines.toybox.parallel import Team, run_team
+from adhere.pipelines.toybox.data import picture_pool
+from adhere.pipelines.toybox.denoisers import train_transformer, train_unet
+from adhere.pipelines.toybox.plan import Plan, autocast, load_part
 from adhere.pipelines.toybox.tokenizer import build_tokenizer, save_tokenizer
-from adhere.pipelines.toybox.training import Job, Trainer, load_state, write_json
+from adhere.pipelines.toybox.training import Job, Trainer, write_json
 from adhere.pipelines.toybox.vae import to_model
-
-STAGES = ("vae", "clip", "unet", "judge")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how large to train. The defaults made the shipped weights; the tests use a
-    tiny one.
-    """
-
-    out: Path
-    seed: int = 0
-    device: str = "cpu"
-    resume: bool = False
-    quiet: bool = False
-    vae_samples: int = 24_000
-    clip_samples: int = 120_000
-    unet_samples: int = 300_000
-    unet_batch: int = 32
-    unet_rate: float = 1e-3
-    judge_samples: int = 600
-    pool: int = 60_000
-    compile: bool = True
-    workers: int = 1
-    unet_changes: tuple[tuple[str, Any], ...] = ()
-    unet_init: Path | None = None
-    stop_after: int | None = None
-
-    def with_samples(self, stage: str, samples: int) -> Plan:
-        """The same plan with another number of training pictures for one stage."""
-        changes: dict[str, Any] = {f"{stage}_samples": samples}
-        return replace(self, **changes)
-
-    def steps(self, samples: int, batch: int) -> int:
-        """Optimiser steps that a number of samples makes."""
-        return max(1, samples // batch)
-
-
-def autocast(device: str) -> torch.autocast:
-    """bfloat16 where the hardware is quick at it: 1.6x on a CPU with AVX-512 BF16."""
-    return torch.autocast(device.split(":")[0], torch.bfloat16)
-
-
-def load_part(kind: Any, folder: Path) -> Any:
-    """Loads a finished stage's model; says which stage is missing or damaged."""
-    if not (folder / "config.json").is_file():
-        raise ToyboxError(f"{folder} holds no model: train the stage before this one first")
-    try:
-        return kind.from_pretrained(str(folder)).eval().requires_grad_(False)
-    except Exception as error:  # diffusers, transformers and safetensors raise many kinds
-        raise ToyboxError(f"the model in {folder} is damaged: {error}") from error
-
-
-def load_weights(model: UNet2DConditionModel, path: Path) -> None:
-    """Starts a UNet from a training's state (its averaged weights) or from a pipeline folder."""
-    try:
-        if path.is_dir():
-            weights = load_part(UNet2DConditionModel, path / "unet").state_dict()
-        else:
-            weights = load_state(path)["average"]
-        model.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise ToyboxError(f"{path} holds no weights for this UNet: {error}") from error
 
 
 def train_vae(plan: Plan) -> Path:
@@ -176,79 +107,6 @@ def retrieval(model: CLIPModel, seed: int, count: int = 100) -> dict[str, float]
     }
 
 
-def train_unet(plan: Plan) -> Path:
-    """The diffusion model on frozen latents and text. Returns the UNet's folder."""
-    if plan.workers > 1:
-        torch.set_num_threads(1)  # the workers are forked, and forks do not survive threads
-    torch.manual_seed(plan.seed)
-    tokenizer = build_tokenizer()
-    vae = load_part(AutoencoderTiny, plan.out / "vae")
-    encoder = load_part(CLIPTextModel, plan.out / "text_encoder").to(plan.device)
-    matrix, mean = autoencoder.linear_map(vae)
-    scale = float(vae.config.scaling_factor)
-    pool = latent_pool(plan.seed + 30, plan.pool, tokenizer, matrix, mean, scale)
-    empty = tokenise(tokenizer, [""])
-    model = diffusion.build_unet(**dict(plan.unet_changes)).to(plan.device)
-    if plan.unet_init is not None:
-        load_weights(model, plan.unet_init)
-
-    def work(team: Team) -> None:
-        _train_unet(plan, team, model, encoder, pool, empty)
-
-    run_team(work, model, plan.workers)
-    return plan.out / "unet"
-
-
-def _train_unet(
-    plan: Plan,
-    team: Team,
-    model: UNet2DConditionModel,
-    encoder: CLIPTextModel,
-    pool: Pool,
-    empty: Tensor,
-) -> None:
-    batch = min(plan.unet_batch, plan.unet_samples)
-    share = batch // team.workers
-    grounded = Grounded(model)
-    forward = torch.compile(grounded) if plan.compile else grounded
-    alphas = diffusion.build_scheduler().alphas_cumprod
-
-    def loss(generator: torch.Generator) -> Tensor:
-        pick = torch.randint(len(pool), (share,), generator=generator)
-        which = torch.randint(pool.ids.shape[1], (share,), generator=generator)
-        ids, mask, kept = diffusion.conditioning(pool.ids[pick, which].long(), empty, generator)
-        places = pool.places(pick, which) * kept[:, None, None]
-        latents = pool.images[pick].float()
-        noise = torch.randn(latents.shape, generator=generator)
-        t = diffusion.spread_timesteps(len(alphas), share, generator)
-        x = diffusion.noised(latents, noise, alphas[t])
-        text = diffusion.embed(encoder, ids.to(plan.device))
-        words = diffusion.without_start(diffusion.word_columns(ids))
-        with autocast(plan.device):
-            predicted, grounding = forward(
-                x.to(plan.device),
-                t.to(plan.device),
-                text,
-                mask.to(plan.device),
-                places.to(plan.device),
-                words.to(plan.device),
-            )
-        target = diffusion.velocity(latents, noise, alphas[t]).to(plan.device)
-        error = (predicted.float() - target).pow(2).mean((1, 2, 3))
-        weighted = error * diffusion.loss_weights(alphas, t).to(plan.device)
-        return torch.stack([weighted.mean(), WEIGHT * grounding])
-
-    steps = plan.steps(plan.unet_samples, batch)
-    job = Job(
-        "unet", plan.out, model, loss, steps, batch, plan.unet_rate, plan.seed, 200, ema=0.999
-    )
-    trainer = Trainer(replace(job, quiet=plan.quiet, team=team), plan.resume)
-    trainer.run(plan.stop_after)
-    if team.rank == 0:
-        model.load_state_dict(trainer.best())
-        model.cpu().save_pretrained(plan.out / "unet")
-
-
 def train_judge(plan: Plan) -> Path:
     """Measures the judge and sets its threshold. Returns the file with both."""
     vae = load_part(AutoencoderTiny, plan.out / "vae")
@@ -257,4 +115,10 @@ def train_judge(plan: Plan) -> Path:
     return plan.out / "judge.json"
 
 
-RUNNERS = {"vae": train_vae, "clip": train_clip, "unet": train_unet, "judge": train_judge}
+STAGES = {
+    "vae": train_vae,
+    "clip": train_clip,
+    "unet": train_unet,
+    "transformer": train_transformer,
+    "judge": train_judge,
+}

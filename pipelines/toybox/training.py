@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.parallel import Team
 
+MUON_RATE = 0.02
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -77,6 +79,8 @@ class Job:
     """One stage's training: what to optimise, for how many steps, and where its state lives.
 
     `loss` gives one number, or several of which the sum is minimised and the first is logged.
+    AdamW trains all parameters, but Muon (Jordan et al. 2024; `MUON_RATE`) the matrices whose name
+    `orthogonal` accepts.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Job:
     warmup: int = 100
     weight_decay: float = 0.01
     ema: float = 0.0
+    orthogonal: Callable[[str], bool] | None = None
     checkpoint_seconds: float = 90.0
     quiet: bool = False
     on_checkpoint: Callable[[int], None] | None = None
@@ -108,11 +113,27 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def rate_at(job: Job, step: int) -> float:
-    """Learning rate: linear warm-up, then a cosine down to 2 % at the planned end."""
+    """Share of the learning rate: linear warm-up, then a cosine down to 2 % at the planned end."""
     if step < job.warmup:
-        return job.learning_rate * (step + 1) / job.warmup
+        return (step + 1) / job.warmup
     progress = (step - job.warmup) / max(1, job.steps - job.warmup)
-    return job.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def optimisers_of(job: Job) -> list[tuple[torch.optim.Optimizer, float]]:
+    """What updates the parameters, each with its learning rate."""
+    wanted = {k: p for k, p in job.model.named_parameters() if p.requires_grad}
+    muon = [k for k in wanted if job.orthogonal is not None and job.orthogonal(k)]
+    rest = [p for k, p in wanted.items() if k not in muon]
+    adam = torch.optim.AdamW(
+        rest, lr=job.learning_rate, weight_decay=job.weight_decay, betas=(0.9, 0.99), fused=True
+    )
+    found: list[tuple[torch.optim.Optimizer, float]] = [(adam, job.learning_rate)]
+    if muon:
+        matrices = [wanted[k] for k in muon]
+        decay = job.weight_decay
+        found.append((torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=decay), MUON_RATE))
+    return found
 
 
 class Average:
@@ -135,13 +156,7 @@ class Trainer:
 
     def __init__(self, job: Job, resume: bool) -> None:
         self.job = job
-        self.optimiser = torch.optim.AdamW(
-            [p for p in job.model.parameters() if p.requires_grad],
-            lr=job.learning_rate,
-            weight_decay=job.weight_decay,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        self.optimisers = optimisers_of(job)
         self.average = Average(job.model, job.ema) if job.ema else None
         self.step = 0
         self.seconds = 0.0
@@ -151,7 +166,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.job.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for (optimiser, _), kept in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(kept)
             if self.average is not None:
                 self.average.shadow = state["average"]
         except (KeyError, RuntimeError, ValueError) as error:
@@ -170,7 +186,7 @@ class Trainer:
             return
         state = {
             "model": self.job.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser, _ in self.optimisers],
             "average": self.average.shadow if self.average else {},
             "step": self.step,
             "batch": self.job.batch,
@@ -194,16 +210,19 @@ class Trainer:
         )
 
     def _update(self) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.job, self.step)
+        share = rate_at(self.job, self.step)
+        for optimiser, rate in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * share
         team = self.job.team
         draw = self.step * team.workers + team.rank
         loss = self.job.loss(step_generator(self.job.seed, draw))
         loss.sum().backward()
         team.average_gradients(self.job.model)
         nn.utils.clip_grad_norm_(self.job.model.parameters(), 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser, _ in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.step += 1
         if self.average is not None:
             self.average.update(self.job.model, self.step)

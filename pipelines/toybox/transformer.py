@@ -62,6 +62,11 @@ def build_flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
 SHIFT = 1.0
 
 
+def orthogonal(name: str) -> bool:
+    """Whether Muon trains a parameter: the blocks' own matrices, not those that modulate them."""
+    return name.startswith("transformer_blocks") and name.endswith("weight") and "norm" not in name
+
+
 def text_encoders(clip: CLIPModel) -> tuple[CLIPTextModelWithProjection, ...]:
     """The pipeline's two encoders: the text model with a layer that does nothing, and as it is."""
     state = {k: v for k, v in clip.state_dict().items() if k.startswith("text_")}
@@ -69,7 +74,9 @@ def text_encoders(clip: CLIPModel) -> tuple[CLIPTextModelWithProjection, ...]:
     encoders = []
     for more in (1, 0):
         layers = plain["num_hidden_layers"] + more
-        model = CLIPTextModelWithProjection(CLIPTextConfig(**{**plain, "num_hidden_layers": layers}))
+        model = CLIPTextModelWithProjection(
+            CLIPTextConfig(**{**plain, "num_hidden_layers": layers})
+        )
         for layer in model.text_model.encoder.layers[plain["num_hidden_layers"] :]:
             for idle in (layer.self_attn.out_proj, layer.mlp.fc2):
                 torch.nn.init.zeros_(idle.weight)
@@ -90,12 +97,12 @@ def embed(encoders: Sequence[CLIPTextModelWithProjection], ids: Tensor) -> tuple
     return torch.cat([states, empty], 1), torch.cat([each.text_embeds for each in found], -1)
 
 
-def column_bias(mask: Tensor, pixels: int) -> Tensor:
-    """What is added to the logits of `[picture, text]` columns, `(n, 1, 1, pixels + tokens + 1)`:
+def column_bias(mask: Tensor) -> Tensor:
+    """What is added to the logits of `[picture, text]` columns, `(n, 1, 1, 64 + tokens + 1)`:
     nothing to seen columns, -inf to those that `mask` `(n, tokens)` hides, log 256 to the last.
     """
     count = len(mask)
-    seen = torch.zeros(count, pixels)
+    seen = torch.zeros(count, (GRID // TRANSFORMER_CONFIG["patch_size"]) ** 2)
     hidden = torch.where(mask > 0, 0.0, -math.inf)
     last = torch.full((count, 1), math.log(EMPTY_T5))
     return torch.cat([seen, hidden, last], 1)[:, None, None]
@@ -106,7 +113,8 @@ def spread_sigmas(count: int, generator: torch.Generator) -> Tensor:
     distribution of median 0.6.
     """
     parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (torch.special.ndtri(parts.clamp(1e-4, 1 - 1e-4)) + 0.4).sigmoid()
+    sigmas: Tensor = (torch.special.ndtri(parts.clamp(1e-4, 1 - 1e-4)) + 0.4).sigmoid()
+    return sigmas
 
 
 def flowed(latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import errno
+import functools
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from adhere.pipelines.toybox import ToyboxError
+from adhere import AttendAndExcite, Guidance
+from adhere.pipelines.toybox import ToyboxError, check_folder, load_toybox
 from adhere.pipelines.toybox import unet as diffusion
 from adhere.pipelines.toybox import vae as autoencoder
+from adhere.pipelines.toybox.assembly import assemble
+from adhere.pipelines.toybox.denoisers import train_transformer, train_unet
 from adhere.pipelines.toybox.parallel import Team
-from adhere.pipelines.toybox.stages import (
-    Plan,
-    load_part,
-    train_clip,
-    train_judge,
-    train_unet,
-    train_vae,
-)
+from adhere.pipelines.toybox.plan import Plan, load_part
+from adhere.pipelines.toybox.stages import train_clip, train_judge, train_vae
 from adhere.pipelines.toybox.training import Job, Trainer, load_state, save_state
+from adhere.pipelines.toybox.transformer import build_transformer
 
 TINY_UNET: tuple[tuple[str, Any], ...] = (
     ("block_out_channels", (16, 32)),
     ("attention_head_dim", (2, 2)),
     ("norm_num_groups", 8),
+)
+
+TINY_TRANSFORMER: tuple[tuple[str, Any], ...] = (
+    ("num_layers", 2),
+    ("num_attention_heads", 1),
+    ("caption_projection_dim", 32),
 )
 
 
@@ -41,9 +48,11 @@ def tiny(folder: Path, **changes: Any) -> Plan:
         "vae_samples": 48,
         "clip_samples": 96,
         "unet_samples": 24,
+        "transformer_samples": 24,
         "judge_samples": 8,
         "pool": 40,
         "unet_changes": TINY_UNET,
+        "transformer_changes": TINY_TRANSFORMER,
     }
     return Plan(folder, **{**settings, **changes})
 
@@ -83,21 +92,55 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, killed_after: i
     assert torch.equal(whole.job.model.weight, parts.job.model.weight)  # type: ignore[arg-type]
 
 
-def test_a_killed_unet_goes_on_as_if_nothing_had_been(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("train", "name", "batch"), [(train_unet, "unet", 32), (train_transformer, "transformer", 64)]
+)
+def test_a_killed_denoiser_goes_on_as_if_nothing_had_been(
+    run: Path, tmp_path: Path, train: Callable[[Plan], Path], name: str, batch: int
+) -> None:
     states = []
-    for name, pieces in (("whole", (None,)), ("parts", (2, None))):
-        folder = tmp_path / name
+    for folder, pieces in ((tmp_path / "whole", (None,)), (tmp_path / "parts", (2, None))):
         folder.mkdir()
-        for part in ("vae", "text_encoder"):
+        for part in ("vae", "text_encoder", "clip"):
             (folder / part).symlink_to(run / part)
         for stop in pieces:
             # 24 samples make one step of 24; ask for more steps than a batch would
-            plan = tiny(folder, unet_samples=32 * 4, pool=20, resume=True, stop_after=stop)
-            train_unet(plan)
-        states.append(load_state(folder / "unet.state.pt"))
+            plan = tiny(folder, pool=20, resume=True, stop_after=stop)
+            train(plan.with_samples(name, batch * 4))
+        states.append(load_state(folder / f"{name}.state.pt"))
     assert states[0]["step"] == states[1]["step"] == 4
     for key, value in states[0]["average"].items():
         assert torch.equal(value, states[1]["average"][key])
+
+
+def test_a_killed_transformer_makes_a_pipeline_that_can_be_guided(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for part in ("vae", "text_encoder", "clip"):
+        (folder / part).symlink_to(run / part)
+    train_transformer(tiny(folder, pool=20, transformer_samples=256, stop_after=2))
+    shutil.rmtree(folder / "transformer")  # killed: only the checkpoint is there
+    small = functools.partial(build_transformer, **dict(TINY_TRANSFORMER))
+    monkeypatch.setattr("adhere.pipelines.toybox.assembly.build_transformer", small)
+    assemble(folder, tmp_path / "model", "toybox-sd3")
+    assert check_folder(tmp_path / "model") == []
+    pipe = load_toybox(folder=tmp_path / "model")
+    assert isinstance(pipe, StableDiffusion3Pipeline)
+    asked = {"num_inference_steps": 2, "output_type": "latent"}
+
+    def picture() -> Tensor:
+        found: Tensor = pipe(
+            "a red cat and a blue car", generator=torch.Generator().manual_seed(1), **asked
+        ).images
+        return found
+
+    plain = picture()
+    assert plain.shape == (1, 8, 16, 16)
+    with Guidance(AttendAndExcite()).attach(pipe):
+        assert not torch.equal(picture(), plain)
+    assert torch.equal(picture(), plain)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

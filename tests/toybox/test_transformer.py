@@ -1,0 +1,95 @@
+"""The second denoiser: conditioned as diffusers' own pipeline does it, trained on its shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from adhere.pipelines.toybox import load_clip, transformer
+from adhere.pipelines.toybox.grounding import GroundedTransformer, JointAttention
+from adhere.pipelines.toybox.unet import word_columns
+
+SMALL = {"num_layers": 3, "num_attention_heads": 2, "caption_projection_dim": 64}
+
+
+def conditioned(prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, text columns and pooled text of some prompts."""
+    clip, tokenizer, _ = load_clip()
+    ids = tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids
+    return ids, *transformer.embed(transformer.text_encoders(clip), ids)
+
+
+def test_the_first_encoder_is_read_at_its_end_and_the_second_before() -> None:
+    clip, _, _ = load_clip()
+    ids, text, pooled = conditioned(["a red cat and a blue car", ""])
+    known = clip.text_model(ids, output_hidden_states=True)
+    assert text.shape == (2, 33, 256)
+    torch.testing.assert_close(text[:, :32, :128], known.hidden_states[2])
+    torch.testing.assert_close(text[:, :32, 128:], known.hidden_states[1])
+    assert not text[:, 32].any()
+    projected = clip.text_projection(known.pooler_output)
+    torch.testing.assert_close(pooled, torch.cat([projected, projected], 1))
+
+
+def test_one_heavy_column_stands_for_256_empty_ones() -> None:
+    torch.manual_seed(0)
+    model = transformer.build_transformer(**SMALL).eval()
+    _, text, pooled = conditioned(["a red cat and a blue car", "a frog"])
+    x, t = torch.randn(2, 8, 16, 16), torch.tensor([900.0, 300.0])
+    empty = torch.zeros(2, transformer.EMPTY_T5, 256)
+    with torch.no_grad():
+        plain = model(x, torch.cat([text[:, :32], empty], 1), pooled, t).sample
+        model.set_attn_processor(JointAttention())
+        given = {"columns": transformer.column_bias(torch.ones(2, 32)), "maps": []}
+        ours = model(x, text, pooled, t, joint_attention_kwargs=given).sample
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    light = {"columns": torch.zeros(2, 1, 1, 97), "maps": []}
+    with torch.no_grad():
+        other = model(x, text, pooled, t, joint_attention_kwargs=light).sample
+    assert not torch.allclose(other, plain, atol=1e-3)
+
+
+def test_hidden_columns_are_not_looked_at() -> None:
+    torch.manual_seed(0)
+    learner = GroundedTransformer(transformer.build_transformer(**SMALL))
+    ids, text, pooled = conditioned(["a red cat"])
+    words = word_columns(ids)
+    columns = transformer.column_bias(words)
+    x, t, nowhere = torch.randn(1, 8, 16, 16), torch.tensor([500.0]), torch.zeros(1, 32, 256)
+    other = text.clone()
+    other[:, :32][words == 0] += 1.0
+    with torch.no_grad():
+        one = learner(x, t, text, pooled, columns, nowhere, words)[0]
+        two = learner(x, t, other, pooled, columns, nowhere, words)[0]
+    torch.testing.assert_close(one, two)
+
+
+def test_noise_levels_are_spread_around_six_tenths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([transformer.spread_sigmas(16, generator) for _ in range(400)])
+    assert float(drawn.median()) == pytest.approx(0.6, abs=0.01)
+    assert 0 < float(drawn.min()) < 0.1
+    assert 0.95 < float(drawn.max()) < 1
+
+
+def test_a_flow_goes_from_the_picture_to_the_noise() -> None:
+    latents, noise = torch.randn(2, 3, 8, 16, 16)
+    sigmas = torch.tensor([0.0, 1.0, 0.25])
+    found = transformer.flowed(latents, noise, sigmas)
+    assert torch.equal(found[0], latents[0])
+    assert torch.equal(found[1], noise[1])
+    torch.testing.assert_close(found[2], latents[2] + 0.25 * (noise[2] - latents[2]))
+    scheduler = transformer.build_flow_scheduler()
+    theirs = scheduler.scale_noise(latents, scheduler.timesteps[[999, 0, 750]], noise)
+    ours = transformer.flowed(latents, noise, scheduler.timesteps[[999, 0, 750]] / 1000)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_muon_trains_the_matrices_of_the_blocks() -> None:
+    names = [k for k, _ in transformer.build_transformer(**SMALL).named_parameters()]
+    chosen = [k for k in names if transformer.orthogonal(k)]
+    parameters = dict(transformer.build_transformer(**SMALL).named_parameters())
+    assert all(parameters[k].ndim == 2 for k in chosen)
+    assert any(k.endswith("to_q.weight") for k in chosen)
+    assert not any("linear" in k or "embed" in k or "norm" in k for k in chosen)
