@@ -110,7 +110,7 @@ def train_transformer(plan: Plan) -> Path:
             whole = (batch.mask > 0).all(1, keepdim=True).to(plan.device)
             columns = transformer.column_bias(batch.mask)
             t = sigmas * transformer.TIMESTEPS
-            given = (x, t, text, pooled * whole, columns, batch.places, batch.words)
+            given = (x, t, text, pooled * whole, columns, batch.places)
             with autocast(plan.device):
                 predicted, grounding = forward(*(each.to(plan.device) for each in given))
             target = (batch.noise - batch.latents).to(plan.device)

@@ -125,7 +125,11 @@ class JointAttention:
 
 
 class GroundedTransformer(nn.Module):
-    """A transformer in training: returns its prediction and the grounding loss."""
+    """A transformer in training: returns its prediction and the grounding loss.
+
+    Here all text columns count as words in the second term, the empty ones of the T5 too: they
+    are many, and what attention they keep is lost to the words.
+    """
 
     def __init__(self, transformer: SD3Transformer2DModel) -> None:
         super().__init__()
@@ -140,7 +144,6 @@ class GroundedTransformer(nn.Module):
         pooled: Tensor,
         columns: Tensor,
         places: Tensor,
-        words: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in `Grounded`; `columns` as in `JointAttention`."""
         maps: list[Tensor] = []
@@ -152,9 +155,9 @@ class GroundedTransformer(nn.Module):
             joint_attention_kwargs={"columns": columns, "maps": maps},
             return_dict=False,
         )[0]
-        tokens = words.shape[1]
-        seen = [each[..., :tokens] for each in maps]
-        losses = [divergence(each, places) + distraction(each, places, words) for each in seen]
+        places = nn.functional.pad(places, (0, 0, 0, text.shape[1] - places.shape[1]))
+        every = torch.ones_like(places[..., 0])
+        losses = [divergence(each, places) + distraction(each, places, every) for each in maps]
         return predicted, torch.stack(losses).mean()
 
 

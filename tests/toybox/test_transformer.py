@@ -60,8 +60,8 @@ def test_hidden_columns_are_not_looked_at() -> None:
     other = text.clone()
     other[:, :32][words == 0] += 1.0
     with torch.no_grad():
-        one = learner(x, t, text, pooled, columns, nowhere, words)[0]
-        two = learner(x, t, other, pooled, columns, nowhere, words)[0]
+        one = learner(x, t, text, pooled, columns, nowhere)[0]
+        two = learner(x, t, other, pooled, columns, nowhere)[0]
     torch.testing.assert_close(one, two)
 
 
@@ -93,3 +93,29 @@ def test_muon_trains_the_matrices_of_the_blocks() -> None:
     assert all(parameters[k].ndim == 2 for k in chosen)
     assert any(k.endswith("to_q.weight") for k in chosen)
     assert not any("linear" in k or "embed" in k or "norm" in k for k in chosen)
+
+
+def test_grounding_draws_attention_from_the_empty_columns_to_the_words() -> None:
+    torch.manual_seed(0)
+    model = transformer.build_transformer(**SMALL)
+    learner = GroundedTransformer(model)
+    _, text, pooled = conditioned(["a red cat and a blue car"] * 2)
+    places = torch.zeros(2, 32, 256)
+    places[:, 3, 34:38] = 1 / 4
+    columns = transformer.column_bias(torch.ones(2, 32))
+    x, t = torch.randn(2, 8, 16, 16), torch.full((2,), 500.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = learner(x, t, text, pooled, columns, places)[1]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    maps: list[Tensor] = []
+    with torch.no_grad():
+        model(x, text, pooled, t, joint_attention_kwargs={"columns": columns, "maps": maps})
+    cells = [8 * y + x for y in (1,) for x in (1, 2)]  # rows 34 to 37 of 256, on the 8x8 grid
+    there = torch.stack(maps).mean((0, 1))[cells].mean(0)
+    assert there[3] > there[32]
