@@ -68,6 +68,7 @@ class Maps:
     `keep` marks the text columns that take part in a softmax over tokens by the family's
     convention: all but the first and last for SD 1.x, the prompt's own tokens for SD 2.x.
     `track` is the text encoder whose columns these are; families with one encoder have track 0.
+    `gain` makes the words' attention, of which a start token may take most, a share of a cell.
     Averages are made once, however many guides ask: their energies then share the way back too.
     """
 
@@ -75,6 +76,7 @@ class Maps:
     layers: Callable[[Read], Sequence[Layer]]
     keep: Bool[Tensor, "batch tokens"]
     track: int = 0
+    gain: float = 1.0
     _averages: dict[object, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def cross(

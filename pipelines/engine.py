@@ -234,7 +234,7 @@ class Engine:
             return [running.layers[name] for name in scales[read]]
 
         return [
-            Maps(tuple(images), layers, _keep(track, images).to(device), number)
+            Maps(tuple(images), layers, _keep(track, images).to(device), number, self.family.gain)
             for number, track in enumerate(self.run.tracks)
         ]
 

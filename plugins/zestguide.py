@@ -14,8 +14,9 @@ The second term makes small regions count. The maps are those of the `fine` scal
 Defaults are those of the authors' code for SD 1.4 (gcouairon/zestguide@4a04fe5,
 `src/zestguide_stbl14.py` with `configs/zestguide_stbldif14.yaml`): eta = 0.3, where the paper has 1
 on a model of its own; maps enlarged by g = 10 (paper: 1), since the start token takes most of the
-attention in a CLIP model; cells that are small in map and mask alike (0.01 in the first term, 0.1
-in the second) are left out. The paper's own setting is `step_size=1, gain=1, ignore=(0, 0)`.
+attention in a CLIP model (a family where it does not has its own g); cells that are small in map
+and mask alike (0.01 in the first term, 0.1 in the second) are left out. The paper's own setting is
+`step_size=1, gain=1, ignore=(0, 0)`.
 
 Differs from that code: batches; any picture size; coarse maps are enlarged after the softmax, as
 in the paper, not before; the region's phrase is found in the prompt, not each of its word pieces
@@ -60,9 +61,9 @@ class ZestGuide:
     until: float = param(
         0.5, "tau, share of the steps that are guided", low=0, high=1, source="sec. 4"
     )
-    gain: float = param(
-        10.0,
-        "factor on the maps before they are compared",
+    gain: float | None = param(
+        None,
+        "factor on the maps before they are compared; the family's if left out, 10 for most",
         low=0,
         high=1000,
         source="config@4a04fe5",
@@ -99,11 +100,12 @@ class _Guide(Guide):
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin = self.plugin
         cross = maps.cross(scale="fine")
+        gain = maps.gain if plugin.gain is None else plugin.gain
         losses = []
         for one, image in zip(cross, maps.images, strict=True):
             masks = self.layouts[image].masks((one.shape[0], one.shape[1])).to(one)
             found = region_maps(one, self.phrases[image], maps.track)
-            losses.append(disagreement(found, masks, plugin.gain, plugin.ignore))
+            losses.append(disagreement(found, masks, gain, plugin.ignore))
         return Energy(
             torch.stack(losses),
             step_size=plugin.step_size * step.noise,

@@ -34,6 +34,8 @@ class Family:
         name: for reports and tables.
         leading: the denoiser's argument that carries the latents.
         text: the denoiser's argument that carries the text embeddings.
+        gain: what makes the words' share of a cell whole again. In a CLIP model the start token
+            takes most; ZestGuide's code for SD 1.4 has 10 (`gcouairon/zestguide@4a04fe5`).
         drop_padding: whether the end token and padding stay out of a softmax over tokens.
         shared: arguments of the denoiser without a batch axis, whatever their size.
         layer_texts: whether an attention layer can be given a text of its own.
@@ -51,6 +53,7 @@ class Family:
     name: ClassVar[str]
     leading: ClassVar[str] = "sample"
     text: ClassVar[str] = "encoder_hidden_states"
+    gain: ClassVar[float] = 10.0
     drop_padding: bool = False
     shared: ClassVar[frozenset[str]] = frozenset()
     layer_texts: ClassVar[bool] = True

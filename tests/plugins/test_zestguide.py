@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,3 +116,14 @@ def test_bad_input(make_run):
         ZestGuide(Layout((Region("dog", box=(0, 0, 1, 1)),))).start(make_run("a cat"))
     with pytest.raises(ParameterError, match="until"):
         ZestGuide(until=1.5)
+
+
+def test_the_family_says_what_the_start_token_takes(make_run, make_maps, make_step, cross):
+    run = make_run("a red cat and an axe", layout=LAYOUT)
+    maps = make_maps(run, cross(1, 6, 4))
+    for gain in (1.0, 10.0):
+        left_out = ZestGuide().start(run).energy(make_step(0), replace(maps, gain=gain))
+        given = ZestGuide(gain=gain).start(run).energy(make_step(0), maps)
+        torch.testing.assert_close(left_out.loss, given.loss)
+    one, ten = (ZestGuide(gain=g).start(run).energy(make_step(0), maps).loss for g in (1, 10))
+    assert not torch.allclose(one, ten)
