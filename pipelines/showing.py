@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from adhere.layout import Layout
 from adhere.pipelines.making import Column, Say, Wanted, column, open_studio, seeds_of, writable
 from adhere.pipelines.output import write_image, write_json, write_text
 from adhere.pipelines.progress import bar
@@ -32,16 +33,16 @@ def demo(out: Path, seeds: str, say: Say) -> None:
     started = time.perf_counter()
     table: list[_Line] = []
     rows: list[Sequence[Picture]] = []
-    work = [(scene["prompt"], one) for scene in _scenes() for one in _columns(scene["plugins"])]
+    work = [(scene, one) for scene in _scenes() for one in _columns(scene["plugins"])]
     try:
         with bar(len(work) * len(numbers), "pictures") as tick:
-            for prompt, one in work:
-                pictures = _pictures(studio, prompt, one, numbers)
+            for scene, one in work:
+                pictures = _pictures(studio, scene, one, numbers)
                 verdicts = [judge(picture) for picture in pictures]
                 tick(len(pictures))
                 seconds = sum(p.seconds for p in pictures) / len(pictures)
                 rows.append(pictures)
-                table.append((prompt, one.name, verdicts, seconds))
+                table.append((scene["prompt"], one.name, verdicts, seconds))
     finally:
         if table:
             _write(out, numbers, rows, table)
@@ -67,9 +68,16 @@ def _write(
 
 
 def _scenes() -> list[dict[str, Any]]:
-    """Prompts that the toybox gets wrong often, with plugins that are meant to mend them."""
-    text = resources.files("adhere.assets").joinpath("demo.json").read_text(encoding="utf-8")
-    scenes: list[dict[str, Any]] = json.loads(text)
+    """Prompts that the toybox gets wrong often, with plugins that are meant to mend them.
+
+    The name of a layout stands for the file of the bundled ones.
+    """
+    assets = resources.files("adhere.assets")
+    scenes: list[dict[str, Any]] = json.loads(assets.joinpath("demo.json").read_text("utf-8"))
+    for scene in scenes:
+        if "layout" in scene:
+            with resources.as_file(assets.joinpath("layouts", scene["layout"])) as path:
+                scene["layout"] = Layout.read(path)
     return scenes
 
 
@@ -77,8 +85,11 @@ def _columns(specs: Sequence[str]) -> list[Column]:
     return [column([]), *(column([spec]) for spec in specs)]
 
 
-def _pictures(studio: Studio, prompt: str, one: Column, seeds: tuple[int, ...]) -> list[Picture]:
-    wanted = Wanted((prompt,), (one,), seeds)
+def _pictures(
+    studio: Studio, scene: dict[str, Any], one: Column, seeds: tuple[int, ...]
+) -> list[Picture]:
+    prompt = scene["prompt"]
+    wanted = Wanted((prompt,), (one,), seeds, layout=scene.get("layout"))
     return studio.generate([wanted.request(prompt, one, seed) for seed in seeds])
 
 
