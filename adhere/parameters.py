@@ -151,8 +151,11 @@ def _typed(parameter: Parameter, value: Any) -> Any:
             return _as(option, value)
         except (TypeError, ValueError, KeyError):
             continue
+    several = any(get_origin(option) is tuple for option in options)
+    how = ", values parted by | as in 0|0.5" if several else ""
     raise ParameterError(
-        f"{parameter.name}={value!r} does not read as {_name(parameter.kind)}: {parameter.help}"
+        f"{parameter.name}={value!r} does not read as {_name(parameter.kind)}{how}: "
+        f"{parameter.help}"
     )
 
 

@@ -107,7 +107,7 @@ def test_dashes_in_names_are_understood() -> None:
         ("count=2.5", "count='2.5' does not read as int"),
         ("shares=0.5|1.5", "shares=.* is out of range"),
         ("pair=0.5", "pair='0.5' does not read as"),
-        ("pair=0.1|0.2|0.3", "pair='0.1|0.2|0.3' does not read as"),
+        ("pair=0.1|0.2|0.3", r"does not read as .*, values parted by \| as in 0\|0.5: two numbers"),
         ("mode=loud", "mode='loud' does not read as one of calm, wild: a choice"),
         ("whim=other", "whim='other' does not read as .*this.*that.*: a choice or nothing"),
         ("bold=perhaps", "bold='perhaps' does not read as bool"),
