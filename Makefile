@@ -44,6 +44,7 @@ browser:         ## Chromium for the app's tests, where it can be had
 benchmarks: $(STAMP)           ## Cost on this machine; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.flops_meta
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.stacking
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

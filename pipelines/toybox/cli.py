@@ -24,7 +24,11 @@ def _fail(error: Exception) -> typer.Exit:
 @toybox_app.command()
 def train(
     stage: Annotated[
-        str, typer.Option(help="vae, clip, unet, transformer, judge, or all of them in this order")
+        str,
+        typer.Option(
+            help="vae, clip, unet or judge; all for the four in this order; or transformer, the "
+            "denoiser of toybox-sd3, after vae and clip"
+        ),
     ] = "all",
     out: Annotated[Path, typer.Option(help="run folder: checkpoints, logs, finished parts")] = Path(
         "runs/toybox"
@@ -53,9 +57,9 @@ def train(
     from adhere.pipelines.toybox.assembly import assemble
     from adhere.pipelines.toybox.parallel import default_workers
     from adhere.pipelines.toybox.plan import Plan
-    from adhere.pipelines.toybox.stages import STAGES
+    from adhere.pipelines.toybox.stages import ALL, STAGES
 
-    chosen = tuple(STAGES) if stage == "all" else (stage,)
+    chosen = ALL if stage == "all" else (stage,)
     try:
         if stage != "all" and stage not in STAGES:
             raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")

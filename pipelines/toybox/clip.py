@@ -8,6 +8,7 @@ CLIP scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,18 +49,19 @@ def build_clip(tokenizer: CLIPTokenizerFast) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
-def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
-    """The text half as the pipeline's `text_encoder`, sharing no memory but holding equal
+def text_encoder_of(clip: CLIPModel, kind: Any = CLIPTextModel) -> Any:
+    """The text half as a pipeline's encoder, of class `kind`, sharing no memory but holding equal
     weights.
     """
-    config = CLIPTextConfig(**clip.config.text_config.to_dict())
-    encoder = CLIPTextModel(config)
-    state = {k: v for k, v in clip.state_dict().items() if k.startswith("text_model.")}
-    wanted = set(encoder.state_dict())
-    if not wanted <= set(state):
-        state = {k.removeprefix("text_model."): v for k, v in state.items()}
-    encoder.load_state_dict(state)
+    encoder = kind(CLIPTextConfig(**clip.config.text_config.to_dict()))
+    held = {_bare(k): v for k, v in clip.state_dict().items()}
+    encoder.load_state_dict({k: held[_bare(k)] for k in encoder.state_dict()})
     return encoder.eval()
+
+
+def _bare(name: str) -> str:
+    """A weight's name without the prefix that some versions of some classes give it."""
+    return name.removeprefix("text_model.")
 
 
 def preprocess(images: Sequence[Image.Image]) -> Tensor:

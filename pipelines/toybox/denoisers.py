@@ -43,18 +43,21 @@ class Batch:
         return len(self.latents)
 
 
+Loss = Callable[[Batch, torch.Generator], tuple[Tensor, Tensor]]
+"""Weighted squared errors, one a sample, and the grounding loss."""
+
+
 @dataclass(frozen=True)
 class Setup:
-    """A denoiser, the module that trains it, its batch, and which matrices Muon trains."""
+    """A denoiser, the module that trains it, the loss by that module's forward pass, the batch,
+    and which matrices Muon trains.
+    """
 
     model: Any
     grounded: Callable[[Any], nn.Module]
+    loss: Callable[[nn.Module], Loss]
     batch: int
     orthogonal: Callable[[str], bool] | None = None
-
-
-Loss = Callable[[Batch, torch.Generator], tuple[Tensor, Tensor]]
-"""Weighted squared errors, one a sample, and the grounding loss."""
 
 
 def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> Batch:
@@ -75,6 +78,15 @@ def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> 
 
 def train_unet(plan: Plan) -> Path:
     """The diffusion model on frozen latents and text. Returns the UNet's folder."""
+    return _train(plan, "unet", _unet_setup)
+
+
+def train_transformer(plan: Plan) -> Path:
+    """The second denoiser, on the same latents and text. Returns the transformer's folder."""
+    return _train(plan, "transformer", _transformer_setup)
+
+
+def _unet_setup(plan: Plan) -> Setup:
     encoder = load_part(CLIPTextModel, plan.out / "text_encoder").to(plan.device)
     alphas = unet.build_scheduler().alphas_cumprod
 
@@ -92,13 +104,10 @@ def train_unet(plan: Plan) -> Path:
 
         return of
 
-    torch.manual_seed(plan.seed)
-    setup = Setup(unet.build_unet(**dict(plan.unet_changes)), Grounded, 32)
-    return _train(plan, "unet", setup, loss)
+    return Setup(unet.build_unet(**dict(plan.unet_changes)), Grounded, loss, 32)
 
 
-def train_transformer(plan: Plan) -> Path:
-    """The second denoiser, on the same latents and text. Returns the transformer's folder."""
+def _transformer_setup(plan: Plan) -> Setup:
     clip = load_part(CLIPModel, plan.out / "clip")
     encoders = [encoder.to(plan.device) for encoder in transformer.text_encoders(clip)]
 
@@ -118,10 +127,8 @@ def train_transformer(plan: Plan) -> Path:
 
         return of
 
-    torch.manual_seed(plan.seed)
     model = transformer.build_transformer(**dict(plan.transformer_changes))
-    setup = Setup(model, GroundedTransformer, 64, transformer.orthogonal)
-    return _train(plan, "transformer", setup, loss)
+    return Setup(model, GroundedTransformer, loss, 64, transformer.orthogonal)
 
 
 def load_weights(model: nn.Module, name: str, path: Path) -> None:
@@ -136,10 +143,12 @@ def load_weights(model: nn.Module, name: str, path: Path) -> None:
         raise ToyboxError(f"{path} holds no weights for this {name}: {error}") from error
 
 
-def _train(plan: Plan, name: str, setup: Setup, loss_of: Callable[[nn.Module], Loss]) -> Path:
+def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
+    if plan.workers > 1:  # before any tensor is made: forked workers do not survive threads
+        torch.set_num_threads(1)
+    torch.manual_seed(plan.seed)
+    setup = prepare(plan)
     model = setup.model
-    if plan.workers > 1:
-        torch.set_num_threads(1)  # the workers are forked, and forks do not survive threads
     tokenizer = build_tokenizer()
     vae = load_part(AutoencoderTiny, plan.out / "vae")
     matrix, mean = autoencoder.linear_map(vae)
@@ -157,7 +166,7 @@ def _train(plan: Plan, name: str, setup: Setup, loss_of: Callable[[nn.Module], L
         learner = setup.grounded(model)
         if plan.compile:
             learner.compile()
-        loss_in = loss_of(learner)
+        loss_in = setup.loss(learner)
 
         def loss(generator: torch.Generator) -> Tensor:
             errors, grounding = loss_in(drawn(pool, share, empty, generator), generator)

@@ -119,6 +119,8 @@ STAGES = {
     "vae": train_vae,
     "clip": train_clip,
     "unet": train_unet,
-    "transformer": train_transformer,
     "judge": train_judge,
+    "transformer": train_transformer,
 }
+ALL = ("vae", "clip", "unet", "judge")
+"""The stages of `toybox`; `transformer` makes `toybox-sd3` out of the first two."""

@@ -25,6 +25,7 @@ from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.parallel import Team
 
 MUON_RATE = 0.02
+"""Learning rate of Muon's steps, each of which has singular values of about 1."""
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection
 
-from adhere.pipelines.toybox.clip import WIDTH
+from adhere.pipelines.toybox.clip import WIDTH, text_encoder_of
 from adhere.pipelines.toybox.unet import GRID
 from adhere.pipelines.toybox.vae import CHANNELS
 
@@ -56,10 +56,7 @@ def build_transformer(**changes: Any) -> SD3Transformer2DModel:
 
 def build_flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Euler's method along the flow."""
-    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=SHIFT)
-
-
-SHIFT = 1.0
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=1.0)
 
 
 def orthogonal(name: str) -> bool:
@@ -69,21 +66,14 @@ def orthogonal(name: str) -> bool:
 
 def text_encoders(clip: CLIPModel) -> tuple[CLIPTextModelWithProjection, ...]:
     """The pipeline's two encoders: the text model with a layer that does nothing, and as it is."""
-    state = {k: v for k, v in clip.state_dict().items() if k.startswith("text_")}
-    plain = clip.config.text_config.to_dict()
-    encoders = []
-    for more in (1, 0):
-        layers = plain["num_hidden_layers"] + more
-        model = CLIPTextModelWithProjection(
-            CLIPTextConfig(**{**plain, "num_hidden_layers": layers})
-        )
-        for layer in model.text_model.encoder.layers[plain["num_hidden_layers"] :]:
-            for idle in (layer.self_attn.out_proj, layer.mlp.fc2):
-                torch.nn.init.zeros_(idle.weight)
-                torch.nn.init.zeros_(idle.bias)
-        model.load_state_dict(state, strict=False)
-        encoders.append(model.eval().requires_grad_(False))
-    return tuple(encoders)
+    plain = text_encoder_of(clip, CLIPTextModelWithProjection)
+    depth = plain.config.num_hidden_layers
+    config = CLIPTextConfig(**{**plain.config.to_dict(), "num_hidden_layers": depth + 1})
+    deeper = CLIPTextModelWithProjection(config)
+    added = {k: v for k, v in deeper.state_dict().items() if f".layers.{depth}." in k}
+    idle = {k: torch.zeros_like(v) for k, v in added.items()}  # what is added to the stream is 0
+    deeper.load_state_dict({**plain.state_dict(), **idle})
+    return tuple(each.eval().requires_grad_(False) for each in (deeper, plain))
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from adhere import Guidance
+from benchmarks import runs, stacking
 from benchmarks.flops_meta import measure
 from tests import tiny
 from tests.probes import descending
@@ -47,3 +48,10 @@ def test_a_step_that_nobody_guides_costs_nothing() -> None:
     first = flops(descending(2, at=lambda step: step.index == 0))
     both = flops(descending(2))
     assert 2 * (first - flops()) == both - flops()
+
+
+def test_all_energies_cost_little_more_than_the_dearest() -> None:
+    asked = runs.Asked(runs.pipeline("toybox"), "toybox", 1, 2)
+    found = stacking.compared(lambda plugins: stacking.flops(asked, plugins))
+    assert min(found["alone_of_plain"].values()) > 1.2
+    assert 1 <= found["all_over_dearest"] <= 1.15

@@ -598,3 +598,19 @@ def test_prediction_methods_warn_without_classifier_free_guidance(plugin: Any) -
     with pytest.warns(GuidanceWarning, match="guidance_scale is 1 or less"):
         found = tiny.latents(pipe, guidance=Guidance(plugin), guidance_scale=1.0, **SMALL)
     assert torch.equal(found, plain)
+
+
+def test_maps_carry_the_gain_of_the_family() -> None:
+    from adhere.pipelines.toybox import load_toybox
+
+    gains: list[float] = []
+
+    def noting(maps: Any) -> torch.Tensor:
+        gains.append(maps.gain)
+        loss: torch.Tensor = maps.cross()[..., 2].mean((1, 2))
+        return loss
+
+    for pipe, size in ((load_toybox(), None), (tiny.sd1(), (32, 32))):
+        guidance = Guidance(Probe(lambda run: Energetic(noting)))
+        tiny.latents(pipe, guidance=guidance, steps=1, size=size)
+    assert gains == [1.0, 10.0]
