@@ -15,6 +15,8 @@ _families = (
     "adhere.pipelines.families.unet",
     "adhere.pipelines.families.sd3",
     "adhere.pipelines.families.flux",
+    "adhere.pipelines.families.flux2",
+    "adhere.pipelines.families.chroma",
     "adhere.pipelines.families.pixart",
     "adhere.pipelines.families.sana",
     "adhere.pipelines.families.qwen",

@@ -41,6 +41,7 @@ class Case:
         off: options of a call without classifier-free guidance.
         mixes_masks: diffusers shuffles the masks of several prompts with several images each.
         bare: options with which a prompt is encoded as a plugin's own text is.
+        negated: how a pipeline is given negative prompts.
     """
 
     name: str
@@ -57,6 +58,9 @@ class Case:
     off: dict[str, Any] = field(default_factory=dict)
     mixes_masks: bool = False
     bare: dict[str, Any] = field(default_factory=dict)
+    negated: Callable[[Any, list[str]], dict[str, Any]] = lambda pipe, texts: {
+        "negative_prompt": texts
+    }
 
     @functools.cached_property
     def pipe(self) -> Any:
@@ -76,9 +80,8 @@ class Case:
         """The final latents, as the pipeline has them."""
         more = self.negative(prompts) if guided else self.off
         call = {"num_inference_steps": steps, **self.options, **more, **changes}
-        images: Tensor = (pipe or self.pipe)(
-            list(prompts), generator=tiny.generators(*seeds), output_type="latent", **call
-        ).images
+        call |= {"prompt": list(prompts), "output_type": "latent"}
+        images: Tensor = (pipe or self.pipe)(generator=tiny.generators(*seeds), **call).images
         return images
 
 
@@ -88,6 +91,12 @@ def last(batch: int) -> slice:
 
 def first(batch: int) -> slice:
     return slice(0, batch)
+
+
+def embedded(pipe: Any, texts: list[str]) -> dict[str, Any]:
+    """As FLUX.2 takes negative prompts."""
+    made = pipe.encode_prompt(texts, max_sequence_length=T5)
+    return {"negative_prompt_embeds": made[0]}
 
 
 SIZE = {"height": 32, "width": 24}
@@ -123,6 +132,37 @@ CASES = {
             rows=first,
             cat=((1,),),
             layer="transformer_blocks.1.attn",
+        ),
+        Case(
+            "flux2",
+            pipes.flux2,
+            {**SIZE, "max_sequence_length": T5},
+            lambda prompts: {"guidance_scale": 4.0},
+            # Double block 1 of 2.
+            read=(1,),
+            read_self=(1,),
+            image=slice(T5, None),
+            text=slice(0, T5),
+            rows=first,
+            # "the photo :" is three tokens or more; see the test.
+            cat=(),
+            layer="transformer_blocks.1.attn",
+            off={"guidance_scale": 1.0},
+            negated=embedded,
+        ),
+        Case(
+            "chroma",
+            pipes.chroma,
+            {**SIZE, "max_sequence_length": T5},
+            lambda prompts: {"guidance_scale": 4.0, "negative_prompt": ["a bird"] * len(prompts)},
+            read=(1,),
+            read_self=(1,),
+            image=slice(T5, None),
+            text=slice(0, T5),
+            rows=first,
+            cat=((1,),),
+            layer="transformer_blocks.1.attn",
+            off={"guidance_scale": 1.0},
         ),
         Case(
             "pixart",
@@ -273,6 +313,8 @@ def unconditional_texts(case: Case, calls: list[dict[str, Any]]) -> list[Tensor]
     batch = len(text) if apart else len(text) // 2
     rows = first(batch) if apart or case.rows(batch) == last(batch) else last(batch)
     mask = call.get("encoder_attention_mask", call.get("encoder_hidden_states_mask"))
+    if mask is None and "attention_mask" in call:  # over text and picture
+        mask = call["attention_mask"][:, : text.shape[1]]
     if mask is None:
         return list(text[rows])
     if mask.ndim == 3:

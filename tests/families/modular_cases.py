@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.modular_pipelines import (
+    Flux2KleinBaseAutoBlocks,
     FluxAutoBlocks,
     QwenImageAutoBlocks,
     StableDiffusion3AutoBlocks,
@@ -36,6 +38,13 @@ def unpacked(pipe: Any, latents: Tensor) -> Tensor:
     return found
 
 
+def normalised(pipe: Any, latents: Tensor) -> Tensor:
+    """FLUX.2's latents before the VAE's scale is put back, 2x2 cells to a place."""
+    found: Tensor = pipe._patchify_latents(latents)
+    norm = pipe.vae.bn
+    return torch.nn.functional.batch_norm(found, norm.running_mean, norm.running_var, eps=norm.eps)
+
+
 SMALL = {"height": 32, "width": 24}
 
 
@@ -47,6 +56,7 @@ class ModularCase:
         call: of both pipelines.
         joined: of the classic one only, what the guider is to the other.
         as_modular: the classic pipeline's latents in the other's form.
+        negative: what a call that is guided is given.
     """
 
     name: str
@@ -55,6 +65,7 @@ class ModularCase:
     joined: dict[str, Any]
     call: dict[str, Any] = field(default_factory=dict)
     as_modular: Callable[[Any, Tensor], Tensor] = same
+    negative: dict[str, Any] = field(default_factory=lambda: {"negative_prompt": "a bird"})
 
     @property
     def guides(self) -> bool:
@@ -75,7 +86,7 @@ class ModularCase:
         return pipe
 
     def options(self, steps: int) -> dict[str, Any]:
-        negative = {"negative_prompt": "a bird"} if self.guides else {}
+        negative = self.negative if self.guides else {}
         return {"num_inference_steps": steps, **SMALL, **self.call, **negative}
 
     def modular(self, pipe: Any, prompt: Any = PROMPT, steps: int = 2, **more: Any) -> Tensor:
@@ -91,7 +102,7 @@ class ModularCase:
         call = {**self.options(steps), **self.joined, **more}
         with Guidance(*plugins).attach(pipe):
             found = pipe(
-                PROMPT, generator=tiny.generators(0)[0], output_type="latent", **call
+                prompt=PROMPT, generator=tiny.generators(0)[0], output_type="latent", **call
             ).images
         return self.as_modular(pipe, found)
 
@@ -120,6 +131,15 @@ CASES = {
             {},
             {"max_sequence_length": 20},
             unpacked,
+        ),
+        ModularCase(
+            "flux2",
+            Flux2KleinBaseAutoBlocks,
+            pipes.flux2,
+            {"guidance_scale": SCALE},
+            {"max_sequence_length": 20},
+            normalised,
+            negative={},
         ),
         ModularCase(
             "qwen-image",

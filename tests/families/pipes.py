@@ -9,9 +9,14 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     PixArtSigmaPipeline,
@@ -33,6 +38,7 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -173,6 +179,35 @@ def flux_parts(guided: bool = True, **changes: Any) -> dict[str, Any]:
 
 def flux(guided: bool = True, **changes: Any) -> Any:
     return quiet(FluxPipeline(**flux_parts(guided, **changes)))
+
+
+def chroma_parts(**changes: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    transformer = ChromaTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        approximator_num_channels=16,
+        approximator_hidden_dim=32,
+        approximator_layers=1,
+    )
+    return {
+        "transformer": lively(transformer),
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        "vae": vae(),
+        "text_encoder": t5_encoder(32),
+        "tokenizer": t5_tokenizer(),
+        **changes,
+    }
+
+
+def chroma(**changes: Any) -> Any:
+    return quiet(ChromaPipeline(**chroma_parts(**changes)))
 
 
 def pixart_parts(**changes: Any) -> dict[str, Any]:
@@ -361,6 +396,57 @@ def qwen(**changes: Any) -> Any:
     return quiet(pipe)
 
 
+def qwen3(width: int = 32, layers: int = 2) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=len(chat_tokenizer()),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        pad_token_id=0,
+    )
+
+
+def flux2_parts(**changes: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    transformer = Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=96,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    ).eval()
+    torch.manual_seed(7)
+    return {
+        "transformer": lively(transformer),
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        "vae": vae,
+        "text_encoder": Qwen3ForCausalLM(qwen3(layers=27)).eval(),
+        "tokenizer": chat_tokenizer(),
+        **changes,
+    }
+
+
+def flux2(**changes: Any) -> Any:
+    return quiet(Flux2KleinPipeline(**flux2_parts(**changes)))
+
+
 def z_image_parts(**changes: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     transformer = ZImageTransformer2DModel(
@@ -375,18 +461,7 @@ def z_image_parts(**changes: Any) -> dict[str, Any]:
         axes_lens=[1024, 32, 32],
     )
     torch.manual_seed(7)
-    encoder = Qwen3Model(
-        Qwen3Config(
-            vocab_size=len(chat_tokenizer()),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=16,
-            pad_token_id=0,
-        )
-    ).eval()
+    encoder = Qwen3Model(qwen3()).eval()
     return {
         "transformer": lively(transformer),
         "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),

@@ -79,7 +79,7 @@ def _unet(name: str, make: Callable[[], Any]) -> Column:
 
 def _transformer(name: str, case: str, guided: bool = True) -> Column:
     def call(pipe: Any) -> Tensor:
-        negative = {"negative_prompt": ["a big bird"]} if guided else {}
+        negative = CASES[case].negated(pipe, ["a big bird"]) if guided else {}
         return CASES[case]([PROMPT], seeds=[3], pipe=pipe, steps=STEPS, guided=guided, **negative)
 
     return Column(name, lambda: CASES[case].pipe, call)
@@ -95,6 +95,8 @@ COLUMNS = {
         _transformer("SD3", "sd3"),
         _transformer("FLUX", "flux", guided=False),
         _transformer("FLUX, true CFG", "flux"),
+        _transformer("FLUX.2", "flux2"),
+        _transformer("Chroma", "chroma"),
         _transformer("PixArt", "pixart"),
         _transformer("Sana", "sana"),
         _transformer("Qwen-Image", "qwen-image"),

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
+    ChromaImg2ImgPipeline,
+    Flux2KleinPipeline,
     FluxImg2ImgPipeline,
     QwenImageImg2ImgPipeline,
     StableDiffusion3Img2ImgPipeline,
     ZImageImg2ImgPipeline,
 )
+from PIL import Image
 from torch import Tensor, nn
 
 from adhere import Guidance, Memory
@@ -30,6 +33,7 @@ from tests.families.cases import (
     H,
     W,
     attention_calls,
+    embedded,
     full_softmax,
     shown_calls,
 )
@@ -38,7 +42,9 @@ from tests.probes import Energetic, Probe
 
 AttendAndExcite: Any = PLUGINS["attend-and-excite"]
 SafeLatentDiffusion: Any = PLUGINS["safe-latent-diffusion"]
-SD3, FLUX, PIXART, Z = (CASES[name] for name in ("sd3", "flux", "pixart", "z-image"))
+SD3, FLUX, FLUX2, PIXART, Z = (
+    CASES[name] for name in ("sd3", "flux", "flux2", "pixart", "z-image")
+)
 
 
 # Stable Diffusion 3
@@ -152,12 +158,82 @@ def test_reference_pictures_are_refused() -> None:
         family.latents(call, None, 1)
 
 
+# FLUX.2
+
+
+def test_words_are_found_in_a_chat_that_is_padded_on_the_left() -> None:
+    pipe = pipes.flux2()
+    columns = []
+    for side in ("right", "left"):
+        pipe.tokenizer.padding_side = side
+        runs: list[Any] = []
+        guide = Seeing([Read("cross")])
+        probe = Probe(lambda run, runs=runs, guide=guide: runs.append(run) or guide)
+        with Guidance(probe).attach(pipe), shown_calls(pipe) as calls:
+            FLUX2(PROMPTS[:1], seeds=[1], pipe=pipe, steps=1, guided=False)
+        columns.append(runs[0].words(0, "cat").columns[0][0])
+        shown = calls[0]["encoder_hidden_states"][0]
+        alike = [k for k in range(1, T5) if torch.allclose(shown[k], shown[k - 1], atol=1e-5)]
+        padded = range(T5 - len(alike), T5) if side == "right" else range(len(alike))
+        assert columns[-1] not in padded
+    text = pipe.tokenizer.apply_chat_template(
+        [{"role": "user", "content": PROMPTS[0]}], tokenize=False
+    )
+    assert columns[1] - columns[0] == T5 - len(pipe.tokenizer(text).input_ids)
+
+
+def test_safety_on_a_distilled_klein_is_refused_before_denoising() -> None:
+    pipe = pipes.quiet(Flux2KleinPipeline(**FLUX2.pipe.components, is_distilled=True))
+    with (
+        Guidance(SafeLatentDiffusion("strong")).attach(pipe),
+        shown_calls(pipe) as calls,
+        pytest.raises(ModelError, match="undistilled model"),
+    ):
+        FLUX2(pipe=pipe)
+    assert calls == []
+    with Guidance(AttendAndExcite()).attach(pipe):
+        moved = FLUX2(pipe=pipe)
+    assert not torch.allclose(moved, FLUX2(pipe=pipe), atol=1e-3)
+
+
+def test_pictures_that_klein_is_shown_are_refused() -> None:
+    picture = Image.new("RGB", (64, 64), "red")
+    with (
+        Guidance(AttendAndExcite()).attach(FLUX2.pipe),
+        shown_calls(FLUX2.pipe) as calls,
+        pytest.raises(ModelError, match="reference pictures"),
+    ):
+        FLUX2(PROMPTS[:1], seeds=[1], image=picture)
+    assert calls == []
+
+
+def test_a_processor_in_place_of_a_tokenizer_is_refused() -> None:
+    class Processor:
+        """As FLUX.2 [dev] has one."""
+
+        def __init__(self, tokenizer: Any) -> None:
+            self.apply_chat_template = tokenizer.apply_chat_template
+            self.encode = tokenizer
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return self.encode(*args, **kwargs)
+
+    pipe = pipes.flux2()
+    pipe.tokenizer = Processor(pipe.tokenizer)
+    with (
+        Guidance(AttendAndExcite()).attach(pipe),
+        pytest.raises(ModelError, match=r"Processor.*\[klein\] models can be guided"),
+    ):
+        FLUX2(pipe=pipe)
+
+
 # All of them
 
 
 PICTURES = {
     "sd3": StableDiffusion3Img2ImgPipeline,
     "flux": FluxImg2ImgPipeline,
+    "chroma": ChromaImg2ImgPipeline,
     "qwen-image": QwenImageImg2ImgPipeline,
     "z-image": ZImageImg2ImgPipeline,
 }
@@ -275,6 +351,8 @@ def test_an_unknown_family_is_refused() -> None:
     [
         ("sd3", ("tokenizer", "tokenizer_2", "tokenizer_3")),
         ("flux", ("tokenizer_2",)),
+        ("flux2", ("tokenizer",)),
+        ("chroma", ("tokenizer",)),
         ("pixart", ("tokenizer",)),
         ("sana", ("tokenizer",)),
         ("qwen-image", ("tokenizer",)),
@@ -318,7 +396,7 @@ def _embedded(case: Case, pipe: Any) -> dict[str, Any]:
     """A call by embeddings, all of one prompt."""
     kept: dict[str, Any] = {}
     options = case.options | case.negative(PROMPTS) | case.bare
-    options.pop("negative_prompt")
+    options.pop("negative_prompt", None)
     prompts, negative = [PROMPTS[0]] * 2, ["a bird"] * 2
     if case.name == "sd3":
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
@@ -330,6 +408,13 @@ def _embedded(case: Case, pipe: Any) -> dict[str, Any]:
         for sign, texts in (("", prompts), ("negative_", negative)):
             embeds, pooled, _ = pipe.encode_prompt(texts, None, max_sequence_length=T5)
             kept |= {f"{sign}prompt_embeds": embeds, f"{sign}pooled_prompt_embeds": pooled}
+    elif case.name == "flux2":
+        kept = embedded(pipe, negative)
+        kept["prompt_embeds"] = embedded(pipe, prompts)["negative_prompt_embeds"]
+    elif case.name == "chroma":
+        made = pipe.encode_prompt(prompts, negative, max_sequence_length=T5)
+        for sign, (embeds, _, mask) in (("", made[:3]), ("negative_", made[3:])):
+            kept |= {f"{sign}prompt_embeds": embeds, f"{sign}prompt_attention_mask": mask}
     elif case.name in ("pixart", "sana"):
         names = ("prompt_embeds", "prompt_attention_mask")
         made = pipe.encode_prompt(prompts, True, negative_prompt=negative, max_sequence_length=T5)
