@@ -25,7 +25,12 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="`toybox`, a diffusers model folder, or a hub id.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="`toybox`, `toybox-sd3` (its transformer), a diffusers model folder, or a hub id.",
+    ),
 ]
 Plugins = Annotated[
     list[str] | None,

@@ -24,7 +24,7 @@ from adhere.app.safety import Safety
 from adhere.app.setup import Setup
 from adhere.app.workshop import Workshop, sentence
 from adhere.errors import GuidanceError
-from adhere.pipelines.toybox import COLOURS, KINDS
+from adhere.pipelines.toybox import COLOURS, KINDS, TOYBOXES
 
 
 def build(workshop: Workshop, samplers: Sequence[str] = ()) -> Any:
@@ -68,7 +68,7 @@ def _masthead(models: Sequence[str]) -> str:
         "header",
         tag("h1", "Adhere"),
         tag("p", "See what guidance does to a picture, at the same seed."),
-        tag("p", _vocabulary(), css="quiet") if "toybox" in models else None,
+        tag("p", _vocabulary(), css="quiet") if set(TOYBOXES) & set(models) else None,
         css="masthead",
     )
 

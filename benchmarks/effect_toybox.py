@@ -3,17 +3,18 @@
     python benchmarks/effect_toybox.py run [--shard 1/2]    resumable, any number of shards
     python benchmarks/effect_toybox.py report               scores, tables, claims, pictures
 
-The study is three experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
+The study is four experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
 pictures a cell. Their full results are kept in `eval/results/`; here the claims that the project
-makes are decided from the same scores, and written with a table and pictures to
-`benchmarks/results/`. `--study step-sizes` is the same over a range of step sizes.
+makes are decided from the same scores, and written with tables and pictures to
+`benchmarks/results/`, and in short for the README. `--study effect_toybox_sd3` is the same on the
+transformer toybox, `--study step-sizes` over a range of step sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from adhere.pipelines.sheet import sheet
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = {
     "effect_toybox": ("toybox-pairs", "toybox-neglect", "toybox-layouts", "toybox-safety"),
+    "effect_toybox_sd3": ("toybox-sd3-pairs", "toybox-sd3-layouts", "toybox-sd3-safety"),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
 }
 SHOWN = {
@@ -39,10 +41,13 @@ SHOWN = {
     "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes"),
     "toybox-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-safety": ("unsafe", "all_present", "clip_full", "passes"),
+    "toybox-sd3-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
+    "toybox-sd3-layouts": ("miou", "fully_right", "clip_full", "passes"),
+    "toybox-sd3-safety": ("unsafe", "all_present", "clip_full", "passes"),
     "step-sizes-pairs": ("all_present", "binding", "fully_right"),
     "step-sizes-layouts": ("miou", "fully_right"),
 }
-# Which variants the pictures show, beside the unguided ones.
+# Which variants the pictures and the README show, beside the unguided ones.
 PICTURED = {
     "toybox-pairs": ("attend-and-excite", "syngen", "initno"),
     "toybox-neglect": ("attend-and-excite", "initno", "attend-and-excite+syngen"),
@@ -52,6 +57,9 @@ PICTURED = {
         "safe-latent-diffusion-strong",
         "safe-latent-diffusion-early",
     ),
+    "toybox-sd3-pairs": ("attend-and-excite", "syngen", "attend-and-excite+syngen"),
+    "toybox-sd3-layouts": ("paint-with-words", "layout-guidance", "zestguide-1"),
+    "toybox-sd3-safety": ("negative-prompt", "safe-latent-diffusion-early"),
 }
 COLUMNS = 8
 
@@ -183,9 +191,13 @@ def best(results: Results, column: str, stacks: bool) -> tuple[str, float] | Non
 
 
 def decided(results: dict[str, Results]) -> list[dict[str, Any]]:
-    """Every claim whose pictures are there, with its paired difference and whether it holds."""
-    claims = list(CLAIMS)
-    for name in ("toybox-pairs", "toybox-layouts"):
+    """Every claim whose pictures are there, with its paired difference and whether it holds.
+
+    What is claimed of the toybox is asked of the transformer toybox too.
+    """
+    joint = (replace(c, experiment=c.experiment.replace("toybox", "toybox-sd3")) for c in CLAIMS)
+    claims = [*CLAIMS, *joint]
+    for name in ("toybox-pairs", "toybox-layouts", "toybox-sd3-pairs", "toybox-sd3-layouts"):
         stack, single = (
             best(results[name], "fully_right", stacks) if name in results else None
             for stacks in (True, False)
@@ -254,31 +266,35 @@ def write(study: str, runs: Path) -> None:
     if not found:
         raise SystemExit(f"nothing was run in {runs}: python benchmarks/effect_toybox.py run first")
     results = {name: each for name, (_, each) in found.items()}
-    here = ROOT / "benchmarks" / "results"
-    parts = []
-    for name, each in results.items():
+    pictured = study in ("effect_toybox", "effect_toybox_sd3")
+    parts, short = [], []
+    for name, (folder, each) in found.items():
+        data = each.to_json()
         suite = next(iter({score.suite for score in each.scores}))
-        shown = SHOWN[name]
-        count = max(score.n for score in each.scores)
-        parts += [
-            f"**{name}**, n = {count} pictures a row",
-            "",
-            table(each.to_json(), suite, shown),
-        ]
-        if study == "effect_toybox":
+        title = f"**{name}**, n = {max(score.n for score in each.scores)} pictures a row"
+        shown = ""
+        if pictured:
             target = ROOT / "docs" / "pictures" / f"{name}.png"
-            picture(found[name][0], suite, PICTURED[name], target)
-            link = f"../../docs/pictures/{name}.png"
-            parts += ["", f"![{name}: the first prompts, unselected]({link})", ""]
-        parts.append("")
+            picture(folder, suite, PICTURED[name], target)
+            shown = f"![{name}: the first prompts, unselected](../../docs/pictures/{name}.png)\n"
+            few = {**data, "scores": [s for s in data["scores"] if s["variant"] in _rows(name)]}
+            short += [shown, title, "", table(few, suite, SHOWN[name]), ""]
+        parts += [title, "", table(data, suite, SHOWN[name]), "", shown]
     about: dict[str, Any] = {name: each.to_json() for name, each in results.items()}
     summary: dict[str, Any] = {"experiments": {n: _short(d) for n, d in about.items()}}
-    if study == "effect_toybox":
+    here = ROOT / "benchmarks" / "results"
+    if pictured:
         summary["claims"] = decided(results)
-        parts += [claims_table(summary["claims"]), ""]
+        claims = [claims_table(summary["claims"]), ""]
+        parts, short = [*parts, *claims], [*short, *claims]
+        write_text(here / f"{study}_short.md", "\n".join(short).strip() + "\n")
     write_json(here / f"{study}.json", summary)
     write_text(here / f"{study}.md", "\n".join(parts).strip() + "\n")
     print("\n".join(parts))
+
+
+def _rows(name: str) -> tuple[str, ...]:
+    return ("plain", *PICTURED[name])
 
 
 def _short(data: dict[str, Any]) -> dict[str, Any]:

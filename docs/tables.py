@@ -17,7 +17,7 @@ from adhere.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 FAMILIES = ROOT / "docs" / "families.md"
-EFFECT = ROOT / "benchmarks" / "results" / "effect_toybox.md"
+RESULTS = ROOT / "benchmarks" / "results"
 
 MOMENTS = {
     "initial": "starting noise",
@@ -57,11 +57,12 @@ def _moments(module: object) -> list[str]:
     ]
 
 
-def effect() -> str:
-    """The effect study's table; a sentence until there is one."""
-    if not EFFECT.is_file():
-        return "The effect study has not been run yet: `python benchmarks/effect_toybox.py run`."
-    return EFFECT.read_text(encoding="utf-8").strip().replace("](../../docs/", "](docs/")
+def effect(study: str) -> str:
+    """The short table of an effect study; a sentence until there is one."""
+    path = RESULTS / f"{study}_short.md"
+    if not path.is_file():
+        return f"To be run: `python benchmarks/effect_toybox.py run --study {study}`."
+    return path.read_text(encoding="utf-8").strip().replace("](../../docs/", "](docs/")
 
 
 def families() -> str:
@@ -72,7 +73,12 @@ def families() -> str:
 
 
 def filled(text: str) -> str:
-    tables = (("plugins", plugins()), ("families", families()), ("effect", effect()))
+    tables = (
+        ("plugins", plugins()),
+        ("families", families()),
+        ("effect", effect("effect_toybox")),
+        ("effect-sd3", effect("effect_toybox_sd3")),
+    )
     for name, table in tables:
         text = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",

@@ -87,7 +87,8 @@ def _whole(call: Call, text: str) -> Tensor:
     mask: Tensor | None = call.values.get(MASK)
     if mask is not None:
         return mask
-    embeds, latents = call.values[text], call.values["hidden_states"]
+    embeds: Tensor = call.values[text]
+    latents: Tensor = call.values["hidden_states"]
     return embeds.new_ones(len(embeds), embeds.shape[1] + latents.shape[1])
 
 

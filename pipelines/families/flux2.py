@@ -1,10 +1,11 @@
-"""FLUX.2 [klein]: joint attention [text, image] in double and single blocks, Qwen3's words.
+"""FLUX.2: joint attention [text, image] in double and single blocks, a language model's words.
 
-The words stand in a chat template, unmasked, padded to the length of the call. The base models are
-called twice a step, the conditional call first, where the guidance scale is above 1; the distilled
-ones once. Latents are packed as FLUX.1's are. Nothing is published on where their words are best
-localised: maps come from the later half of the double blocks, as FLUX.1's do, and any others can be
-chosen with `Memory(layers=...)`.
+The words stand in a chat, unmasked and padded to the length of the call: Qwen3's for [klein],
+Mistral's with a system message for [dev]. The [klein] base models are called twice a step, the
+conditional call first, where the guidance scale is above 1; the distilled models once. Latents are
+packed as FLUX.1's are. Nothing is published on where their words are best localised: maps come from
+the later half of the double blocks, as FLUX.1's do, and any others can be chosen with
+`Memory(layers=...)`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor
 
 from adhere.errors import ModelError, PromptError
 from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
-from adhere.pipelines.families.transformer import inside, rows_of, same_text, shifted
-from adhere.tokens import TokenisedPrompt, Track, tokenise
+from adhere.pipelines.families.transformer import in_chat, inside, rows_of, same_text
+from adhere.tokens import Piece, TokenisedPrompt, Track
 
 
 class Flux2(Flux):
@@ -56,27 +59,66 @@ class Flux2(Flux):
         return (Track(tuple(self._tokenised(prompt, width) for prompt in prompts)),)
 
     def _tokenised(self, prompt: str, width: int) -> TokenisedPrompt:
-        """The prompt in its chat, which is padded on either side."""
-        tokenizer = self.pipe.tokenizer
-        if not hasattr(tokenizer, "padding_side"):
+        """The prompt's own tokens in the chat around it, where the model is shown them."""
+        text, lead = in_chat(self._rendered, prompt)
+        tokenizer = getattr(self.pipe.tokenizer, "tokenizer", self.pipe.tokenizer)
+        own = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        start = _aligned(self._shown(prompt, text, width), own["input_ids"])
+        if start is None:
             raise ModelError(
-                f"{type(self.pipe).__name__} reads its prompt with a {type(tokenizer).__name__}, "
-                "in which words cannot be found; of FLUX.2, the [klein] models can be guided"
+                f"the tokens that {type(self.pipe).__name__} shows its encoder are not those of "
+                f"the chat around {prompt!r}, so words cannot be found; load the pipeline with the "
+                "tokenizer it was published with"
             )
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
+        offsets = list(own["offset_mapping"])
+        fits = offsets[: width - start]
+        pieces = tuple(Piece(start + k, *each) for k, each in enumerate(fits) if each[1] > each[0])
+        cut = offsets[len(fits)][0] if len(fits) < len(offsets) else None
+        columns = tuple(piece.column for piece in pieces)
+        return inside(TokenisedPrompt(text, pieces, width, columns, cut, "FLUX.2"), prompt, lead)
+
+    @property
+    def _processed(self) -> bool:
+        """Whether a processor with a tokenizer in it reads the prompt, as [dev]'s does."""
+        return hasattr(self.pipe.tokenizer, "tokenizer")
+
+    def _conversation(self, prompt: str) -> list[Any]:
+        if not self._processed:
+            return [{"role": "user", "content": prompt}]
+        message = getattr(self.pipe, "system_message", SYSTEM_MESSAGE)
+        talk: list[Any] = format_input([prompt], message)[0]
+        return talk
+
+    def _rendered(self, prompt: str) -> str:
+        asked = {} if self._processed else {"enable_thinking": False}
+        text: str = self.pipe.tokenizer.apply_chat_template(
+            self._conversation(prompt),
             tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
+            add_generation_prompt=not self._processed,
+            **asked,
         )
-        whole = tokenise(
-            tokenizer, text, encoder="Qwen", length=width + 1, width=width, drop_padding=True
-        )
-        start = width - len(whole.pieces) if tokenizer.padding_side == "left" else 0
-        return inside(shifted(whole, start), prompt, text.index(prompt))
+        return text
+
+    def _shown(self, prompt: str, text: str, width: int) -> list[int]:
+        """The token ids that the pipeline makes of a prompt."""
+        reader = self.pipe.tokenizer
+        fill = {"padding": "max_length", "truncation": True, "max_length": width}
+        if self._processed:
+            talk = [self._conversation(prompt)]
+            coded = reader.apply_chat_template(
+                talk, add_generation_prompt=False, tokenize=True, return_dict=True, **fill
+            )
+        else:
+            coded = reader([text], **fill)
+        return [int(token) for token in coded["input_ids"][0]]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
+        if self._processed and not hasattr(self.pipe, "system_message"):
+            raise ModelError(
+                f"a plugin needs to encode {texts[0]!r}, which a modular FLUX.2 [dev] is not asked "
+                "to do here; use Flux2Pipeline"
+            )
         given: Any = self.told("prompt_embeds")
         length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
         layers = self.told("text_encoder_out_layers")
@@ -88,6 +130,15 @@ class Flux2(Flux):
             **({} if layers is None else {"text_encoder_out_layers": layers}),
         )
         return Encoded({self.text: embeds})
+
+
+def _aligned(shown: Sequence[int], own: Sequence[int]) -> int | None:
+    """Where a chat's tokens begin among those shown, which are padded on either side or cut."""
+    for start in range(len(shown)):
+        found = shown[start : start + len(own)]
+        if list(found) == list(own[: len(found)]):
+            return start
+    return None
 
 
 FAMILIES = (Flux2,)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError
-from adhere.pipelines.call import Call
+from adhere.pipelines.call import Call, unwrapped
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
 from adhere.tokens import Track
@@ -91,4 +91,19 @@ class StableDiffusion3(JointFamily):
         return int(self.told("max_sequence_length", 256))
 
 
-FAMILIES = (StableDiffusion3,)
+class ToyboxSD3(StableDiffusion3):
+    """The bundled miniature: words are localised from its third block on."""
+
+    name = "toybox-sd3"
+    modular: ClassVar[dict[str, str]] = {}
+    depth = (1 / 3, 2 / 3)
+
+    @classmethod
+    def knows(cls, pipe: Any) -> bool:
+        if not super().knows(pipe):
+            return False
+        config: Any = unwrapped(pipe.transformer).config
+        return bool(config.sample_size == 16 and config.in_channels == 8)
+
+
+FAMILIES = (ToyboxSD3, StableDiffusion3)

@@ -8,7 +8,7 @@ the latents' size (`docs/design/0006-transformers.md`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -245,6 +245,22 @@ def inside(found: TokenisedPrompt, prompt: str, lead: int) -> TokenisedPrompt:
     keep = tuple(column for column in found.keep if column in {p.column for p in pieces})
     cut = None if found.cut is None or found.cut >= end else max(0, found.cut - lead)
     return replace(found, prompt=prompt, pieces=pieces, keep=keep, cut=cut)
+
+
+def in_chat(render: Callable[[str], str], prompt: str) -> tuple[str, int]:
+    """A prompt within its chat template, and the character that it begins at.
+
+    Raises:
+        PromptError: the template changes the prompt.
+    """
+    mark = "\ue000"  # of the private use area: in no template
+    text, lead = render(prompt), render(mark).index(mark)
+    if not text.startswith(prompt, lead):
+        raise PromptError(
+            f"the chat template makes {text[lead : lead + len(prompt)]!r} of {prompt!r}, so its "
+            "words cannot be found; leave out blanks at its ends and marks such as [IMG]"
+        )
+    return text, lead
 
 
 def same_text(prompts: Sequence[str], other: Any) -> bool:

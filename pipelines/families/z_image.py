@@ -22,7 +22,13 @@ from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.frames import local_of_call
 from adhere.pipelines.families.pixart import remasked
-from adhere.pipelines.families.transformer import JointFamily, check_lengths, inside, rows_of
+from adhere.pipelines.families.transformer import (
+    JointFamily,
+    check_lengths,
+    in_chat,
+    inside,
+    rows_of,
+)
 from adhere.pipelines.readout import Attending
 from adhere.tokens import Track, tokenise
 
@@ -107,12 +113,7 @@ class ZImage(JointFamily):
         self.width = max(_rounded(length) for length in lengths)
         whole, found = [], []
         for prompt, length in zip(prompts, lengths, strict=True):
-            text = self.pipe.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=True,
-            )
+            text, lead = in_chat(self._chat, prompt)
             one = tokenise(
                 self.pipe.tokenizer,
                 text,
@@ -122,9 +123,18 @@ class ZImage(JointFamily):
                 drop_padding=True,
             )
             whole.append(one)
-            found.append(inside(one, prompt, text.index(prompt)))
+            found.append(inside(one, prompt, lead))
         check_lengths(whole, lengths, self.pipe)
         return (Track(tuple(found)),)
+
+    def _chat(self, prompt: str) -> str:
+        text: str = self.pipe.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=True,
+        )
+        return text
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")

@@ -18,14 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from adhere.pipelines.toybox.attention import measure
 from adhere.pipelines.toybox.calibration import accuracy, calibrate, held_out
 from adhere.pipelines.toybox.captions import article
 from adhere.pipelines.toybox.clip import preprocess, tokenise, trimmed
-from adhere.pipelines.toybox.folder import GUIDANCE_SCALE, STEPS, load_clip, load_toybox
+from adhere.pipelines.toybox.folder import (
+    GUIDANCE_SCALE,
+    STEPS,
+    kind_of,
+    load_clip,
+    load_toybox,
+    toybox_folder,
+)
 from adhere.pipelines.toybox.judge import Judge, Verdict
 from adhere.pipelines.toybox.model_card import model_card
 from adhere.pipelines.toybox.outcome import Outcome
@@ -125,7 +131,7 @@ def mean(values: Sequence[float], seed: int = 0) -> Figure:
     }
 
 
-def generate(pipe: StableDiffusionPipeline, prompts: Sequence[str], seed: int) -> list[Image.Image]:
+def generate(pipe: Any, prompts: Sequence[str], seed: int) -> list[Image.Image]:
     """One picture a prompt, each from its own seed, so that batching changes nothing."""
     images: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH):
@@ -141,9 +147,9 @@ def generate(pipe: StableDiffusionPipeline, prompts: Sequence[str], seed: int) -
 
 
 @torch.no_grad()
-def clip_scores(folder: Path, prompts: Sequence[str], images: Sequence[Image.Image]) -> list[float]:
-    """Cosine similarity of each picture with its prompt in the bundled CLIP."""
-    model, tokenizer, _ = load_clip(folder)
+def clip_scores(where: Path, prompts: Sequence[str], images: Sequence[Image.Image]) -> list[float]:
+    """Cosine similarity of each picture with its prompt in the CLIP of a toybox folder."""
+    model, tokenizer, _ = load_clip(where)
     out = model(input_ids=trimmed(tokenise(tokenizer, prompts)), pixel_values=preprocess(images))
     return [float(v) for v in (out.text_embeds * out.image_embeds).sum(-1)]
 
@@ -166,10 +172,14 @@ def _suite_figures(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> 
     return figures
 
 
-def measure_model(folder: Path, count: int, seed: int) -> tuple[dict[str, Any], Image.Image]:
-    """Every suite's figures, and the sheet of the first samples of each, unselected."""
+def measure_model(
+    folder: Path, judging: Path, count: int, seed: int
+) -> tuple[dict[str, Any], Image.Image]:
+    """Every suite's figures by the judge and the CLIP of the folder `judging`, and the sheet of
+    the first samples of each, unselected.
+    """
     pipe = load_toybox(folder=folder)
-    judge = Judge.load(folder)
+    judge = Judge.load(judging)
     suites: dict[str, Any] = {}
     shown: list[Image.Image] = []
     for offset, (name, make) in enumerate(SUITES.items()):
@@ -179,7 +189,7 @@ def measure_model(folder: Path, count: int, seed: int) -> tuple[dict[str, Any], 
         verdicts = judge(images)
         outcomes = [v.against(p) for v, p in zip(verdicts, prompts, strict=True)]
         suites[name] = _suite_figures(outcomes, verdicts)
-        suites[name]["clip_score"] = mean(clip_scores(folder, prompts, images))
+        suites[name]["clip_score"] = mean(clip_scores(judging, prompts, images))
         suites[name]["first_prompts"] = prompts[:10]
         shown += [*images[:10], *[Image.new("RGB", (64, 64), "white")] * max(0, 10 - count)]
     return suites, sheet(shown, 10)
@@ -209,8 +219,10 @@ def seconds_for_four(folder: Path) -> float:
     return round(min(times[1:]), 2)
 
 
-def training_logs(out: Path | None, folder: Path) -> dict[str, Any]:
-    """The run's logs (samples, seconds, loss curve); those of the last card if no run is given."""
+def training_logs(out: Path | None, folder: Path, stages: Sequence[str]) -> dict[str, Any]:
+    """The run's logs of some stages (samples, seconds, loss curve) in order of time; those of the
+    last card if no run is given.
+    """
     if out is None:
         path = folder / "card.json"
         kept: dict[str, Any] = {}
@@ -219,35 +231,44 @@ def training_logs(out: Path | None, folder: Path) -> dict[str, Any]:
         return kept
     logs: dict[str, Any] = {}
     for path in sorted(out.glob("*.log.json"), key=lambda p: p.stat().st_mtime):
-        log = json.loads(path.read_text(encoding="utf-8"))
-        log["loss"] = log["loss"][:: max(1, len(log["loss"]) // 40)]
-        logs[path.name.removesuffix(".log.json")] = log
-    notes = out / "notes.txt"
-    if notes.is_file():
-        logs["notes"] = notes.read_text(encoding="utf-8").strip()
-    quality = out / "clip.quality.json"
-    if quality.is_file():
-        logs["clip_retrieval_of_100"] = json.loads(quality.read_text(encoding="utf-8"))
+        name = path.name.removesuffix(".log.json")
+        if name.startswith(tuple(stages)):
+            log = json.loads(path.read_text(encoding="utf-8"))
+            log["loss"] = log["loss"][:: max(1, len(log["loss"]) // 40)]
+            logs[name] = log
+    if "unet" in stages and (out / "notes.txt").is_file():
+        logs["notes"] = (out / "notes.txt").read_text(encoding="utf-8").strip()
+    if "clip" in stages and (out / "clip.quality.json").is_file():
+        quality = (out / "clip.quality.json").read_text(encoding="utf-8")
+        logs["clip_retrieval_of_100"] = json.loads(quality)
     return logs
 
 
 def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[str, Any]:
-    """Calibrates the judge, measures everything, and writes judge.json, card.json, README.md,
-    samples.png.
+    """Measures everything, and writes card.json, README.md and samples.png; for the toybox that
+    brings the VAE and the CLIP, the calibrated judge.json too.
     """
-    vae = load_toybox(folder=folder).vae
-    write_json(calibrate(vae, seed + 40, 300), folder / "judge.json")
-    exact = measure_judge(folder, seed)
-    suites, picture = measure_model(folder, count, seed)
+    whole = (folder / "clip").is_dir()
+    judging = folder if whole else toybox_folder()
+    exact: dict[str, Any] | None = None
+    if whole:
+        vae = load_toybox(folder=folder).vae
+        write_json(calibrate(vae, seed + 40, 300), folder / "judge.json")
+        exact = measure_judge(folder, seed)
+    suites, picture = measure_model(folder, judging, count, seed)
     rng = Random(seed + 5)
     attention = measure(
         load_toybox(folder=folder), [two_coloured(rng) for _ in range(12)], seed, STEPS
     )
-    card: dict[str, Any] = {
-        "judge_render": round(exact["judge_on_renders"]["kind_and_colour"], 4),
-        "judge_vae": round(exact["judge_on_vae"]["kind_and_colour"], 4),
-        "judge_mask_iou": round(exact["judge_on_renders"]["mask_iou"], 4),
-        "vae_psnr": exact["psnr"]["mean"],
+    card: dict[str, Any] = {"pipeline": kind_of(folder)}
+    if exact is not None:
+        card |= {
+            "judge_render": round(exact["judge_on_renders"]["kind_and_colour"], 4),
+            "judge_vae": round(exact["judge_on_vae"]["kind_and_colour"], 4),
+            "judge_mask_iou": round(exact["judge_on_renders"]["mask_iou"], 4),
+            "vae_psnr": exact["psnr"]["mean"],
+        }
+    card |= {
         "one_object": suites["one_object"]["fully_right"]["share"],
         "two_object": suites["two_object"]["fully_right"]["share"],
         "two_object_present": suites["two_object"]["all_present"]["share"],
@@ -264,7 +285,9 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         "judge": exact,
         "suites": suites,
         "attention": attention,
-        "training": training_logs(out, folder),
+        "training": training_logs(
+            out, folder, ("vae", "clip", "unet") if whole else ("transformer",)
+        ),
     }
     write_json(card, folder / "card.json")
     save_image(picture, folder / "samples.png")

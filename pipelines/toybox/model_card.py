@@ -76,12 +76,10 @@ def _shortcomings(card: dict[str, Any]) -> list[str]:
         missed.append(f"two objects in {card['two_object']:.0%} (wanted: 25 to 75 %)")
     if not missed:
         return []
+    stage = _STAGE[card["pipeline"]]
     return [
-        f"**Short of its targets:** {'; '.join(missed)}. Colours and backgrounds come out; what "
-        "fails are shapes that melt together, and second objects, left out or drawn as a copy of "
-        "the first. The loss "
-        "was still falling when training stopped: a longer one (`adhere toybox train --stage unet "
-        "--init FOLDER`, minutes on a GPU) is what it needs.",
+        f"**Short of its targets:** {'; '.join(missed)}. A longer training (`adhere toybox train "
+        f"--stage {stage} --init FOLDER`, minutes on a GPU) is what it needs.",
         "",
     ]
 
@@ -115,6 +113,8 @@ def _training(logs: dict[str, Any]) -> list[str]:
     return lines
 
 
+_STAGE = {"StableDiffusionPipeline": "unet", "StableDiffusion3Pipeline": "transformer"}
+
 _FRONT = (
     "---",
     "license: apache-2.0",
@@ -122,39 +122,84 @@ _FRONT = (
     "pipeline_tag: text-to-image",
     "---",
     "",
-    "# The toybox: a miniature Stable Diffusion",
-    "",
-    "A real text-to-image model that runs on a CPU, so that guidance methods can be seen at "
-    "work and measured offline. It draws 64x64 pixel-art scenes. *This file is written by "
-    "`adhere toybox card`.*",
-    "",
 )
 
+_TITLE = {
+    "StableDiffusionPipeline": (
+        "# The toybox: a miniature Stable Diffusion",
+        "",
+        "A real text-to-image model that runs on a CPU, so that guidance methods can be seen at "
+        "work and measured offline. It draws 64x64 pixel-art scenes. *This file is written by "
+        "`adhere toybox card`.*",
+        "",
+    ),
+    "StableDiffusion3Pipeline": (
+        "# The transformer toybox: a miniature Stable Diffusion 3",
+        "",
+        "The [toybox](../toybox/README.md)'s world, VAE and text encoder with another denoiser: a "
+        "transformer with joint attention, trained as a rectified flow. The same prompts, the same "
+        "judge, so that guidance can be measured on joint attention too. *This file is written by "
+        "`adhere toybox card`.*",
+        "",
+    ),
+}
 
-_MADE = (
-    "## How it was made",
-    "",
-    "`adhere toybox train`: scenes drawn by the project's renderer (no other data), latents "
-    "from principal components of 4x4 patches, a decoder regressed on them, text and vision "
-    "encoder trained contrastively, then a UNet on the frozen text encoder. It predicts "
-    "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
-    "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
-    "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
-    "the maps of a noun and its adjectives to lie where their object is, and the object's "
-    "pixels to look at them more than at other words (the idea of "
-    "TokenCompose, arXiv:2312.03626; `pipelines/toybox/grounding.py`). Without it the maps of "
-    "a model this small follow objects in general, not the one that is named. bfloat16 "
-    "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
-    "",
-)
+_MADE = {
+    "StableDiffusionPipeline": (
+        "## How it was made",
+        "",
+        "`adhere toybox train`: scenes drawn by the project's renderer (no other data), latents "
+        "from principal components of 4x4 patches, a decoder regressed on them, text and vision "
+        "encoder trained contrastively, then a UNet on the frozen text encoder. It predicts "
+        "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
+        "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
+        "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
+        "the maps of a noun and its adjectives to lie where their object is, and the object's "
+        "pixels to look at them more than at other words (the idea of "
+        "TokenCompose, arXiv:2312.03626; `pipelines/toybox/grounding.py`). Without it the maps of "
+        "a model this small follow objects in general, not the one that is named. bfloat16 "
+        "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
+        "",
+    ),
+    "StableDiffusion3Pipeline": (
+        "## How it was made",
+        "",
+        "`adhere toybox train --stage transformer`, on the toybox's latents and frozen text: "
+        "rectified flow with logit-normal noise levels, Muon on the blocks' matrices and AdamW on "
+        "the rest, a cosine schedule, averaged weights (0.999), 10 % empty captions, end and "
+        "padding columns masked in half of the samples, grounded attention in all blocks "
+        "(`docs/design/0007-transformer-toybox.md`). bfloat16 arithmetic on two CPU cores shared "
+        "with other work; weights are stored in half precision.",
+        "",
+    ),
+}
+
+
+def _judge(exact: dict[str, Any] | None) -> list[str]:
+    if exact is None:
+        return []
+    renders, vae = exact["judge_on_renders"], exact["judge_on_vae"]
+    return [
+        "## The judge and the latents",
+        "",
+        "- Held-out renders: kind and colour right for "
+        f"{renders['kind_and_colour']:.1%} of {renders['n']} objects, mask",
+        f"  IoU {renders['mask_iou']:.3f}; after a VAE round trip {vae['kind_and_colour']:.1%}.",
+        f"- VAE round trip: {exact['psnr']['mean']:.1f} dB PSNR.",
+        "- It matches the world's own sprites, anywhere and down to three fifths of them in the "
+        "frame: strict on half-formed shapes (`judge.json` tells",
+        "  how often it accepts ruined sprites), blind to sizes and shapes that the world does not "
+        "have.",
+        "",
+    ]
 
 
 def model_card(card: dict[str, Any]) -> str:
     """The card as Markdown."""
-    exact = card["judge"]
-    renders, vae = exact["judge_on_renders"], exact["judge_on_vae"]
+    kind = card["pipeline"]
     lines = [
         *_FRONT,
+        *_TITLE[kind],
         *_shortcomings(card),
         "![Unselected samples: the first ten of every suite below](samples.png)",
         "",
@@ -167,7 +212,7 @@ def model_card(card: dict[str, Any]) -> str:
         "",
         "## How it does what prompts ask, without guidance",
         "",
-        f"{card['steps']} DDIM steps, guidance scale {card['guidance_scale']}, one "
+        f"{card['steps']} steps, guidance scale {card['guidance_scale']}, one "
         "fixed seed a prompt, judged by the exact",
         "judge; 95 % Wilson intervals. These failures are what the methods mend.",
         "",
@@ -176,26 +221,16 @@ def model_card(card: dict[str, Any]) -> str:
         f"A batch of 4 takes {card['seconds_for_4_images']} s ({card['machine']}; "
         "other work on the machine slows it).",
         "",
-        "## The judge and the latents",
-        "",
-        "- Held-out renders: kind and colour right for "
-        f"{renders['kind_and_colour']:.1%} of {renders['n']} objects, mask",
-        f"  IoU {renders['mask_iou']:.3f}; after a VAE round trip {vae['kind_and_colour']:.1%}.",
-        f"- VAE round trip: {exact['psnr']['mean']:.1f} dB PSNR.",
-        "- It matches the world's own sprites, anywhere and down to three fifths of them in the "
-        "frame: strict on half-formed shapes (`judge.json` tells",
-        "  how often it accepts ruined sprites), blind to sizes and shapes that the world does not "
-        "have.",
-        "",
+        *_judge(card["judge"]),
         "## Attention of the nouns",
         "",
-        "Averages over real trajectories of two-object prompts. Above 1 in the "
-        "fifth column and not in the sixth means",
-        "that a layer knows which object is which.",
+        "In the layers that guidance can read, averages over real trajectories of two-object "
+        "prompts. Above 1 in the fifth column and",
+        "smaller in the sixth means that a layer knows which object is which.",
         "",
         *_attention(card["attention"]),
         "",
-        *_MADE,
+        *_MADE[kind],
         *_training(card["training"]),
         "",
     ]

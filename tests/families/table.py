@@ -60,7 +60,7 @@ class Column:
     call: Callable[[Any], Tensor]
 
 
-def _unet(name: str, make: Callable[[], Any]) -> Column:
+def _classic(name: str, make: Callable[[], Any]) -> Column:
     def call(pipe: Any) -> Tensor:
         found: Tensor = pipe(
             PROMPT,
@@ -88,10 +88,11 @@ def _transformer(name: str, case: str, guided: bool = True) -> Column:
 COLUMNS = {
     column.name: column
     for column in (
-        _unet("toybox", load_toybox),
-        _unet("SD 1.x", tiny.sd1),
-        _unet("SD 2.x", tiny.sd2),
-        _unet("SDXL", tiny.sdxl),
+        _classic("toybox", load_toybox),
+        _classic("SD 1.x", tiny.sd1),
+        _classic("SD 2.x", tiny.sd2),
+        _classic("SDXL", tiny.sdxl),
+        _classic("toybox, SD3", lambda: load_toybox(name="toybox-sd3")),
         _transformer("SD3", "sd3"),
         _transformer("FLUX", "flux", guided=False),
         _transformer("FLUX, true CFG", "flux"),
@@ -103,6 +104,8 @@ COLUMNS = {
         _transformer("Z-Image", "z-image"),
     )
 }
+MEASURED = {"toybox": "toybox", "toybox, SD3": "toybox-sd3"}
+"""The model that the effect study names, by column."""
 
 
 @functools.cache
@@ -128,14 +131,17 @@ def outcome(column: str, plugin: str) -> str:
 
 
 @functools.cache
-def measured() -> frozenset[str]:
-    """Plugins that made the toybox's pictures better in the effect study, intervals clear of zero.
+def measured(column: str) -> frozenset[str]:
+    """Plugins that made a toybox's pictures better in the effect study, intervals clear of zero.
 
     Settings of a plugin are variants of their own, named after it.
     """
     found = set()
     for path in (ROOT / "eval" / "results").glob("toybox-*.json"):
-        for score in json.loads(path.read_text("utf-8"))["scores"]:
+        told = json.loads(path.read_text("utf-8"))
+        if told["model"]["model"] != MEASURED[column]:
+            continue
+        for score in told["scores"]:
             change = score.get("difference")
             way = WANTED.get(score["column"], 0)
             if change and way and min(way * change["low"], way * change["high"]) > 0:
@@ -148,9 +154,9 @@ def measured() -> frozenset[str]:
 
 
 def cell(column: str, plugin: str) -> str:
-    """An outcome; on the toybox `effect` where the study has measured one."""
+    """An outcome; on a toybox `effect` where the study has measured one."""
     found = outcome(column, plugin)
-    known = column == "toybox" and found == "yes" and plugin in measured()
+    known = column in MEASURED and found == "yes" and plugin in measured(column)
     return "effect" if known else found
 
 

@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     ChromaImg2ImgPipeline,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     FluxImg2ImgPipeline,
     QwenImageImg2ImgPipeline,
     StableDiffusion3Img2ImgPipeline,
@@ -207,24 +208,86 @@ def test_pictures_that_klein_is_shown_are_refused() -> None:
     assert calls == []
 
 
-def test_a_processor_in_place_of_a_tokenizer_is_refused() -> None:
-    class Processor:
-        """As FLUX.2 [dev] has one."""
+class Processor:
+    """As FLUX.2 [dev] has one: a chat with a start token and a system message."""
 
-        def __init__(self, tokenizer: Any) -> None:
-            self.apply_chat_template = tokenizer.apply_chat_template
-            self.encode = tokenizer
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            return self.encode(*args, **kwargs)
+    def apply_chat_template(self, talk: Any, tokenize: bool = False, **options: Any) -> Any:
+        if not tokenize:
+            system, user = (turn["content"][0]["text"] for turn in talk)
+            return f"</s> big {system} the {user} and"
+        texts = [self.apply_chat_template(each) for each in talk]
+        asked = {k: options[k] for k in ("padding", "truncation", "max_length")}
+        tensors = options.get("return_tensors")
+        return self.tokenizer(texts, add_special_tokens=False, return_tensors=tensors, **asked)
 
-    pipe = pipes.flux2()
-    pipe.tokenizer = Processor(pipe.tokenizer)
+
+def dev(side: str = "left") -> Any:
+    parts = pipes.flux2_parts(text_encoder=pipes.Qwen3ForCausalLM(pipes.qwen3(layers=30)).eval())
+    parts["tokenizer"] = Processor(parts["tokenizer"])
+    parts["tokenizer"].tokenizer.padding_side = side
+    pipe = pipes.quiet(Flux2Pipeline(**parts))
+    pipe.system_message = "a photo of a cat or a dog"
+    return pipe
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_words_of_dev_are_found_behind_its_system_message(side: str) -> None:
+    pipe = dev(side)
+    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
+    call["guidance_scale"] = 2.5
+    runs: list[Any] = []
+    shown = []
+    for prompt in ("a cat in a car", "a frog in a car"):
+        guide = Seeing([Read("cross")])
+        probe = Probe(lambda run, guide=guide: runs.append(run) or guide)
+        with Guidance(probe).attach(pipe), shown_calls(pipe) as calls:
+            FLUX2([prompt], **call)
+        shown.append(calls[0]["encoder_hidden_states"][0])
+    (column,) = runs[0].words(0, "cat").columns[0]
+    moved = (shown[0] - shown[1]).abs().mean(dim=-1)
+    assert moved[column] > 0
+    assert moved.nonzero()[0] == column  # a causal encoder: nothing before it moves
+    plain = FLUX2(PROMPTS[:1], **call)
+    with Guidance(AttendAndExcite()).attach(pipe):
+        assert not torch.allclose(FLUX2(PROMPTS[:1], **call), plain, atol=1e-3)
+
+
+def test_a_prompt_that_a_chat_changes_is_refused() -> None:
+    pipe = dev()
+    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
     with (
         Guidance(AttendAndExcite()).attach(pipe),
-        pytest.raises(ModelError, match=r"Processor.*\[klein\] models can be guided"),
+        pytest.raises(PromptError, match="marks such as"),
     ):
-        FLUX2(pipe=pipe)
+        FLUX2(["a cat [IMG] and a dog"], **call)
+
+
+def test_a_tokenizer_that_does_not_do_what_it_says_is_refused() -> None:
+    pipe = dev()
+    pipe.tokenizer.tokenizer = pipes.t5_tokenizer()
+    pipe.tokenizer.apply_chat_template = Processor(pipes.chat_tokenizer()).apply_chat_template
+    pipe.tokenizer.tokenizer.add_tokens(["cat in"])
+    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
+    with (
+        Guidance(AttendAndExcite()).attach(pipe),
+        pytest.raises(ModelError, match="it was published with"),
+    ):
+        FLUX2(["a cat in a car"], **call)
+
+
+def test_a_prompt_that_is_a_word_of_the_template_is_found_behind_it() -> None:
+    case = CASES["z-image"]
+    runs: list[Any] = []
+    probe = Probe(lambda run: runs.append(run) or Seeing([Read("cross")]))
+    with Guidance(probe).attach(case.pipe):
+        case(["photo"], seeds=[1], steps=1, guided=False)  # "the photo: photo and big"
+    (column,) = runs[0].words(0, "photo").columns[0]
+    assert column > case.pipe.tokenizer("the photo: a").input_ids.index(
+        case.pipe.tokenizer("photo").input_ids[-1]
+    )
 
 
 # All of them

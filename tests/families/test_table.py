@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adhere.plugins import PLUGINS
-from tests.families.table import COLUMNS, cell, measured, written
+from tests.families.table import COLUMNS, MEASURED, cell, measured, written
 
 AGAIN = "run: python -m tests.families.table --write"
 
@@ -29,7 +29,7 @@ def test_nothing_in_the_table_is_broken() -> None:
 
 def test_effects_are_those_of_the_study() -> None:
     found = {place for place, told in cells().items() if told == "effect"}
-    assert found == {("toybox", plugin) for plugin in measured()}, AGAIN
+    assert found == {(name, plugin) for name in MEASURED for plugin in measured(name)}, AGAIN
 
 
 @pytest.mark.slow

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from adhere.pipelines.toybox import load_clip, transformer
+from adhere.maps import Read
+from adhere.pipelines.families import family_of
+from adhere.pipelines.toybox import (
+    check_folder,
+    load_clip,
+    load_toybox,
+    toybox_folder,
+    transformer,
+)
+from adhere.pipelines.toybox.attention import measure
 from adhere.pipelines.toybox.grounding import GroundedTransformer, JointAttention
 from adhere.pipelines.toybox.unet import word_columns
 
@@ -118,3 +130,55 @@ def test_grounding_draws_attention_from_the_empty_columns_to_the_words() -> None
     cells = [8 * y + x for y in (1,) for x in (1, 2)]  # rows 34 to 37 of 256, on the 8x8 grid
     there = torch.stack(maps).mean((0, 1))[cells].mean(0)
     assert there[3] > there[32]
+
+
+# The shipped weights
+
+FOLDER = toybox_folder("toybox-sd3")
+
+
+def test_the_folder_is_whole_and_both_are_small() -> None:
+    assert check_folder(FOLDER) == []
+    files = [p for folder in (FOLDER, toybox_folder()) for p in folder.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 40 * 2**20
+
+
+def test_plain_diffusers_loads_it() -> None:
+    plain = StableDiffusion3Pipeline.from_pretrained(
+        str(FOLDER), text_encoder_3=None, tokenizer_3=None
+    )
+    assert plain.transformer.dtype == plain.text_encoder.dtype == plain.vae.dtype == torch.float32
+    assert plain("a cat", num_inference_steps=1).images[0].size == (64, 64)
+
+
+def test_its_encoders_are_those_of_the_toybox() -> None:
+    clip, tokenizer, _ = load_clip()
+    pipe = load_toybox(name="toybox-sd3")
+    ids = tokenizer(["a red cat"], padding="max_length", return_tensors="pt").input_ids
+    expected, pooled = transformer.embed(transformer.text_encoders(clip), ids)
+    found, _, shown, _ = pipe.encode_prompt(
+        "a red cat", None, None, do_classifier_free_guidance=False
+    )
+    assert found.shape == (1, 32 + transformer.EMPTY_T5, 256)
+    torch.testing.assert_close(found[:, :33], expected)
+    torch.testing.assert_close(shown, pooled)
+
+
+def test_its_words_look_at_their_things_in_the_layers_that_are_read() -> None:
+    pipe = load_toybox(name="toybox-sd3")
+    family = family_of(pipe)
+    assert family.name == "toybox-sd3"
+    prompts = ["a red cat and a blue car", "a yellow frog and a purple balloon"]
+    found = measure(pipe, prompts, seed=3, steps=8)
+    for spot in family.wanted(Read()):
+        assert found[spot.name]["inside"] > 2
+        assert found[spot.name]["other"] < 1
+
+
+def test_its_card_has_its_figures() -> None:
+    card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
+    for key in ("one_object", "two_object", "two_object_present", "skull_haunted"):
+        assert 0 <= card[key] <= 1
+    assert card["pipeline"] == "StableDiffusion3Pipeline"
+    assert "transformer" in card["training"]
+    assert (FOLDER / "README.md").read_text(encoding="utf-8").count("|") > 50
