@@ -1,6 +1,7 @@
 """FLUX.1 dev and schnell: joint attention [text, image] in double and single blocks, after RoPE.
 
-Latents are packed: 2x2 cells to a token; guides see them unpacked. Both models are distilled: a
+Latents are packed: 2x2 cells to a token; guides see them unpacked, without the tokens of reference
+pictures (Kontext) that may follow them. Both models are distilled: a
 step is one conditional call and there is no unconditional prediction, unless the pipeline is called
 with a negative prompt and a `true_cfg_scale`, which adds a second call. Maps come from the double
 blocks 10 to 18 of 19, where words are best localised (ConceptAttention, arXiv:2502.04320); the 38
@@ -28,10 +29,28 @@ from adhere.tokens import Track
 
 
 class PackedFamily(JointFamily):
-    """Tokens of 2x2 latent cells, and true classifier-free guidance as a second call."""
+    """Tokens of 2x2 latent cells, and true classifier-free guidance as a second call.
+
+    Attributes:
+        references: whether pictures to go by may follow the picture's own tokens.
+    """
 
     text_first = True
     patch = 2
+    references: ClassVar[bool] = False
+
+    def bind(self, args: Any, kwargs: Any) -> Call:
+        call = super().bind(args, kwargs)
+        h, w = self.packed_grid(call)
+        shown = int(call.values[self.leading].shape[1])
+        self.beside = shown - h * w
+        if self.beside < 0 or (self.beside and not self.references):
+            raise ModelError(
+                f"{type(self.pipe).__name__} shows the model {shown} picture tokens for {h}x{w} "
+                "patches: with reference pictures it cannot be guided; use the text-to-image, "
+                "image-to-image or inpainting pipeline"
+            )
+        return call
 
     def packed_grid(self, call: Call) -> tuple[int, int]:
         """`(h, w)` in tokens."""
@@ -61,27 +80,23 @@ class PackedFamily(JointFamily):
         return 1000 * super().timestep(call)
 
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
-        given: Tensor = call.values[self.leading]
         h, w = self.packed_grid(call)
-        if given.shape[1] != h * w:
-            raise ModelError(
-                f"{type(self.pipe).__name__} shows the model {given.shape[1]} picture tokens for "
-                f"{h}x{w} patches: pipelines with reference pictures cannot be guided; use the "
-                "text-to-image, image-to-image or inpainting pipeline"
-            )
-        return unpacked(given[:, :, : self.channels], (h, w))
+        given: Tensor = call.values[self.leading]
+        return unpacked(given[:, : h * w, : self.channels], (h, w))
 
     def with_latents(self, call: Call, scaled: Tensor) -> Call:
         given: Tensor = call.values[self.leading]
         tokens = packed(scaled.to(given.dtype))
-        carried = given[:, :, tokens.shape[2] :]
-        return call.replace(**{self.leading: torch.cat([tokens, carried], dim=2)})
+        own, references = given[:, : tokens.shape[1]], given[:, tokens.shape[1] :]
+        own = torch.cat([tokens, own[:, :, tokens.shape[2] :]], dim=2)
+        return call.replace(**{self.leading: torch.cat([own, references], dim=1)})
 
     def as_sample(self, latents: Tensor, sample: Tensor) -> Tensor:
         return packed(latents).to(sample.dtype)
 
     def output(self, output: Any, call: Call) -> Tensor:
-        return unpacked(super().output(output, call), self.packed_grid(call))
+        h, w = self.packed_grid(call)
+        return unpacked(super().output(output, call)[:, : h * w], (h, w))
 
     def with_output(self, output: Any, prediction: Tensor) -> Any:
         return super().with_output(output, packed(prediction))
@@ -92,6 +107,7 @@ class Flux(PackedFamily):
     model = "FluxTransformer2DModel"
     layers = r"(?:single_)?transformer_blocks\.(\d+)\.attn"
     depth = (10 / 19, 1.0)
+    references = True
     modular: ClassVar[dict[str, str]] = {"flux": "FluxPipeline"}
     shared: ClassVar[frozenset[str]] = frozenset({"txt_ids", "img_ids"})
     distilled = (
@@ -107,7 +123,8 @@ class Flux(PackedFamily):
     def packed_grid(self, call: Call) -> tuple[int, int]:
         places: Tensor = call.values["img_ids"]
         places = places[0] if places.ndim == 3 else places
-        return int(places[:, 1].max()) + 1, int(places[:, 2].max()) + 1
+        own = places[places[:, 0] == 0]  # those of reference pictures are numbered otherwise
+        return int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1
 
     def wanted(self, read: Read) -> tuple[Spot, ...]:
         # A share of the double blocks; models without any have single blocks only.

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
-from torch import Tensor
 
 from adhere.errors import ModelError, PromptError
 from adhere.pipelines.call import Call
@@ -39,11 +38,14 @@ class Flux2(Flux):
         "attention, which need none"
     )
 
-    def packed_grid(self, call: Call) -> tuple[int, int]:
-        places: Tensor = call.values["img_ids"]
-        places = places[0] if places.ndim == 3 else places
-        own = places[places[:, 0] == 0]  # those of reference pictures lie at other times
-        return int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1
+    def bind(self, args: Any, kwargs: Any) -> Call:
+        call = super().bind(args, kwargs)
+        if call.values.get("kv_cache_mode") is not None:
+            raise ModelError(
+                f"{type(self.pipe).__name__} keeps what reference pictures gave for later steps, "
+                "which an extra pass would spoil; use Flux2KleinPipeline"
+            )
+        return call
 
     def guidance_scale(self) -> float:
         return Family.guidance_scale(self)

@@ -155,9 +155,14 @@ class JointFamily(TransformerFamily):
     """One attention for picture and text: the map is the image rows x text columns of its matrix.
 
     Each layer serves two spots, `cross` for the text columns and `self` for the image columns.
+
+    Attributes:
+        text_first: whether text comes before the picture.
+        beside: tokens of reference pictures, which follow the picture's own.
     """
 
     text_first: ClassVar[bool]
+    beside: int = 0
     layer_texts = False
 
     @cached_property
@@ -173,7 +178,8 @@ class JointFamily(TransformerFamily):
     def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
         total, cells = attending.key.shape[2], site.grid[0] * site.grid[1]
         if self.text_first:
-            image, text = slice(total - cells, total), slice(0, total - cells)
+            first = total - cells - self.beside
+            image, text = slice(first, first + cells), slice(0, first)
         else:
             image, text = slice(0, cells), slice(cells, total)
         return image, image if site.kind == "self" else text

@@ -8,9 +8,11 @@ import pytest
 import torch
 from diffusers import (
     ChromaImg2ImgPipeline,
+    Flux2KleinKVPipeline,
     Flux2KleinPipeline,
     Flux2Pipeline,
     FluxImg2ImgPipeline,
+    FluxKontextPipeline,
     QwenImageImg2ImgPipeline,
     StableDiffusion3Img2ImgPipeline,
     ZImageImg2ImgPipeline,
@@ -29,6 +31,7 @@ from tests.families import pipes
 from tests.families.cases import (
     CASES,
     PROMPTS,
+    SIZE,
     T5,
     Case,
     H,
@@ -146,17 +149,47 @@ def test_an_own_text_for_t5_is_refused() -> None:
         FLUX(prompt_2=["a bird", "a car"])
 
 
-def test_reference_pictures_are_refused() -> None:
-    family = family_of(FLUX.pipe)
-    call = family.bind(
-        (),
-        {
-            "hidden_states": torch.zeros(1, 2 * H * W, 16),
-            "img_ids": FLUX.pipe._prepare_latent_image_ids(1, H, W, "cpu", torch.float32),
-        },
-    )
-    with pytest.raises(ModelError, match="reference pictures"):
-        family.latents(call, None, 1)
+@pytest.mark.parametrize("name", ["flux", "flux2"])
+def test_reference_pictures_are_shown_and_left_alone(name: str) -> None:
+    """FLUX Kontext and FLUX.2: their tokens follow the picture's own."""
+    case = CASES[name]
+    pipe, more = case.pipe, {"image": Image.new("RGB", (64, 64), "red")}
+    if name == "flux":
+        pipe = pipes.quiet(FluxKontextPipeline(**case.pipe.components))
+        more |= {"_auto_resize": False, "max_area": 32 * 24}
+    call = {"prompts": PROMPTS[:1], "seeds": [1], "pipe": pipe, "steps": 2, **more}
+    with attention_calls(pipe) as calls:
+        plain = case(**call)
+    with Guidance().attach(pipe):
+        assert torch.equal(case(**call), plain)
+    guide = Seeing([Read("cross"), Read("self")])
+    with Guidance(Probe(lambda run: guide)).attach(pipe):
+        case(**call)
+    whole = full_softmax(calls[0][case.read[0]])
+    own = slice(T5, T5 + H * W)
+    assert whole.shape[-1] > own.stop
+    expected = whole[:, own, :T5].unflatten(1, (H, W))
+    torch.testing.assert_close(guide.cross[0].double(), expected, rtol=0, atol=1e-5)
+    among = whole[:, own, own].unflatten(1, (H, W)).unflatten(3, (H, W))
+    torch.testing.assert_close(guide.own[0].double(), among, rtol=0, atol=1e-5)
+    with shown_calls(pipe) as made:
+        case(**call)
+        with Guidance(AttendAndExcite(refinements=0)).attach(pipe):
+            moved = case(**call)
+    assert not torch.allclose(moved, plain, atol=1e-3)
+    references = [each["hidden_states"][:, H * W :] for each in made]
+    assert references[0].shape[1] > 0
+    assert all(torch.equal(each, references[0]) for each in references)
+    with Guidance(Probe(lambda run: Other())).attach(pipe):
+        changed = case(**call)
+    torch.testing.assert_close(changed, case(**call | {"prompts": ["a green car"]}))
+
+
+def test_reference_pictures_of_other_families_are_refused() -> None:
+    family = family_of(CASES["qwen-image"].pipe)
+    shown = {"hidden_states": torch.zeros(1, 2 * H * W, 16), "img_shapes": [[(1, H, W)]]}
+    with pytest.raises(ModelError, match="with reference pictures it cannot be guided"):
+        family.bind((), shown)
 
 
 # FLUX.2
@@ -197,15 +230,14 @@ def test_safety_on_a_distilled_klein_is_refused_before_denoising() -> None:
     assert not torch.allclose(moved, FLUX2(pipe=pipe), atol=1e-3)
 
 
-def test_pictures_that_klein_is_shown_are_refused() -> None:
-    picture = Image.new("RGB", (64, 64), "red")
+def test_klein_with_a_cache_of_its_pictures_is_refused() -> None:
+    pipe = pipes.quiet(Flux2KleinKVPipeline(**FLUX2.pipe.components))
+    call = {"prompt": PROMPTS[0], "image": Image.new("RGB", (64, 64), "red"), **SIZE}
     with (
-        Guidance(AttendAndExcite()).attach(FLUX2.pipe),
-        shown_calls(FLUX2.pipe) as calls,
-        pytest.raises(ModelError, match="reference pictures"),
+        Guidance(AttendAndExcite()).attach(pipe),
+        pytest.raises(ModelError, match="use Flux2KleinPipeline"),
     ):
-        FLUX2(PROMPTS[:1], seeds=[1], image=picture)
-    assert calls == []
+        pipe(**call, num_inference_steps=2, max_sequence_length=T5, output_type="latent")
 
 
 class Processor:
