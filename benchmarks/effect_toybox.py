@@ -57,7 +57,7 @@ PICTURED = {
         "safe-latent-diffusion-strong",
         "safe-latent-diffusion-early",
     ),
-    "toybox-sd3-pairs": ("attend-and-excite", "syngen", "attend-and-excite+syngen"),
+    "toybox-sd3-pairs": ("attend-and-excite", "syngen"),
     "toybox-sd3-layouts": ("paint-with-words", "layout-guidance", "zestguide-1"),
     "toybox-sd3-safety": ("negative-prompt", "safe-latent-diffusion-early"),
 }

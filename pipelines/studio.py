@@ -148,16 +148,16 @@ class Studio:
     @property
     def steps(self) -> int:
         """Steps of a request that does not say."""
-        from adhere.pipelines.toybox.folder import STEPS
+        from adhere.pipelines.toybox.folder import DEFAULTS
 
-        return STEPS if self.is_toybox else 50
+        return DEFAULTS[type(self.pipe).__name__].steps if self.is_toybox else 50
 
     @property
     def guidance_scale(self) -> float | None:
         """Guidance scale of a request that does not say; None is the pipeline's own."""
-        from adhere.pipelines.toybox.folder import GUIDANCE_SCALE
+        from adhere.pipelines.toybox.folder import DEFAULTS
 
-        return GUIDANCE_SCALE if self.is_toybox else None
+        return DEFAULTS[type(self.pipe).__name__].guidance_scale if self.is_toybox else None
 
     def generate(
         self,

@@ -92,9 +92,12 @@ class StableDiffusion3(JointFamily):
 
 
 class ToyboxSD3(StableDiffusion3):
-    """The bundled miniature: words are localised from its third block on."""
+    """The bundled miniature: words are localised from its third block on, and hold enough of
+    their cells for a gain of 1 (`docs/design/0007-transformer-toybox.md`).
+    """
 
     name = "toybox-sd3"
+    gain = 1.0
     modular: ClassVar[dict[str, str]] = {}
     depth = (1 / 3, 2 / 3)
 

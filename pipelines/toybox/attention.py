@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adhere.maps import Read
 from adhere.pipelines.families import family_of
 from adhere.pipelines.guidance import Guidance, Memory
-from adhere.pipelines.toybox.folder import GUIDANCE_SCALE
+from adhere.pipelines.toybox.folder import DEFAULTS
 from adhere.pipelines.toybox.judge import Judge
 from adhere.pipelines.toybox.sprites import KINDS
 from adhere.pipelines.toybox.world import SIDE
@@ -33,7 +33,7 @@ def noun_columns(tokenizer: Any, prompt: str) -> dict[str, int]:
 
 
 def measure(
-    pipe: Any, prompts: Sequence[str], seed: int, steps: int = 25
+    pipe: Any, prompts: Sequence[str], seed: int, steps: int | None = None
 ) -> dict[str, dict[str, float]]:
     """Per layer that guidance can read, averaged over steps, pictures and nouns.
 
@@ -56,14 +56,15 @@ def _layer(
     columns: Sequence[dict[str, int]],
     judge: Judge,
     seed: int,
-    steps: int,
+    steps: int | None,
 ) -> dict[str, float]:
+    defaults = DEFAULTS[type(pipe).__name__]
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
     with Guidance(memory=only).attach(pipe, record=True) as attached:
         images = pipe(
             list(prompts),
-            num_inference_steps=steps,
-            guidance_scale=GUIDANCE_SCALE,
+            num_inference_steps=steps or defaults.steps,
+            guidance_scale=defaults.guidance_scale,
             generator=generators,
         ).images
     assert attached.attention is not None

@@ -25,8 +25,7 @@ from adhere.pipelines.toybox.calibration import accuracy, calibrate, held_out
 from adhere.pipelines.toybox.captions import article
 from adhere.pipelines.toybox.clip import preprocess, tokenise, trimmed
 from adhere.pipelines.toybox.folder import (
-    GUIDANCE_SCALE,
-    STEPS,
+    DEFAULTS,
     kind_of,
     load_clip,
     load_toybox,
@@ -133,14 +132,15 @@ def mean(values: Sequence[float], seed: int = 0) -> Figure:
 
 def generate(pipe: Any, prompts: Sequence[str], seed: int) -> list[Image.Image]:
     """One picture a prompt, each from its own seed, so that batching changes nothing."""
+    defaults = DEFAULTS[type(pipe).__name__]
     images: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
         generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
         images += pipe(
             part,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE_SCALE,
+            num_inference_steps=defaults.steps,
+            guidance_scale=defaults.guidance_scale,
             generator=generators,
         ).images
     return images
@@ -209,12 +209,13 @@ def measure_judge(folder: Path, seed: int, count: int = 300) -> dict[str, Any]:
 
 
 def seconds_for_four(folder: Path) -> float:
-    """Seconds of a batch of 4 pictures at 25 steps; the better of two, after a warm-up."""
+    """Seconds of a batch of 4 pictures; the better of two, after a warm-up."""
     pipe = load_toybox(folder=folder)
+    steps = DEFAULTS[type(pipe).__name__].steps
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        pipe(["a cat and a frog"] * 4, num_inference_steps=STEPS)
+        pipe(["a cat and a frog"] * 4, num_inference_steps=steps)
         times.append(time.perf_counter() - start)
     return round(min(times[1:]), 2)
 
@@ -257,10 +258,9 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         exact = measure_judge(folder, seed)
     suites, picture = measure_model(folder, judging, count, seed)
     rng = Random(seed + 5)
-    attention = measure(
-        load_toybox(folder=folder), [two_coloured(rng) for _ in range(12)], seed, STEPS
-    )
-    card: dict[str, Any] = {"pipeline": kind_of(folder)}
+    attention = measure(load_toybox(folder=folder), [two_coloured(rng) for _ in range(12)], seed)
+    kind = kind_of(folder)
+    card: dict[str, Any] = {"pipeline": kind}
     if exact is not None:
         card |= {
             "judge_render": round(exact["judge_on_renders"]["kind_and_colour"], 4),
@@ -276,8 +276,8 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         "relation": suites["relation"].get("relation_when_both_present", {"share": 0.0})["share"],
         "skull_haunted": suites["haunted"]["skull"]["share"],
         "clip_score": suites["two_object"]["clip_score"]["mean"],
-        "steps": STEPS,
-        "guidance_scale": GUIDANCE_SCALE,
+        "steps": DEFAULTS[kind].steps,
+        "guidance_scale": DEFAULTS[kind].guidance_scale,
         "seed": seed,
         "seconds_for_4_images": seconds_for_four(folder),
         "machine": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",

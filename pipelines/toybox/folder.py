@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,29 @@ from adhere.pipelines.toybox.clip import preprocess
 from adhere.pipelines.toybox.errors import ToyboxError
 
 MOST_BYTES = 40 * 2**20
-STEPS = 25
-"""DDIM steps of a picture, where nobody says; 50 drew no better (`docs/design/0005-toybox.md`)."""
-GUIDANCE_SCALE = 4.0
-"""Where the unguided model draws most prompts right; 7.5 doubles and deforms things."""
 _COMMON = ("vae", "text_encoder", "tokenizer", "scheduler")
 PARTS = {
     "StableDiffusionPipeline": (*_COMMON, "unet", "clip"),
     "StableDiffusion3Pipeline": (*_COMMON, "text_encoder_2", "tokenizer_2", "transformer"),
 }
 """By the pipeline that `model_index.json` names."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a toybox draws where nobody says."""
+
+    steps: int
+    guidance_scale: float
+
+
+DEFAULTS = {
+    "StableDiffusionPipeline": Defaults(25, 4.0),
+    "StableDiffusion3Pipeline": Defaults(15, 2.5),
+}
+"""By pipeline. More steps drew no better; higher scales double and deform things
+(`docs/design/0005-toybox.md`, `0007-transformer-toybox.md`).
+"""
 
 
 def toybox_folder(name: str = "toybox") -> Path:
