@@ -112,8 +112,10 @@ def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Words:
     for prompt in prompts:
         if prompt.cut is not None and span.end > prompt.cut:
             read = prompt.prompt[max(0, prompt.cut - 30) : prompt.cut]
+            # The last content token that is read has only the end behind it.
+            limit = prompt.pieces[-1].column + 2 if prompt.pieces else prompt.width
             raise PromptError(
-                f"{span.text!r} lies beyond token {prompt.width} of the {prompt.encoder} encoder, "
+                f"{span.text!r} lies beyond token {limit} of the {prompt.encoder} encoder, "
                 f"which reads the prompt only up to {read!r}; "
                 "shorten the prompt or move the phrase to the front"
             )
