@@ -24,11 +24,7 @@ def _fail(error: Exception) -> typer.Exit:
 @toybox_app.command()
 def train(
     stage: Annotated[
-        str,
-        typer.Option(
-            help="vae, clip, unet or judge; all for the four in this order; or transformer, the "
-            "denoiser of toybox-sd3, after vae and clip"
-        ),
+        str, typer.Option(help="vae, clip, unet, judge, all of these; transformer, of toybox-sd3")
     ] = "all",
     out: Annotated[Path, typer.Option(help="run folder: checkpoints, logs, finished parts")] = Path(
         "runs/toybox"
