@@ -13,9 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from diffusers.pipelines.flux2.pipeline_flux2 import format_input
-from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
-
 from adhere.errors import ModelError, PromptError
 from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded, Family
@@ -87,6 +84,10 @@ class Flux2(Flux):
     def _conversation(self, prompt: str) -> list[Any]:
         if not self._processed:
             return [{"role": "user", "content": prompt}]
+        # Here, since it brings the encoder's code along, and every family is asked for every model.
+        from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+        from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
+
         message = getattr(self.pipe, "system_message", SYSTEM_MESSAGE)
         talk: list[Any] = format_input([prompt], message)[0]
         return talk

@@ -75,7 +75,7 @@ def train(
                 plan = plan.with_samples(name, samples)
             typer.echo(f"{name}: done, {STAGES[name](plan)}")
         if export is not None:
-            assemble(out, export)
+            assemble(out, export, "toybox-sd3" if stage == "transformer" else "toybox")
             typer.echo(f"wrote {export}")
     except (ToyboxError, RuntimeError) as error:
         raise _fail(error) from error

@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -151,20 +151,6 @@ CASES = {
             negated=embedded,
         ),
         Case(
-            "chroma",
-            pipes.chroma,
-            {**SIZE, "max_sequence_length": T5},
-            lambda prompts: {"guidance_scale": 4.0, "negative_prompt": ["a bird"] * len(prompts)},
-            read=(1,),
-            read_self=(1,),
-            image=slice(T5, None),
-            text=slice(0, T5),
-            rows=first,
-            cat=((1,),),
-            layer="transformer_blocks.1.attn",
-            off={"guidance_scale": 1.0},
-        ),
-        Case(
             "pixart",
             pipes.pixart,
             {
@@ -242,6 +228,14 @@ CASES = {
         ),
     )
 }
+# Chroma is FLUX with guidance of its own.
+CASES["chroma"] = replace(
+    CASES["flux"],
+    name="chroma",
+    make=pipes.chroma,
+    negative=CASES["sd3"].negative,
+    off={"guidance_scale": 1.0},
+)
 
 
 @contextmanager

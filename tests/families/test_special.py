@@ -267,36 +267,38 @@ def dev(side: str = "left") -> Any:
     return pipe
 
 
+def drawn(pipe: Any, prompt: str) -> Tensor:
+    more = {"guidance_scale": 2.5, "max_sequence_length": 60}
+    return FLUX2([prompt], seeds=[1], pipe=pipe, steps=1, guided=False, **more)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_words_of_dev_are_found_behind_its_system_message(side: str) -> None:
     pipe = dev(side)
-    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
-    call["guidance_scale"] = 2.5
     runs: list[Any] = []
     shown = []
     for prompt in ("a cat in a car", "a frog in a car"):
         guide = Seeing([Read("cross")])
         probe = Probe(lambda run, guide=guide: runs.append(run) or guide)
         with Guidance(probe).attach(pipe), shown_calls(pipe) as calls:
-            FLUX2([prompt], **call)
+            drawn(pipe, prompt)
         shown.append(calls[0]["encoder_hidden_states"][0])
     (column,) = runs[0].words(0, "cat").columns[0]
     moved = (shown[0] - shown[1]).abs().mean(dim=-1)
     assert moved[column] > 0
     assert moved.nonzero()[0] == column  # a causal encoder: nothing before it moves
-    plain = FLUX2(PROMPTS[:1], **call)
+    plain = drawn(pipe, PROMPTS[0])
     with Guidance(AttendAndExcite()).attach(pipe):
-        assert not torch.allclose(FLUX2(PROMPTS[:1], **call), plain, atol=1e-3)
+        assert not torch.allclose(drawn(pipe, PROMPTS[0]), plain, atol=1e-3)
 
 
 def test_a_prompt_that_a_chat_changes_is_refused() -> None:
     pipe = dev()
-    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
     with (
         Guidance(AttendAndExcite()).attach(pipe),
         pytest.raises(PromptError, match="marks such as"),
     ):
-        FLUX2(["a cat [IMG] and a dog"], **call)
+        drawn(pipe, "a cat [IMG] and a dog")
 
 
 def test_a_tokenizer_that_does_not_do_what_it_says_is_refused() -> None:
@@ -304,12 +306,11 @@ def test_a_tokenizer_that_does_not_do_what_it_says_is_refused() -> None:
     pipe.tokenizer.tokenizer = pipes.t5_tokenizer()
     pipe.tokenizer.apply_chat_template = Processor(pipes.chat_tokenizer()).apply_chat_template
     pipe.tokenizer.tokenizer.add_tokens(["cat in"])
-    call = {"seeds": [1], "pipe": pipe, "steps": 1, "guided": False, "max_sequence_length": 60}
     with (
         Guidance(AttendAndExcite()).attach(pipe),
         pytest.raises(ModelError, match="it was published with"),
     ):
-        FLUX2(["a cat in a car"], **call)
+        drawn(pipe, "a cat in a car")
 
 
 def test_a_prompt_that_is_a_word_of_the_template_is_found_behind_it() -> None:

@@ -24,6 +24,7 @@ from adhere.pipelines.toybox import (
 from adhere.pipelines.toybox.calibration import held_out
 from adhere.pipelines.toybox.card import wilson
 from adhere.pipelines.toybox.cli import toybox_app
+from adhere.pipelines.toybox.stages import STAGES
 from adhere.pipelines.toybox.vae import psnr, round_trip
 
 FOLDER = toybox_folder()
@@ -147,6 +148,18 @@ def test_the_command_line(tmp_path: Path) -> None:
     )
     assert early.exit_code == 2
     assert "train the stage before" in early.output
+
+
+@pytest.mark.parametrize(("stage", "model"), [("unet", "toybox"), ("transformer", "toybox-sd3")])
+def test_training_exports_the_model_that_it_trained(
+    stage: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setitem(STAGES, stage, lambda plan: plan.out / stage)
+    monkeypatch.setattr("adhere.pipelines.toybox.assembly.assemble", lambda *a: made.append(a))
+    asked = ["train", "--stage", stage, "--out", str(tmp_path), "--export", str(tmp_path / "to")]
+    assert CliRunner().invoke(toybox_app, asked).exit_code == 0
+    assert made == [(tmp_path, tmp_path / "to", model)]
 
 
 def test_wilson_interval() -> None:
