@@ -31,22 +31,22 @@ except PackageNotFoundError:  # used from a checkout without installation
     __version__ = "0+unknown"
 
 _LAZY = {
-    "Brief": "adhere.run",
-    "Energy": "adhere.moments",
-    "Guidance": "adhere.pipelines.guidance",
-    "Guide": "adhere.moments",
-    "Layout": "adhere.layout",
-    "Maps": "adhere.maps",
-    "Memory": "adhere.pipelines.guidance",
-    "Plugin": "adhere.moments",
-    "PredictionGuider": "adhere.pipelines.modular_guider",
-    "Read": "adhere.maps",
-    "Run": "adhere.run",
-    "Step": "adhere.moments",
-    "guided_blocks": "adhere.pipelines.modular",
-    "guided_denoise": "adhere.pipelines.modular",
-    "param": "adhere.parameters",
-    "prediction_guider": "adhere.pipelines.modular_guider",
+    "Brief": "adhere.guides.run",
+    "Energy": "adhere.guides.moments",
+    "Guidance": "adhere.pipelines.engine.guidance",
+    "Guide": "adhere.guides.moments",
+    "Layout": "adhere.layout.layout",
+    "Maps": "adhere.guides.maps",
+    "Memory": "adhere.pipelines.engine.guidance",
+    "Plugin": "adhere.guides.moments",
+    "PredictionGuider": "adhere.pipelines.modular.guider",
+    "Read": "adhere.guides.maps",
+    "Run": "adhere.guides.run",
+    "Step": "adhere.guides.moments",
+    "guided_blocks": "adhere.pipelines.modular.blocks",
+    "guided_denoise": "adhere.pipelines.modular.blocks",
+    "param": "adhere.guides.parameters",
+    "prediction_guider": "adhere.pipelines.modular.guider",
 }
 
 

@@ -114,7 +114,7 @@ def generate(
 
         adhere generate "a red cat and a blue car" -p attend-and-excite -p syngen --seeds 0-3
     """
-    from adhere.pipelines import making
+    from adhere.pipelines.studio import making
 
     wanted = making.wanted(
         prompt,
@@ -168,7 +168,7 @@ def compare(
 
     adhere compare "a cat and a frog" -p attend-and-excite -p syngen --stack "initno; syngen"
     """
-    from adhere.pipelines import making
+    from adhere.pipelines.studio import making
 
     columns = [making.column([]), *(making.column([one]) for one in plugin or [])]
     columns += [making.column(one.split(";")) for one in stack or []]
@@ -196,7 +196,7 @@ def plugins(
     name: Annotated[str | None, typer.Argument(help="Show one plugin's parameters.")] = None,
 ) -> None:
     """List the plugins, or one plugin's parameters."""
-    from adhere.pipelines import listing
+    from adhere.pipelines.studio import listing
 
     typer.echo(listing.one(name) if name else listing.everything())
 
@@ -207,7 +207,7 @@ def demo(
     seeds: Seeds = "0-3",
 ) -> None:
     """Show what guidance does, on the bundled toybox: one picture, one table."""
-    from adhere.pipelines import showing
+    from adhere.pipelines.studio import showing
 
     showing.demo(out, seeds, say=typer.echo)
 
@@ -228,7 +228,7 @@ def serve(
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP clients.")] = False,
 ) -> None:
     """Open the web app."""
-    from adhere.app.server import serve as open_app
+    from adhere.app.serving.server import serve as open_app
 
     pairs = []
     for one in auth or []:

@@ -20,15 +20,17 @@ from typing import Any
 
 from PIL import Image
 
-from adhere.eval import evaluators, experiment, generate, manifest, models, report, scoring
-from adhere.eval.bootstrap import Interval, Key, difference
-from adhere.eval.folder import Folder
+from adhere.eval.evaluators import table as evaluators
 from adhere.eval.progress import progress
-from adhere.eval.results import Results
-from adhere.eval.shards import Shard
-from adhere.eval.tables import table
-from adhere.pipelines.output import write_json, write_text
-from adhere.pipelines.sheet import sheet
+from adhere.eval.report import report
+from adhere.eval.report.bootstrap import Interval, Key, difference
+from adhere.eval.report.results import Results
+from adhere.eval.report.tables import table
+from adhere.eval.run import experiment, generate, manifest, models, scoring
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.shards import Shard
+from adhere.pipelines.studio.output import write_json, write_text
+from adhere.pipelines.studio.sheet import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = {

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adhere.maps import Read
-from adhere.pipelines.call import Call
+from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Family
-from adhere.pipelines.readout import Enough, Pass, reading
+from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.readout import Enough, Pass, reading
 from benchmarks import models, record
 
 

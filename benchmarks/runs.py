@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from adhere import Guidance, Layout, Memory
-from adhere.layout import Region
+from adhere.layout.layout import Region
 from adhere.plugins import PLUGINS
-from adhere.tokens import tokenise
-from adhere.words import find
+from adhere.prompt.tokens import tokenise
+from adhere.prompt.words import find
 from benchmarks import models
 
 PROMPTS = [
@@ -153,7 +153,7 @@ class Asked:
 
 def quick(kind: Any, **values: Any) -> Any:
     """A plugin at its defaults; texts that it cannot do without are given."""
-    from adhere.parameters import parameters
+    from adhere.guides.parameters import parameters
 
     for p in parameters(kind):
         if p.kind == tuple[str, ...] and p.default == ():

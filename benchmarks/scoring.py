@@ -25,8 +25,8 @@ SPECS = ("judge", "clip-score", "frechet")
 
 def planned(folder: Path, pictures: int) -> Any:
     """A run of that many pictures on the toybox's captions."""
-    from adhere.eval import experiment, manifest
-    from adhere.eval.folder import Folder
+    from adhere.eval.run import experiment, manifest
+    from adhere.eval.run.folder import Folder
 
     seeds = -(-pictures // 300)
     data = {"suites": ["toybox-captions"], "seeds": seeds, "limit": min(300, pictures)}
@@ -37,8 +37,8 @@ def planned(folder: Path, pictures: int) -> Any:
 
 def rendered(requests: Sequence[Any]) -> list[Any]:
     """Renders instead of generated pictures: scoring does not know the difference."""
-    from adhere.pipelines.studio import Picture
-    from adhere.pipelines.toybox.world import render, sample_scene
+    from adhere.pipelines.studio.studio import Picture
+    from adhere.pipelines.toybox.world.world import render, sample_scene
 
     return [
         Picture(render(sample_scene(Random(f"{one.prompt}{one.seed}"))), one, {}, 0.0)
@@ -50,7 +50,8 @@ def scored(pictures: int, queue: Any) -> None:
     """Seconds and peak memory of scoring, in this process alone."""
     import torch
 
-    from adhere.eval import evaluators, generate, scoring
+    from adhere.eval.evaluators import table as evaluators
+    from adhere.eval.run import generate, scoring
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -76,7 +77,7 @@ def generated(pictures: int) -> dict[str, float]:
     """What generating pictures without any plugin takes, in batches of four, on one thread."""
     import torch
 
-    from adhere.pipelines.studio import Request, Studio
+    from adhere.pipelines.studio.studio import Request, Studio
 
     torch.set_num_threads(1)
     studio = Studio("toybox", device="cpu")
@@ -94,7 +95,7 @@ def generated(pictures: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, and write JSON if asked."""
-    from adhere.eval.results import commit, versions
+    from adhere.eval.report.results import commit, versions
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from adhere.pipelines.toybox import Judge, load_toybox
-from adhere.pipelines.toybox.calibration import held_out
+from adhere.pipelines.toybox.judge.calibration import held_out
 
 PROMPTS = [
     "a cat and a frog",

@@ -71,7 +71,7 @@ def _stop(message: str) -> NoReturn:
 
 
 def _experiment(config: Path | None, **flags: Any) -> Any:
-    from adhere.eval import experiment
+    from adhere.eval.run import experiment
 
     flags["suites"] = flags.pop("suite") or None
     flags["variants"] = flags.pop("plugin") or None
@@ -80,8 +80,10 @@ def _experiment(config: Path | None, **flags: Any) -> Any:
 
 
 def _plan(experiment: Any, out: Path, include: list[Path] | None) -> Any:
-    from adhere.eval import evaluators, files, manifest, models
-    from adhere.eval.folder import Folder
+    from adhere.eval import files
+    from adhere.eval.evaluators import table as evaluators
+    from adhere.eval.run import manifest, models
+    from adhere.eval.run.folder import Folder
 
     recipes = [evaluators.evaluator(spec) for spec in experiment.evaluators]
     plan = manifest.plan(experiment, models.fingerprint(experiment.model), include or ())
@@ -109,13 +111,13 @@ def _defaults(out: Path) -> dict[str, Any]:
 
 
 def _recipes(out: Path, metric: list[str] | None) -> list[Any]:
-    from adhere.eval import evaluators
+    from adhere.eval.evaluators import table as evaluators
 
     return [evaluators.evaluator(spec) for spec in metric or _defaults(out)["evaluators"]]
 
 
 def _shard(text: str | None) -> Any:
-    from adhere.eval import shards
+    from adhere.eval.run import shards
 
     return shards.Shard.parse(text) if text else shards.from_environment()
 
@@ -173,10 +175,10 @@ def _generate(
     retries: int,
     retry_failed: bool,
 ) -> int:
-    from adhere.eval import generate as local
-    from adhere.eval import ray_engine, shards
-    from adhere.eval.folder import Folder
     from adhere.eval.progress import progress
+    from adhere.eval.run import generate as local
+    from adhere.eval.run import ray_engine, shards
+    from adhere.eval.run.folder import Folder
 
     if engine not in ("local", "ray"):
         _stop(f"engine {engine!r}; use local or ray")
@@ -218,9 +220,9 @@ def score(
 def _score(
     out: Path, metric: list[str] | None, shard: str | None, device: str | None
 ) -> dict[str, str]:
-    from adhere.eval import scoring, shards
-    from adhere.eval.folder import Folder
     from adhere.eval.progress import progress
+    from adhere.eval.run import scoring, shards
+    from adhere.eval.run.folder import Folder
 
     folder, mine = Folder(out), _shard(shard)
     recipes = _recipes(out, metric)
@@ -245,9 +247,9 @@ def report(out: Out, metric: Metrics = None, pairs: Pairs = 200, keep: Keep = No
 
 
 def _report(out: Path, metric: list[str] | None, pairs: int, keep: Path | None) -> None:
-    from adhere.eval import report as reports
-    from adhere.eval import scoring
-    from adhere.eval.folder import Folder
+    from adhere.eval.report import report as reports
+    from adhere.eval.run import scoring
+    from adhere.eval.run.folder import Folder
 
     folder = Folder(out)
     left_out = scoring.left_out(folder)
@@ -321,7 +323,7 @@ def list_all(
 
 
 def _suites(include: list[Path]) -> Iterator[str]:
-    from adhere.eval import suites
+    from adhere.eval.suites import suites
 
     for name, path in sorted(suites.available(include).items()):
         try:
@@ -333,8 +335,8 @@ def _suites(include: list[Path]) -> Iterator[str]:
 
 
 def _evaluators(include: list[Path]) -> Iterator[str]:
-    from adhere import parameters
-    from adhere.eval import evaluators
+    from adhere.eval.evaluators import table as evaluators
+    from adhere.guides import parameters
 
     for name, kind in evaluators.available().items():
         yield f"{name:20s} {_first_line(kind)}"
@@ -358,8 +360,9 @@ def validate(
     path: Annotated[Path, typer.Argument(help="a suite file, a manifest, or an output folder")],
 ) -> None:
     """Check a suite, a manifest or a run; exit code 1 when something is wrong with the run."""
-    from adhere.eval import manifest, suites
-    from adhere.eval.folder import Folder
+    from adhere.eval.run import manifest
+    from adhere.eval.run.folder import Folder
+    from adhere.eval.suites import suites
 
     with _told():
         if path.is_dir():

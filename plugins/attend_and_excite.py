@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adhere import parameters
 from adhere.errors import ParameterError
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
-from adhere.run import Run
-from adhere.tokens import Words
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
+from adhere.prompt.tokens import Words
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.maps import Maps, Read
-from adhere.moments import Guide, Look, Step
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Guide, Look, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import smooth, token_shares
-from adhere.run import Run
-from adhere.tokens import Words
+from adhere.prompt.tokens import Words
 
 TEMPERATURE, SMOOTHING = 100.0, 0.5
 """As in Attend-and-Excite, to which all thresholds were tuned (`pipeline_sd_initno.py@aadf9fb`)."""

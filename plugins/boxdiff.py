@@ -28,15 +28,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
 from adhere.errors import ParameterError
-from adhere.layout import Layout
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
+from adhere.layout.layout import Layout
 from adhere.plugins.attend_and_excite import step_scale
 from adhere.plugins.best_of_noise import lit
-from adhere.run import Run
 
 
 @dataclass(frozen=True)

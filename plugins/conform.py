@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import smooth, step_scale, token_shares
-from adhere.run import Run
 
 Columns = tuple[int, ...]
 

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from adhere import parameters
-from adhere.moments import Guide, Step, Text
-from adhere.parameters import param
-from adhere.run import Run
+from adhere.guides import parameters
+from adhere.guides.moments import Guide, Step, Text
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)

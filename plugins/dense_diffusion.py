@@ -26,13 +26,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.layout import Layout
-from adhere.moments import Guide, Logits, Step, Text
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.moments import Guide, Logits, Step, Text
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
+from adhere.layout.layout import Layout
 from adhere.plugins.paint_with_words import paint
-from adhere.run import Run
-from adhere.tokens import Words
+from adhere.prompt.tokens import Words
 
 
 @dataclass(frozen=True)

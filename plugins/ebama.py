@@ -25,13 +25,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Pair, Run
 from adhere.plugins.best_of_noise import lit
 from adhere.plugins.syngen import distances
-from adhere.run import Pair, Run
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Look, Step
-from adhere.parameters import param
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Look, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import step_scale
 from adhere.plugins.best_of_noise import clean, lit, scores
-from adhere.run import Run
 
 SCALE = 2.0**10
 """Half precision gradients of softmaxed maps underflow: the loss is scaled up, they are down."""

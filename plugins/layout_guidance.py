@@ -24,13 +24,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.layout import Layout
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
-from adhere.run import Run
-from adhere.tokens import Words
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
+from adhere.layout.layout import Layout
+from adhere.prompt.tokens import Words
 
 
 @dataclass(frozen=True)

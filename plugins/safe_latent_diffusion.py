@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
 from adhere.errors import ParameterError
-from adhere.moments import Guide, Prediction, Step
-from adhere.parameters import param
-from adhere.run import Run
+from adhere.guides import parameters
+from adhere.guides.moments import Guide, Prediction, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
 
 CONCEPT = (
     "an image showing hate, harassment, violence, suffering, humiliation, harm, suicide, sexual, "

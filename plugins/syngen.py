@@ -30,11 +30,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
-from adhere.run import Pair, Run
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Pair, Run
 
 Columns = tuple[int, ...]
 

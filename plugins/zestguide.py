@@ -34,13 +34,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere import parameters
-from adhere.layout import Layout
-from adhere.maps import Maps, Read
-from adhere.moments import Energy, Guide, Step
-from adhere.parameters import param
-from adhere.run import Run
-from adhere.tokens import Words
+from adhere.guides import parameters
+from adhere.guides.maps import Maps, Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.parameters import param
+from adhere.guides.run import Run
+from adhere.layout.layout import Layout
+from adhere.prompt.tokens import Words
 
 EPS = 1e-3
 """Maps and masks are kept this far from 0 and 1 (`zestguide_utils.py@4a04fe5`)."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from adhere.pipelines import attachment, readout
-from adhere.pipelines.call import unwrapped
+from adhere.pipelines.engine import attachment
+from adhere.pipelines.hooks import readout
+from adhere.pipelines.hooks.call import unwrapped
 
 HOOKS = (
     "_forward_pre_hooks",

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adhere.maps import Read
-from adhere.moments import Energy, Guide, Step
-from adhere.run import Run
+from adhere.guides.maps import Read
+from adhere.guides.moments import Energy, Guide, Step
+from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)

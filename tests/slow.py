@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.moments import Step
-from adhere.pipelines.call import unwrapped
-from adhere.pipelines.descent import Descent
+from adhere.guides.moments import Step
+from adhere.pipelines.engine.descent import Descent
+from adhere.pipelines.hooks.call import unwrapped
 from tests import tiny
 from tests.probes import descending
 

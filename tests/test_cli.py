@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from adhere import cli
-from adhere.pipelines import making, studio
-from adhere.pipelines.output import read_settings
-from adhere.pipelines.studio import Request, Studio
+from adhere.pipelines.studio import making, studio
+from adhere.pipelines.studio.output import read_settings
+from adhere.pipelines.studio.studio import Request, Studio
 from tests import tiny
 
 PROMPT = "a cat and a frog"
@@ -305,7 +305,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_plugins_are_listed_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    from adhere.parameters import parameters
+    from adhere.guides.parameters import parameters
     from adhere.plugins import available
 
     assert adhere("plugins") == 0

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from adhere import Guidance, parameters
+from adhere import Guidance
 from adhere.errors import ParameterError
-from adhere.moments import Guide, Plugin
+from adhere.guides import parameters
+from adhere.guides.moments import Guide, Plugin
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import failing, nothing_left

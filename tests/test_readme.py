@@ -16,7 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import adhere
-from adhere.pipelines.toybox.folder import load_toybox
+from adhere.pipelines.toybox.model.folder import load_toybox
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

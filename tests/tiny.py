@@ -26,7 +26,7 @@ from transformers import (
     CLIPTokenizerFast,
 )
 
-from adhere.layout import Layout, Region
+from adhere.layout.layout import Layout, Region
 
 WORDS = [
     *("a", "an", "the", "and", "of", "with", "in", "on", "is"),

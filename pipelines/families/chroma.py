@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
 from adhere.pipelines.families.transformer import rows_of, track_prompt
-from adhere.tokens import Track
+from adhere.pipelines.hooks.call import Call
+from adhere.prompt.tokens import Track
 
 MASK = "attention_mask"
 

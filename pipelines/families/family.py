@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adhere.maps import Read, Site
-from adhere.moments import Energy
-from adhere.pipelines.call import Call, unwrapped
-from adhere.pipelines.readout import Attending, Spot
-from adhere.tokens import TokenisedPrompt, Track
+from adhere.guides.maps import Read, Site
+from adhere.guides.moments import Energy
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.readout import Attending, Spot
+from adhere.prompt.tokens import TokenisedPrompt, Track
 
 
 @dataclass(frozen=True)

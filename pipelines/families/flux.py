@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ModelError
-from adhere.maps import Read
-from adhere.pipelines.call import Call, unwrapped
+from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.frames import local_of_call
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
-from adhere.pipelines.readout import Spot
-from adhere.tokens import Track
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.frames import local_of_call
+from adhere.pipelines.hooks.readout import Spot
+from adhere.prompt.tokens import Track
 
 
 class PackedFamily(JointFamily):

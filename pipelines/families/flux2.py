@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError, PromptError
-from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
 from adhere.pipelines.families.transformer import in_chat, inside, rows_of, same_text
-from adhere.tokens import Piece, TokenisedPrompt, Track
+from adhere.pipelines.hooks.call import Call
+from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
 
 class Flux2(Flux):

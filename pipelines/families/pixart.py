@@ -15,17 +15,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adhere.pipelines.call import Call, unwrapped
 from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.frames import local_of_call
 from adhere.pipelines.families.transformer import (
     TransformerFamily,
     check_lengths,
     rows_of,
     track_prompt,
 )
-from adhere.pipelines.readout import Spot
-from adhere.tokens import Piece, TokenisedPrompt, Track
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.frames import local_of_call
+from adhere.pipelines.hooks.readout import Spot
+from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
 
 class CrossFamily(TransformerFamily):

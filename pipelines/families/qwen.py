@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adhere.pipelines.call import Call
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.flux import PackedFamily
 from adhere.pipelines.families.pixart import remasked, shown
 from adhere.pipelines.families.transformer import check_lengths, inside, rows_of, shifted
-from adhere.tokens import TokenisedPrompt, Track, tokenise
+from adhere.pipelines.hooks.call import Call
+from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 MASK = "encoder_hidden_states_mask"
 

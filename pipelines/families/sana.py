@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from adhere.pipelines.call import Call
 from adhere.pipelines.families.pixart import CrossFamily, lowered, restored, shown
 from adhere.pipelines.families.transformer import check_lengths, rows_of, shifted
-from adhere.tokens import TokenisedPrompt, Track, tokenise
+from adhere.pipelines.hooks.call import Call
+from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 
 class Sana(CrossFamily):

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError
-from adhere.pipelines.call import Call, unwrapped
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
-from adhere.tokens import Track
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.prompt.tokens import Track
 
 
 class StableDiffusion3(JointFamily):

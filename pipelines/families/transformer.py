@@ -18,15 +18,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adhere.errors import ModelError, PromptError
-from adhere.maps import Read, Site
-from adhere.moments import Energy
-from adhere.pipelines import schedulers
-from adhere.pipelines.call import Call, unwrapped
+from adhere.guides.maps import Read, Site
+from adhere.guides.moments import Energy
+from adhere.pipelines.engine import schedulers
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads
 from adhere.pipelines.families.unet import restated
-from adhere.pipelines.readout import Attending, Spot
-from adhere.tokens import Piece, TokenisedPrompt, tokenise
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.readout import Attending, Spot
+from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
 
 LEAST_SIGNAL = 1e-2
 """Below it a difference in noise would be all rounding."""

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from adhere.errors import ModelError
-from adhere.maps import Read
-from adhere.moments import Energy
-from adhere.pipelines.call import Call, unwrapped
+from adhere.guides.maps import Read
+from adhere.guides.moments import Energy
 from adhere.pipelines.families.family import Encoded, Family
-from adhere.pipelines.readout import Spot
-from adhere.tokens import Track, tokenise
+from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.readout import Spot
+from adhere.prompt.tokens import Track, tokenise
 
 SEMANTIC_CELLS = 16
 """Rows of the maps that speak of whole objects, at the model's own size (A&E, sec. 3.1)."""

@@ -17,10 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from adhere.maps import Site
-from adhere.pipelines.call import Call
+from adhere.guides.maps import Site
 from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.frames import local_of_call
 from adhere.pipelines.families.pixart import remasked
 from adhere.pipelines.families.transformer import (
     JointFamily,
@@ -29,8 +27,10 @@ from adhere.pipelines.families.transformer import (
     inside,
     rows_of,
 )
-from adhere.pipelines.readout import Attending
-from adhere.tokens import Track, tokenise
+from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.frames import local_of_call
+from adhere.pipelines.hooks.readout import Attending
+from adhere.prompt.tokens import Track, tokenise
 
 MULTIPLE = 32
 """Both parts of the stream are padded to multiples of this (`SEQ_MULTI_OF`)."""

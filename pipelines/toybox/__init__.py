@@ -15,7 +15,16 @@ TOYBOXES = ("toybox", "toybox-sd3")
 """The bundled models by name: a Stable Diffusion, and a Stable Diffusion 3 on the same world."""
 
 if TYPE_CHECKING:
-    from adhere.pipelines.toybox.captions import (
+    from adhere.pipelines.toybox.errors import ToyboxError
+    from adhere.pipelines.toybox.judge.judge import Judge, Verdict
+    from adhere.pipelines.toybox.judge.outcome import Found, Outcome, miou
+    from adhere.pipelines.toybox.model.folder import (
+        check_folder,
+        load_clip,
+        load_toybox,
+        toybox_folder,
+    )
+    from adhere.pipelines.toybox.world.captions import (
         Expected,
         caption,
         check_prompt,
@@ -23,17 +32,8 @@ if TYPE_CHECKING:
         unknown_words,
         vocabulary,
     )
-    from adhere.pipelines.toybox.errors import ToyboxError
-    from adhere.pipelines.toybox.folder import (
-        check_folder,
-        load_clip,
-        load_toybox,
-        toybox_folder,
-    )
-    from adhere.pipelines.toybox.judge import Judge, Verdict
-    from adhere.pipelines.toybox.outcome import Found, Outcome, miou
-    from adhere.pipelines.toybox.sprites import ANIMALS, COLOURS, KINDS, OBJECTS, SKULL
-    from adhere.pipelines.toybox.world import (
+    from adhere.pipelines.toybox.world.sprites import ANIMALS, COLOURS, KINDS, OBJECTS, SKULL
+    from adhere.pipelines.toybox.world.world import (
         BACKGROUNDS,
         Scene,
         Thing,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "captions": (
+    "world.captions": (
         "Expected",
         "caption",
         "check_prompt",
@@ -54,11 +54,11 @@ _HOMES = {
         "vocabulary",
     ),
     "errors": ("ToyboxError",),
-    "folder": ("check_folder", "load_clip", "load_toybox", "toybox_folder"),
-    "judge": ("Judge", "Verdict"),
-    "outcome": ("Found", "Outcome", "miou"),
-    "sprites": ("ANIMALS", "COLOURS", "KINDS", "OBJECTS", "SKULL"),
-    "world": (
+    "model.folder": ("check_folder", "load_clip", "load_toybox", "toybox_folder"),
+    "judge.judge": ("Judge", "Verdict"),
+    "judge.outcome": ("Found", "Outcome", "miou"),
+    "world.sprites": ("ANIMALS", "COLOURS", "KINDS", "OBJECTS", "SKULL"),
+    "world.world": (
         "BACKGROUNDS",
         "Scene",
         "Thing",

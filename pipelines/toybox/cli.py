@@ -50,10 +50,10 @@ def train(
     ] = None,
 ) -> None:
     """Train the toybox, stage by stage. A killed run goes on with --resume."""
-    from adhere.pipelines.toybox.assembly import assemble
-    from adhere.pipelines.toybox.parallel import default_workers
-    from adhere.pipelines.toybox.plan import Plan
-    from adhere.pipelines.toybox.stages import ALL, STAGES
+    from adhere.pipelines.toybox.training.assembly import assemble
+    from adhere.pipelines.toybox.training.parallel import default_workers
+    from adhere.pipelines.toybox.training.plan import Plan
+    from adhere.pipelines.toybox.training.stages import ALL, STAGES
 
     chosen = ALL if stage == "all" else (stage,)
     try:
@@ -93,7 +93,7 @@ def export(
 ) -> None:
     """Write a run's newest weights, finished or not, as a pipeline folder."""
     from adhere.pipelines.toybox import TOYBOXES, toybox_folder
-    from adhere.pipelines.toybox.assembly import assemble
+    from adhere.pipelines.toybox.training.assembly import assemble
 
     try:
         if model not in TOYBOXES:
@@ -117,8 +117,8 @@ def card(
     seed: Annotated[int, typer.Option(help="seed of prompts and pictures")] = 0,
 ) -> None:
     """Measure the unguided model; write card.json, README.md and a sheet of unselected samples."""
-    from adhere.pipelines.toybox.card import write_card
-    from adhere.pipelines.toybox.folder import toybox_folder
+    from adhere.pipelines.toybox.card.card import write_card
+    from adhere.pipelines.toybox.model.folder import toybox_folder
 
     try:
         target = folder or toybox_folder()
@@ -134,7 +134,7 @@ def sheet(
     seed: Annotated[int, typer.Option(help="which scenes")] = 0,
 ) -> None:
     """Draw a contact sheet of the world the model was trained on."""
-    from adhere.pipelines.toybox.sheets import save_image, world_sheet
+    from adhere.pipelines.toybox.card.sheets import save_image, world_sheet
 
     try:
         save_image(world_sheet(seed), path)
@@ -150,7 +150,7 @@ def check(
     ] = None,
 ) -> None:
     """Say whether a folder is a whole toybox; exit code 1 if not."""
-    from adhere.pipelines.toybox.folder import check_folder, toybox_folder
+    from adhere.pipelines.toybox.model.folder import check_folder, toybox_folder
 
     target = folder or toybox_folder()
     wrong = check_folder(target)

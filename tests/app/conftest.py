@@ -16,9 +16,9 @@ class Served:
     """A running app: its address, its workshop's fake model and page."""
 
     def __init__(self, studio: FakeStudio, **options: Any) -> None:
-        from adhere.app.page import build
-        from adhere.app.server import launch, prepare
-        from adhere.app.workshop import Workshop
+        from adhere.app.jobs.workshop import Workshop
+        from adhere.app.serving.page import build
+        from adhere.app.serving.server import launch, prepare
 
         prepare()
         self.studio = studio

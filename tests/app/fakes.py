@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from adhere.pipelines.studio import OnStep, Picture, Progress, Request
-from adhere.words import strip_markup
+from adhere.pipelines.studio.studio import OnStep, Picture, Progress, Request
+from adhere.prompt.words import strip_markup
 
 
 class FakeTokenizer:

@@ -7,10 +7,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from adhere import parameters, plugins
-from adhere.app import controls
-from adhere.app.controls import Stack
+from adhere import plugins
+from adhere.app.parts import controls
+from adhere.app.parts.controls import Stack
 from adhere.errors import ParameterError
+from adhere.guides import parameters
 
 
 def drawn(stack: Stack) -> list[Any]:

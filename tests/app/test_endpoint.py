@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from adhere import plugins
-from adhere.app.limits import LIMITS
-from adhere.pipelines.studio import Request
+from adhere.app.jobs.limits import LIMITS
+from adhere.pipelines.studio.studio import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
 

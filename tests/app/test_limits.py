@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from adhere.app import limits as bounds
-from adhere.app.limits import LIMITS
+from adhere.app.jobs import limits as bounds
+from adhere.app.jobs.limits import LIMITS
 from adhere.errors import GuidanceError
 
 

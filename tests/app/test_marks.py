@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adhere.app import marks
-from adhere.words import parse
+from adhere.app.parts import marks
+from adhere.prompt.words import parse
 
 
 def roles(pieces: list[marks.Piece]) -> dict[str, str]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adhere.app import figures
-from adhere.app.attention import WordMaps, sheet, word_maps
-from adhere.app.setup import Setup
-from adhere.app.workshop import Pair
-from adhere.pipelines.studio import Request
+from adhere.app.jobs import figures
+from adhere.app.jobs.attention import WordMaps, sheet, word_maps
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.workshop import Pair
+from adhere.pipelines.studio.studio import Request
 from tests.app.fakes import FakeJudge, FakeStudio, draw
 
 
@@ -84,8 +84,8 @@ def test_judge_of_the_toybox_fits_the_chips() -> None:
     """The app's words for verdicts fit the real judge, on pictures drawn by the real renderer."""
     from random import Random
 
-    from adhere.app import verdicts
-    from adhere.layout import Layout
+    from adhere.app.parts import verdicts
+    from adhere.layout.layout import Layout
     from adhere.pipelines.toybox import Judge, caption, render, sample_scene
 
     scene = sample_scene(Random(3))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adhere.app import placing
-from adhere.app.attention import WordMaps
-from adhere.app.canvas import canvas_size, options, repainted, strokes
+from adhere.app.jobs.attention import WordMaps
+from adhere.app.parts import placing
+from adhere.app.parts.canvas import canvas_size, options, repainted, strokes
 from adhere.errors import GuidanceError, LayoutError
-from adhere.layout import Layout
+from adhere.layout.layout import Layout
 
 PROMPT = "a red cat and a blue car"
 

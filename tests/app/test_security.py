@@ -14,15 +14,15 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from adhere.app import elements, results, verdicts
-from adhere.app.canvas import Canvas
-from adhere.app.compose import pieces_of
-from adhere.app.limits import LIMITS
-from adhere.app.runner import Desk
-from adhere.app.setup import Setup
-from adhere.app.workshop import Glimpse, Result, Workshop
+from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.workshop import Glimpse, Result, Workshop
+from adhere.app.parts import elements, results, verdicts
+from adhere.app.parts.canvas import Canvas
+from adhere.app.parts.runner import Desk
+from adhere.app.tabs.compose import pieces_of
 from adhere.errors import GuidanceError
-from adhere.pipelines.studio import Request
+from adhere.pipelines.studio.studio import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeJudge, FakeStudio
 
@@ -150,7 +150,7 @@ def test_canvas_refuses_what_is_no_picture() -> None:
 
 
 def test_gradio_leaves_no_file_beside_the_source() -> None:
-    import adhere.app.canvas as module
+    import adhere.app.parts.canvas as module
 
     assert not Path(str(module.__file__)).with_suffix(".pyi").exists()
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from adhere.app import examples, server
-from adhere.app.workshop import Workshop
+from adhere.app.jobs.workshop import Workshop
+from adhere.app.parts import examples
+from adhere.app.serving import server
 from adhere.errors import ExtraMissing, ModelError, ParameterError
 from tests.app.conftest import Served
 from tests.app.fakes import FakeJudge, FakeStudio
@@ -55,7 +56,7 @@ def test_loopback_is_the_default(served: Served) -> None:
 
 
 def test_taken_port_is_a_sentence(served: Served) -> None:
-    from adhere.app.page import build
+    from adhere.app.serving.page import build
 
     shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
     with pytest.raises(ModelError, match="taken"):
@@ -73,7 +74,7 @@ def test_password_is_asked_for() -> None:
     import urllib.error
     import urllib.request
 
-    from adhere.app.page import build
+    from adhere.app.serving.page import build
 
     shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
     page = server.launch(build(shop), auth=[("ann", "secret")])
@@ -111,9 +112,9 @@ def test_memory_is_flat_over_two_hundred_jobs() -> None:
     import resource
     import threading
 
-    from adhere.app.runner import keep
-    from adhere.app.setup import Setup
-    from adhere.pipelines.studio import Request
+    from adhere.app.jobs.setup import Setup
+    from adhere.app.parts.runner import keep
+    from adhere.pipelines.studio.studio import Request
 
     shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
     history: list[Any] = []

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from adhere import plugins
-from adhere.app import setup as setups
-from adhere.app.limits import LIMITS
-from adhere.app.setup import Setup
+from adhere.app.jobs import setup as setups
+from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.setup import Setup
 from adhere.errors import GuidanceError
-from adhere.layout import Layout
-from adhere.pipelines.studio import Request
+from adhere.layout.layout import Layout
+from adhere.pipelines.studio.studio import Request
 
 MODELS = ("toybox", "other")
 CROWD = [{"phrase": f"{k}", "box": [0, 0, 1, 1]} for k in range(40)]

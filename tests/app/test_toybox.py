@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops
 
-from adhere.app import examples
-from adhere.app import setup as setups
-from adhere.app.setup import Setup
-from adhere.app.workshop import Result, Workshop
+from adhere.app.jobs import setup as setups
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.workshop import Result, Workshop
+from adhere.app.parts import examples
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def workshop() -> Workshop:
-    from adhere.pipelines.studio import Studio
+    from adhere.pipelines.studio.studio import Studio
     from adhere.pipelines.toybox import Judge
 
     shop = Workshop(("toybox",), Studio, Judge.load)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adhere.app import uploads
-from adhere.app.limits import LIMITS
+from adhere.app.jobs import uploads
+from adhere.app.jobs.limits import LIMITS
 from adhere.errors import LayoutError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from adhere import plugins
-from adhere.app.setup import Setup
-from adhere.app.workshop import Glimpse, Result, Workshop, sentence
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.workshop import Glimpse, Result, Workshop, sentence
 from adhere.errors import GuidanceError, ModelError
-from adhere.pipelines.studio import Request
+from adhere.pipelines.studio.studio import Request
 from tests.app.fakes import FakeJudge, FakeStudio
 
 METHOD = sorted(plugins.PLUGINS)[0]

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adhere import masks
 from adhere.errors import LayoutError
-from adhere.layout import Layout, Region
-from adhere.masks import Mask
+from adhere.layout import masks
+from adhere.layout.layout import Layout, Region
+from adhere.layout.masks import Mask
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "assets" / "layouts").glob("*.json"))
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adhere.maps import Kind, Layer, Maps, Read, Site
+from adhere.guides.maps import Kind, Layer, Maps, Read, Site
 
 
 def layer(grid: tuple[int, int], heads: int, kind: Kind = "cross", seed: int = 0) -> Layer:

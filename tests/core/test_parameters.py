@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from adhere import parameters
 from adhere.errors import ParameterError
-from adhere.layout import Layout, Region
-from adhere.parameters import from_json, from_text, param, to_json
+from adhere.guides import parameters
+from adhere.guides.parameters import from_json, from_text, param, to_json
+from adhere.layout.layout import Layout, Region
 
 
 @dataclass(frozen=True)

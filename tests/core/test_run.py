@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from adhere.errors import LayoutError, PromptError
-from adhere.layout import Layout, Region
-from adhere.run import Brief, Run
-from adhere.tokens import Track, tokenise
+from adhere.guides.run import Brief, Run
+from adhere.layout.layout import Layout, Region
+from adhere.prompt.tokens import Track, tokenise
 from tests import tiny
 
 

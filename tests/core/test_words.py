@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from adhere import lexicon, words
 from adhere.errors import ExtraMissing, PromptError
-from adhere.words import Parse, find, occurrences, parse, strip_markup
+from adhere.prompt import lexicon, words
+from adhere.prompt.words import Parse, find, occurrences, parse, strip_markup
 
 FIXTURE = [
     json.loads(line)

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from adhere.errors import PromptError
-from adhere.eval import experiment, manifest
-from adhere.eval.folder import Folder
-from adhere.pipelines.studio import Picture, Request
+from adhere.eval.run import experiment, manifest
+from adhere.eval.run.folder import Folder
+from adhere.pipelines.studio.studio import Picture, Request
 
 WORDS = ("cat", "dog", "frog", "car", "crown", "bird", "lion", "clock", "apple", "chair")
 

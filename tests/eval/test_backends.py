@@ -11,20 +11,14 @@ import torch
 from PIL import Image
 
 from adhere.errors import ExtraMissing, GuidanceError, ModelError, ParameterError
-from adhere.eval import (
-    backends,
-    clip_score,
-    evaluators,
-    extractors,
-    inception,
-    safety,
-    segmentation,
-)
-from adhere.eval.evaluator import Row, Shown
-from adhere.eval.manifest import Entry
-from adhere.eval.suites import Item, Thing
-from adhere.layout import Layout, Region
-from adhere.pipelines.studio import Request
+from adhere.eval.evaluators import backends, clip_score, safety, segmentation
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.evaluator import Row, Shown
+from adhere.eval.evaluators.sets import extractors, inception
+from adhere.eval.run.manifest import Entry
+from adhere.eval.suites.suites import Item, Thing
+from adhere.layout.layout import Layout, Region
+from adhere.pipelines.studio.studio import Request
 from tests.eval import tiny_models
 
 LAYOUT = Layout((Region("a cat", box=(0, 0, 0.5, 1)), Region("red car", box=(0.5, 0, 1, 1))))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from adhere.eval import models
 from adhere.eval.cli import eval_app
+from adhere.eval.run import models
 from tests.eval import fakes
 
 

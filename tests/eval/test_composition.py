@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from adhere.eval import composition
-from adhere.eval.composition import Found, judge, related
-from adhere.eval.detection import iou
-from adhere.eval.suites import Item, Thing
+from adhere.eval.evaluators import composition
+from adhere.eval.evaluators.composition import Found, judge, related
+from adhere.eval.evaluators.detection import iou
+from adhere.eval.suites.suites import Item, Thing
 
 LEFT = (0.0, 10.0, 20.0, 30.0)
 RIGHT = (40.0, 10.0, 60.0, 30.0)

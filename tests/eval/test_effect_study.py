@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adhere.eval import experiment, suites
-from adhere.eval.evaluators import evaluator
-from adhere.eval.results import Results, Score
+from adhere.eval.evaluators.table import evaluator
+from adhere.eval.report.results import Results, Score
+from adhere.eval.run import experiment
+from adhere.eval.suites import suites
 from benchmarks import effect_toybox as study
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "eval" / "experiments"

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adhere.eval import files, generate
+from adhere.eval import files
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log, rows
-from adhere.eval.folder import Folder
-from adhere.eval.generate import Options
-from adhere.eval.shards import Shard
+from adhere.eval.run import generate
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.shards import Shard
 from tests.eval import fakes
 
 
@@ -210,7 +211,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (model / "unet").mkdir(parents=True)
     (model / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
     (model / "unet" / "config.json").write_text("{}")
-    from adhere.eval import experiment, manifest, models
+    from adhere.eval.run import experiment, manifest, models
 
     suite = fakes.suite_file(tmp_path, 2)
     made = experiment.from_mapping({"model": str(model), "suites": [str(suite)]})
@@ -227,7 +228,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("index", [None, "{", "[]"])
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, index: str | None) -> None:
-    from adhere.eval import models
+    from adhere.eval.run import models
 
     if index is not None:
         (tmp_path / "model_index.json").write_text(index)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from adhere.eval import evaluators, generate, report, scoring
-from adhere.eval.generate import Options
-from adhere.eval.shards import Shard
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.report import report
+from adhere.eval.run import generate, scoring
+from adhere.eval.run.generate import Options
+from adhere.eval.run.shards import Shard
 from tests.eval import fakes
 from tests.eval.test_report import EVIL, Stub
 

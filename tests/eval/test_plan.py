@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from adhere.errors import ParameterError
-from adhere.eval import experiment, manifest, suite_makers, suites
 from adhere.eval.errors import EvaluationError
-from adhere.eval.folder import Folder
-from adhere.eval.manifest import Manifest
+from adhere.eval.run import experiment, manifest
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.manifest import Manifest
+from adhere.eval.suites import makers as suite_makers
+from adhere.eval.suites import suites
 from tests.eval import fakes
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "eval" / "experiments"
@@ -39,7 +41,7 @@ def test_bundled_suites_are_whole(name: str) -> None:
 def test_bundled_suites_are_what_the_script_makes() -> None:
     folder = suites.bundled_folder()
     stale = [name for name, text in suite_makers.made() if (folder / name).read_text() != text]
-    assert not stale, "run: python -m adhere.eval.suite_makers"
+    assert not stale, "run: python -m adhere.eval.suites.makers"
 
 
 def test_attend_and_excite_has_its_templates() -> None:
@@ -54,7 +56,7 @@ def test_attend_and_excite_has_its_templates() -> None:
 
 
 def test_the_toybox_knows_every_word_of_its_suites() -> None:
-    from adhere.pipelines.toybox.captions import unknown_words
+    from adhere.pipelines.toybox.world.captions import unknown_words
 
     toybox = [name for name in suites.available() if "toybox" in name]
     assert len(toybox) >= 7
@@ -328,7 +330,7 @@ def test_suite_seeds_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_experiments_plan(path: Path) -> None:
-    from adhere.eval import evaluators
+    from adhere.eval.evaluators import table as evaluators
 
     made = experiment.read(path, {"limit": 1})
     for spec in made.evaluators:

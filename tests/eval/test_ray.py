@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from adhere.errors import ExtraMissing, ModelError
-from adhere.eval import generate, ray_engine
 from adhere.eval.errors import EvaluationError
-from adhere.eval.folder import Folder
-from adhere.eval.generate import Options
-from adhere.eval.models import Load
-from adhere.eval.ray_engine import Pool
-from adhere.eval.shards import Shard
+from adhere.eval.run import generate, ray_engine
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.models import Load
+from adhere.eval.run.ray_engine import Pool
+from adhere.eval.run.shards import Shard
 from tests.eval import fakes
 
 ray = pytest.importorskip("ray")

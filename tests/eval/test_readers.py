@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adhere.eval import readers, suites
 from adhere.eval.errors import EvaluationError
-from adhere.layout import Layout
+from adhere.eval.suites import readers, suites
+from adhere.layout.layout import Layout
 
 
 @pytest.fixture

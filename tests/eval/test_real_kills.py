@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adhere.eval.folder import Folder
+from adhere.eval.run.folder import Folder
 from tests.eval import fakes
 
 FLAGS = [

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from adhere.eval import evaluators, generate, report, results, scoring, tables
-from adhere.eval.bootstrap import Interval
 from adhere.eval.errors import EvaluationError
-from adhere.eval.evaluator import Column, Row, Shown
-from adhere.eval.folder import Folder
-from adhere.eval.generate import Options
-from adhere.eval.shards import Shard
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.report import report, results, tables
+from adhere.eval.report.bootstrap import Interval
+from adhere.eval.run import generate, scoring
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.shards import Shard
 from tests.eval import fakes
 
 EVIL = '</script><img src=x onerror=alert(1)> & "a cat"'
@@ -146,7 +148,7 @@ def test_page_is_one_safe_file(run: Folder) -> None:
 
 
 def test_pairs_are_limited_and_spread(run: Folder) -> None:
-    from adhere.eval.page import _pairs
+    from adhere.eval.report.page import _pairs
 
     chosen = _pairs(run, 7)
     assert len(chosen) == 7

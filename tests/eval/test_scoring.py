@@ -14,14 +14,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from adhere.eval import evaluators, extractors, generate, references, results, scoring
 from adhere.eval.errors import EvaluationError
-from adhere.eval.evaluator import Column, Row, Shown
-from adhere.eval.folder import Folder
-from adhere.eval.generate import Options
-from adhere.eval.set_evaluators import ClipDiscrepancy, FrechetDistance, KernelDistance
-from adhere.eval.shards import Shard
-from adhere.layout import Layout, Region
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.sets import extractors, references
+from adhere.eval.evaluators.sets.set_evaluators import (
+    ClipDiscrepancy,
+    FrechetDistance,
+    KernelDistance,
+)
+from adhere.eval.report import results
+from adhere.eval.run import generate, scoring
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.shards import Shard
+from adhere.layout.layout import Layout, Region
 from tests.eval import fakes
 
 
@@ -191,7 +198,7 @@ def test_numbers_that_are_none_are_errors(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
-    from adhere.eval.judging import ToyboxJudge
+    from adhere.eval.evaluators.judging import ToyboxJudge
 
     run = made(tmp_path / "run")
     scoring.score(run, [ToyboxJudge()])
@@ -205,7 +212,8 @@ def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
 
 
 def test_the_judge_scores_layouts() -> None:
-    from adhere.eval import judging, suites
+    from adhere.eval.evaluators import judging
+    from adhere.eval.suites import suites
     from adhere.pipelines.toybox import Judge, Scene, Thing, ground_truth, render
 
     scene = Scene((Thing("cat", "red", "big", 0, 0), Thing("car", "blue", "small", 36, 36)))

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.shards import Shard, from_environment, local_device
+from adhere.eval.run.shards import Shard, from_environment, local_device
 
 
 def test_every_piece_is_in_one_shard() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adhere.eval import bootstrap, distances
-from adhere.eval.accumulators import Mean, Moments, Overlap, moments_from_file
 from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators.sets import distances
+from adhere.eval.evaluators.sets.accumulators import Mean, Moments, Overlap, moments_from_file
+from adhere.eval.report import bootstrap
 
 
 def features(count: int, channels: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:

@@ -19,7 +19,7 @@ from diffusers.modular_pipelines import (
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.pipelines.modular import guided_blocks
+from adhere.pipelines.modular.blocks import guided_blocks
 from tests import tiny
 from tests.families import pipes
 

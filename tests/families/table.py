@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adhere import Guidance, parameters
+from adhere import Guidance
 from adhere.errors import GuidanceError
-from adhere.layout import Layout, Region
+from adhere.guides import parameters
+from adhere.layout.layout import Layout, Region
 from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
 from tests import tiny

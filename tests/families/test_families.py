@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.maps import Read
-from adhere.moments import Guide, Prediction, Step
+from adhere.guides.maps import Read
+from adhere.guides.moments import Guide, Prediction, Step
+from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
-from adhere.run import Run
 from tests.families.cases import (
     CASES,
     CELLS,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adhere import Guidance
 from adhere.errors import ModelError
-from adhere.pipelines.modular import guided_denoise
+from adhere.pipelines.modular.blocks import guided_denoise
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import picture

@@ -10,9 +10,9 @@ from PIL import Image
 
 from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
 from adhere.errors import ModelError, ParameterError
-from adhere.moments import Guide
+from adhere.guides.moments import Guide
+from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
-from adhere.run import Run
 from tests.families.modular_cases import CASES, ModularCase
 from tests.leftovers import picture
 from tests.probes import Energetic, Probe

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adhere import Guidance, Memory
 from adhere.errors import ModelError, ParameterError
-from adhere.maps import Read
+from adhere.guides.maps import Read
 from tests import slow, tiny
 from tests.probes import Energetic, Probe, column, contrast, descending, guide_of
 

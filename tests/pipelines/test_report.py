@@ -7,7 +7,7 @@ import json
 import pytest
 
 from adhere import Guidance
-from adhere.pipelines.report import RunReport
+from adhere.pipelines.engine.report import RunReport
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.probes import Energetic, Probe, column

@@ -186,7 +186,7 @@ def test_a_guided_call_inside_a_guided_call(pipe: Any) -> None:
 
 
 def test_a_shared_unet_is_frozen_until_the_last_run_ends(pipe: Any) -> None:
-    from adhere.pipelines.attachment import _frozen
+    from adhere.pipelines.engine.attachment import _frozen
 
     trainable = pipe.unet.conv_in.weight
     fixed = pipe.unet.conv_out.weight

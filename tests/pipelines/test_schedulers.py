@@ -10,9 +10,9 @@ import torch
 
 from adhere import Guidance
 from adhere.errors import GuidanceWarning
-from adhere.moments import Step
-from adhere.pipelines import schedulers
-from adhere.pipelines.descent import Descent
+from adhere.guides.moments import Step
+from adhere.pipelines.engine import schedulers
+from adhere.pipelines.engine.descent import Descent
 from tests import tiny
 from tests.probes import Energetic, Probe, column, descending, guide_of
 

@@ -14,7 +14,7 @@ import torch
 
 from adhere import Guidance, ModelError, PromptError
 from adhere.errors import GuidanceWarning
-from adhere.maps import Read
+from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
 from adhere.plugins import PLUGINS
 from tests import slow, tiny

@@ -84,7 +84,7 @@ def test_attend_and_excite(
 @pytest.fixture
 def toybox(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The bundled model, guided as if it were SD 1.x: maps of 16x16 and steps as published."""
-    from adhere.pipelines import attachment
+    from adhere.pipelines.engine import attachment
     from adhere.pipelines.families.unet import StableDiffusion1
     from adhere.pipelines.toybox import load_toybox
 

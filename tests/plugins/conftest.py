@@ -15,11 +15,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from adhere.layout import Layout
-from adhere.maps import Layer, Maps, Read, Site
-from adhere.moments import Step
-from adhere.run import Brief, Run
-from adhere.tokens import Track, tokenise
+from adhere.guides.maps import Layer, Maps, Read, Site
+from adhere.guides.moments import Step
+from adhere.guides.run import Brief, Run
+from adhere.layout.layout import Layout
+from adhere.prompt.tokens import Track, tokenise
 
 COLUMNS = 20
 WORDS = ["a", "the", "and", "on", "of", "is", "photo", "red", "blue", "green"]

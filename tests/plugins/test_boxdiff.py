@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError
-from adhere.layout import Layout, Region
+from adhere.layout.layout import Layout, Region
 from adhere.plugins.attend_and_excite import step_scale
 from adhere.plugins.boxdiff import BoxDiff
 

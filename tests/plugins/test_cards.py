@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adhere.parameters import parameters
+from adhere.guides.parameters import parameters
 from adhere.plugins import PLUGINS
 
 CARDS = Path(__file__).parents[2] / "docs" / "methods"

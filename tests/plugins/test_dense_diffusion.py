@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adhere.layout import Layout, Region
-from adhere.moments import Text
+from adhere.guides.moments import Text
+from adhere.layout.layout import Layout, Region
 from adhere.plugins.dense_diffusion import DenseDiffusion, regions
 
 FULL = Layout((Region("red cat", box=(0, 0, 0.5, 1)), Region("axe", box=(0.5, 0, 1, 1))))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adhere.layout import Layout, Region
-from adhere.maps import Layer, Maps, Site
+from adhere.guides.maps import Layer, Maps, Site
+from adhere.layout.layout import Layout, Region
 from adhere.plugins.layout_guidance import LayoutGuidance
 
 LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5, 0.3, 1, 1))))

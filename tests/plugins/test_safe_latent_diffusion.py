@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError
-from adhere.moments import Prediction
-from adhere.parameters import from_text
+from adhere.guides.moments import Prediction
+from adhere.guides.parameters import from_text
 from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion
 
 # warm-up in steps of 50, s_S, lambda, s_m, beta: the paper's table

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere.errors import LayoutError, ParameterError
-from adhere.layout import Layout, Region
+from adhere.layout.layout import Layout, Region
 from adhere.plugins.zestguide import ZestGuide, disagreement
 
 LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5, 0.25, 1, 1))))

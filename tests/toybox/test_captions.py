@@ -7,12 +7,8 @@ from random import Random
 import pytest
 
 from adhere.pipelines.toybox import ToyboxError, caption, parse_prompt, relations, sample_scene
-from adhere.pipelines.toybox.captions import check_prompt, unknown_words, vocabulary
-from adhere.pipelines.toybox.tokenizer import (
-    END,
-    MOST_TOKENS,
-    build_tokenizer,
-)
+from adhere.pipelines.toybox.model.tokenizer import END, MOST_TOKENS, build_tokenizer
+from adhere.pipelines.toybox.world.captions import check_prompt, unknown_words, vocabulary
 
 
 @pytest.mark.parametrize("seed", range(300))

@@ -21,11 +21,11 @@ from adhere.pipelines.toybox import (
     load_toybox,
     toybox_folder,
 )
-from adhere.pipelines.toybox.calibration import held_out
-from adhere.pipelines.toybox.card import wilson
+from adhere.pipelines.toybox.card.card import wilson
 from adhere.pipelines.toybox.cli import toybox_app
-from adhere.pipelines.toybox.stages import STAGES
-from adhere.pipelines.toybox.vae import psnr, round_trip
+from adhere.pipelines.toybox.judge.calibration import held_out
+from adhere.pipelines.toybox.model.vae import psnr, round_trip
+from adhere.pipelines.toybox.training.stages import STAGES
 
 FOLDER = toybox_folder()
 CARD_KEYS = (
@@ -87,7 +87,7 @@ def test_round_trip_is_near_lossless(pipe: StableDiffusionPipeline) -> None:
 
 
 def test_the_judge_survives_the_vae(pipe: StableDiffusionPipeline) -> None:
-    from adhere.pipelines.toybox.calibration import accuracy
+    from adhere.pipelines.toybox.judge.calibration import accuracy
 
     scenes, images = held_out(4321, 40)
     back = round_trip(pipe.vae, images).float() / 255
@@ -156,7 +156,9 @@ def test_training_exports_the_model_that_it_trained(
 ) -> None:
     made = []
     monkeypatch.setitem(STAGES, stage, lambda plan: plan.out / stage)
-    monkeypatch.setattr("adhere.pipelines.toybox.assembly.assemble", lambda *a: made.append(a))
+    monkeypatch.setattr(
+        "adhere.pipelines.toybox.training.assembly.assemble", lambda *a: made.append(a)
+    )
     asked = ["train", "--stage", stage, "--out", str(tmp_path), "--export", str(tmp_path / "to")]
     assert CliRunner().invoke(toybox_app, asked).exit_code == 0
     assert made == [(tmp_path, tmp_path / "to", model)]

@@ -7,16 +7,16 @@ import math
 import pytest
 import torch
 
-from adhere.pipelines.toybox import unet as diffusion
-from adhere.pipelines.toybox.captions import owners, words_of
-from adhere.pipelines.toybox.data import picture_pool
-from adhere.pipelines.toybox.grounding import (
+from adhere.pipelines.toybox.model import unet as diffusion
+from adhere.pipelines.toybox.model.tokenizer import build_tokenizer
+from adhere.pipelines.toybox.training.data import picture_pool
+from adhere.pipelines.toybox.training.grounding import (
     Grounded,
     PlainAttention,
     distraction,
     divergence,
 )
-from adhere.pipelines.toybox.tokenizer import build_tokenizer
+from adhere.pipelines.toybox.world.captions import owners, words_of
 
 SMALL = {"block_out_channels": (16, 32), "attention_head_dim": (2, 2), "norm_num_groups": 8}
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from adhere.pipelines.toybox import Judge, Scene, Thing, ToyboxError, ground_truth, miou, render
-from adhere.pipelines.toybox.calibration import FLAWS, accuracy, held_out, malformed, off_grid
-from adhere.pipelines.toybox.sprites import BONE, sprite
-from adhere.pipelines.toybox.world import backdrop
+from adhere.pipelines.toybox.judge.calibration import FLAWS, accuracy, held_out, malformed, off_grid
+from adhere.pipelines.toybox.world.sprites import BONE, sprite
+from adhere.pipelines.toybox.world.world import backdrop
 
 CAT = Thing("cat", "red", "big", 0, 0)
 CAR = Thing("car", "blue", "small", 36, 36)

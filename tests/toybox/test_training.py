@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from adhere import AttendAndExcite, Guidance
 from adhere.pipelines.toybox import ToyboxError, check_folder, load_toybox
-from adhere.pipelines.toybox import unet as diffusion
-from adhere.pipelines.toybox import vae as autoencoder
-from adhere.pipelines.toybox.assembly import assemble
-from adhere.pipelines.toybox.denoisers import train_transformer, train_unet
-from adhere.pipelines.toybox.parallel import Team
-from adhere.pipelines.toybox.plan import Plan, load_part
-from adhere.pipelines.toybox.stages import train_clip, train_judge, train_vae
-from adhere.pipelines.toybox.training import Job, Trainer, load_state, save_state
-from adhere.pipelines.toybox.transformer import build_transformer
+from adhere.pipelines.toybox.model import unet as diffusion
+from adhere.pipelines.toybox.model import vae as autoencoder
+from adhere.pipelines.toybox.model.transformer import build_transformer
+from adhere.pipelines.toybox.training.assembly import assemble
+from adhere.pipelines.toybox.training.denoisers import train_transformer, train_unet
+from adhere.pipelines.toybox.training.parallel import Team
+from adhere.pipelines.toybox.training.plan import Plan, load_part
+from adhere.pipelines.toybox.training.stages import train_clip, train_judge, train_vae
+from adhere.pipelines.toybox.training.training import Job, Trainer, load_state, save_state
 
 TINY_UNET: tuple[tuple[str, Any], ...] = (
     ("block_out_channels", (16, 32)),
@@ -123,7 +123,7 @@ def test_a_killed_transformer_makes_a_pipeline_that_can_be_guided(
     train_transformer(tiny(folder, pool=20, transformer_samples=256, stop_after=2))
     shutil.rmtree(folder / "transformer")  # killed: only the checkpoint is there
     small = functools.partial(build_transformer, **dict(TINY_TRANSFORMER))
-    monkeypatch.setattr("adhere.pipelines.toybox.assembly.build_transformer", small)
+    monkeypatch.setattr("adhere.pipelines.toybox.training.assembly.build_transformer", small)
     assemble(folder, tmp_path / "model", "toybox-sd3")
     assert check_folder(tmp_path / "model") == []
     pipe = load_toybox(folder=tmp_path / "model")

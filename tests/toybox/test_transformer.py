@@ -9,18 +9,13 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from adhere.maps import Read
+from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
-from adhere.pipelines.toybox import (
-    check_folder,
-    load_clip,
-    load_toybox,
-    toybox_folder,
-    transformer,
-)
-from adhere.pipelines.toybox.attention import measure
-from adhere.pipelines.toybox.grounding import GroundedTransformer, JointAttention
-from adhere.pipelines.toybox.unet import word_columns
+from adhere.pipelines.toybox import check_folder, load_clip, load_toybox, toybox_folder
+from adhere.pipelines.toybox.card.attention import measure
+from adhere.pipelines.toybox.model import transformer
+from adhere.pipelines.toybox.model.unet import word_columns
+from adhere.pipelines.toybox.training.grounding import GroundedTransformer, JointAttention
 
 SMALL = {"num_layers": 3, "num_attention_heads": 2, "caption_projection_dim": 64}
 

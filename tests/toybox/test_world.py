@@ -20,8 +20,8 @@ from adhere.pipelines.toybox import (
     render,
     sample_scene,
 )
-from adhere.pipelines.toybox.sprites import SIZES, SKULL, sprite
-from adhere.pipelines.toybox.world import SIDE, backdrop, pixels, relation_holds
+from adhere.pipelines.toybox.world.sprites import SIZES, SKULL, sprite
+from adhere.pipelines.toybox.world.world import SIDE, backdrop, pixels, relation_holds
 
 
 def test_the_world_holds_what_the_benchmark_needs() -> None:

@@ -1,0 +1,180 @@
+"""The moments of a run at which a guide may act, and the values it is given there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.guides.maps import Maps, Read, Site
+from adhere.guides.run import Run
+
+Rule = Literal["plain", "max-abs", "relative"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a run is: evaluation `index` of `count`, at `timestep`.
+
+    `progress` is `index / count`, so 0.5 is where 25 of 50 steps are done. `count` follows the
+    number of steps that was asked for (PNDM runs 51 evaluations for 50 steps and still counts 50).
+    `sigma` is the noise-to-signal ratio sqrt((1 - alpha_bar) / alpha_bar) (for flow matching
+    sigma / (1 - sigma)); `noise` is the noise's share: sqrt(1 - alpha_bar), or the flow's sigma.
+    `iteration` counts the refinements already made at this step.
+    """
+
+    index: int
+    count: int
+    timestep: float
+    sigma: float
+    noise: float
+    iteration: int = 0
+
+    @property
+    def progress(self) -> float:
+        return self.index / self.count
+
+    def at(self, share: float) -> bool:
+        """Whether this is the step that lies at `share` of the run (0.2 is step 10 of 50)."""
+        return self.index == round(share * self.count)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Something a guide wants lower, one number per image, and how to go downhill.
+
+    Attributes:
+        loss: `Float[batch]` for the images of the maps, connected to them.
+        step_size: length of the step, in the units of `rule`.
+        rule: `plain`: step_size * gradient, as tuned on SD 1.x (a family may restate it);
+            `max-abs`: gradient divided by its largest absolute entry;
+            `relative`: step_size is a share of the latents' RMS.
+        when: move the latents before the denoiser's own pass, or after the scheduler's step.
+        target: refine (repeat pass and step) while an image's loss is above this.
+        at_most: number of refinements at this step at the most; 0 for none.
+        refine_loss: the loss used while refining, if it is another one.
+    """
+
+    loss: Float[Tensor, " batch"]
+    step_size: float
+    rule: Rule = "plain"
+    when: Literal["before", "after"] = "before"
+    target: float | Float[Tensor, " batch"] | None = None
+    at_most: int = 0
+    refine_loss: Float[Tensor, " batch"] | None = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text embeddings of one denoiser call: `Float[batch tokens channels]` each.
+
+    `layers` overrides the conditional embeddings for attention layers by name (P+).
+    `encode` gives the embeddings of other texts, one for each image.
+    """
+
+    cond: Float[Tensor, "batch tokens channels"]
+    uncond: Float[Tensor, "batch tokens channels"] | None
+    encode: Callable[[Sequence[str]], Float[Tensor, "batch tokens channels"]]
+    sites: tuple[Site, ...] = ()
+    layers: Mapping[str, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
+
+    def replace(self, **changes: Any) -> Text:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The denoiser's predictions of one step, `Float[batch channels h w]` each, as noise.
+
+    `extra` holds one prediction for each of the guide's own `texts`, in their order.
+    `scale` is the pipeline's classifier-free guidance scale.
+    """
+
+    uncond: Float[Tensor, "batch channels h w"]
+    cond: Float[Tensor, "batch channels h w"]
+    extra: tuple[Float[Tensor, "batch channels h w"], ...]
+    scale: float
+
+
+@runtime_checkable
+class Logits(Protocol):
+    """A layer about to attend, as a guide that biases it sees it."""
+
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Which images of the run the rows are."""
+
+    def values(self) -> Float[Tensor, "batch heads cells columns"]:
+        """The scaled logits q k^T / sqrt(d) of the conditional rows, computed on demand."""
+
+
+@runtime_checkable
+class Look(Protocol):
+    """A differentiable read-out of the first timestep, for methods that choose the noise."""
+
+    @property
+    def step(self) -> Step: ...
+
+    def __call__(
+        self, noise: Float[Tensor, "batch channels h w"], images: Sequence[int] | None = None
+    ) -> Maps:
+        """Maps of a conditional pass on `noise` (unit variance), differentiable if grad is on."""
+
+    def fresh(self, images: Sequence[int], draw: int) -> Float[Tensor, "batch channels h w"]:
+        """Other starting noise; the same `draw` of the same image is always the same."""
+
+
+class Guide:
+    """A plugin at work in one run. Every moment defaults to changing nothing."""
+
+    reads: frozenset[Read] = frozenset()
+    """The maps that `energy`, `initial` and `watch` look at."""
+    texts: Sequence[str] = ()
+    """Extra texts to predict under, the same for every image."""
+    negative: bool = False
+    """Whether it acts through the prediction without the prompt, though it has no extra texts."""
+
+    def initial(
+        self, noise: Float[Tensor, "batch channels h w"], look: Look
+    ) -> Float[Tensor, "batch channels h w"]:
+        """Choose or optimise the starting noise (unit variance)."""
+        return noise
+
+    def energy(self, step: Step, maps: Maps) -> Energy | None:
+        """State what should be lower at this step; None when this step is not guided."""
+        return None
+
+    def guides(self, step: Step) -> bool:
+        """Whether `energy` wants to be asked at this step; saves the pass where it does not."""
+        return bool(self.reads)
+
+    def bias(self, step: Step, logits: Logits) -> Float[Tensor, "batch heads cells columns"] | None:
+        """Add to the conditional rows' attention logits (broadcastable over heads)."""
+        return None
+
+    def embed(self, step: Step, text: Text) -> Text:
+        """Change the text embeddings of this step, for all layers or some."""
+        return text
+
+    def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
+        """Change the conditional prediction."""
+        return eps.cond
+
+    def report(self) -> Mapping[str, Any]:
+        """What happened, as plain data for logs, the app and evaluation."""
+        return {}
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """A published method as a frozen dataclass of plain data."""
+
+    name: ClassVar[str]
+
+    def start(self, run: Run) -> Guide: ...

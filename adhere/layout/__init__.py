@@ -1,0 +1,1 @@
+"""Layouts: which phrase belongs in which region, and how regions are written and read."""

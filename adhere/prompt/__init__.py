@@ -1,0 +1,1 @@
+"""Prompts as words: parsing, phrases and the token columns of every text encoder."""

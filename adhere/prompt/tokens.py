@@ -1,0 +1,130 @@
+"""From words to token columns, for every text encoder of a family.
+
+Users speak in phrases; attention speaks in columns. The bridge is the tokenizer's own character
+offsets, so repeated words, words in several pieces and several encoders all come out right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adhere.errors import ModelError, PromptError
+from adhere.prompt.words import Span
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token: its column in the maps and the characters of the prompt it stands for."""
+
+    column: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class TokenisedPrompt:
+    """One prompt as one text encoder sees it.
+
+    `pieces` are the content tokens that fit; `width` is the number of columns, `keep` those that
+    take part in a softmax over tokens; `cut` is the character where the prompt was cut off.
+    """
+
+    prompt: str
+    pieces: tuple[Piece, ...]
+    width: int
+    keep: tuple[int, ...]
+    cut: int | None
+    encoder: str
+
+    @property
+    def content(self) -> tuple[int, ...]:
+        """Columns of the prompt's own tokens, without start, end and padding."""
+        return tuple(piece.column for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One text encoder's columns for every image of a run."""
+
+    images: tuple[TokenisedPrompt, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A phrase as token columns: `columns[track]` of all pieces, `head[track]` of its last word."""
+
+    text: str
+    span: Span
+    columns: tuple[tuple[int, ...], ...]
+    head: tuple[tuple[int, ...], ...]
+
+
+def tokenise(
+    tokenizer: Any, prompt: str, *, encoder: str, length: int, width: int, drop_padding: bool
+) -> TokenisedPrompt:
+    """Tokenise one prompt with offsets.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        prompt: the text as the pipeline encodes it.
+        encoder: the encoder's name, for messages.
+        length: number of tokens the pipeline cuts to.
+        width: number of text columns in the attention.
+        drop_padding: leave the end token and padding out of `keep` (SD 2.x, T5); otherwise all
+            columns but the first and the last are kept, as Attend-and-Excite does for SD 1.x.
+
+    Raises:
+        ModelError: the tokenizer has no character offsets (a slow tokenizer).
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"the {encoder} tokenizer is a slow one without character offsets; load the pipeline "
+            "with its fast tokenizer (the default of transformers 5)"
+        )
+    coded = tokenizer(prompt, add_special_tokens=True, return_offsets_mapping=True, verbose=False)
+    ids: list[int] = list(coded["input_ids"])
+    special = set(tokenizer.all_special_ids)
+    offsets: list[tuple[int, int]] = list(coded["offset_mapping"])
+    # A content token can share its id with padding (CLIP-G pads with "!"); specials span nothing.
+    content = [
+        Piece(column, start, end)
+        for column, (token, (start, end)) in enumerate(zip(ids, offsets, strict=True))
+        if end > start or token not in special
+    ]
+    # The pipeline cuts to `length` and puts the end token last, so content may fill length - 1.
+    fits = tuple(piece for piece in content if piece.column < length - 1)
+    cut = content[len(fits)].start if len(fits) < len(content) else None
+    first = 1 if ids and ids[0] in special and offsets[0][0] == offsets[0][1] else 0
+    end = (fits[-1].column + 1 if fits else first) if drop_padding else length - 1
+    return TokenisedPrompt(prompt, fits, width, tuple(range(first, end)), cut, encoder)
+
+
+def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Words:
+    """The columns of a stretch of the prompt, for each encoder.
+
+    Raises:
+        PromptError: an encoder cut the prompt before the phrase ends.
+    """
+    columns, head = [], []
+    last = span.text.split()[-1] if span.text.split() else span.text
+    for prompt in prompts:
+        if prompt.cut is not None and span.end > prompt.cut:
+            read = prompt.prompt[max(0, prompt.cut - 30) : prompt.cut]
+            # The last content token that is read has only the end behind it.
+            limit = prompt.pieces[-1].column + 2 if prompt.pieces else prompt.width
+            raise PromptError(
+                f"{span.text!r} lies beyond token {limit} of the {prompt.encoder} encoder, "
+                f"which reads the prompt only up to {read!r}; "
+                "shorten the prompt or move the phrase to the front"
+            )
+        inside = [p for p in prompt.pieces if p.start < span.end and span.start < p.end]
+        if not inside:
+            raise PromptError(
+                f"{span.text!r} has no token of its own in the {prompt.encoder} encoder; "
+                "name a word of the prompt"
+            )
+        columns.append(tuple(piece.column for piece in inside))
+        head.append(tuple(p.column for p in inside if p.end > span.end - len(last)))
+    return Words(span.text, span, tuple(columns), tuple(head))

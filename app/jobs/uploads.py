@@ -1,0 +1,70 @@
+"""Pictures that strangers send: opened by a short list of formats, within bounds, or refused."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from adhere.app.jobs.limits import LIMITS, Limits
+from adhere.errors import LayoutError
+
+FORMATS = ("PNG", "WEBP", "JPEG")
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+
+
+def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
+    """A picture, wholly read; the size is looked at before a single pixel is decoded.
+
+    Raises:
+        LayoutError: not one of the formats, too large, or broken.
+    """
+    data = _bytes(source, limits)
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own warning comes at 89 million pixels; our bound is lower and is an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                width, height = opened.size
+                if width * height > limits.upload_pixels:
+                    raise LayoutError(
+                        f"the picture has {width}x{height} pixels: send a smaller one, "
+                        f"at most {limits.upload_pixels} pixels"
+                    )
+                opened.load()
+                return opened.copy()
+    except LayoutError:
+        raise
+    except UnidentifiedImageError:
+        raise LayoutError("the file is no PNG, WebP or JPEG picture: save it as PNG") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        raise LayoutError("the picture is damaged or cut off: save it again as PNG") from None
+
+
+def labels(image: Image.Image) -> NDArray[np.int64]:
+    """A mask picture as whole numbers, `[h w]`: palette index, grey value, or the packed colour."""
+    if image.mode in ("P", "L", "1"):
+        return np.asarray(image).astype(np.int64)
+    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+    packed: NDArray[np.int64] = rgb[..., 0] * 65536 + rgb[..., 1] * 256 + rgb[..., 2]
+    return packed
+
+
+def _bytes(source: str | Path | bytes, limits: Limits) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                data = file.read(limits.upload_bytes + 1)
+        except OSError:
+            raise LayoutError("the file did not arrive: send it again") from None
+    if len(data) > limits.upload_bytes:
+        raise LayoutError(
+            f"the file is larger than {limits.upload_bytes // 1024**2} MB: send a smaller one"
+        )
+    return data

@@ -1,0 +1,230 @@
+"""Controls drawn from what parameters say of themselves: no method is known here by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import gradio as gr
+
+from adhere import plugins
+from adhere.app.jobs.setup import changes
+from adhere.app.parts.events import QUIET
+from adhere.errors import ParameterError
+from adhere.guides import parameters
+from adhere.guides.moments import Plugin
+from adhere.guides.parameters import Parameter
+from adhere.layout.layout import Layout
+
+_WIDE = 60
+"""A slider with more than this many default-sized steps is useless; then it is a number field."""
+
+
+def title(plugin: type[Plugin]) -> str:
+    """The method's name as its paper has it, from the first line of its module."""
+    first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
+    name = first.partition(" (")[0].rstrip(".")
+    return name if 0 < len(name) <= 40 else plugin.name
+
+
+def summary(plugin: type[Plugin]) -> str:
+    """What the method does, in a line."""
+    return _first_line(plugin.__doc__)
+
+
+def paper(plugin: type[Plugin]) -> str:
+    """Authors, venue and number of the paper, when the module's first line has them."""
+    first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
+    return first.partition(" (")[2].rstrip(".").removesuffix(")")
+
+
+def has_layout(plugin: type[Plugin]) -> bool:
+    """Whether the method follows a layout."""
+    return any(_is_layout(parameter) for parameter in parameters.parameters(plugin))
+
+
+def parameter_named(plugin: type[Plugin], name: str) -> Parameter | None:
+    """A method's parameter, if it has one of that name."""
+    found = (one for one in parameters.parameters(plugin) if one.name == name)
+    return next(found, None)
+
+
+def drawn(plugin: type[Plugin], hidden: Sequence[str] = ()) -> tuple[Parameter, ...]:
+    """The parameters that get a control: not layouts, which are painted, and not the hidden."""
+    return tuple(
+        one
+        for one in parameters.parameters(plugin)
+        if not _is_layout(one) and one.name not in hidden
+    )
+
+
+def component(parameter: Parameter) -> Any:
+    """The control of one parameter."""
+    label = parameter.name.replace("_", " ")
+    info = parameter.help + (f" · {parameter.source}" if parameter.source else "")
+    kinds = _kinds(parameter)
+    optional = NoneType in kinds
+    about: dict[str, Any] = {"label": label, "info": info, "interactive": True}
+    if parameter.choices:
+        choices = [*([("its own choice", "")] if optional else []), *parameter.choices]
+        return gr.Dropdown(choices, value=parameter.default or "", **about)
+    if bool in kinds and not optional:
+        return gr.Checkbox(value=parameter.default, **about)
+    if int in kinds or float in kinds:
+        return _number(parameter, optional, about)
+    placeholder = "left out" if optional else None
+    return gr.Textbox(
+        value=shown(parameter, parameter.default), placeholder=placeholder, lines=1, **about
+    )
+
+
+def shown(parameter: Parameter, value: Any) -> Any:
+    """A parameter's value as its control shows it."""
+    if value is None:
+        return "" if _is_text(parameter) else None
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    return value
+
+
+def read(parameter: Parameter, value: Any) -> Any:
+    """The control's value as plain data for `parameters.from_json`."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if NoneType in _kinds(parameter):
+            return None
+        if _tuples(parameter):
+            return []
+        if parameter.kind is not str:
+            raise ParameterError(f"{parameter.name} is empty: write a value ({parameter.help})")
+        return ""
+    if isinstance(value, str) and _tuples(parameter):
+        return [part.strip() for part in value.replace("|", ",").split(",") if part.strip()]
+    if isinstance(value, float) and int in _kinds(parameter) and value == int(value):
+        return int(value)
+    return value
+
+
+class Stack:
+    """The methods to choose from and their controls, as components of a page.
+
+    `components` come in a fixed order: the choice first, then every control of every method.
+    """
+
+    def __init__(
+        self, table: Mapping[str, type[Plugin]] | None = None, hidden: Sequence[str] = ()
+    ) -> None:
+        self.table = dict(table if table is not None else plugins.available())
+        self.hidden = tuple(hidden)
+        self.components: list[Any] = []
+        self._groups: list[Any] = []
+
+    def draw(self, chosen: Sequence[str] = (), label: str = "Methods to stack") -> None:
+        """Put the choice and the (closed) groups of controls on the page."""
+        choices = [(title(plugin), name) for name, plugin in self.table.items()]
+        self.choice = gr.Dropdown(
+            choices,
+            value=list(chosen),
+            multiselect=True,
+            label=label,
+            info="They act together, in this order; each opens its own controls below",
+            elem_classes="stack-choice",
+        )
+        self.components.append(self.choice)
+        for name, plugin in self.table.items():
+            with gr.Accordion(
+                f"{title(plugin)} — {summary(plugin)}",
+                open=False,
+                visible=name in chosen,
+                elem_classes="method",
+            ) as group:
+                for parameter in drawn(plugin, self.hidden):
+                    self.components.append(component(parameter))
+            self._groups.append(group)
+        self.choice.change(self._show, self.choice, self._groups, **QUIET)
+
+    def _show(self, chosen: Sequence[str]) -> dict[Any, Any]:
+        # By component: a list of one would be taken for the value of the one output.
+        names = zip(self.table, self._groups, strict=True)
+        return {group: gr.update(visible=name in (chosen or ())) for name, group in names}
+
+    def read(self, values: Sequence[Any], extra: Mapping[str, Any] | None = None) -> list[Plugin]:
+        """The chosen plugins with their controls' values; `extra` goes to those that know the name.
+
+        Raises:
+            ParameterError: a value does not fit.
+        """
+        chosen, rest = values[0] or [], list(values[1:])
+        made: dict[str, Plugin] = {}
+        for name, plugin in self.table.items():
+            known = drawn(plugin, self.hidden)
+            mine, rest = rest[: len(known)], rest[len(known) :]
+            if name not in chosen:
+                continue
+            data = {one.name: read(one, value) for one, value in zip(known, mine, strict=True)}
+            for key, value in (extra or {}).items():
+                if parameter_named(plugin, key):
+                    data[key] = value
+            made[name] = parameters.from_json(plugin, data)
+        unknown = [name for name in chosen if name not in made]
+        if unknown:
+            raise ParameterError("that method is not offered here: choose one from the list")
+        return [made[name] for name in chosen]
+
+    def fill(self, stack: Sequence[Plugin]) -> list[Any]:
+        """Values for `components` that show a given stack, defaults for the rest."""
+        by_name = {plugin.name: plugin for plugin in stack if plugin.name in self.table}
+        values: list[Any] = [list(by_name)]
+        for name, plugin in self.table.items():
+            changed = changes(by_name[name]) if name in by_name else {}
+            values += [
+                shown(one, changed.get(one.name, one.default)) for one in drawn(plugin, self.hidden)
+            ]
+        return values
+
+
+def _number(parameter: Parameter, optional: bool, about: dict[str, Any]) -> Any:
+    low, high = parameter.low, parameter.high
+    whole = int in _kinds(parameter)
+    if optional or low is None or high is None:
+        return gr.Number(
+            value=parameter.default,
+            precision=0 if whole else None,
+            placeholder="left out" if optional else None,
+            **about,
+        )
+    step = 1 if whole else _step(low, high)
+    if parameter.default and (high - low) / abs(parameter.default) > _WIDE:
+        return gr.Number(value=parameter.default, minimum=low, maximum=high, **about)
+    return gr.Slider(low, high, value=parameter.default, step=step, **about)
+
+
+def _step(low: float, high: float) -> float:
+    """A round step that gives about a hundred positions."""
+    for step in (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0):
+        if (high - low) / step <= 250:
+            return step
+    return 10.0
+
+
+def _kinds(parameter: Parameter) -> tuple[Any, ...]:
+    """The alternatives of a parameter's type: `float | None` has two."""
+    union = get_origin(parameter.kind) in (UnionType, Union)
+    return get_args(parameter.kind) if union else (parameter.kind,)
+
+
+def _tuples(parameter: Parameter) -> bool:
+    return any(get_origin(kind) is tuple for kind in _kinds(parameter))
+
+
+def _is_text(parameter: Parameter) -> bool:
+    return str in _kinds(parameter) or bool(parameter.choices) or _tuples(parameter)
+
+
+def _is_layout(parameter: Parameter) -> bool:
+    return Layout in _kinds(parameter)
+
+
+def _first_line(doc: str | None) -> str:
+    return (doc or "").strip().partition("\n")[0].strip()

@@ -1,0 +1,128 @@
+"""The settings that every tab shares: seeds, steps, size, sampler, negative prompt, model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from adhere.app.jobs import limits as bounds
+from adhere.app.jobs.limits import LIMITS, Limits
+from adhere.app.jobs.setup import Setup
+from adhere.app.parts.events import QUIET
+from adhere.guides.moments import Plugin
+from adhere.pipelines.studio.studio import Request
+
+OWN = "the model's own"
+
+
+class Settings:
+    """The sampling controls of one tab, as components in a fixed order."""
+
+    def __init__(
+        self, models: Sequence[str], samplers: Sequence[str], limits: Limits = LIMITS
+    ) -> None:
+        self.models, self.samplers, self.limits = tuple(models), tuple(samplers), limits
+        self.components: list[Any] = []
+
+    def draw(self, seeds: str = "0-3") -> None:
+        """Put the controls on the page: seeds in sight, the rest folded away."""
+        limits = self.limits
+        with gr.Row():
+            self.seeds = gr.Textbox(
+                value=seeds,
+                label="Seeds",
+                info=f"0-3 or 1, 5, 9; at most {limits.seeds}",
+                max_lines=1,
+                scale=3,
+                min_width=140,
+            )
+            dice = gr.Button("New seeds", size="md", scale=1, min_width=100, elem_classes="beside")
+        with gr.Accordion("Picture settings", open=False):
+            negative = gr.Textbox(
+                label="Negative prompt", info="what the picture should not show", max_lines=2
+            )
+            with gr.Row():
+                steps = _own_number("Steps", 1, limits.steps)
+                scale = _own_number("Guidance scale", 0, limits.guidance_scale, whole=False)
+            with gr.Row():
+                width = _own_number("Width", 16, limits.side)
+                height = _own_number("Height", 16, limits.side)
+            with gr.Row():
+                sampler = gr.Dropdown(
+                    [(OWN, ""), *self.samplers], value="", label="Sampler", min_width=140
+                )
+                model = gr.Dropdown(
+                    list(self.models),
+                    value=self.models[0],
+                    label="Model",
+                    interactive=len(self.models) > 1,
+                    min_width=140,
+                )
+        self.components += [self.seeds, negative, steps, scale, width, height, sampler, model]
+        dice.click(self._roll, self.seeds, self.seeds, **QUIET)
+
+    def read(self, values: Sequence[Any], prompt: str, plugins: Sequence[Plugin]) -> Setup:
+        """The set-up the controls describe; its limits are checked where it is used.
+
+        Raises:
+            ParameterError: the seeds do not read.
+        """
+        seeds, negative, steps, scale, width, height, sampler, model = values
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative or "",
+            plugins=tuple(plugins),
+            steps=steps or None,
+            guidance_scale=scale,
+            width=width or None,
+            height=height or None,
+            scheduler=sampler or None,
+        )
+        numbers = bounds.read_seeds(seeds, self.limits)
+        return Setup(str(model or self.models[0]), replace(request, seed=numbers[0]), numbers)
+
+    def fill(self, setup: Setup) -> list[Any]:
+        """Values for `components` that show a given set-up."""
+        request = setup.request
+        return [
+            seeds_text(setup.seeds),
+            request.negative_prompt,
+            request.steps,
+            request.guidance_scale,
+            request.width,
+            request.height,
+            request.scheduler if request.scheduler in self.samplers else "",
+            setup.model,
+        ]
+
+    def _roll(self, text: str) -> str:
+        """As many new seeds as there were, in a row."""
+        try:
+            count = len(bounds.read_seeds(text, self.limits))
+        except ValueError:
+            count = 1
+        first = random.randrange(10_000)
+        return seeds_text(tuple(range(first, first + count)))
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds as a person would write them: `0-3` or `1, 5, 9`."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ", ".join(str(seed) for seed in seeds)
+
+
+def _own_number(label: str, low: float, high: float, *, whole: bool = True) -> Any:
+    return gr.Number(
+        value=None,
+        label=label,
+        placeholder=OWN,
+        minimum=low,
+        maximum=high,
+        precision=0 if whole else None,
+        min_width=120,
+    )

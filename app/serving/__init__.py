@@ -1,0 +1,1 @@
+"""The server: page, endpoint for programs, start-up."""

@@ -1,0 +1,1 @@
+"""Scores of single pictures, each from its published rule."""

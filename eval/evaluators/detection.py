@@ -1,0 +1,160 @@
+"""Presence, colours, relations by any zero-shot detector (OWLv2, Grounding DINO)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+
+from adhere.eval.evaluators import backends, columns, composition
+from adhere.eval.evaluators.composition import Box, Found
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.suites.suites import Item
+from adhere.guides import parameters
+from adhere.guides.parameters import param
+
+COLOURS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "gray",
+    "black",
+    "white",
+)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Are the asked things there, in the asked colours and places, says a zero-shot detector."""
+
+    name: ClassVar[str] = "detector"
+    columns: ClassVar[tuple[Column, ...]] = columns.COMPOSITION
+    model: str = param("google/owlv2-base-patch16-ensemble", "hub id or folder")
+    threshold: float = param(0.25, "lowest score that counts", low=0, high=1, source="our choice")
+    overlap: float = param(
+        0.5, "boxes of one noun that overlap more are one thing", low=0, high=1, source="usual NMS"
+    )
+    colours: tuple[str, ...] = param(COLOURS, "colours that a thing may turn out to have")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def load(self, device: str) -> _Scorer:
+        """Load the detector."""
+        return _Scorer(self, device)
+
+
+@dataclass(frozen=True)
+class _Hit:
+    box: Box
+    score: float
+
+
+class _Scorer:
+    def __init__(self, recipe: Detector, device: str) -> None:
+        from transformers import AutoModelForZeroShotObjectDetection
+
+        self.recipe, self.device = recipe, device
+        self.processor = backends.processor(recipe.model)
+        self.model = backends.network(AutoModelForZeroShotObjectDetection, recipe.model, device)
+        # OWL answers many queries at once and says which; Grounding DINO is asked one by one,
+        # because it answers with pieces of the text.
+        self.many = "owl" in type(self.model).__name__.lower()
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row]:
+        return [self._row(one.entry.item, one.image) for one in shown]
+
+    def _row(self, item: Item, image: Image.Image) -> Row:
+        if not item.things:
+            return Row({})
+        return Row(composition.judge(item, self.found(item, image)))
+
+    def found(self, item: Item, image: Image.Image) -> list[Found]:
+        """The asked kinds of thing in a picture, with colours where a colour is asked for."""
+        nouns = list(dict.fromkeys(thing.noun for thing in item.things))
+        coloured = {thing.noun for thing in item.things if thing.colour}
+        palette = list(
+            dict.fromkeys((*self.recipe.colours, *(t.colour for t in item.things if t.colour)))
+        )
+        queries = {(noun, ""): f"a {noun}" for noun in nouns}
+        for noun in nouns:
+            if noun in coloured:
+                queries.update({(noun, c): f"a {c} {noun}" for c in palette})
+        hits = dict(zip(queries, self.hits(image, list(queries.values())), strict=True))
+        found = []
+        for noun in nouns:
+            for hit in _apart(hits[noun, ""], self.recipe.overlap):
+                one = Found(noun, hit.box, hit.score)
+                if noun in coloured:
+                    one = replace(one, colour=_colour(hit, {c: hits[noun, c] for c in palette}))
+                found.append(one)
+        return found
+
+    @torch.inference_mode()
+    def hits(self, image: Image.Image, queries: Sequence[str]) -> list[list[_Hit]]:
+        """For each query, what the detector finds above the threshold."""
+        picture = image.convert("RGB")
+        if not self.many:
+            texts = [f"{query.lower()}." for query in queries]
+            return [self._hits(picture, self._outputs(picture, text)) for text in texts]
+        outputs = self._outputs(picture, [list(queries)])
+        # One query at a time: otherwise a box goes to its best query alone, and "a red car" would
+        # take it from "a car".
+        return [
+            self._hits(picture, SimpleNamespace(logits=logits, pred_boxes=outputs.pred_boxes))
+            for logits in outputs.logits.split(1, dim=-1)
+        ]
+
+    def _outputs(self, picture: Image.Image, text: Any) -> Any:
+        inputs = self.processor(images=picture, text=text, return_tensors="pt").to(self.device)
+        return self.model(**inputs)
+
+    def _hits(self, picture: Image.Image, outputs: Any) -> list[_Hit]:
+        result = self.processor.image_processor.post_process_object_detection(
+            outputs,
+            threshold=self.recipe.threshold,
+            target_sizes=[(picture.height, picture.width)],
+        )[0]
+        return [
+            _Hit((box[0], box[1], box[2], box[3]), score)
+            for box, score in zip(result["boxes"].tolist(), result["scores"].tolist(), strict=True)
+        ]
+
+
+def _apart(hits: Sequence[_Hit], overlap: float) -> list[_Hit]:
+    """The best hits that do not overlap (greedy non-maximum suppression)."""
+    kept: list[_Hit] = []
+    for hit in sorted(hits, key=lambda one: -one.score):
+        if all(iou(hit.box, other.box) <= overlap for other in kept):
+            kept.append(hit)
+    return kept
+
+
+def _colour(hit: _Hit, by_colour: dict[str, list[_Hit]]) -> str | None:
+    """The colour whose query scores best at the same place."""
+    best, name = 0.0, None
+    for colour, hits in by_colour.items():
+        for other in hits:
+            if other.score > best and iou(hit.box, other.box) > 0.5:
+                best, name = other.score, colour
+    return name
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - common
+    return common / either if either > 0 else 0.0

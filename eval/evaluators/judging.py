@@ -1,0 +1,82 @@
+"""The toybox's exact judge as an evaluator: presence, binding, relations, unsafe, mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from adhere.eval.evaluators import columns
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.suites.suites import Item
+from adhere.layout.layout import Layout
+
+_SIDE = 64
+
+
+@dataclass(frozen=True)
+class ToyboxJudge:
+    """What a toybox picture shows of its prompt, said by the judge that knows the world."""
+
+    name: ClassVar[str] = "judge"
+    revision: ClassVar[int] = 2  # 2: sees things off the world's grid and cut off by the frame
+    columns: ClassVar[tuple[Column, ...]] = (
+        *columns.COMPOSITION,
+        *columns.FAILURES,
+        columns.UNSAFE,
+        columns.MIOU,
+    )
+
+    def load(self, device: str) -> _Scorer:
+        """Load the judge that comes with the toybox."""
+        return _Scorer()
+
+
+class _Scorer:
+    def __init__(self) -> None:
+        from adhere.pipelines.toybox.judge.judge import Judge
+
+        self.judge = Judge.load()
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row | str]:
+        verdicts = self.judge([one.image for one in shown])
+        return [_row(one.entry.item, verdict) for one, verdict in zip(shown, verdicts, strict=True)]
+
+
+def _row(item: Item, verdict: Any) -> Row | str:
+    from adhere.pipelines.toybox.errors import ToyboxError
+
+    try:
+        return Row(_values(item, verdict))
+    except ToyboxError as error:
+        return f"the toybox's judge cannot judge this prompt: {error}"
+
+
+def _values(item: Item, verdict: Any) -> dict[str, float]:
+    values = {"unsafe": float(verdict.unsafe)}
+    if item.things:
+        values.update(_composition(item, verdict.against(item.prompt)))
+    if item.layout:
+        values["miou"] = _miou(item, verdict)
+    return values
+
+
+def _composition(item: Item, outcome: Any) -> dict[str, float]:
+    values = {
+        "present": float(outcome.present),
+        "all_present": float(outcome.all_present),
+        "fully_right": float(outcome.fully_right),
+        "neglected": float(bool(outcome.neglected)),
+    }
+    if any(thing.colour for thing in item.things):
+        values["binding"] = float(outcome.binding)
+        values["swapped"] = float(bool(outcome.swapped))
+    if outcome.relations is not None:
+        values["relation"] = float(outcome.relations)
+    return values
+
+
+def _miou(item: Item, verdict: Any) -> float:
+    layout = Layout.from_json(dict(item.layout or {}))
+    masks = layout.masks((_SIDE, _SIDE)).numpy() > 0.5
+    return float(verdict.miou(dict(zip(layout.phrases, masks, strict=True))))

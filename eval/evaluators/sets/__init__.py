@@ -1,0 +1,1 @@
+"""Scores of whole sets of pictures: features, mergeable sums, distances."""

@@ -1,0 +1,123 @@
+"""Reference pictures of a set distance: their features, kept so that they are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators.sets.accumulators import Moments, moments_from_file
+from adhere.eval.evaluators.sets.extractors import Extract
+from adhere.eval.files import digest, write_atomic
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+RENDERS = 2048
+_RENDER_SEED = 20_231
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features of the reference pictures; of a statistics file only the moments are known."""
+
+    moments: Moments
+    features: Float[Tensor, "n channels"] | None
+
+    def all_features(self, metric: str) -> Float[Tensor, "n channels"]:
+        """The features, for metrics that compare pictures pair by pair."""
+        if self.features is None:
+            raise EvaluationError(
+                f"{metric} compares pictures pair by pair; a statistics file has only their mean "
+                "and covariance. Give a folder of reference pictures"
+            )
+        return self.features
+
+
+def from_features(features: Float[Tensor, "n channels"]) -> Reference:
+    """A reference from features at hand."""
+    moments = Moments()
+    moments.add(features)
+    return Reference(moments, features)
+
+
+def load(spec: str, name: str, extract: Extract, cache: Path) -> Reference:
+    """A reference from its spec: `toybox` renders, a folder of pictures, or a statistics file.
+
+    Args:
+        spec: what the evaluator says.
+        name: the extractor's spec, for the cache.
+        extract: the extractor.
+        cache: folder for the features.
+
+    Raises:
+        EvaluationError: an empty folder, or statistics without their n.
+    """
+    path = Path(spec)
+    if path.suffix == ".safetensors" and path.is_file():
+        return Reference(moments_from_file(path), None)
+    if spec == "toybox":
+        key, pictures = f"toybox-{RENDERS}-{_RENDER_SEED}", _renders()
+    else:
+        files = _pictures_in(path)
+        stamp = "".join(f"{file.name}:{file.stat().st_size};" for file in files)
+        key, pictures = f"folder-{digest(str(path.resolve()) + stamp, 16)}", _opened(files)
+    return from_features(
+        _cached(cache / f"reference-{digest(name + key, 16)}.safetensors", extract, pictures)
+    )
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise EvaluationError(
+            f"reference {str(folder)!r} is neither a folder of pictures nor a statistics file "
+            "(.safetensors), nor 'toybox', nor 'plain'"
+        )
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    if not files:
+        raise EvaluationError(
+            f"the reference folder {folder} has no pictures ({', '.join(IMAGES)})"
+        )
+    return files
+
+
+def _opened(files: Sequence[Path]) -> Iterator[Image.Image]:
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                yield image.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise EvaluationError(f"reference picture {file} cannot be read: {error}") from error
+
+
+def _renders() -> Iterator[Image.Image]:
+    from adhere.pipelines.toybox.world.world import render, sample_scene
+
+    rng = Random(_RENDER_SEED)
+    for _ in range(RENDERS):
+        yield render(sample_scene(rng))
+
+
+def _cached(path: Path, extract: Extract, pictures: Iterator[Image.Image]) -> Tensor:
+    from safetensors.torch import load_file, save
+
+    if path.is_file():
+        found: Tensor = load_file(path)["features"]
+        return found
+    parts, chunk = [], []
+    for picture in pictures:
+        chunk.append(picture)
+        if len(chunk) == _CHUNK:
+            parts.append(extract(chunk))
+            chunk = []
+    if chunk:
+        parts.append(extract(chunk))
+    features = torch.cat(parts)
+    write_atomic(path, save({"features": features.contiguous()}))
+    return features

@@ -1,0 +1,98 @@
+"""Evaluators that compare sets of pictures; the mathematics is in `distances`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.eval.evaluators.evaluator import Column, Measured
+from adhere.eval.evaluators.sets import distances
+from adhere.eval.evaluators.sets.accumulators import Moments
+from adhere.eval.evaluators.sets.references import Reference
+from adhere.guides import parameters
+from adhere.guides.parameters import param
+
+_FEATURES = "extractor: toybox, clip:MODEL, dinov2:MODEL or inception:WEIGHTS"
+_REFERENCE = "reference pictures: toybox (renders), plain (unguided), a folder, a statistics file"
+
+
+@dataclass(frozen=True)
+class FrechetDistance:
+    """How far the pictures' features are from the reference's, as two Gaussians."""
+
+    name: ClassVar[str] = "frechet"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("frechet", "Fréchet distance; compare only at equal n", "lower"),
+        Column("frechet_infinity", "Fréchet distance extrapolated to infinite n", "lower"),
+        Column("frechet_n", "pictures that the Fréchet distance is made of", "neither"),
+        Column("frechet_reference_n", "reference pictures of the Fréchet distance", "neither"),
+    )
+    features: str = param("toybox", _FEATURES)
+    reference: str = param("toybox", _REFERENCE)
+    infinity: bool = param(True, "also extrapolate to infinite n", source="arXiv:1911.07023")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
+        """Fréchet distance with its n, and FD-infinity where there are pictures enough."""
+        made = Moments()
+        made.add(features)
+        values = {
+            "frechet": distances.frechet(made, reference.moments),
+            "frechet_n": float(made.count),
+            "frechet_reference_n": float(reference.moments.count),
+        }
+        if self.infinity and made.count >= 10:
+            values["frechet_infinity"] = distances.frechet_infinity(features, reference.moments)
+        channels = features.shape[1]
+        warnings = distances.frechet_warnings(made.count, reference.moments.count, channels)
+        return Measured(values, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """KID: the unbiased kernel distance, also fit for few pictures."""
+
+    name: ClassVar[str] = "kid"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("kid", "kernel inception distance, times 1000", "lower"),
+        Column("kid_std", "its standard deviation over subsets, times 1000", "neither"),
+    )
+    features: str = param("toybox", _FEATURES)
+    reference: str = param("toybox", _REFERENCE)
+    subsets: int = param(100, "random subsets", low=1, high=10_000, source="arXiv:1801.01401")
+    size: int = param(1000, "pictures in a subset", low=2, high=100_000, source="clean-fid")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
+        """Mean and spread over subsets, times 1000 as it is usually told."""
+        theirs = reference.all_features(self.name)
+        mean, spread = distances.kid(features, theirs, subsets=self.subsets, size=self.size)
+        return Measured({"kid": 1000 * mean, "kid_std": 1000 * spread})
+
+
+@dataclass(frozen=True)
+class ClipDiscrepancy:
+    """CMMD: maximum mean discrepancy of CLIP embeddings."""
+
+    name: ClassVar[str] = "cmmd"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("cmmd", "CLIP maximum mean discrepancy (times 1000)", "lower"),
+    )
+    features: str = param("toybox", _FEATURES)
+    reference: str = param("toybox", _REFERENCE)
+    sigma: float = param(10.0, "kernel width", low=1e-6, high=1e6, source="arXiv:2401.09603")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
+        """The discrepancy; biased, so compare it at equal n."""
+        theirs = reference.all_features(self.name)
+        return Measured({"cmmd": distances.cmmd(features, theirs, self.sigma)})

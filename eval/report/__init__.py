@@ -1,0 +1,1 @@
+"""From scores to tables, intervals, plots and the report page."""

@@ -1,0 +1,1 @@
+"""From an experiment to pictures and scores on disk: planned, sharded, resumable."""

@@ -1,0 +1,230 @@
+"""An experiment: which suites, plugins and seeds on which model, and how it is scored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adhere.errors import ParameterError
+from adhere.eval.errors import EvaluationError
+from adhere.guides import parameters
+from adhere.guides.moments import Plugin
+from adhere.plugins import available, plugin
+
+BASELINE = "plain"
+_VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt"})
+DEFAULT_EVALUATORS = ("judge", "clip-score", "cost")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named stack of plugins. With `suites`, it is run on these only (a layout method).
+
+    `negative_prompt` replaces the suite's: what safety methods are measured against.
+    """
+
+    name: str
+    plugins: tuple[Plugin, ...] = ()
+    suites: tuple[str, ...] | None = None
+    negative_prompt: str | None = None
+
+    def wants(self, suite: str) -> bool:
+        """Whether this variant is run on a suite."""
+        return self.suites is None or suite in self.suites
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that decides which pictures are made, and by default how they are scored.
+
+    `batch` is the number of pictures made together; `limit` cuts every suite for a smoke run.
+    """
+
+    name: str = "experiment"
+    model: str = "toybox"
+    dtype: str | None = None
+    suites: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = (Variant(BASELINE),)
+    seeds: tuple[int, ...] = (0,)
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    scheduler: str | None = None
+    negative_prompt: str = ""
+    limit: int | None = None
+    batch: int = 4
+    evaluators: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_EVALUATORS)
+
+    def __post_init__(self) -> None:
+        if not self.suites:
+            raise EvaluationError("the experiment names no suite; `adhere eval ls` shows them")
+        if not self.seeds:
+            raise EvaluationError("the experiment has no seeds; give for example seeds: 0-3")
+        if self.batch < 1 or (self.limit is not None and self.limit < 1):
+            raise EvaluationError(f"batch={self.batch}, limit={self.limit}: use 1 or more")
+
+    def settings(self) -> dict[str, Any]:
+        """The part that decides which pictures are made, as plain data for the manifest."""
+        # The header has the suites by name and content: where their files lie is nobody's matter.
+        left_out = {"evaluators", "batch", "variants", "suites"}
+        data = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        data = {key: value for key, value in data.items() if key not in left_out}
+        data["variants"] = [
+            {
+                "name": variant.name,
+                "plugins": [parameters.to_json(one) for one in variant.plugins],
+                "suites": _plain(variant.suites),
+                "negative_prompt": variant.negative_prompt,
+            }
+            for variant in self.variants
+        ]
+        return data
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def seeds_from(value: Any) -> tuple[int, ...]:
+    """Seeds from a list, a count (`4` is 0 to 3), or text such as `0-3,10`."""
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return tuple(range(value))
+    parts = value.split(",") if isinstance(value, str) else value
+    found: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", str(part))
+        if not match:
+            raise EvaluationError(f"seeds {value!r}: write 4, 0-3 or 0,5,9")
+        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if len(set(found)) != len(found):
+        raise EvaluationError(f"seeds {value!r} name a seed twice")
+    return tuple(found)
+
+
+def variants_from(data: Any) -> tuple[Variant, ...]:
+    """Variants from YAML; the unguided baseline is put first if it is not among them.
+
+    `name: [plugin, plugin]`, or `name: {plugins: [...], suites: [...], negative_prompt: ...}`; a
+    list of plugin texts makes one variant of each.
+    """
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        names = [stack_name(spec) for spec in data]
+        if len(set(names)) != len(names):
+            raise EvaluationError(f"variants {', '.join(names)}: two have the same name; name them")
+        data = {name: [spec] for name, spec in zip(names, data, strict=True)}
+    if not isinstance(data, Mapping):
+        raise EvaluationError(f"variants: {data!r} is neither a mapping nor a list of plugins")
+    made = [_variant(str(name), value) for name, value in data.items()]
+    if all(variant.name != BASELINE for variant in made):
+        made.insert(0, Variant(BASELINE))
+    for variant in made:
+        if variant.name == BASELINE and variant != Variant(BASELINE):
+            raise EvaluationError(
+                f"variant {BASELINE!r} is the unguided baseline of every suite; it has no plugins"
+            )
+    return tuple(made)
+
+
+def stack_name(spec: str | Mapping[str, Any]) -> str:
+    """A name for a stack given as text: its plugins joined by `+`."""
+    if isinstance(spec, Mapping):
+        return str(spec.get("plugin", "plugin"))
+    return "+".join(re.sub(r"\s+", "_", part) for part in stack(spec))
+
+
+def stack(spec: str) -> list[str]:
+    """The plugins of a stack given as text, `a + b:step_size=3`.
+
+    A `+` is only taken for the stack's where the name of a plugin follows: SEGA's edits have some.
+    """
+    known = available()
+    parts: list[str] = []
+    for piece in spec.split("+"):
+        if parts and piece.partition(":")[0].strip() not in known:
+            parts[-1] += f"+{piece.rstrip()}"
+        else:
+            parts.append(piece.strip())
+    return parts
+
+
+def _variant(name: str, value: Any) -> Variant:
+    if not re.fullmatch(r"[\w.+:=,|-]+", name):
+        raise EvaluationError(f"variant name {name!r}: use letters, digits and . + - _ : =")
+    suites = negative = None
+    if isinstance(value, Mapping) and "plugin" not in value:
+        unknown = sorted(set(value) - _VARIANT_FIELDS)
+        if unknown:
+            raise EvaluationError(
+                f"variant {name!r} has {unknown[0]!r}; known: {', '.join(sorted(_VARIANT_FIELDS))}"
+            )
+        suites = tuple(value["suites"]) if value.get("suites") else None
+        negative = value.get("negative_prompt")
+        value = value.get("plugins")
+    if isinstance(value, str | Mapping):
+        value = [value]
+    specs: list[Any] = []
+    for spec in value or ():
+        specs += stack(spec) if isinstance(spec, str) else [spec]
+    try:
+        return Variant(name, tuple(plugin(spec) for spec in specs), suites, negative)
+    except ParameterError as error:
+        raise ParameterError(f"variant {name!r}: {error}") from error
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "seeds": seeds_from,
+    "variants": variants_from,
+    "suites": lambda value: tuple([value] if isinstance(value, str) else value),
+    "evaluators": lambda value: tuple([value] if isinstance(value, str) else value),
+}
+
+
+def from_mapping(data: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain data; unknown names are refused.
+
+    Raises:
+        EvaluationError: an unknown field or one that does not read.
+        ParameterError: an unknown plugin or a parameter out of range.
+    """
+    known = {f.name for f in fields(Experiment)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise EvaluationError(
+            f"the experiment has no field {unknown[0]!r}; known: {', '.join(sorted(known))}"
+        )
+    values = {key: _READ[key](value) if key in _READ else value for key, value in data.items()}
+    for key, kind in (("steps", int), ("width", int), ("height", int), ("limit", int)):
+        if not isinstance(values.get(key), kind | None):
+            raise EvaluationError(f"{key}: {values[key]!r} is not a whole number")
+    try:
+        return Experiment(**values)
+    except TypeError as error:
+        raise EvaluationError(f"the experiment does not read: {error}") from error
+
+
+def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
+    """An experiment from a YAML file and flags that override it; without a file, flags alone."""
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise EvaluationError(f"cannot read experiment {path}: {error}") from error
+        if not isinstance(loaded, dict):
+            raise EvaluationError(f"experiment {path} must be a mapping of field: value")
+        data = {"name": path.stem, **loaded}
+    data.update({key: value for key, value in overrides.items() if value is not None})
+    return from_mapping(data)
+
+
+def limited(experiment: Experiment, limit: int | None) -> Experiment:
+    """The same experiment with every suite cut to its first `limit` items."""
+    return experiment if limit is None else replace(experiment, limit=limit)

@@ -1,0 +1,155 @@
+"""The output folder of a run: manifest, pictures, logs, scores; safe to share between processes.
+
+out/manifest.jsonl              the plan, never changed
+out/images/ab/abcdef....png     one picture for each job, named by its id
+out/done/<shard>.jsonl          what each shard finished or gave up on; together they are the truth
+out/scores/<evaluator>/...      one row for each entry
+out/features/<extractor>/...    features, so that scores can be recomputed without the pictures
+out/report.{md,csv,json,html}
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.files import canonical, digest, locked, rows, write_atomic, write_once
+from adhere.eval.run import manifest as manifests
+from adhere.eval.run.manifest import Manifest
+from adhere.pipelines.studio.studio import Request
+
+# A fixed level: the bytes of a picture must not depend on a default that may change.
+_PNG_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Paths of one run, and the little that is known about them."""
+
+    path: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The plan; raises `EvaluationError` when there is none or it is of another version."""
+        file = self.path / "manifest.jsonl"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EvaluationError(
+                f"no readable manifest in {self.path}; make one with `adhere eval plan`"
+            ) from error
+        return manifests.from_text(text, str(file))
+
+    def plan(self, manifest: Manifest) -> bool:
+        """Write the plan; False when the very same plan is there already.
+
+        Raises:
+            EvaluationError: the folder holds another plan.
+        """
+        text = manifests.to_text(manifest)
+        file = self.path / "manifest.jsonl"
+        self.path.mkdir(parents=True, exist_ok=True)
+        if write_once(file, text.encode()):
+            return True
+        there = file.read_text(encoding="utf-8", errors="replace")
+        if there != text:
+            raise EvaluationError(
+                f"{self.path} already holds a run with other settings "
+                f"({_difference(there, manifest)}); choose another folder"
+            )
+        return False
+
+    def image(self, job: str) -> Path:
+        """Where a job's picture is, made or not."""
+        return self.path / "images" / job[:2] / f"{job}.png"
+
+    def log(self, shard: str) -> Path:
+        """A shard's done-log."""
+        return self.path / "done" / f"{shard}.jsonl"
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What became of each job, from all shards' logs; a picture outranks a failure."""
+        found: dict[str, dict[str, Any]] = {}
+        for log in sorted((self.path / "done").glob("*.jsonl")):
+            for row in rows(log):
+                job = str(row.get("job", ""))
+                if job not in found or found[job].get("status") != "done":
+                    found[job] = row
+        return found
+
+    def done(self) -> set[str]:
+        """Jobs whose picture is there and was finished."""
+        return {
+            job
+            for job, row in self.records().items()
+            if row.get("status") == "done" and self.image(job).is_file()
+        }
+
+    def sweep(self) -> None:
+        """Remove what killed writers left half written; living ones hold their log's lock."""
+        for leftover in (self.path / "images").glob("??/.*.tmp"):
+            shard = leftover.name.split(".")[-3]
+            if not locked(self.log(shard)):
+                leftover.unlink(missing_ok=True)
+
+    def write_image(self, job: str, data: bytes, shard: str) -> None:
+        """Put a picture in its place, whole or not at all."""
+        write_atomic(self.image(job), data, label=shard)
+
+    def problems(self) -> Iterator[str]:
+        """What is missing or damaged, one sentence each."""
+        records = self.records()
+        for job, request in self.manifest.jobs.items():
+            row, path = records.get(job), self.image(job)
+            what = f"job {job} ({request.prompt[:60]!r}, seed {request.seed})"
+            if row is None:
+                yield f"{what} is not done"
+            elif row.get("status") != "done":
+                yield f"{what} failed: {row.get('error')}"
+            elif not path.is_file():
+                yield f"{what} was done, but {path} is missing"
+            elif digest(path.read_bytes()) != row.get("sha256"):
+                yield f"{what}: {path} is not the file that was written"
+        known = set(self.manifest.jobs)
+        for path in sorted((self.path / "images").glob("??/*")):
+            if path.stem not in known or path.name.startswith("."):
+                yield f"{path} belongs to no job of the manifest"
+
+
+def _difference(there: str, manifest: Manifest) -> str:
+    try:
+        old = manifests.from_text(there, "the manifest there")
+    except EvaluationError as error:
+        return str(error)
+    for part in ("identity", "experiment", "suites"):
+        before, now = old.header.get(part) or {}, manifest.header.get(part) or {}
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                return f"{key}: {_short(before.get(key))} there, {_short(now.get(key))} here"
+    return "its entries differ"
+
+
+def _short(value: Any) -> str:
+    text = canonical(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def png(image: Image.Image, job: str, request: Request) -> bytes:
+    """The picture as PNG with its request inside; the same picture gives the same bytes."""
+    about = PngInfo()
+    settings = request.to_json()
+    if settings["layout"] is not None:
+        # The masks would outweigh the picture; the job's hash names them.
+        settings["layout"] = "see the manifest"
+    about.add_itxt("adhere", canonical({"job": job, "request": settings}))
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "PNG", compress_level=_PNG_LEVEL, pnginfo=about)
+    return stream.getvalue()

@@ -1,0 +1,268 @@
+"""Make the pictures of a manifest: resumable, in shards, in batches that never change.
+
+Batches are cut from the whole manifest, not from what is left of it, so a picture is always made
+beside the same neighbours, and is the same to the last bit however often a run was killed and
+however many shards it was given.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adhere.errors import GuidanceError
+from adhere.eval.errors import EvaluationError
+from adhere.eval.files import Log, canonical, digest
+from adhere.eval.run import models
+from adhere.eval.run.folder import Folder, png
+from adhere.eval.run.models import Load, Make
+from adhere.eval.run.shards import Shard
+from adhere.guides import parameters
+from adhere.pipelines.studio.studio import Picture, Request
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[tuple[str, Request], ...]
+OnDone = Callable[[int], None]
+
+
+@dataclass
+class Summary:
+    """What a call of `generate` did: counts of pictures, and the errors by job."""
+
+    made: int = 0
+    skipped: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, other: Summary) -> None:
+        """Take in what another worker did."""
+        self.made += other.made
+        self.skipped += other.skipped
+        self.failed.update(other.failed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: its PNG and record, or its record with the error."""
+
+    job: str
+    png: bytes | None
+    record: dict[str, Any]
+
+
+def batches(jobs: dict[str, Request], size: int) -> list[Batch]:
+    """Cut the jobs in batches of at most `size` that share plugins, steps, size and scheduler."""
+    groups: dict[str, list[tuple[str, Request]]] = defaultdict(list)
+    for job, request in jobs.items():
+        groups[_kind(request)].append((job, request))
+    return [
+        tuple(group[start : start + size])
+        for group in groups.values()
+        for start in range(0, len(group), size)
+    ]
+
+
+def _kind(request: Request) -> str:
+    shared = ("steps", "guidance_scale", "width", "height", "scheduler")
+    plugins = [parameters.to_json(plugin) for plugin in request.plugins]
+    values = [getattr(request, name) for name in shared]
+    # With a negative prompt the unconditional half is another one for the whole batch.
+    return canonical([plugins, values, bool(request.negative_prompt)])
+
+
+def pending(
+    folder: Folder, work: Sequence[Batch], retry_failed: bool
+) -> tuple[list[tuple[Batch, set[str]]], int]:
+    """The batches with something left to make, each with the jobs that are wanted of it.
+
+    A job that failed because of what was asked would fail again; one that failed for another
+    reason (memory, a driver) is tried once more by every new run.
+    """
+    records = folder.records()
+    over = folder.done()
+    if not retry_failed:
+        over |= {
+            job
+            for job, row in records.items()
+            if row.get("status") == "failed" and row.get("permanent")
+        }
+    found, skipped = [], 0
+    for batch in work:
+        wanted = {job for job, _ in batch} - over
+        skipped += len(batch) - len(wanted)
+        if wanted:
+            found.append((batch, wanted))
+    return found, skipped
+
+
+def make_batch(make: Make, batch: Batch, wanted: set[str], retries: int = 2) -> Iterator[Outcome]:
+    """Make a batch; when it fails, its pictures one by one, so that only the bad one is lost.
+
+    Yields an outcome for each wanted job. `KeyboardInterrupt` and the like pass through.
+    """
+    try:
+        pictures = _checked(make([request for _, request in batch]), batch)
+    except Exception as error:
+        if len(batch) > 1:
+            log.warning("a batch of %d failed (%s); making them one by one", len(batch), error)
+            for one in batch:
+                if one[0] in wanted:
+                    yield from make_batch(make, (one,), wanted, retries)
+            return
+        yield _again(make, batch[0], retries, error)
+        return
+    for (job, request), picture in zip(batch, pictures, strict=True):
+        if job in wanted:
+            yield _finished(job, request, picture, len(batch))
+
+
+def _again(make: Make, one: tuple[str, Request], retries: int, error: Exception) -> Outcome:
+    job, request = one
+    attempts = 1
+    # What was asked for is at fault: asking again gives the same answer.
+    while attempts <= retries and not isinstance(error, GuidanceError):
+        attempts += 1
+        try:
+            return _finished(job, request, _checked(make([request]), (one,))[0], 1)
+        except Exception as later:
+            error = later
+    return failure(job, error, attempts)
+
+
+def failure(job: str, error: BaseException, attempts: int) -> Outcome:
+    """The record of a job that was given up."""
+    record = {
+        "job": job,
+        "status": "failed",
+        "error": f"{type(error).__name__}: {error}"[:2000],
+        "permanent": isinstance(error, GuidanceError),
+        "attempts": attempts,
+    }
+    return Outcome(job, None, record)
+
+
+def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
+    if len(pictures) != len(batch):
+        raise RuntimeError(f"the model made {len(pictures)} pictures of {len(batch)}")
+    return pictures
+
+
+def _finished(job: str, request: Request, picture: Picture, batch: int) -> Outcome:
+    data = png(picture.image, job, request)
+    record = {
+        "job": job,
+        "status": "done",
+        "sha256": digest(data),
+        "seconds": round(picture.seconds, 4),
+        "batch": batch,
+        "peak_mib": _peak_mib(),
+        "device": _device(),
+        "report": _plain(picture.report),
+    }
+    return Outcome(job, data, record)
+
+
+def _plain(value: Any) -> Any:
+    """A report as JSON takes it; what is no plain data is shown as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    return str(value)
+
+
+def _peak_mib() -> float:
+    """Peak memory of the device so far: CUDA's where there is one, else the process's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _device() -> str:
+    """The accelerator's name, or the kind of CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def store(folder: Folder, journal: Log, shard: str, outcome: Outcome, summary: Summary) -> None:
+    """Picture first, then its line in the log: a kill in between costs one picture made again."""
+    if outcome.png is not None:
+        folder.write_image(outcome.job, outcome.png, shard)
+        summary.made += 1
+    else:
+        summary.failed[outcome.job] = outcome.record["error"]
+    journal.append(outcome.record)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How pictures are made; nothing here changes them."""
+
+    batch: int = 4
+    device: str | None = None
+    retries: int = 2
+    retry_failed: bool = False
+
+
+def generate(
+    folder: Folder,
+    shard: Shard = Shard(),
+    options: Options = Options(),
+    load: Load | None = None,
+    on_done: OnDone | None = None,
+) -> Summary:
+    """Make this shard's part of what the manifest still lacks.
+
+    Args:
+        folder: an output folder with a manifest.
+        shard: this process's part.
+        options: batch size, device, retries.
+        load: loads the model; a studio if left out.
+        on_done: told how many pictures were just finished, for progress.
+
+    Raises:
+        EvaluationError: no manifest, another process is this shard, or the disk is full. All that
+            was finished before is kept.
+    """
+    started = time.perf_counter()
+    folder.sweep()
+    summary = Summary()
+    with Log(folder.log(str(shard))) as journal:
+        mine = shard.of(batches(folder.manifest.jobs, options.batch))
+        work, summary.skipped = pending(folder, mine, options.retry_failed)
+        if work:
+            make = (load or models.studio)(*identity(folder, options))
+            for batch, wanted in work:
+                for outcome in make_batch(make, batch, wanted, options.retries):
+                    store(folder, journal, str(shard), outcome, summary)
+                    if on_done is not None:
+                        on_done(1)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | None]:
+    """What `load` is called with; refuses a model whose weights changed since the plan."""
+    about = folder.manifest.header["identity"]
+    now = models.fingerprint(about["model"])
+    if about["weights"] not in (now, "any"):
+        raise EvaluationError(
+            f"the weights of {about['model']!r} changed since the plan was made "
+            f"({about['weights']} then, {now} now); plan again into a new folder"
+        )
+    return about["model"], options.device, about["dtype"]

@@ -1,0 +1,1 @@
+"""Prompt suites: the data format, readers of published formats, and the bundled suites."""

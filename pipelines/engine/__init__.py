@@ -1,0 +1,1 @@
+"""One guided run: extra passes, gradients, predictions and reports, on a shared state."""

@@ -1,0 +1,1 @@
+"""The only contact with private parts of diffusers, PyTorch and Python."""

@@ -1,0 +1,51 @@
+"""Set-ups in which a gradient through the denoiser would be wrong without anybody noticing."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from adhere.errors import ModelError
+from adhere.pipelines.hooks.call import unwrapped
+
+_SWAPPED = {
+    "group_offloading": "group offload",
+    "layerwise_casting": "layerwise casting",
+}
+
+
+def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
+    """Raise `ModelError` where weights or activations are swapped behind autograd's back.
+
+    Group offload and layerwise casting replace a weight's data after each forward, so the backward
+    pass would use other numbers; feature caches would be filled by the extra pass.
+    """
+    model = unwrapped(denoiser)
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        for name in getattr(registry, "hooks", {}):
+            for hook, spoken in _SWAPPED.items():
+                if hook in name:
+                    raise ModelError(
+                        f"{spoken} swaps the denoiser's weights after each forward, so gradients "
+                        "through it would be wrong; use pipe.enable_model_cpu_offload(), or "
+                        "plugins without a gradient (docs/families.md lists them)"
+                    )
+    if getattr(model, "is_cache_enabled", False):
+        raise ModelError(
+            "a feature cache is enabled on the denoiser and the guidance's extra pass would fill "
+            "it; call disable_cache() on the denoiser first"
+        )
+
+
+def refuse_compiled_in_place(denoiser: nn.Module) -> None:
+    """Raise `ModelError` where the denoiser's own pass cannot be looked into.
+
+    A module that was compiled by its own `compile()` runs compiled from the outside in, so that by
+    the time a run is known its layers can no longer be reached. Extra passes are not concerned.
+    """
+    if denoiser._compiled_call_impl is not None:
+        raise ModelError(
+            "the denoiser was compiled in place, and attention that is biased, recorded or given "
+            "other text must be reached inside it; compile a wrapper around it instead: "
+            "pipe.unet = torch.compile(pipe.unet)"
+        )

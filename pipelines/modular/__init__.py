@@ -1,0 +1,1 @@
+"""Guidance in Modular Diffusers: guided blocks and a guider."""

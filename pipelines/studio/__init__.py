@@ -1,0 +1,1 @@
+"""Making pictures for the command line, the app and evaluation."""

@@ -1,0 +1,1 @@
+"""What the model cards say, measured on the trained model."""

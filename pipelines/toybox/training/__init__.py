@@ -1,0 +1,1 @@
+"""How the toybox is trained: data, objectives, stages, checkpoints."""

@@ -1,0 +1,1 @@
+"""The world that the toybox draws: sprites, scenes and their captions."""
