@@ -156,8 +156,8 @@ _MADE = {
         "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
         "the maps of a noun and its adjectives to lie where their object is, and the object's "
         "pixels to look at them more than at other words (the idea of "
-        "TokenCompose, arXiv:2312.03626; `pipelines/toybox/training/grounding.py`). Without it the maps of "
-        "a model this small follow objects in general, not the one that is named. bfloat16 "
+        "TokenCompose, arXiv:2312.03626; `pipelines/toybox/training/grounding.py`). Without it the "
+        "maps of a model this small follow objects in general, not the one that is named. bfloat16 "
         "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
         "",
     ),
