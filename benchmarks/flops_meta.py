@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.hooks.call import Call
-from adhere.pipelines.hooks.readout import Enough, Pass, reading
+from adhere.pipelines.hooks.readout import Pass, StopForward, reading
 from benchmarks import models, record
 
 
@@ -53,7 +53,7 @@ class Case:
 
     def guided(self, energies: int = 1, backward: bool = True, whole: bool = False) -> None:
         """The pass of a guided step: stopped at the last layer read, or whole."""
-        spots = self.family.wanted(Read("cross"))
+        layers = self.family.wanted(Read("cross"))
         call = self.rows(1)
         leaf = call["sample"].detach().clone().requires_grad_(backward)
         sample = leaf * 1  # the counter follows modules by their inputs, which may not be leaves
@@ -62,11 +62,14 @@ class Case:
             grid=self.grid,
             rows=slice(0, 1),
             images=(0,),
-            read=frozenset(spot.name for spot in spots),
+            read=frozenset(layer.name for layer in layers),
             stop=not whole,
         )
-        with torch.set_grad_enabled(backward), reading(running, self.family.modules(), spots):
-            with suppress(Enough):
+        with (
+            torch.set_grad_enabled(backward),
+            reading(running, self.family.modules(), layers),
+        ):
+            with suppress(StopForward):
                 self.unet(**{**call, "sample": sample})
             if backward:
                 maps = [layer.mean() for layer in running.layers.values()]

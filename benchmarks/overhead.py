@@ -164,7 +164,7 @@ def figures(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, flo
 
 
 def measure(
-    asked: runs.Asked, kept: Kept, plugins: Sequence[str], rounds: int, until: float
+    asked: runs.Asked, kept: Kept, plugins: Sequence[str], rounds: int, stop: float
 ) -> bool:
     """Fill one batch size's table; False when the time was up before all had `rounds` calls."""
     table = kept.of(asked.batch)
@@ -175,7 +175,7 @@ def measure(
             calls = table.setdefault(name, [])
             if len(calls) >= number:
                 continue
-            if time.monotonic() + (calls[-1][0] if calls else 0.0) > until:
+            if time.monotonic() + (calls[-1][0] if calls else 0.0) > stop:
                 _drop_empty(table)
                 return False
             if not warm:

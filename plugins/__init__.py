@@ -87,7 +87,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ParameterError(
             f"the plugin {text!r} does not read as JSON ({error}); write for example "
-            '\'{"plugin": "attend-and-excite", "until": 0.4}\', or attend-and-excite:until=0.4'
+            '\'{"plugin": "attend-and-excite", "stop": 0.4}\', or attend-and-excite:stop=0.4'
         ) from error
     return read
 

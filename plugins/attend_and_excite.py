@@ -47,7 +47,7 @@ class AttendAndExcite:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="config.py@163efdf"
     )
-    until: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
+    stop: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
     refine_at: tuple[float, ...] = param(
         (0.0, 0.2, 0.4), "shares of the run at which to refine", low=0, high=1, source="sec. 4"
     )
@@ -72,7 +72,7 @@ class AttendAndExcite:
                 "thresholds; give one threshold for each refinement"
             )
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -84,7 +84,7 @@ class _Guide(Guide):
         self.subjects = run.subjects(plugin.subjects)
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin = self.plugin

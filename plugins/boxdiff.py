@@ -57,7 +57,7 @@ class BoxDiff:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="config.py@b0d5d3b"
     )
-    until: float = param(
+    stop: float = param(
         0.5, "share of the steps that are guided", low=0, high=1, source="config.py@b0d5d3b"
     )
     refine_at: tuple[float, ...] = param(
@@ -82,7 +82,7 @@ class BoxDiff:
                 "thresholds; give one threshold for each refinement"
             )
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -98,7 +98,7 @@ class _Guide(Guide):
         ]
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin = self.plugin

@@ -50,7 +50,7 @@ class Conform:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="code@65e647c"
     )
-    until: float = param(
+    stop: float = param(
         0.6, "share of the steps that are guided", low=0, high=1, source="notebook.ipynb@4ad0e37"
     )
     refine_at: tuple[float, ...] = param(
@@ -70,7 +70,7 @@ class Conform:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -104,7 +104,7 @@ class _Guide(Guide):
         self.views: dict[tuple[int, int], _Views] = {}
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin = self.plugin

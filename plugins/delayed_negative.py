@@ -29,21 +29,21 @@ class DelayedNegative:
 
     name: ClassVar[str] = "delayed-negative"
 
-    begin: float = param(
+    start: float = param(
         0.1,
         "share of the steps before the negative prompt acts",
         low=0,
         high=1,
         source="arXiv:2406.02965",
     )
-    until: float = param(
+    stop: float = param(
         1.0, "share of the steps at which it ends", low=0, high=1, source="arXiv:2406.02965"
     )
 
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self)
 
 
@@ -58,7 +58,7 @@ class _Guide(Guide):
     def embed(self, step: Step, text: Text) -> Text:
         if text.uncond is None:
             return text
-        if self.plugin.begin <= step.progress < self.plugin.until:
+        if self.plugin.start <= step.progress < self.plugin.stop:
             self.acted.append(step.index)
             return text
         if self.nothing is None:

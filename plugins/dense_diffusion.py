@@ -48,7 +48,7 @@ class DenseDiffusion:
         1.0, "w in cross attention", low=0, high=10, source="gradio_app.py@1ad7689"
     )
     own: float = param(0.3, "w in self attention", low=0, high=10, source="gradio_app.py@1ad7689")
-    until: float = param(0.3, "share of the steps at which it acts", low=0, high=1, source="sec. 4")
+    stop: float = param(0.3, "share of the steps at which it acts", low=0, high=1, source="sec. 4")
     splice: bool = param(
         True, "encode each phrase alone as well", source="gradio_app.py@1ad7689, SD 1.5"
     )
@@ -56,7 +56,7 @@ class DenseDiffusion:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -97,7 +97,7 @@ class _Guide(Guide):
     def bias(self, step: Step, logits: Logits) -> Float[Tensor, "batch heads cells columns"] | None:
         plugin, cross = self.plugin, logits.site.kind == "cross"
         strength = (plugin.cross if cross else plugin.own) * (step.timestep / 1000) ** 5
-        if strength == 0 or step.progress >= plugin.until:
+        if strength == 0 or step.progress >= plugin.stop:
             return None
         values = logits.values()
         up, down, size = [], [], []

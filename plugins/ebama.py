@@ -46,7 +46,7 @@ class Ebama:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="code@665e762"
     )
-    until: float = param(
+    stop: float = param(
         1.0, "share of the steps that are guided", low=0, high=1, source="code@665e762"
     )
     raising: float = param(
@@ -56,7 +56,7 @@ class Ebama:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -71,7 +71,7 @@ class _Guide(Guide):
         self.nouns = [tuple(pair.noun for pair in pairs) for pairs in self.pairs]
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         losses = []

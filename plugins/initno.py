@@ -68,7 +68,7 @@ class InitNO:
         high=1000,
         source="code@aadf9fb",
     )
-    until: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
+    stop: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
     refine_at: tuple[float, ...] = param(
         (0.2, 0.4), "shares of the run at which to refine", low=0, high=1, source="code@aadf9fb"
     )
@@ -77,7 +77,7 @@ class InitNO:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -153,7 +153,7 @@ class _Guide(Guide):
         return done.tolist(), slope.nan_to_num(0, 0, 0) / SCALE
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin, spots = self.plugin, lit(maps, self.subjects)

@@ -45,7 +45,7 @@ class LayoutGuidance:
     step_size: float = param(
         30.0, "scale of the energy", low=0, high=1000, source="conf/base_config.yaml@50fcf75"
     )
-    until: float = param(
+    stop: float = param(
         0.2, "share of the steps that are guided", low=0, high=1, source="base_config.yaml@50fcf75"
     )
     threshold: float = param(
@@ -58,7 +58,7 @@ class LayoutGuidance:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -74,7 +74,7 @@ class _Guide(Guide):
         ]
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin, layers = self.plugin, maps.layers(Read("cross"))

@@ -45,14 +45,12 @@ class PaintWithWords:
     strength: float = param(
         0.1, "w', how loud the words become", low=0, high=100, source="paint_with_words.py@0438b53"
     )
-    until: float = param(
-        1.0, "share of the steps that are biased", low=0, high=1, source="sec. 4.3"
-    )
+    stop: float = param(1.0, "share of the steps that are biased", low=0, high=1, source="sec. 4.3")
 
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -68,7 +66,7 @@ class _Guide(Guide):
 
     def bias(self, step: Step, logits: Logits) -> Float[Tensor, "batch 1 cells columns"] | None:
         fade = self.plugin.strength * math.log1p(step.sigma)
-        if logits.site.kind != "cross" or fade == 0 or step.progress >= self.plugin.until:
+        if logits.site.kind != "cross" or fade == 0 or step.progress >= self.plugin.stop:
             return None
         values = logits.values()
         painted = torch.stack(

@@ -58,7 +58,7 @@ class SafeLatentDiffusion:
         "medium", "how firmly", source="table 1"
     )
     concept: str = param(CONCEPT, "the unwanted, in words", source="sec. 4")
-    warmup: float | None = param(
+    start: float | None = param(
         None, "share of the steps before it acts; the preset's if left out", low=0, high=1
     )
     scale: float | None = param(None, "s_S; the preset's if left out", low=0, high=20000)
@@ -73,20 +73,20 @@ class SafeLatentDiffusion:
 
     def settings(self) -> tuple[float, float, float, float, float]:
         """Warm-up, scale, threshold, momentum scale and beta: the preset's, where not given."""
-        given = (self.warmup, self.scale, self.threshold, self.momentum_scale, self.momentum)
-        warmup, scale, threshold, momentum_scale, momentum = (
+        given = (self.start, self.scale, self.threshold, self.momentum_scale, self.momentum)
+        start, scale, threshold, momentum_scale, momentum = (
             preset if value is None else value
             for value, preset in zip(given, PRESETS[self.preset], strict=True)
         )
-        return warmup, scale, threshold, momentum_scale, momentum
+        return start, scale, threshold, momentum_scale, momentum
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self)
 
 
 class _Guide(Guide):
     def __init__(self, plugin: SafeLatentDiffusion) -> None:
-        self.warmup, self.scale, self.threshold, self.momentum_scale, self.beta = plugin.settings()
+        self.start, self.scale, self.threshold, self.momentum_scale, self.beta = plugin.settings()
         # The published code is off below a scale of one.
         self.texts = (plugin.concept,) if self.scale >= 1 else ()
         self.nu: Tensor | None = None
@@ -100,7 +100,7 @@ class _Guide(Guide):
             self.nu = torch.zeros_like(gamma)
         gamma = gamma + self.momentum_scale * self.nu
         self.nu = self.beta * self.nu + (1 - self.beta) * gamma
-        if step.progress < self.warmup:
+        if step.progress < self.start:
             return eps.cond
         self.strength.append(float(gamma.square().mean().sqrt()))
         return eps.cond - gamma

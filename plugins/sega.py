@@ -48,8 +48,8 @@ class Sega:
     threshold: float = param(
         0.9, "lambda, share of the values left alone", low=0, high=1, source="sec. 3"
     )
-    warmup: float = param(0.2, "share of the steps before it acts", low=0, high=1, source="sec. 3")
-    until: float = param(1.0, "share of the steps at which it ends", low=0, high=1, source="sec. 3")
+    start: float = param(0.2, "share of the steps before it acts", low=0, high=1, source="sec. 3")
+    stop: float = param(1.0, "share of the steps at which it ends", low=0, high=1, source="sec. 3")
     momentum_scale: float = param(
         0.1, "s_m", low=0, high=1, source="diffusers, edit_momentum_scale"
     )
@@ -61,7 +61,7 @@ class Sega:
             if not split(edit)[1]:
                 raise ParameterError(f"{self.name}: edit {edit!r} names nothing; write +smiling")
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         if not self.edits:
             raise ParameterError(
                 f"{self.name}: no edits; say what to add or take away: "
@@ -84,12 +84,12 @@ class _Guide(Guide):
             edit_guidance(eps.uncond, one, scale, plugin.threshold)
             for one, scale in zip(eps.extra, self.scales, strict=True)
         ]
-        gamma = torch.stack(parts).sum(dim=0) * (step.progress < plugin.until)
+        gamma = torch.stack(parts).sum(dim=0) * (step.progress < plugin.stop)
         if self.nu is None:
             self.nu = torch.zeros_like(gamma)
         gamma = gamma + plugin.momentum_scale * self.nu
         self.nu = plugin.momentum * self.nu + (1 - plugin.momentum) * gamma
-        if step.progress < plugin.warmup:
+        if step.progress < plugin.start:
             return eps.cond
         self.strength.append(float(gamma.square().mean().sqrt()))
         return eps.cond + gamma / eps.scale

@@ -55,7 +55,7 @@ class SynGen:
         high=1000,
         source="sec. 4, run.py@7497ccc",
     )
-    until: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
+    stop: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
     against: Literal["prompt", "entities"] = param(
         "prompt", "push from all other words, or from other nouns and modifiers", source="sec. 3.2"
     )
@@ -63,7 +63,7 @@ class SynGen:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -98,9 +98,7 @@ class _Guide(Guide):
 
     def guides(self, step: Step) -> bool:
         plugin = self.plugin
-        return (
-            plugin.step_size > 0 and step.progress < plugin.until and any(map(any, self.bindings))
-        )
+        return plugin.step_size > 0 and step.progress < plugin.stop and any(map(any, self.bindings))
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         wanted = [self.bindings[maps.track][image] for image in maps.images]

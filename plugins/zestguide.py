@@ -20,7 +20,7 @@ and mask alike (0.01 in the first term, 0.1 in the second) are left out. The pap
 
 Differs from that code: batches; any picture size; coarse maps are enlarged after the softmax, as
 in the paper, not before; the region's phrase is found in the prompt, not each of its word pieces
-anywhere; no absent class names are appended as distractors; `until` always means the guided share
+anywhere; no absent class names are appended as distractors; `stop` always means the guided share
 (one of the published scripts guides the rest of it); no other sampler noise in the guided steps.
 """
 
@@ -58,7 +58,7 @@ class ZestGuide:
     step_size: float = param(
         0.3, "eta, largest change of a latent value a step", low=0, high=10, source="config@4a04fe5"
     )
-    until: float = param(
+    stop: float = param(
         0.5, "tau, share of the steps that are guided", low=0, high=1, source="sec. 4"
     )
     gain: float | None = param(
@@ -79,7 +79,7 @@ class ZestGuide:
     def __post_init__(self) -> None:
         parameters.check(self)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
@@ -95,7 +95,7 @@ class _Guide(Guide):
         ]
 
     def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.until
+        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         plugin = self.plugin

@@ -21,7 +21,7 @@ class Probe:
     make: Callable[[Run], Guide]
     name: ClassVar[str] = "probe"
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return self.make(run)
 
 

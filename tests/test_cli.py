@@ -92,8 +92,8 @@ def test_markup_is_not_part_of_what_the_model_reads(folder: Path, tmp_path: Path
     [
         (["-p", "attend"], "no plugin is called 'attend'"),
         (["-p", "attend-and-excite:stepsize=1"], "has no parameter 'stepsize'"),
-        (["-p", "attend-and-excite:until=2"], "out of range"),
-        (["-p", "attend-and-excite:until=nan"], "out of range"),
+        (["-p", "attend-and-excite:stop=2"], "out of range"),
+        (["-p", "attend-and-excite:stop=nan"], "out of range"),
         (["-p", "attend-and-excite:until"], "not key=value"),
         (["-p", "attend-and-excite", "--subjects", "dog"], "dog"),
         (["--seeds", "x"], "seeds 'x'"),

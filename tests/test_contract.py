@@ -271,8 +271,8 @@ def test_two_runs_share_nothing(kind: Any) -> None:
     class Watched:
         name = kind.name
 
-        def start(self, run: Any) -> Guide:
-            seen.append(plugin.start(run))
+        def guide(self, run: Any) -> Guide:
+            seen.append(plugin.guide(run))
             return seen[-1]
 
     plugin = made(kind)

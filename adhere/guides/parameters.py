@@ -70,6 +70,10 @@ def parameters(plugin: type) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
+RENAMED = {"until": "stop", "begin": "start", "warmup": "start"}
+"""Names that parameters had before 0.2, and what they are called now."""
+
+
 def check(plugin: Any) -> None:
     """Raise `ParameterError` unless every field of a plugin instance has a fitting value."""
     for parameter in parameters(type(plugin)):
@@ -88,8 +92,10 @@ def from_json(plugin: type[T], values: Mapping[str, Any]) -> T:
     given = {key: value for key, value in values.items() if key != "plugin"}
     unknown = sorted(set(given) - set(known))
     if unknown:
+        renamed = RENAMED.get(unknown[0])
+        hint = f"is called {renamed!r} now; " if renamed in known else ""
         raise ParameterError(
-            f"{plugin.name} has no parameter {unknown[0]!r}; "  # type: ignore[attr-defined]
+            f"{plugin.name} has no parameter {unknown[0]!r}; {hint}"  # type: ignore[attr-defined]
             f"it has: {', '.join(known) or 'none'}"
         )
     made = plugin(**{key: _typed(known[key], value) for key, value in given.items()})
@@ -105,7 +111,7 @@ def from_text(plugin: type[T], text: str) -> T:
         if not equals:
             raise ParameterError(
                 f"{plugin.name}: {part!r} is not key=value; "  # type: ignore[attr-defined]
-                "write for example step_size=10,until=0.4"
+                "write for example step_size=10,stop=0.4"
             )
         values[key.strip().replace("-", "_")] = value.strip()
     return from_json(plugin, values)

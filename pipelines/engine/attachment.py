@@ -35,12 +35,12 @@ from adhere.pipelines.hooks.callers import calling_pipeline, inside_a_call
 if TYPE_CHECKING:
     from adhere.pipelines.engine.guidance import Memory
 
-_running: ContextVar[object | None] = ContextVar("adhere_flight", default=None)
+_running: ContextVar[object | None] = ContextVar("adhere_session", default=None)
 """The mark of the pipeline call that this thread is in."""
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Annotations:
     """What was said beside the call: prompt text, subjects and layouts; one for all or one each."""
 
     prompt: str | tuple[str, ...] | None
@@ -48,7 +48,7 @@ class Wishes:
     layout: Layout | tuple[Layout | None, ...] | None
 
     @classmethod
-    def of(cls, prompt: Any, subjects: Any, layout: Any) -> Wishes:
+    def of(cls, prompt: Any, subjects: Any, layout: Any) -> Annotations:
         return cls(
             prompt if prompt is None or isinstance(prompt, str) else tuple(prompt),
             None if subjects is None else _subjects(subjects),
@@ -181,19 +181,19 @@ class Attachment:
         pipe: Any,
         plugins: Sequence[Plugin],
         memory: Memory,
-        wishes: Wishes,
+        annotations: Annotations,
         record: bool,
         on_end: Callable[[Attachment], None] | None = None,
     ) -> None:
         self.pipe, self.plugins, self.memory = pipe, tuple(plugins), memory
-        self.wishes, self.record, self.on_end = wishes, record, on_end
+        self.annotations, self.record, self.on_end = annotations, record, on_end
         self.family = family_of(pipe)
         self._denoiser = self.family.denoiser
         self.reports: list[RunReport] = []
         self.attention: Tensor | None = None
         self.only: int | None = None
         self._stack = ExitStack()
-        self._flight: Flight | None = None
+        self._session: Session | None = None
 
     def open(self) -> None:
         if getattr(self.pipe.__dict__.get(self.family.entrances[0]), "__adhere__", False):
@@ -210,14 +210,14 @@ class Attachment:
 
     def _begin(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The first thing in every call of a pipeline."""
-        flight = self._flight
+        session = self._session
         if calling_pipeline(self.pipe) is not self.pipe:
             return original(
                 *args, **kwargs
             )  # called by hand, or of a copy: no call of the pipeline
-        if flight is not None and (name != self.family.entrances[0] or flight.occupied):
+        if session is not None and (name != self.family.entrances[0] or session.occupied):
             return original(*args, **kwargs)
-        if flight is not None and flight.under_way():
+        if session is not None and session.under_way():
             raise ModelError(
                 f"this {type(self.pipe).__name__} was called again while a guided call of it is "
                 "under way, in a callback or in another thread, and both would step with one "
@@ -232,19 +232,19 @@ class Attachment:
         if self.family.denoiser is not self._denoiser:  # swapped since; layers have other names
             self.family = family_of(self.pipe)
             self._denoiser = self.family.denoiser
-        self._flight = Flight(self, inside=self.pipe)
+        self._session = Session(self, inside=self.pipe)
         try:
             if name == "check_inputs":
                 result = original(*args, **kwargs)
-                self._flight.open()
+                self._session.open()
             else:
-                self._flight.open()
-                # The flight wraps this method for later calls; this one is under way already.
+                self._session.open()
+                # The session wraps this method for later calls; this one is under way already.
                 encodes = name == "encode_prompt"
-                begun = self._flight.encode if encodes else lambda call, *a, **k: call(*a, **k)
+                begun = self._session.encode if encodes else lambda call, *a, **k: call(*a, **k)
                 result = begun(original, *args, **kwargs)
         except BaseException:
-            self.landed(self._flight)
+            self.ended(self._session)
             raise
         return result
 
@@ -260,13 +260,13 @@ class Attachment:
         return all(id(name) != self.only for name in names)
 
     def _end(self) -> None:
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            flight.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
-    def landed(self, flight: Flight) -> None:
+    def ended(self, session: Session) -> None:
         """A call has made its last step, or failed."""
-        if self._flight is not flight:
+        if self._session is not session:
             return
         try:
             self._end()
@@ -289,7 +289,7 @@ class Attachment:
         stack.callback(restore)
 
 
-class Flight:
+class Session:
     """One call of a guided pipeline, from its first check to its last step.
 
     Attributes:
@@ -308,7 +308,7 @@ class Flight:
         self.asked = 0
         self.unscaled: Tensor | None = None
         self.engine: Engine | None = None
-        self._taking_off = False
+        self._beginning = False
         self._mark = object()
         self._outer = _running.get()
         self._stack = ExitStack()
@@ -353,7 +353,7 @@ class Flight:
     @property
     def occupied(self) -> bool:
         """Whether the pipeline's parts are called by the engine now, or by a guide's start."""
-        return self.engine.busy if self.engine is not None else self._taking_off
+        return self.engine.busy if self.engine is not None else self._beginning
 
     def under_way(self) -> bool:
         """Whether the call goes on: a call that failed before its loop tells nobody."""
@@ -409,7 +409,7 @@ class Flight:
             return None
         call = self.family.bind(args, kwargs)
         if self.engine is None:
-            self.engine = self._take_off(call)
+            self.engine = self._begin_run(call)
         changed = self.engine.before(call, self.unscaled)
         return None if changed is None else ((), self.family.arguments(changed))
 
@@ -431,21 +431,21 @@ class Flight:
         result = self.engine.step(original, *args, **kwargs)
         self.unscaled = None
         if self.engine.done:
-            self.attachment.landed(self)
+            self.attachment.ended(self)
         return result
 
     def _finish(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.attachment.landed(self)
+        self.attachment.ended(self)
         return original(*args, **kwargs)
 
-    def _take_off(self, call: Any) -> Engine:
+    def _begin_run(self, call: Any) -> Engine:
         """The first denoiser call: everything about the run is known now."""
-        self._taking_off = True
+        self._beginning = True
         told = self.family.images_per_prompt(self.per_prompt)
         per = told if self.batch_of_prompts else 1
         halves = 2 if getattr(self.pipe, "do_classifier_free_guidance", False) else 1
         count = self.batch_of_prompts or call.rows // halves
-        briefs = self.attachment.wishes.briefs(self.prompts, count)
+        briefs = self.attachment.annotations.briefs(self.prompts, count)
         return Engine(
             family=self.family,
             scheduler=self.scheduler,
@@ -465,17 +465,17 @@ class _Loop:
     Module hooks are not enough: none of them is called after a KeyboardInterrupt.
     """
 
-    def __init__(self, bar: Any, flight: Flight) -> None:
-        self._bar, self._flight = bar, flight
+    def __init__(self, bar: Any, session: Session) -> None:
+        self._bar, self._session = bar, session
 
     def __enter__(self) -> Any:
-        self._flight.looping = True
+        self._session.looping = True
         return self._bar.__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
-        self._flight.looping = False
+        self._session.looping = False
         if error is not None:
-            self._flight.attachment.landed(self._flight)
+            self._session.attachment.ended(self._session)
         return self._bar.__exit__(kind, error, trace)
 
     def __iter__(self) -> Any:
@@ -485,4 +485,4 @@ class _Loop:
         return getattr(self._bar, name)
 
 
-__all__ = ["Attachment", "Wishes"]
+__all__ = ["Annotations", "Attachment"]

@@ -25,7 +25,7 @@ Gradient = Callable[[Tensor], Tensor]
 
 
 @dataclass
-class Slope:
+class Update:
     """What one pass found for some images.
 
     `before`, `after`: the changes to subtract, `Float[images channels h w]`, None where no energy
@@ -82,7 +82,7 @@ class Descent:
         return x.to(latents.dtype), slope.after
 
     def _refined(
-        self, asking: list[tuple[str, Guide]], step: Step, x: Tensor, slope: Slope
+        self, asking: list[tuple[str, Guide]], step: Step, x: Tensor, slope: Update
     ) -> tuple[Tensor, list[int]]:
         """Repeat pass and step for the images above their target; images that are done leave.
 
@@ -115,14 +115,14 @@ class Descent:
 
     def _slope(
         self, asking: list[tuple[str, Guide]], step: Step, x: Tensor, images: list[int]
-    ) -> Slope:
+    ) -> Update:
         """One pass over some images, in sub-batches if memory is short."""
         size = self.memory.sub_batch or len(images)
         parts = [
             self._part(asking, step, x[start : start + size], images[start : start + size])
             for start in range(0, len(images), size)
         ]
-        return Slope(
+        return Update(
             before=_joined([(part.before, len(part.open)) for part in parts]),
             after=_joined([(part.after, len(part.open)) for part in parts]),
             refining=_joined([(part.refining, len(part.open)) for part in parts]),
@@ -132,7 +132,7 @@ class Descent:
 
     def _part(
         self, asking: list[tuple[str, Guide]], step: Step, x: Tensor, images: list[int]
-    ) -> Slope:
+    ) -> Update:
         reads = sorted({read for _, guide in asking for read in guide.reads}, key=str)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = x.clone().requires_grad_(True)
@@ -164,12 +164,12 @@ class Descent:
                 refining = change(steps)
             if step.iteration > 0 or (step.iteration == 0 and bool(still.all())):
                 # Every image moves on from here, and its step will start from where that leads.
-                return Slope(None, None, refining, still, at_most)
+                return Update(None, None, refining, still, at_most)
             movers = [e for e in energies if e.when == "before" and e.step_size > 0]
             same = refining is not None and list(map(id, steps)) == list(map(id, movers))
             before = refining if same else change(movers)
             after = change([e for e in energies if e.when == "after" and e.step_size > 0])
-        return Slope(before, after, refining, still, at_most)
+        return Update(before, after, refining, still, at_most)
 
     def _stated(
         self, asking: list[tuple[str, Guide]], step: Step, maps: list[Maps]
@@ -283,7 +283,7 @@ def _joined(parts: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
     return torch.cat([still.expand(n, -1, -1, -1) if part is None else part for part, n in parts])
 
 
-def _merged(slope: Slope, fresh: Slope, images: list[int]) -> Slope:
+def _merged(slope: Update, fresh: Update, images: list[int]) -> Update:
     """The slope with some images' rows taken from a later pass."""
 
     def rows(old: Tensor | None, new: Tensor | None) -> Tensor | None:
@@ -294,4 +294,4 @@ def _merged(slope: Slope, fresh: Slope, images: list[int]) -> Slope:
         return changed
 
     before, after = rows(slope.before, fresh.before), rows(slope.after, fresh.after)
-    return Slope(before, after, None, slope.open, 0)
+    return Update(before, after, None, slope.open, 0)

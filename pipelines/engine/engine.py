@@ -72,7 +72,7 @@ class Engine:
             sampling=family.samples_from_noise() and self.clock.sampling,
         )
         self.names = [_label(plugins, i) for i in range(len(plugins))]
-        self.guides = [plugin.start(self.run) for plugin in plugins]
+        self.guides = [plugin.guide(self.run) for plugin in plugins]
         self.report = RunReport(family.name, batch, self.run.steps)
         for track in self.run.tracks:
             for prompt in track.images:
@@ -349,7 +349,7 @@ class Engine:
         stack = ExitStack()
         stack.enter_context(self.passes.eager())
         stack.enter_context(native_attention(self.family.denoiser))
-        stack.enter_context(reading(running, self.family.modules(), self.family.spots()))
+        stack.enter_context(reading(running, self.family.modules(), self.family.attention_layers()))
         self._reading = (running, stack)
         self._scales = scales
 

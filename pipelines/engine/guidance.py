@@ -10,7 +10,7 @@ from typing import Any
 from adhere.errors import ParameterError
 from adhere.guides.moments import Plugin
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.attachment import Attachment, Wishes
+from adhere.pipelines.engine.attachment import Annotations, Attachment
 from adhere.pipelines.engine.callback import GuidanceCallback
 from adhere.pipelines.engine.report import RunReport
 
@@ -80,8 +80,8 @@ class Guidance:
             ModelError: the pipeline is of no known family, cannot be guided as asked, or has
                 guidance attached already.
         """
-        wishes = Wishes.of(prompt, subjects, layout)
-        attachment = Attachment(pipe, self.plugins, self.memory, wishes, record)
+        annotations = Annotations.of(prompt, subjects, layout)
+        attachment = Attachment(pipe, self.plugins, self.memory, annotations, record)
         attachment.open()
         try:
             yield Attached(attachment)
@@ -100,10 +100,10 @@ class Guidance:
 
         It composes in `MultiPipelineCallbacks`, and gives the same picture as `attach` does.
         """
-        wishes = Wishes.of(prompt, subjects, layout)
+        annotations = Annotations.of(prompt, subjects, layout)
         return GuidanceCallback(
             lambda on_end: Attachment(
-                pipe, self.plugins, self.memory, wishes, record=False, on_end=on_end
+                pipe, self.plugins, self.memory, annotations, record=False, on_end=on_end
             )
         )
 

@@ -15,7 +15,14 @@ from adhere.errors import ModelError, ParameterError
 from adhere.guides.maps import Maps, Read, Site
 from adhere.guides.moments import Step
 from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Bias, Enough, Pass, Spot, native_attention, reading
+from adhere.pipelines.hooks.readout import (
+    AttentionLayer,
+    Bias,
+    Pass,
+    StopForward,
+    native_attention,
+    reading,
+)
 
 if TYPE_CHECKING:
     from adhere.pipelines.engine.engine import Engine
@@ -43,8 +50,8 @@ class Passes:
         found = {}
         for read in reads:
             family = self.engine.family
-            spots = family.selectable(read) if self.memory.layers else family.wanted(read)
-            names = [spot.name for spot in spots]
+            layers = family.selectable(read) if self.memory.layers else family.wanted(read)
+            names = [layer.name for layer in layers]
             if self.memory.layers:
                 chosen = [
                     n for n in names if any(fnmatch.fnmatch(n, g) for g in self.memory.layers)
@@ -64,9 +71,14 @@ class Passes:
         if not self.engine.family.layer_texts:
             return []
         return [
-            Site(spot.name, spot.kind, (-(-grid[0] // spot.factor), -(-grid[1] // spot.factor)), 0)
-            for spot in self.engine.family.spots()
-            if spot.kind == "cross"
+            Site(
+                layer.name,
+                layer.kind,
+                (-(-grid[0] // layer.factor), -(-grid[1] // layer.factor)),
+                0,
+            )
+            for layer in self.engine.family.attention_layers()
+            if layer.kind == "cross"
         ]
 
     def read(
@@ -107,7 +119,7 @@ class Passes:
             stack.enter_context(self.eager())
             stack.enter_context(native_attention(family.denoiser))
             stack.enter_context(reading(self.running, family.modules(), self._hooked()))
-            with suppress(Enough):
+            with suppress(StopForward):
                 family.denoiser(**family.arguments(call))
         if len(self.running.layers) < len(self.running.read):
             unread = sorted(self.running.read - set(self.running.layers))
@@ -168,11 +180,11 @@ class Passes:
     def reads_of_all(self) -> list[Read]:
         return sorted({read for guide in self.engine.guides for read in guide.reads}, key=str)
 
-    def _hooked(self) -> tuple[Spot, ...]:
-        return self.engine.family.spots()
+    def _hooked(self) -> tuple[AttentionLayer, ...]:
+        return self.engine.family.attention_layers()
 
     def _biased(self) -> frozenset[str]:
-        return frozenset(spot.name for spot in self.engine.family.spots())
+        return frozenset(layer.name for layer in self.engine.family.attention_layers())
 
 
 class _Look:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adhere.guides.maps import Read, Site
 from adhere.guides.moments import Energy
 from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Attending, Spot
+from adhere.pipelines.hooks.readout import Attending, AttentionLayer
 from adhere.prompt.tokens import TokenisedPrompt, Track
 
 
@@ -185,21 +185,21 @@ class Family:
 
     # Attention
 
-    def spots(self) -> tuple[Spot, ...]:
+    def attention_layers(self) -> tuple[AttentionLayer, ...]:
         """Every attention layer, in no particular order."""
         raise NotImplementedError
 
-    def wanted(self, read: Read) -> tuple[Spot, ...]:
+    def wanted(self, read: Read) -> tuple[AttentionLayer, ...]:
         """The layers whose maps serve a read."""
         raise NotImplementedError
 
-    def selectable(self, read: Read) -> tuple[Spot, ...]:
+    def selectable(self, read: Read) -> tuple[AttentionLayer, ...]:
         """The layers among which a user may choose for a read."""
         return self.wanted(read)
 
-    def site(self, spot: Spot, attending: Attending, grid: tuple[int, int]) -> Site:
-        h, w = math.ceil(grid[0] / spot.factor), math.ceil(grid[1] / spot.factor)
-        return Site(spot.name, spot.kind, (h, w), int(attending.query.shape[1]))
+    def site(self, layer: AttentionLayer, attending: Attending, grid: tuple[int, int]) -> Site:
+        h, w = math.ceil(grid[0] / layer.factor), math.ceil(grid[1] / layer.factor)
+        return Site(layer.name, layer.kind, (h, w), int(attending.query.shape[1]))
 
     def logits(
         self, site: Site, attending: Attending, rows: slice

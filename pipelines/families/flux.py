@@ -24,7 +24,7 @@ from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
 from adhere.pipelines.hooks.call import Call, unwrapped
 from adhere.pipelines.hooks.frames import local_of_call
-from adhere.pipelines.hooks.readout import Spot
+from adhere.pipelines.hooks.readout import AttentionLayer
 from adhere.prompt.tokens import Track
 
 
@@ -126,10 +126,10 @@ class Flux(PackedFamily):
         own = places[places[:, 0] == 0]  # those of reference pictures are numbered otherwise
         return int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1
 
-    def wanted(self, read: Read) -> tuple[Spot, ...]:
+    def wanted(self, read: Read) -> tuple[AttentionLayer, ...]:
         # A share of the double blocks; models without any have single blocks only.
-        spots = self.selectable(read)
-        double = tuple(spot for spot in spots if not spot.name.startswith("single")) or spots
+        layers = self.selectable(read)
+        double = tuple(layer for layer in layers if not layer.name.startswith("single")) or layers
         return double[int(self.depth[0] * len(double)) :]
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:

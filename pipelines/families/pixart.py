@@ -24,7 +24,7 @@ from adhere.pipelines.families.transformer import (
 )
 from adhere.pipelines.hooks.call import Call, unwrapped
 from adhere.pipelines.hooks.frames import local_of_call
-from adhere.pipelines.hooks.readout import Spot
+from adhere.pipelines.hooks.readout import AttentionLayer
 from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
 
@@ -63,11 +63,13 @@ class PixArt(CrossFamily):
     layers = r"transformer_blocks\.(\d+)\.attn2"
 
     @cached_property
-    def _spots(self) -> tuple[Spot, ...]:
+    def _spots(self) -> tuple[AttentionLayer, ...]:
         cross = super()._spots
         named = dict(unwrapped(self.denoiser).named_modules())
-        twins = [spot.name.removesuffix("2") + "1" for spot in cross]
-        return cross + tuple(Spot(name, "self", self.patch) for name in twins if name in named)
+        twins = [layer.name.removesuffix("2") + "1" for layer in cross]
+        return cross + tuple(
+            AttentionLayer(name, "self", self.patch) for name in twins if name in named
+        )
 
     def guidance_scale(self) -> float:
         return float(local_of_call(self.pipe, "guidance_scale", 1.0))

@@ -25,7 +25,7 @@ from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads
 from adhere.pipelines.families.unet import restated
 from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Attending, Spot
+from adhere.pipelines.hooks.readout import Attending, AttentionLayer
 from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
 
 LEAST_SIGNAL = 1e-2
@@ -71,28 +71,30 @@ class TransformerFamily(Family):
 
     # Attention
 
-    def spots(self) -> tuple[Spot, ...]:
+    def attention_layers(self) -> tuple[AttentionLayer, ...]:
         return self._spots
 
     @cached_property
-    def _spots(self) -> tuple[Spot, ...]:
+    def _spots(self) -> tuple[AttentionLayer, ...]:
         names = [name for name, _ in unwrapped(self.denoiser).named_modules()]
         return tuple(
-            Spot(name, "cross", self.patch) for name in names if re.fullmatch(self.layers, name)
+            AttentionLayer(name, "cross", self.patch)
+            for name in names
+            if re.fullmatch(self.layers, name)
         )
 
-    def selectable(self, read: Read) -> tuple[Spot, ...]:
-        return tuple(spot for spot in self.spots() if spot.kind == read.kind)
+    def selectable(self, read: Read) -> tuple[AttentionLayer, ...]:
+        return tuple(layer for layer in self.attention_layers() if layer.kind == read.kind)
 
-    def wanted(self, read: Read) -> tuple[Spot, ...]:
-        spots = self.selectable(read)
-        if not spots:
+    def wanted(self, read: Read) -> tuple[AttentionLayer, ...]:
+        layers = self.selectable(read)
+        if not layers:
             raise ModelError(
                 f"{self.model} has no {read.kind} attention that could be read; plugins that need "
                 f"{read.kind} maps do not work with {type(self.pipe).__name__}"
             )
-        first, last = (int(share * len(spots)) for share in self.depth)
-        return spots[first : max(last, first + 1)]
+        first, last = (int(share * len(layers)) for share in self.depth)
+        return layers[first : max(last, first + 1)]
 
     def probabilities(
         self, site: Site, attending: Attending, rows: slice, bias: Tensor | None
@@ -154,7 +156,7 @@ def signal(alpha_bar: Tensor) -> Tensor:
 class JointFamily(TransformerFamily):
     """One attention for picture and text: the map is the image rows x text columns of its matrix.
 
-    Each layer serves two spots, `cross` for the text columns and `self` for the image columns.
+    Each layer serves two, `cross` for the text columns and `self` for the image columns.
 
     Attributes:
         text_first: whether text comes before the picture.
@@ -166,13 +168,15 @@ class JointFamily(TransformerFamily):
     layer_texts = False
 
     @cached_property
-    def _spots(self) -> tuple[Spot, ...]:
+    def _spots(self) -> tuple[AttentionLayer, ...]:
         found = super()._spots
-        return found + tuple(replace(spot, name=f"{spot.name}#self", kind="self") for spot in found)
+        return found + tuple(
+            replace(layer, name=f"{layer.name}#self", kind="self") for layer in found
+        )
 
     def modules(self) -> dict[str, nn.Module]:
         named = super().modules()
-        layers = [spot.name for spot in self.spots()]
+        layers = [layer.name for layer in self.attention_layers()]
         return named | {name: named[name.removesuffix("#self")] for name in layers}
 
     def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:

@@ -19,7 +19,7 @@ from adhere.guides.maps import Read
 from adhere.guides.moments import Energy
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Spot
+from adhere.pipelines.hooks.readout import AttentionLayer
 from adhere.prompt.tokens import Track, tokenise
 
 SEMANTIC_CELLS = 16
@@ -60,38 +60,46 @@ class UNetFamily(Family):
             )
         return super().conditional_rows(call, batch)
 
-    def spots(self) -> tuple[Spot, ...]:
+    def attention_layers(self) -> tuple[AttentionLayer, ...]:
         return self._spots
 
     @cached_property
-    def _spots(self) -> tuple[Spot, ...]:
+    def _spots(self) -> tuple[AttentionLayer, ...]:
         levels = len(self.config.block_out_channels)
-        spots = []
+        layers = []
         for name, module in unwrapped(self.denoiser).named_modules():
             kind = re.search(r"\.attn([12])$", name)
             if kind and hasattr(module, "to_q"):
-                spots.append(
-                    Spot(name, "self" if kind[1] == "1" else "cross", _factor(name, levels))
+                layers.append(
+                    AttentionLayer(
+                        name, "self" if kind[1] == "1" else "cross", _factor(name, levels)
+                    )
                 )
-        return tuple(spots)
+        return tuple(layers)
 
-    def wanted(self, read: Read) -> tuple[Spot, ...]:
+    def wanted(self, read: Read) -> tuple[AttentionLayer, ...]:
         semantic = self.semantic_factor
         factors = {semantic} if read.scale == "semantic" else {semantic, max(1, semantic // 2)}
-        spots = [spot for spot in self.spots() if spot.kind == read.kind and spot.factor in factors]
-        if not spots:
+        layers = [
+            layer
+            for layer in self.attention_layers()
+            if layer.kind == read.kind and layer.factor in factors
+        ]
+        if not layers:
             raise ModelError(
                 f"this UNet has no {read.kind} attention at 1/{semantic} of the latents; "
-                f"it has: {', '.join(spot.name for spot in self.spots()) or 'none'}"
+                f"it has: {', '.join(layer.name for layer in self.attention_layers()) or 'none'}"
             )
-        return tuple(spots)
+        return tuple(layers)
 
     @cached_property
     def semantic_factor(self) -> int:
         """Latent cells per map cell where maps are 16x16 at the model's size, or the coarsest."""
         size = self.config.sample_size or 64
         size = size if isinstance(size, int) else min(size)
-        factors = sorted({spot.factor for spot in self.spots() if spot.kind == "cross"})
+        factors = sorted(
+            {layer.factor for layer in self.attention_layers() if layer.kind == "cross"}
+        )
         # SD 2.x at 768 px is SD 2.x: 24x24 cells come from the same layers (A&E issue 35).
         fitting = [factor for factor in factors if size / factor <= 1.5 * SEMANTIC_CELLS]
         return fitting[0] if fitting else factors[-1]

@@ -27,12 +27,12 @@ _passing: ContextVar[Pass | None] = ContextVar("adhere_pass", default=None)
 """The pass that runs in this thread; hooks of other passes on a shared denoiser stay inert."""
 
 
-class Enough(Exception):
+class StopForward(Exception):
     """Raised inside the denoiser once every wanted layer has been read."""
 
 
 @dataclass(frozen=True)
-class Spot:
+class AttentionLayer:
     """An attention layer as a family knows it: `factor` latent cells for each map cell."""
 
     name: str
@@ -42,7 +42,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Attending:
-    """One call of scaled dot-product attention inside a spot.
+    """One call of scaled dot-product attention inside a layer.
 
     `query`, `key`: `Float[rows heads cells|columns channels]`; `mask` additive or None.
     """
@@ -67,7 +67,7 @@ class Attending:
 class Reader(Protocol):
     """How a family turns one call of attention into a site's probabilities."""
 
-    def site(self, spot: Spot, attending: Attending, grid: tuple[int, int]) -> Site: ...
+    def site(self, layer: AttentionLayer, attending: Attending, grid: tuple[int, int]) -> Site: ...
 
     def logits(
         self, site: Site, attending: Attending, rows: slice
@@ -118,7 +118,7 @@ class Pass:
         read: names of the layers whose maps are wanted.
         bias: asked at each layer of `biased`.
         texts: text embeddings for single layers, `Float[rows tokens channels]`, by name.
-        stop: raise `Enough` when the last wanted layer has been read.
+        stop: raise `StopForward` when the last wanted layer has been read.
     """
 
     reader: Reader
@@ -134,18 +134,18 @@ class Pass:
     replaying: bool = False
     """True during the backward pass, when checkpointed blocks run again."""
 
-    def attend(self, spot: Spot, attending: Attending) -> Tensor | None:
+    def attend(self, layer: AttentionLayer, attending: Attending) -> Tensor | None:
         """Read a layer; returns the mask to attend with, None to leave the call as it is."""
-        site = self.reader.site(spot, attending, self.grid)
+        site = self.reader.site(layer, attending, self.grid)
         bias = None
-        if self.bias is not None and spot.name in self.biased:
+        if self.bias is not None and layer.name in self.biased:
             bias = self.bias(BiasedLayer(site, self.images, attending, self.rows, self.reader))
-        if spot.name in self.read:
-            layer = Layer(site, self.reader.probabilities(site, attending, self.rows, bias))
+        if layer.name in self.read:
+            seen = Layer(site, self.reader.probabilities(site, attending, self.rows, bias))
             # A checkpointed block attends twice; the graph belongs to the first time.
-            self.layers.setdefault(spot.name, layer)
+            self.layers.setdefault(layer.name, seen)
             if self.stop and not self.replaying and len(self.layers) == len(self.read):
-                raise Enough
+                raise StopForward
         return None if bias is None else self.reader.biased(site, attending, self.rows, bias)
 
     def mine(self) -> bool:
@@ -163,9 +163,9 @@ class Pass:
 class _Interception(TorchFunctionMode):
     """Hands the first attention call inside a module to the pass."""
 
-    def __init__(self, running: Pass, spot: Spot) -> None:
+    def __init__(self, running: Pass, layer: AttentionLayer) -> None:
         super().__init__()
-        self.running, self.spot, self.seen = running, spot, False
+        self.running, self.layer, self.seen = running, layer, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -183,7 +183,7 @@ class _Interception(TorchFunctionMode):
             named["query"].shape[-1] ** -0.5 if scale is None else scale,
             _additive(named.get("attn_mask"), named["query"].dtype),
         )
-        mask = self.running.attend(self.spot, attending)
+        mask = self.running.attend(self.layer, attending)
         if mask is None:
             return func(*args, **kwargs)
         named["attn_mask"] = mask.to(named["query"].dtype)
@@ -198,30 +198,30 @@ def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 @contextmanager
 def reading(
-    running: Pass, modules: Mapping[str, nn.Module], spots: Sequence[Spot]
+    running: Pass, modules: Mapping[str, nn.Module], layers: Sequence[AttentionLayer]
 ) -> Iterator[None]:
     """Run a pass: hooks are on the layers inside, and gone afterwards whatever happens."""
     with ExitStack() as stack:
         token = _passing.set(running)
         stack.callback(_passing.reset, token)
-        for spot in spots:
-            if spot.name in running.read | running.biased or spot.name in running.texts:
-                _hook(stack, running, spot, modules[spot.name])
+        for layer in layers:
+            if layer.name in running.read | running.biased or layer.name in running.texts:
+                _hook(stack, running, layer, modules[layer.name])
         yield
 
 
-def _hook(stack: ExitStack, running: Pass, spot: Spot, module: nn.Module) -> None:
+def _hook(stack: ExitStack, running: Pass, layer: AttentionLayer, module: nn.Module) -> None:
     open_modes: dict[int, list[_Interception]] = {}
 
     def enter(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
         # Another thread on the same denoiser may meet this hook half registered, without kwargs.
         if kwargs is None or not running.mine():
             return None
-        mode = _Interception(running, spot)
+        mode = _Interception(running, layer)
         mode.__enter__()
         open_modes.setdefault(threading.get_ident(), []).append(mode)
-        if spot.name in running.texts:
-            return args, {**kwargs, "encoder_hidden_states": running.texts[spot.name]}
+        if layer.name in running.texts:
+            return args, {**kwargs, "encoder_hidden_states": running.texts[layer.name]}
         return None
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:

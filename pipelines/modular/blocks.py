@@ -29,7 +29,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 
 from adhere.errors import ModelError, ParameterError
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.attachment import Attachment, Flight, Wishes
+from adhere.pipelines.engine.attachment import Annotations, Attachment, Session
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.families import Family, classic_name
@@ -53,38 +53,38 @@ class GuidedLoop:
     """
 
     guidance: Guidance
-    wishes: Wishes
+    annotations: Annotations
     reports: Reports
     model_name: Any
 
     def __call__(self, components: Any, state: Any) -> Any:
-        flight = self._flight(components, state)
+        session = self._session(components, state)
         try:
-            flight.open()
-            flight.family.encodings = [_encoding(state)]
+            session.open()
+            session.family.encodings = [_encoding(state)]
             return super().__call__(components, state)  # type: ignore[misc]
         finally:
-            flight.close()
-            self.reports.extend(flight.attachment.reports)
+            session.close()
+            self.reports.extend(session.attachment.reports)
 
-    def _flight(self, components: Any, state: Any) -> Flight:
+    def _session(self, components: Any, state: Any) -> Session:
         attachment = Attachment(
             classic_twin(components, self.model_name),
             self.guidance.plugins,
             self.guidance.memory,
-            self.wishes,
+            self.annotations,
             record=False,
         )
         _joined(attachment.family, getattr(components, "guider", None))
         attachment.family.from_picture = state.get("image_latents") is not None
-        flight = Flight(attachment)
+        session = Session(attachment)
         prompt = state.get("prompt")
         if prompt is not None:
-            flight.prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-            flight.batch_of_prompts = len(flight.prompts)
-        flight.per_prompt = int(state.get("num_images_per_prompt") or 1)
-        flight.asked = int(state.get("num_inference_steps") or 0)
-        return flight
+            session.prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+            session.batch_of_prompts = len(session.prompts)
+        session.per_prompt = int(state.get("num_images_per_prompt") or 1)
+        session.asked = int(state.get("num_inference_steps") or 0)
+        return session
 
 
 def guided_denoise(
@@ -125,17 +125,17 @@ def guided_denoise(
     step.__class__ = type(f"Guided{kind.__name__}", (GuidedLoop, kind), {"__doc__": kind.__doc__})
     made: Any = step
     made.guidance, made.reports = guidance, Reports()
-    made.wishes = Wishes.of(prompt, subjects, layout)
+    made.annotations = Annotations.of(prompt, subjects, layout)
     return made
 
 
-def guided_blocks(blocks: Any, guidance: Guidance, **wishes: Any) -> Any:
+def guided_blocks(blocks: Any, guidance: Guidance, **annotations: Any) -> Any:
     """A copy of a modular pipeline's blocks with guidance in every denoising loop.
 
     Args:
         blocks: `StableDiffusion3AutoBlocks()`...; left as it is.
         guidance: plugins and memory.
-        wishes: `prompt`, `subjects` and `layout` as in `guided_denoise`.
+        annotations: `prompt`, `subjects` and `layout` as in `guided_denoise`.
 
     Raises:
         ModelError: no block is a denoising loop, or one is of a family that cannot be guided.
@@ -143,8 +143,8 @@ def guided_blocks(blocks: Any, guidance: Guidance, **wishes: Any) -> Any:
     # Diffusers keeps blocks in class attributes, so an edit in place would reach other pipelines.
     found = copy.deepcopy(blocks)
     if isinstance(found, LoopSequentialPipelineBlocks):
-        return guided_denoise(guidance, found, **wishes)
-    if not _exchange(found, guidance, wishes):
+        return guided_denoise(guidance, found, **annotations)
+    if not _exchange(found, guidance, annotations):
         raise ModelError(
             f"{type(blocks).__name__} has no denoising loop among its blocks; guided_blocks is for "
             "the blocks of a whole modular pipeline, or its denoising step"
@@ -152,15 +152,15 @@ def guided_blocks(blocks: Any, guidance: Guidance, **wishes: Any) -> Any:
     return found
 
 
-def _exchange(blocks: Any, guidance: Guidance, wishes: dict[str, Any]) -> int:
+def _exchange(blocks: Any, guidance: Guidance, annotations: dict[str, Any]) -> int:
     """Exchange the loops below a block for guided ones; how many."""
     count = 0
     for name, block in dict(getattr(blocks, "sub_blocks", None) or {}).items():
         if isinstance(block, LoopSequentialPipelineBlocks):
-            blocks.sub_blocks[name] = guided_denoise(guidance, block, **wishes)
+            blocks.sub_blocks[name] = guided_denoise(guidance, block, **annotations)
             count += 1
         else:
-            count += _exchange(block, guidance, wishes)
+            count += _exchange(block, guidance, annotations)
     return count
 
 

@@ -200,7 +200,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         family.scale = self._scale()
         briefs = (Brief(UNTOLD),) * call.rows
         told = Run(briefs, (), grid, int(self._num_inference_steps or 1), family.name)
-        guides = [plugin.start(told) for plugin in self.guidance.plugins]
+        guides = [plugin.guide(told) for plugin in self.guidance.plugins]
         run = _Run(family, self.pipe.scheduler, guides)
         if self.texts:
             run.extra = dict(family.encode(self.texts).values)
@@ -278,7 +278,7 @@ def _tried(plugin: Plugin) -> Guide:
         ParameterError: it is no method for a guider.
     """
     try:
-        guide = plugin.start(Run((Brief(UNTOLD),), (), (1, 1), 1, ""))
+        guide = plugin.guide(Run((Brief(UNTOLD),), (), (1, 1), 1, ""))
     except GuidanceError as error:  # it looks for words or a layout
         raise ParameterError(_NO_GUIDER.format(plugin.name)) from error
     if any(getattr(type(guide), m) is not getattr(Guide, m) for m in _ELSEWHERE):

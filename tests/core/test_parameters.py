@@ -167,9 +167,9 @@ def test_a_plugin_is_read_from_its_json_as_text() -> None:
     [
         ('{"plugin": "attend-and-excite"', r"does not read as JSON \(.*write for example '\{"),
         ('{"plugin": "attend"}', "no plugin is called 'attend'; there are: .*attend-and-excite"),
-        ('{"until": 1}', "no plugin is called ''; there are"),
-        ('{"plugin": "attend-and-excite", "until": 2}', "until=2.0 is out of range; expected"),
-        ('{"plugin": "attend-and-excite", "til": 2}', "no parameter 'til'; it has: .*until"),
+        ('{"stop": 1}', "no plugin is called ''; there are"),
+        ('{"plugin": "attend-and-excite", "stop": 2}', "stop=2.0 is out of range; expected"),
+        ('{"plugin": "attend-and-excite", "til": 2}', "no parameter 'til'; it has: .*stop"),
     ],
 )
 def test_json_text_that_is_refused(text: str, message: str) -> None:

@@ -172,7 +172,7 @@ def test_stacks_as_text() -> None:
     (_, edited) = experiment.variants_from(["sega:edits=-a skull"])
     assert edited.name == "sega:edits=-a_skull"
     with pytest.raises(EvaluationError, match="two have the same name"):
-        experiment.variants_from([{"plugin": "syngen"}, {"plugin": "syngen", "until": 0.1}])
+        experiment.variants_from([{"plugin": "syngen"}, {"plugin": "syngen", "stop": 0.1}])
     with pytest.raises(ParameterError, match="no plugin is called"):
         experiment.variants_from(["syngen+nothing"])
 

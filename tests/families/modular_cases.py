@@ -72,10 +72,10 @@ class ModularCase:
         """Whether its loop asks a guider."""
         return bool(self.joined)
 
-    def pipe(self, guidance: Guidance | None = None, guider: Any = None, **wishes: Any) -> Any:
+    def pipe(self, guidance: Guidance | None = None, guider: Any = None, **annotations: Any) -> Any:
         """A modular pipeline of the classic one's parts, without the decoder."""
         blocks = self.blocks()
-        blocks = guided_blocks(blocks, guidance, **wishes) if guidance else blocks
+        blocks = guided_blocks(blocks, guidance, **annotations) if guidance else blocks
         blocks.sub_blocks.pop("decode")
         pipe = blocks.init_pipeline()
         parts = {k: v for k, v in self.classic().components.items() if k in pipe.component_names}

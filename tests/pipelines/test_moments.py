@@ -212,7 +212,7 @@ def test_another_negative_text() -> None:
 
 def test_another_text_from_a_step_on() -> None:
     pipe = tiny.sd1()
-    found = guided(pipe, lambda run: Saying("a frog", begin=1))
+    found = guided(pipe, lambda run: Saying("a frog", start=1))
 
     def swap(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         embeds = tensors["prompt_embeds"].clone()

@@ -349,7 +349,7 @@ def test_controlnet(guess: bool) -> None:
         )
     )
     check(pipe, image=picture(16), size=(16, 16), guess_mode=guess, steps=1)
-    guided = Guidance(SafeLatentDiffusion("max", concept="a skull", warmup=0.0))
+    guided = Guidance(SafeLatentDiffusion("max", concept="a skull", start=0.0))
     options = {"image": picture(16), "guess_mode": guess, "size": (16, 16), "steps": 2}
     found = tiny.latents(pipe, guidance=guided, **options)
     assert tiny.apart(found, tiny.latents(pipe, **options)) > 1e-3

@@ -65,7 +65,7 @@ def test_attend_and_excite(
         dtype, side, num_inference_steps=steps, thresholds=thresholds, max_iter_to_alter=guided
     )
     recipe = AttendAndExcite(
-        until=guided / steps,
+        stop=guided / steps,
         refine_at=tuple(step / steps for step in thresholds),
         thresholds=tuple(thresholds.values()),
     )

@@ -143,7 +143,7 @@ def test_rank_leaves_the_conflict_of_the_hopeless_out():
 def test_the_best_candidate_of_every_image_is_kept(make_run, make_look, slow_spots, slow_smooth):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    guide = BestOfNoise(candidates=5).start(run)
+    guide = BestOfNoise(candidates=5).guide(run)
     chosen = guide.initial(noise, look)
     tried = [noise, *(look.fresh((0, 1), draw) for draw in range(1, 5))]
     places = []
@@ -165,12 +165,12 @@ def test_the_best_candidate_of_every_image_is_kept(make_run, make_look, slow_spo
 def test_candidates_together_choose_the_same(make_run, make_look):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    one = BestOfNoise(candidates=7).start(run).initial(noise, look)
+    one = BestOfNoise(candidates=7).guide(run).initial(noise, look)
     for together in (3, 10):
-        many = BestOfNoise(candidates=7, together=together).start(run).initial(noise, look)
+        many = BestOfNoise(candidates=7, together=together).guide(run).initial(noise, look)
         assert torch.equal(one, many)
 
 
 def test_it_takes_no_part_in_the_steps(make_run, make_step):
-    guide = BestOfNoise().start(make_run(*PROMPTS))
+    guide = BestOfNoise().guide(make_run(*PROMPTS))
     assert not any(guide.guides(make_step(i)) for i in range(50))

@@ -52,7 +52,7 @@ def test_loss_of_two_images_with_different_prompts(
 ):
     run = make_run(*PROMPTS, layout=LAYOUT)
     attention = cross(2, 8, 8)
-    guide = BoxDiff(top=top, edge=edge).start(run)
+    guide = BoxDiff(top=top, edge=edge).guide(run)
     energy = guide.energy(make_step(3), make_maps(run, attention))
     for image in range(2):
         spots = slow_spots(attention[image], WORDS[image])
@@ -71,7 +71,7 @@ def test_refinement_is_asked_for_by_the_inner_boxes(
     attention[0, 2:6, 0:4] = attention[0, :, 5:8] = 0.0
     attention[0, 2:6, 0:4, 3] = attention[0, :, 5:8, 7] = 1.0
     maps = make_maps(run, attention)
-    guide = BoxDiff().start(run)
+    guide = BoxDiff().guide(run)
     for index, threshold in ((0, 0.05), (10, 0.5), (20, 0.8)):
         energy = guide.energy(make_step(index), maps)
         wanted = []
@@ -89,7 +89,7 @@ def test_refinement_is_asked_for_by_the_inner_boxes(
 
 def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cross, check_gradient):
     run = make_run(PROMPTS[0], layout=LAYOUT)
-    guide = BoxDiff().start(run)
+    guide = BoxDiff().guide(run)
 
     def loss(logits):
         return guide.energy(make_step(3), make_maps(run, logits.softmax(-1))).loss.sum()

@@ -45,7 +45,7 @@ def samples_of(attention, groups, slow_spots):
 
 def test_loss_over_steps_of_two_images(make_run, make_maps, make_step, cross, slow_spots):
     run = make_run(*PROMPTS)
-    guide = Conform().start(run)
+    guide = Conform().guide(run)
     before: dict[int, list] = {}
     # Step 1 is seen twice, as in a refinement: the step before stays the same.
     for index, seed in ((0, 0), (1, 1), (1, 2), (2, 3)):
@@ -63,7 +63,7 @@ def test_loss_over_steps_of_two_images(make_run, make_maps, make_step, cross, sl
 
 def test_sub_batches_keep_their_own_views(make_run, make_maps, make_step, cross):
     run = make_run(*PROMPTS)
-    whole, parts = Conform().start(run), Conform().start(run)
+    whole, parts = Conform().guide(run), Conform().guide(run)
     for index in range(2):
         attention = cross(2, 4, 3, index)
         together = whole.energy(make_step(index), make_maps(run, attention)).loss
@@ -78,7 +78,7 @@ def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cros
     run = make_run(*PROMPTS)
 
     def loss(logits):
-        guide = Conform().start(run)
+        guide = Conform().guide(run)
         guide.energy(make_step(0), make_maps(run, cross(2, 4, 3, 5)))
         return guide.energy(make_step(1), make_maps(run, logits.softmax(-1))).loss.sum()
 
@@ -87,7 +87,7 @@ def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cros
 
 def test_published_schedule(make_run, make_maps, make_step, cross):
     run = make_run(*PROMPTS)
-    guide = Conform().start(run)
+    guide = Conform().guide(run)
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(30))
     for index in range(30):
         energy = guide.energy(make_step(index), make_maps(run, cross(2, 4, 3, index)))
@@ -103,9 +103,9 @@ def test_nothing_to_contrast_is_no_energy(make_run, make_maps, make_step, cross)
     assert contrast(samples, [0, 0, 0], 0.5) == 0
     assert contrast(samples, [0, 1, 2], 0.5) == 0
     run = make_run("a [red|cat]")
-    energy = Conform().start(run).energy(make_step(0), make_maps(run, cross(1, 4, 3)))
+    energy = Conform().guide(run).energy(make_step(0), make_maps(run, cross(1, 4, 3)))
     assert energy.loss == 0
     assert not energy.loss > energy.target
     assert "one noun" in run.notes[0]
     with pytest.raises(PromptError, match="no noun"):
-        Conform().start(make_run("and"))
+        Conform().guide(make_run("and"))

@@ -16,7 +16,7 @@ def test_the_negative_prompt_begins_and_ends(make_run, make_step):
         return torch.zeros(len(texts), 20, 3)
 
     text = Text(torch.ones(2, 20, 3), torch.full((2, 20, 3), 2.0), encode)
-    guide = DelayedNegative(until=0.6).start(make_run("a cat", "a dog"))
+    guide = DelayedNegative(stop=0.6).guide(make_run("a cat", "a dog"))
     seen = []
     for i in range(50):
         found = guide.embed(make_step(i), text)
@@ -29,4 +29,4 @@ def test_the_negative_prompt_begins_and_ends(make_run, make_step):
 
 def test_without_guidance_there_is_nothing_to_delay(make_run, make_step):
     text = Text(torch.ones(1, 20, 3), None, lambda texts: torch.zeros(1, 20, 3))
-    assert DelayedNegative().start(make_run("a cat")).embed(make_step(0), text) is text
+    assert DelayedNegative().guide(make_run("a cat")).embed(make_step(0), text) is text

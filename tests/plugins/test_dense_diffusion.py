@@ -55,7 +55,7 @@ def test_bias_equals_the_paper(make_run, make_step, make_logits, layout, kind, s
     run = make_run("a red cat and axe", "a red cat and axe", layout=layout)
     seen = make_logits((0, 1), GRID, kind)
     step = make_step(2)
-    guide = DenseDiffusion().start(run)
+    guide = DenseDiffusion().guide(run)
     bias = guide.bias(step, seen)
     for image in range(2):
         expected = slow_bias(seen.given[image], layout, kind, strength, step.timestep)
@@ -74,7 +74,7 @@ def test_a_small_region_keeps_its_fullest_cell():
 
 def test_it_acts_in_the_first_steps_and_asks_only_there(make_run, make_step, make_logits):
     run = make_run("a red cat and axe", layout=FULL)
-    guide = DenseDiffusion(own=0.0).start(run)
+    guide = DenseDiffusion(own=0.0).guide(run)
     cross, own = make_logits((0,), GRID), make_logits((0,), GRID, "self")
     acts = [i for i in range(50) if guide.bias(make_step(i), cross) is not None]
     assert acts == list(range(15))
@@ -94,7 +94,7 @@ def test_phrases_encoded_alone_take_their_place(make_run, make_step):
 
     cond = torch.randn(2, 20, 3)
     text = Text(cond.clone(), None, encode)
-    guide = DenseDiffusion().start(run)
+    guide = DenseDiffusion().guide(run)
     found = guide.embed(make_step(40), text).cond
     assert asked == [["red cat", "red cat"], ["axe", "axe"]]
     expected = cond.clone()
@@ -106,12 +106,12 @@ def test_phrases_encoded_alone_take_their_place(make_run, make_step):
     assert torch.equal(text.cond, cond), "the argument was edited"
     assert torch.equal(guide.embed(make_step(41), text).cond, expected)
     assert len(asked) == 2
-    assert DenseDiffusion(splice=False).start(run).embed(make_step(0), text) is text
+    assert DenseDiffusion(splice=False).guide(run).embed(make_step(0), text) is text
 
 
 def test_several_encoders_leave_the_text_alone(make_run, make_step):
     run = make_run("a red cat and axe", layout=FULL, tracks=2)
-    guide = DenseDiffusion().start(run)
+    guide = DenseDiffusion().guide(run)
     text = Text(torch.zeros(1, 20, 3), None, lambda texts: pytest.fail("encoded"))
     assert guide.embed(make_step(0), text) is text
     assert "several text encoders" in run.notes[0]

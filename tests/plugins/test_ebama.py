@@ -50,7 +50,7 @@ def test_loss_of_two_images_with_different_prompts(
 ):
     run = make_run(*PROMPTS)
     attention = cross(2, 4, 3)
-    guide = Ebama(raising=raising).start(run)
+    guide = Ebama(raising=raising).guide(run)
     energy = guide.energy(make_step(0), make_maps(run, attention))
     for image in range(2):
         spots = slow_spots(attention[image], [noun for noun, _ in WORDS[image]])
@@ -62,7 +62,7 @@ def test_loss_of_two_images_with_different_prompts(
 
 def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cross, check_gradient):
     run = make_run(*PROMPTS)
-    guide = Ebama().start(run)
+    guide = Ebama().guide(run)
 
     def loss(logits):
         return guide.energy(make_step(0), make_maps(run, logits.softmax(-1))).loss.sum()
@@ -72,7 +72,7 @@ def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cros
 
 def test_it_acts_at_every_step_alike(make_run, make_maps, make_step, cross):
     run = make_run(*PROMPTS)
-    guide = Ebama().start(run)
+    guide = Ebama().guide(run)
     assert all(guide.guides(make_step(i)) for i in range(50))
     energy = guide.energy(make_step(49), make_maps(run, cross(2, 4, 3)))
     assert (energy.step_size, energy.rule, energy.when, energy.at_most) == (
@@ -82,4 +82,4 @@ def test_it_acts_at_every_step_alike(make_run, make_maps, make_step, cross):
         0,
     )
     with pytest.raises(PromptError, match="no noun"):
-        Ebama().start(make_run("and"))
+        Ebama().guide(make_run("and"))

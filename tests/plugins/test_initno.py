@@ -44,7 +44,7 @@ def slow_round(run, look, start, image, passes):
 def test_a_round_is_adam_on_mean_and_log_variance(make_run, make_look):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    guide = InitNO(**NEVER, rounds=1, last_passes=0, passes=6, divergence=10.0).start(run)
+    guide = InitNO(**NEVER, rounds=1, last_passes=0, passes=6, divergence=10.0).guide(run)
     found = guide.initial(noise, look)
     for image in range(2):
         rank, expected = slow_round(run, look, noise[image : image + 1], image, 6)
@@ -79,7 +79,7 @@ def test_divergence_is_bounded_in_closed_form(size):
 def test_noise_stays_near_its_distribution(make_run, make_look):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    guide = InitNO(**NEVER, rounds=1, last_passes=0, passes=15, learning_rate=0.1).start(run)
+    guide = InitNO(**NEVER, rounds=1, last_passes=0, passes=15, learning_rate=0.1).guide(run)
     moved = guide.initial(noise, look) - noise
     # KL <= 0.001 bounds the mean square of mu by 0.002 and of v by about 0.004.
     assert 0 < moved.square().mean() < 4 * 0.003
@@ -93,12 +93,12 @@ def test_a_batch_equals_its_images_one_by_one(make_run, make_look, response, con
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
     plugin = InitNO(response=response, conflict=conflict, rounds=2, passes=6, last_passes=8)
-    guide = plugin.start(run)
+    guide = plugin.guide(run)
     found = guide.initial(noise, look)
     sizes = {len(images) for images in look.seen}
     assert sizes == {1, 2}, "no image left before the other"
     for image in range(2):
-        alone = plugin.start(run)
+        alone = plugin.guide(run)
         alone.done = [other != image for other in range(2)]
         one = alone.initial(noise, look)
         torch.testing.assert_close(one[image], found[image])
@@ -108,7 +108,7 @@ def test_a_batch_equals_its_images_one_by_one(make_run, make_look, response, con
 def test_caps_are_kept_and_counted(make_run, make_look):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    guide = InitNO(**NEVER, rounds=5, passes=3, last_passes=4).start(run)
+    guide = InitNO(**NEVER, rounds=5, passes=3, last_passes=4).guide(run)
     found = guide.initial(noise, look)
     assert guide.report() == {"noise_passes": [19, 19], "noise_done": [False, False]}
     assert len(look.seen) == 19
@@ -124,7 +124,7 @@ def test_caps_are_kept_and_counted(make_run, make_look):
 def test_an_image_that_is_done_leaves_at_once(make_run, make_look):
     run = make_run(*PROMPTS)
     look, noise = make_look(run)
-    guide = InitNO(response=1.0, conflict=0.5).start(run)
+    guide = InitNO(response=1.0, conflict=0.5).guide(run)
     assert torch.equal(guide.initial(noise, look), noise)
     assert guide.report() == {"noise_passes": [1, 1], "noise_done": [True, True]}
 
@@ -133,14 +133,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing(make_run, make_look):
     run = make_run(PROMPTS[0])
     look, noise = make_look(run)
     look.to_self = look.to_self * torch.nan
-    guide = InitNO(rounds=2, passes=3, last_passes=2).start(run)
+    guide = InitNO(rounds=2, passes=3, last_passes=2).guide(run)
     assert torch.equal(guide.initial(noise, look), noise)
     assert guide.report()["noise_passes"] == [8]
 
 
 def test_guided_phase(make_run, make_maps, make_step, cross, own):
     run = make_run(*PROMPTS)
-    guide = InitNO().start(run)
+    guide = InitNO().guide(run)
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(25))
     usual: dict[int, torch.Tensor] = {}
     for index, seed in ((0, 0), (1, 1), (10, 2), (20, 3)):
@@ -173,7 +173,7 @@ def test_a_conflict_alone_asks_for_refinement(make_run, make_maps, make_step, ow
     attention = torch.full((1, 4, 4, 20), 1e-3, dtype=torch.float64)
     attention[0, :2, :, 2] = attention[0, 2:, :, 5] = 0.9
     alike = own(1, 4, 4)[:, :1, :1].expand(1, 4, 4, 4, 4)
-    guide = InitNO().start(run)
+    guide = InitNO().guide(run)
     calm = guide.energy(make_step(10), make_maps(run, attention, own(1, 4, 4) ** 8))
     assert calm.loss < 0.2
     energy = guide.energy(make_step(10), make_maps(run, attention, alike))
@@ -181,7 +181,7 @@ def test_a_conflict_alone_asks_for_refinement(make_run, make_maps, make_step, ow
     assert energy.loss > energy.target
     assert (
         InitNO(refinements=0)
-        .start(run)
+        .guide(run)
         .energy(make_step(10), make_maps(run, attention, alike))
         .at_most
         == 0
@@ -190,7 +190,7 @@ def test_a_conflict_alone_asks_for_refinement(make_run, make_maps, make_step, ow
 
 def test_rows_of_a_sub_batch_keep_their_own_memory(make_run, make_maps, make_step, cross, own):
     run = make_run(*PROMPTS)
-    whole, parts = InitNO().start(run), InitNO().start(run)
+    whole, parts = InitNO().guide(run), InitNO().guide(run)
     for index, seed in ((9, 0), (10, 1)):
         attention, mine = cross(2, 5, 4, seed), own(2, 5, 4, seed)
         together = whole.energy(make_step(index), make_maps(run, attention, mine))

@@ -58,7 +58,7 @@ def slow_energy(tensors, image):
 def test_energy_of_two_images_with_different_prompts(make_run, make_step, maps_of):
     run = make_run(*PROMPTS, layout=LAYOUT)
     tensors = [one.softmax(-1) for one in logits_of()]
-    guide = LayoutGuidance().start(run)
+    guide = LayoutGuidance().guide(run)
     energy = guide.energy(make_step(2, noise=0.9), maps_of(run, tensors))
     expected = [slow_energy(tensors, image) for image in range(2)]
     assert min(expected) > 0.2
@@ -75,7 +75,7 @@ def test_an_image_that_is_good_enough_stays(make_run, make_step, maps_of):
     expected = sorted(slow_energy(tensors, image) for image in range(2))
     between = sum(expected) / 2
     leaves = [one.clone().requires_grad_(True) for one in tensors]
-    energy = LayoutGuidance(threshold=between).start(run).energy(make_step(0), maps_of(run, leaves))
+    energy = LayoutGuidance(threshold=between).guide(run).energy(make_step(0), maps_of(run, leaves))
     moving = (energy.loss > 0).tolist()
     assert sorted(moving) == [False, True]
     assert (energy.loss > energy.target).tolist() == moving
@@ -86,7 +86,7 @@ def test_an_image_that_is_good_enough_stays(make_run, make_step, maps_of):
 
 def test_gradient_equals_finite_differences(make_run, make_step, maps_of, check_gradient):
     run = make_run(*PROMPTS, layout=LAYOUT)
-    guide = LayoutGuidance(threshold=0.0).start(run)
+    guide = LayoutGuidance(threshold=0.0).guide(run)
     fine, coarse = logits_of()
 
     def loss(logits):
@@ -97,5 +97,5 @@ def test_gradient_equals_finite_differences(make_run, make_step, maps_of, check_
 
 
 def test_schedule(make_run, make_step):
-    guide = LayoutGuidance().start(make_run(PROMPTS[0], layout=LAYOUT))
+    guide = LayoutGuidance().guide(make_run(PROMPTS[0], layout=LAYOUT))
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(10))

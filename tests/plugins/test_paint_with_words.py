@@ -17,7 +17,7 @@ LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5
 def test_bias_of_two_images(make_run, make_step, make_logits):
     run = make_run("a red cat and axe", "the axe and a red cat", layout=LAYOUT)
     seen = make_logits((0, 1))
-    guide = PaintWithWords(strength=0.3).start(run)
+    guide = PaintWithWords(strength=0.3).guide(run)
     bias = guide.bias(make_step(4, sigma=2.5), seen)
     masks = LAYOUT.masks((4, 3)).flatten(1).tolist()
     regions = [[[2, 3], [5, 6, 7]], [[7, 8], [2, 3, 4]]]
@@ -37,7 +37,7 @@ def test_bias_of_two_images(make_run, make_step, make_logits):
 def test_the_words_gain_attention_in_their_region_only(make_run, make_step, make_logits):
     run = make_run("a red cat and axe", layout=LAYOUT)
     seen = make_logits((0,))
-    bias = PaintWithWords(strength=1.0).start(run).bias(make_step(0, sigma=10.0), seen)
+    bias = PaintWithWords(strength=1.0).guide(run).bias(make_step(0, sigma=10.0), seen)
     plain, biased = seen.given.softmax(-1), (seen.given + bias).softmax(-1)
     inside = LAYOUT.masks((4, 3))[0].flatten() == 1
     outside = LAYOUT.masks((4, 3)).flatten(1).sum(0) == 0
@@ -47,7 +47,7 @@ def test_the_words_gain_attention_in_their_region_only(make_run, make_step, make
 
 def test_it_asks_for_logits_only_where_it_acts(make_run, make_step, make_logits):
     run = make_run("a red cat and axe", layout=LAYOUT)
-    guide = PaintWithWords(until=0.5).start(run)
+    guide = PaintWithWords(stop=0.5).guide(run)
     own = make_logits((0,), kind="self")
     assert guide.bias(make_step(0), own) is None
     late, clean = make_logits((0,)), make_logits((0,))
@@ -63,5 +63,5 @@ def test_columns_of_every_encoder_are_painted(make_run, make_step, make_logits):
     one = make_run("a red cat and axe", layout=LAYOUT)
     seen = make_logits((0,))
     step = make_step(0)
-    found = PaintWithWords().start(run).bias(step, seen)
-    torch.testing.assert_close(found, PaintWithWords().start(one).bias(step, seen))
+    found = PaintWithWords().guide(run).bias(step, seen)
+    torch.testing.assert_close(found, PaintWithWords().guide(one).bias(step, seen))

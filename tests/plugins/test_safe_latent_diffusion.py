@@ -36,7 +36,7 @@ def predictions(count, spread=0.02):
 
 
 def slow_run(seen, preset):
-    warmup, scale, threshold, momentum_scale, beta = PUBLISHED[preset]
+    start, scale, threshold, momentum_scale, beta = PUBLISHED[preset]
     nu, results = 0.0, []
     for i, eps in enumerate(seen):
         uncond, cond, concept = (x.numpy() for x in (eps.uncond, eps.cond, eps.extra[0]))
@@ -48,7 +48,7 @@ def slow_run(seen, preset):
         gamma = gamma + momentum_scale * nu
         nu = beta * nu + (1 - beta) * gamma
         guidance = cond - uncond
-        if i >= warmup:
+        if i >= start:
             guidance = guidance - gamma
         results.append(uncond + eps.scale * guidance)
     return results
@@ -56,7 +56,7 @@ def slow_run(seen, preset):
 
 @pytest.mark.parametrize("preset", list(PUBLISHED))
 def test_guided_predictions_equal_the_published_loop(make_run, make_step, preset):
-    guide = SafeLatentDiffusion(preset).start(make_run("a cat"))
+    guide = SafeLatentDiffusion(preset).guide(make_run("a cat"))
     seen = predictions(20)
     for i, (eps, expected) in enumerate(zip(seen, slow_run(seen, preset), strict=True)):
         cond = guide.predict(make_step(i), eps)
@@ -67,8 +67,8 @@ def test_guided_predictions_equal_the_published_loop(make_run, make_step, preset
 
 def test_the_concept_is_the_one_extra_text(make_run, make_step):
     run = make_run("a cat")
-    assert tuple(SafeLatentDiffusion(concept="a skull").start(run).texts) == ("a skull",)
-    off = SafeLatentDiffusion(scale=0.5).start(run)
+    assert tuple(SafeLatentDiffusion(concept="a skull").guide(run).texts) == ("a skull",)
+    off = SafeLatentDiffusion(scale=0.5).guide(run)
     assert off.texts == ()
     eps = predictions(1)[0]
     bare = Prediction(eps.uncond, eps.cond, (), eps.scale)
@@ -76,7 +76,7 @@ def test_the_concept_is_the_one_extra_text(make_run, make_step):
 
 
 def test_given_settings_take_the_place_of_the_presets(make_run):
-    found = SafeLatentDiffusion("strong", warmup=0.5, momentum=0.0).settings()
+    found = SafeLatentDiffusion("strong", start=0.5, momentum=0.0).settings()
     assert found == (0.5, 2000.0, 0.025, 0.5, 0.0)
     with pytest.raises(ParameterError, match="empty"):
         SafeLatentDiffusion(concept=" ")

@@ -31,7 +31,7 @@ def slow_run(seen, signs, plugin, count=50):
         uncond, cond = eps.uncond.numpy(), eps.cond.numpy()
         total = np.zeros_like(uncond)
         for sign, edit in zip(signs, eps.extra, strict=True):
-            if i >= plugin.until * count:
+            if i >= plugin.stop * count:
                 continue
             psi = sign * plugin.scale * (edit.numpy() - uncond)
             for b in range(psi.shape[0]):
@@ -42,16 +42,16 @@ def slow_run(seen, signs, plugin, count=50):
         gamma = total + plugin.momentum_scale * nu
         nu = plugin.momentum * nu + (1 - plugin.momentum) * gamma
         guided = uncond + eps.scale * (cond - uncond)
-        results.append(guided + gamma if i >= plugin.warmup * count else guided)
+        results.append(guided + gamma if i >= plugin.start * count else guided)
     return results
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"momentum": 0.7, "momentum_scale": 0.5, "until": 0.3, "threshold": 0.5}]
+    "settings", [{}, {"momentum": 0.7, "momentum_scale": 0.5, "stop": 0.3, "threshold": 0.5}]
 )
 def test_guided_predictions_equal_the_published_loop(make_run, make_step, settings):
     plugin = Sega(edits=("+smiling", "- glasses"), **settings)
-    guide = plugin.start(make_run("a cat"))
+    guide = plugin.guide(make_run("a cat"))
     assert tuple(guide.texts) == ("smiling", "glasses")
     seen = predictions(20)
     expected = slow_run(seen, (1, -1), plugin)
@@ -65,9 +65,9 @@ def test_guided_predictions_equal_the_published_loop(make_run, make_step, settin
 
 
 def test_a_batch_equals_its_images_one_by_one(make_run, make_step):
-    plugin = Sega(edits=("a", "b"), warmup=0.0)
-    whole = plugin.start(make_run(*["a cat"] * 3))
-    parts = [plugin.start(make_run("a cat")) for _ in range(3)]
+    plugin = Sega(edits=("a", "b"), start=0.0)
+    whole = plugin.guide(make_run(*["a cat"] * 3))
+    parts = [plugin.guide(make_run("a cat")) for _ in range(3)]
     for i, eps in enumerate(predictions(3)):
         found = whole.predict(make_step(i), eps)
         for k, part in enumerate(parts):
@@ -82,7 +82,7 @@ def test_a_batch_equals_its_images_one_by_one(make_run, make_step):
 def test_half_precision_stays_finite(make_run, make_step):
     eps = predictions(1, extra=1)[0]
     half = Prediction(eps.uncond.half(), eps.cond.half(), (eps.extra[0].half(),), SCALE)
-    found = Sega(edits=("+red",), warmup=0.0).start(make_run("a cat")).predict(make_step(0), half)
+    found = Sega(edits=("+red",), start=0.0).guide(make_run("a cat")).predict(make_step(0), half)
     assert found.dtype == torch.float16
     assert torch.isfinite(found).all()
 
@@ -94,4 +94,4 @@ def test_edits_are_read_and_checked(make_run):
     with pytest.raises(ParameterError, match="names nothing"):
         Sega(edits=("+smiling", "-"))
     with pytest.raises(ParameterError, match="no edits"):
-        Sega().start(make_run("a cat"))
+        Sega().guide(make_run("a cat"))

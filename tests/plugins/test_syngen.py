@@ -50,7 +50,7 @@ def test_distances_are_symmetric_divergences(cross):
 def test_loss_of_two_images_with_different_prompts(make_run, make_maps, make_step, cross):
     # Columns: a 1 red 2 cat 3 and 4 a 5 blue 6 green 7 dog 8; a 1 red 2 axe 3 4 5 on 6 the 7 car 8.
     run = make_run("a [red|cat] and a [blue green|dog]", "a [red|axe] on the [car]")
-    guide = SynGen().start(run)
+    guide = SynGen().guide(run)
     attention = cross(2, 4, 3)
     energy = guide.energy(make_step(0), make_maps(run, attention))
     first = slow_loss(attention[0], [([3], [[2]]), ([8], [[6], [7]])], range(1, 9))
@@ -66,7 +66,7 @@ def test_loss_of_two_images_with_different_prompts(make_run, make_maps, make_ste
 def test_against_entities_leaves_function_words_out(make_run, make_maps, make_step, cross):
     run = make_run("a photo of a [red|cat] and a [blue|dog]")
     attention = cross(1, 4, 3)
-    guide = SynGen(against="entities").start(run)
+    guide = SynGen(against="entities").guide(run)
     found = guide.energy(make_step(0), make_maps(run, attention)).loss.item()
     subtrees = [([6], [[5]]), ([10], [[9]])]
     expected = slow_loss(attention[0], subtrees, [5, 6, 9, 10])
@@ -77,7 +77,7 @@ def test_against_entities_leaves_function_words_out(make_run, make_maps, make_st
 def test_subjects_restrict_what_is_bound(make_run, make_maps, make_step, cross):
     run = make_run("a [red|cat] and a [blue|dog]")
     attention = cross(1, 4, 3)
-    guide = SynGen(subjects=("dog",)).start(run)
+    guide = SynGen(subjects=("dog",)).guide(run)
     found = guide.energy(make_step(0), make_maps(run, attention)).loss.item()
     expected = slow_loss(attention[0], [([7], [[6]])], range(1, 8))
     assert found == pytest.approx(expected, abs=1e-10)
@@ -85,7 +85,7 @@ def test_subjects_restrict_what_is_bound(make_run, make_maps, make_step, cross):
 
 def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cross, check_gradient):
     run = make_run("a [red|cat] and a [blue|axe]")
-    guide = SynGen().start(run)
+    guide = SynGen().guide(run)
 
     def loss(logits):
         return guide.energy(make_step(0), make_maps(run, logits.softmax(-1))).loss.sum()
@@ -96,7 +96,7 @@ def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cros
 def test_a_step_downhill_binds(make_run, make_maps, make_step, cross):
     """The modifier's map comes nearer to its noun's than to the other noun's."""
     run = make_run("a [red|cat] and a [blue|dog]")
-    guide = SynGen().start(run)
+    guide = SynGen().guide(run)
     logits = cross(1, 4, 3).log().requires_grad_(True)
     for _ in range(50):
         loss = guide.energy(make_step(0), make_maps(run, logits.softmax(-1))).loss.sum()
@@ -113,7 +113,7 @@ def test_a_map_without_mass_stays_finite(make_run, make_maps, make_step, cross):
     attention = cross(1, 4, 3, dtype=torch.float32)
     attention[..., 2] = 0.0
     attention.requires_grad_(True)
-    loss = SynGen().start(run).energy(make_step(0), make_maps(run, attention)).loss.sum()
+    loss = SynGen().guide(run).energy(make_step(0), make_maps(run, attention)).loss.sum()
     (gradient,) = torch.autograd.grad(loss, [attention])
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
@@ -121,19 +121,19 @@ def test_a_map_without_mass_stays_finite(make_run, make_maps, make_step, cross):
 
 def test_schedule_and_prompts_without_pairs(make_run, make_maps, make_step, cross):
     run = make_run("a [red|cat]")
-    guide = SynGen().start(run)
+    guide = SynGen().guide(run)
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(25))
-    assert not SynGen(step_size=0.0).start(run).guides(make_step(0))
+    assert not SynGen(step_size=0.0).guide(run).guides(make_step(0))
     plain = make_run("a cat and a dog")
-    guide = SynGen().start(plain)
+    guide = SynGen().guide(plain)
     assert not guide.guides(make_step(0))
     assert "no noun has a modifier" in plain.notes[0]
     mixed = make_run("a cat", "a [red|cat]")
-    energy = SynGen().start(mixed).energy(make_step(0), make_maps(mixed, cross(2, 4, 3)))
+    energy = SynGen().guide(mixed).energy(make_step(0), make_maps(mixed, cross(2, 4, 3)))
     assert energy.loss[0] == 0
     assert energy.loss[1] != 0
 
 
 def test_a_prompt_without_a_noun_is_refused(make_run):
     with pytest.raises(PromptError, match="no noun"):
-        SynGen().start(make_run("and"))
+        SynGen().guide(make_run("and"))

@@ -48,7 +48,7 @@ def test_loss_of_two_images_with_different_prompts(
     make_run, make_maps, make_step, cross, gain, ignore
 ):
     run = make_run("a red cat and an axe", "the axe and a red cat", layout=LAYOUT)
-    guide = ZestGuide(gain=gain, ignore=ignore).start(run)
+    guide = ZestGuide(gain=gain, ignore=ignore).guide(run)
     attention = cross(2, 6, 4)
     energy = guide.energy(make_step(0), make_maps(run, attention))
     # "an" is two letters here: a 1 red 2 cat 3 and 4 a 5 n 6 a 7 x 8 e 9; the 1 a 2 x 3 e 4 ...
@@ -61,18 +61,18 @@ def test_loss_of_two_images_with_different_prompts(
 
 def test_step_rule_and_schedule(make_run, make_maps, make_step, cross):
     run = make_run("a red cat and an axe", layout=LAYOUT)
-    guide = ZestGuide().start(run)
+    guide = ZestGuide().guide(run)
     energy = guide.energy(make_step(3, noise=0.6), make_maps(run, cross(1, 6, 4)))
     assert energy.step_size == pytest.approx(0.3 * 0.6)
     assert (energy.rule, energy.when, energy.at_most) == ("max-abs", "after", 0)
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(25))
-    late = ZestGuide(until=0.1).start(run)
+    late = ZestGuide(stop=0.1).guide(run)
     assert [i for i in range(50) if late.guides(make_step(i))] == list(range(5))
 
 
 def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cross, check_gradient):
     run = make_run("a red cat and an axe", layout=LAYOUT)
-    guide = ZestGuide(gain=1.0, ignore=(0.0, 0.0)).start(run)
+    guide = ZestGuide(gain=1.0, ignore=(0.0, 0.0)).guide(run)
 
     def loss(logits):
         return guide.energy(make_step(0), make_maps(run, logits.softmax(-1))).loss.sum()
@@ -92,7 +92,7 @@ def test_agreement_costs_least(make_run):
 
 def test_descent_fills_the_mask(make_run, make_maps, make_step, cross):
     run = make_run("a red cat and an axe", layout=LAYOUT)
-    guide = ZestGuide().start(run)
+    guide = ZestGuide().guide(run)
     logits = cross(1, 8, 8).log()
     for _ in range(60):
         logits.requires_grad_(True)
@@ -111,19 +111,19 @@ def test_descent_fills_the_mask(make_run, make_maps, make_step, cross):
 
 def test_bad_input(make_run):
     with pytest.raises(LayoutError, match="no layout"):
-        ZestGuide().start(make_run("a cat"))
+        ZestGuide().guide(make_run("a cat"))
     with pytest.raises(LayoutError, match="dog"):
-        ZestGuide(Layout((Region("dog", box=(0, 0, 1, 1)),))).start(make_run("a cat"))
-    with pytest.raises(ParameterError, match="until"):
-        ZestGuide(until=1.5)
+        ZestGuide(Layout((Region("dog", box=(0, 0, 1, 1)),))).guide(make_run("a cat"))
+    with pytest.raises(ParameterError, match="stop"):
+        ZestGuide(stop=1.5)
 
 
 def test_the_family_says_what_the_start_token_takes(make_run, make_maps, make_step, cross):
     run = make_run("a red cat and an axe", layout=LAYOUT)
     maps = make_maps(run, cross(1, 6, 4))
     for gain in (1.0, 10.0):
-        left_out = ZestGuide().start(run).energy(make_step(0), replace(maps, gain=gain))
-        given = ZestGuide(gain=gain).start(run).energy(make_step(0), maps)
+        left_out = ZestGuide().guide(run).energy(make_step(0), replace(maps, gain=gain))
+        given = ZestGuide(gain=gain).guide(run).energy(make_step(0), maps)
         torch.testing.assert_close(left_out.loss, given.loss)
-    one, ten = (ZestGuide(gain=g).start(run).energy(make_step(0), maps).loss for g in (1, 10))
+    one, ten = (ZestGuide(gain=g).guide(run).energy(make_step(0), maps).loss for g in (1, 10))
     assert not torch.allclose(one, ten)
