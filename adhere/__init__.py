@@ -31,23 +31,28 @@ except PackageNotFoundError:  # used from a checkout without installation
     __version__ = "0+unknown"
 
 _LAZY = {
-    "Brief": "adhere.guides.run",
-    "Energy": "adhere.guides.moments",
+    "Prompt": "adhere.guides.run",
+    "Energy": "adhere.guides.guide",
     "Guidance": "adhere.pipelines.engine.guidance",
-    "Guide": "adhere.guides.moments",
+    "Guide": "adhere.guides.guide",
     "Layout": "adhere.layout.layout",
     "Maps": "adhere.guides.maps",
     "Memory": "adhere.pipelines.engine.guidance",
-    "Plugin": "adhere.guides.moments",
+    "Plugin": "adhere.guides.guide",
     "PredictionGuider": "adhere.pipelines.modular.guider",
+    "Prompt": "adhere.guides.run",
     "Read": "adhere.guides.maps",
     "Run": "adhere.guides.run",
-    "Step": "adhere.guides.moments",
+    "Step": "adhere.guides.guide",
     "guided_blocks": "adhere.pipelines.modular.blocks",
     "guided_denoise": "adhere.pipelines.modular.blocks",
     "param": "adhere.guides.parameters",
     "prediction_guider": "adhere.pipelines.modular.guider",
 }
+
+
+_RENAMED = {"Brief": "Prompt"}
+"""Public names before 0.2, and what they are called now."""
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +63,8 @@ def __getattr__(name: str) -> Any:
         for plugin in import_module("adhere.plugins").PLUGINS.values():
             if plugin.__name__ == name:
                 return plugin
+    if name in _RENAMED:
+        raise AttributeError(f"adhere.{name} is called adhere.{_RENAMED[name]} now")
     raise AttributeError(f"module 'adhere' has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from adhere.guides.moments import Guide
+from adhere.guides.guide import Guide
 from adhere.plugins import PLUGINS
 
 ROOT = Path(__file__).resolve().parent.parent

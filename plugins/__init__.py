@@ -9,7 +9,7 @@ from typing import Any
 
 from adhere.errors import ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.plugins.attend_and_excite import AttendAndExcite
 from adhere.plugins.best_of_noise import BestOfNoise
 from adhere.plugins.boxdiff import BoxDiff

@@ -28,11 +28,11 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def excitation(
 
 def neglect(
     shares: Float[Tensor, "batch h w tokens"],
-    subjects: list[tuple[Words, ...]],
+    subjects: list[tuple[Phrase, ...]],
     track: int = 0,
     sigma: float = 0.5,
 ) -> Float[Tensor, " batch"]:

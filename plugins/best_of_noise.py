@@ -25,12 +25,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Guide, Look, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Guide, Look, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import smooth, token_shares
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 TEMPERATURE, SMOOTHING = 100.0, 0.5
 """As in Attend-and-Excite, to which all thresholds were tuned (`pipeline_sd_initno.py@aadf9fb`)."""
@@ -113,7 +113,7 @@ class Scores:
         return self.response + weighed + (weighed <= 1e-6)
 
 
-def lit(maps: Maps, subjects: Sequence[Sequence[Words]]) -> list[Float[Tensor, "_subjects h w"]]:
+def lit(maps: Maps, subjects: Sequence[Sequence[Phrase]]) -> list[Float[Tensor, "_subjects h w"]]:
     """For every row of the maps the smoothed token shares of its image's subjects.
 
     `subjects` are those of all images of the run. Of a word in several pieces the map of the

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
@@ -93,7 +93,7 @@ class _Guide(Guide):
         self.plugin = plugin
         self.layouts = run.layouts(plugin.layout)
         self.phrases = [
-            tuple(run.words(image, phrase) for phrase in layout.phrases)
+            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
             for image, layout in enumerate(self.layouts)
         ]
 

@@ -29,8 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import smooth, step_scale, token_shares
@@ -89,11 +89,11 @@ class _Guide(Guide):
     def __init__(self, plugin: Conform, run: Run) -> None:
         self.plugin = plugin
         self.groups: list[list[list[Columns]]] = []
-        pairs = run.pairs(plugin.subjects)
+        pairs = run.nouns(plugin.subjects)
         for image, found in enumerate(pairs):
-            run.briefs[image].parsed.require_nouns()
+            run.prompts[image].parsed.require_nouns()
             if len(found) < 2:
-                run.note(f"{plugin.name} left {run.briefs[image].parsed.prompt!r} alone: one noun")
+                run.note(f"{plugin.name} left {run.prompts[image].plain!r} alone: one noun")
         for track in range(len(run.tracks)):
             self.groups.append([])
             for found in pairs:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from adhere.guides import parameters
-from adhere.guides.moments import Guide, Step, Text
+from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 

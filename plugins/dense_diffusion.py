@@ -27,12 +27,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides import parameters
-from adhere.guides.moments import Guide, Logits, Step, Text
+from adhere.guides.guide import Guide, Logits, Step, Text
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
 from adhere.plugins.paint_with_words import paint
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Guide(Guide):
         self.plugin, self.run = plugin, run
         self.layouts = run.layouts(plugin.layout)
         self.phrases = [
-            tuple(run.words(image, phrase) for phrase in layout.phrases)
+            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
             for image, layout in enumerate(self.layouts)
         ]
         self.places: dict[tuple[int, tuple[int, int]], Tensor] = {}
@@ -129,7 +129,7 @@ def alike(places: Bool[Tensor, "regions cells"]) -> Bool[Tensor, "cells cells"]:
 
 
 def named(
-    places: Bool[Tensor, "regions_and_rest cells"], phrases: tuple[Words, ...], columns: int
+    places: Bool[Tensor, "regions_and_rest cells"], phrases: tuple[Phrase, ...], columns: int
 ) -> tuple[Bool[Tensor, "cells columns"], Bool[Tensor, "cells columns"]]:
     """R of cross attention, and where to turn down: elsewhere, but on free ground phrases only."""
     masks = places.float()[:, None]

@@ -26,10 +26,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
-from adhere.guides.run import Pair, Run
+from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.best_of_noise import lit
 from adhere.plugins.syngen import distances
 
@@ -65,9 +65,9 @@ class _Guide(Guide):
 
     def __init__(self, plugin: Ebama, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        for brief in run.briefs:
-            brief.parsed.require_nouns()
-        self.pairs = run.pairs(plugin.subjects)
+        for prompt in run.prompts:
+            prompt.parsed.require_nouns()
+        self.pairs = run.nouns(plugin.subjects)
         self.nouns = [tuple(pair.noun for pair in pairs) for pairs in self.pairs]
 
     def guides(self, step: Step) -> bool:
@@ -86,7 +86,7 @@ class _Guide(Guide):
 
 def misalignment(
     attention: Float[Tensor, "h w tokens"],
-    pairs: Sequence[Pair],
+    pairs: Sequence[BoundNoun],
     content: Sequence[int],
     track: int = 0,
 ) -> Float[Tensor, ""]:

@@ -30,8 +30,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Look, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Look, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.plugins.attend_and_excite import step_scale

@@ -25,12 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Guide(Guide):
         self.plugin = plugin
         self.layouts = run.layouts(plugin.layout)
         self.phrases = [
-            tuple(run.words(image, phrase) for phrase in layout.phrases)
+            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
             for image, layout in enumerate(self.layouts)
         ]
 
@@ -104,7 +104,7 @@ class _Guide(Guide):
 def astray(
     probabilities: Float[Tensor, "heads cells columns"],
     masks: Float[Tensor, "regions h w"],
-    phrases: tuple[Words, ...],
+    phrases: tuple[Phrase, ...],
     track: int = 0,
 ) -> Float[Tensor, ""]:
     """E of one layer: how much of the phrases' attention lies outside their regions, in [0, 1]."""

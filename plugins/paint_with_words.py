@@ -1,4 +1,4 @@
-"""Paint-with-Words (Balaji et al., eDiff-I, arXiv:2211.01324, sec. 4.3).
+"""Paint-with-Phrase (Balaji et al., eDiff-I, arXiv:2211.01324, sec. 4.3).
 
 Where the user painted a region, its words may speak louder: add a constant to their attention
 logits inside the region. No gradient, no extra pass.
@@ -25,12 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Guide, Logits, Step
 from adhere.guides.maps import Site
-from adhere.guides.moments import Guide, Logits, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Guide(Guide):
         self.plugin = plugin
         self.layouts = run.layouts(plugin.layout)
         self.phrases = [
-            tuple(run.words(image, phrase) for phrase in layout.phrases)
+            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
             for image, layout in enumerate(self.layouts)
         ]
         self.painted: dict[tuple[int, tuple[int, int]], Tensor] = {}
@@ -85,7 +85,7 @@ class _Guide(Guide):
 
 
 def paint(
-    masks: Float[Tensor, "regions h w"], phrases: tuple[Words, ...], columns: int
+    masks: Float[Tensor, "regions h w"], phrases: tuple[Phrase, ...], columns: int
 ) -> Float[Tensor, "cells columns"]:
     """A: each region's mask in its phrase's columns (of every text encoder), zero elsewhere."""
     flat = masks.flatten(1)

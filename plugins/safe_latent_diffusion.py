@@ -28,7 +28,7 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Guide, Prediction, Step
+from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 

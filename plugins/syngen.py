@@ -31,12 +31,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
-from adhere.guides.run import Pair, Run
+from adhere.guides.run import BoundNoun, Run
 
 Columns = tuple[int, ...]
+Entities = Sequence[Sequence[BoundNoun]]
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class _Guide(Guide):
 
     def __init__(self, plugin: SynGen, run: Run) -> None:
         self.plugin = plugin
-        pairs = run.pairs(plugin.subjects)
+        pairs = run.nouns(plugin.subjects)
         for image, found in enumerate(pairs):
-            prompt = run.briefs[image].parsed
+            prompt = run.prompts[image].parsed
             prompt.require_nouns()
             if not any(pair.modifiers for pair in found):
-                run.note(f"syngen left {prompt.prompt!r} alone: no noun has a modifier to bind")
-        everything = run.pairs() if plugin.against == "entities" else None
+                run.note(f"syngen left {prompt.text!r} alone: no noun has a modifier to bind")
+        everything = run.nouns() if plugin.against == "entities" else None
         self.bindings = [
             [
                 bindings(found, track, _rest(run, image, track, everything))
@@ -108,7 +109,9 @@ class _Guide(Guide):
         return {"pairs": [len(image) for image in self.bindings[0]]}
 
 
-def _rest(run: Run, image: int, track: int, entities: Sequence[Sequence[Pair]] | None) -> Columns:
+def _rest(
+    run: Run, image: int, track: int, entities: Sequence[Sequence[BoundNoun]] | None
+) -> Columns:
     """The columns that a noun and its modifiers may be pushed from."""
     if entities is None:
         return run.tracks[track].images[image].content
@@ -116,7 +119,7 @@ def _rest(run: Run, image: int, track: int, entities: Sequence[Sequence[Pair]] |
     return tuple(sorted({column for word in words for column in word.columns[track]}))
 
 
-def bindings(pairs: Sequence[Pair], track: int, rest: Columns) -> list[Binding]:
+def bindings(pairs: Sequence[BoundNoun], track: int, rest: Columns) -> list[Binding]:
     """Every noun with each of its modifiers, and what lies outside them all."""
     found = []
     for pair in pairs:

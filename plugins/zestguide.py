@@ -35,12 +35,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides import parameters
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.parameters import param
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Words
+from adhere.prompt.tokens import Phrase
 
 EPS = 1e-3
 """Maps and masks are kept this far from 0 and 1 (`zestguide_utils.py@4a04fe5`)."""
@@ -90,7 +90,7 @@ class _Guide(Guide):
         self.plugin = plugin
         self.layouts = run.layouts(plugin.layout)
         self.phrases = [
-            tuple(run.words(image, phrase) for phrase in layout.phrases)
+            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
             for image, layout in enumerate(self.layouts)
         ]
 
@@ -115,7 +115,7 @@ class _Guide(Guide):
 
 
 def region_maps(
-    attention: Float[Tensor, "h w tokens"], phrases: tuple[Words, ...], track: int = 0
+    attention: Float[Tensor, "h w tokens"], phrases: tuple[Phrase, ...], track: int = 0
 ) -> Float[Tensor, "regions h w"]:
     """The attention of each phrase: the sum over all its tokens."""
     return torch.stack(

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Read
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.guides.run import Run
 
 

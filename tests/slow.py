@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.guides.moments import Step
+from adhere.guides.guide import Step
 from adhere.pipelines.engine.descent import Descent
 from adhere.pipelines.hooks.call import unwrapped
 from tests import tiny

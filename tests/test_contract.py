@@ -15,7 +15,7 @@ import torch
 from adhere import Guidance
 from adhere.errors import ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Guide, Plugin
+from adhere.guides.guide import Guide, Plugin
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import failing, nothing_left

@@ -1,4 +1,4 @@
-"""A run: one call of a pipeline, for a batch of images, in the words that guides use."""
+"""A run: one call of a pipeline, for a batch of images."""
 
 from __future__ import annotations
 
@@ -9,36 +9,46 @@ from typing import Literal
 
 from adhere.errors import LayoutError, PromptError
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Track, Words, columns_of
+from adhere.prompt.tokens import Phrase, Track, columns_of
 from adhere.prompt.words import Entity, Parse, Span, find, parse
 
-UNTOLD = ""
-"""The prompt of a call that was given embeddings only. Methods that need no words still work."""
+NO_TEXT = ""
+"""The text of a call that was given embeddings only. Methods that need no words still work."""
 
 
 @dataclass(frozen=True)
-class Brief:
-    """What is asked of one image: its prompt and, where given, subjects and layout.
+class Prompt:
+    """What is asked of one image.
 
-    `prompt` may carry markup (`[red|cat]`); the text encoder sees it without.
+    Attributes:
+        text: the prompt; may carry markup (`[red|cat]`), which the text encoder does not see.
+        subjects: phrases for methods that guide subjects; the parser's nouns when None.
+        layout: regions for methods that guide places.
+        parser: which parser reads the nouns.
     """
 
-    prompt: str
+    text: str
     subjects: tuple[str, ...] | None = None
     layout: Layout | None = None
     parser: Literal["auto", "chunker", "spacy"] = "auto"
 
     @cached_property
     def parsed(self) -> Parse:
-        return parse(self.prompt, self.parser)
+        """The nouns of the prompt and what modifies each."""
+        return parse(self.text, self.parser)
+
+    @property
+    def plain(self) -> str:
+        """The text without markup, as the text encoder sees it."""
+        return self.parsed.text
 
 
 @dataclass(frozen=True)
-class Pair:
+class BoundNoun:
     """A noun and the modifiers that belong to it, as token columns."""
 
-    noun: Words
-    modifiers: tuple[Words, ...]
+    noun: Phrase
+    modifiers: tuple[Phrase, ...]
 
 
 @dataclass
@@ -46,7 +56,7 @@ class Run:
     """One call of a pipeline. Guides read it; nothing of it outlives the call.
 
     Attributes:
-        briefs: one for each image of the batch (`num_images_per_prompt` already repeated).
+        prompts: one for each image of the batch (`num_images_per_prompt` already repeated).
         tracks: the text encoders' columns, image by image.
         grid: `(h, w)` of the latents.
         steps: number of steps that was asked for.
@@ -55,7 +65,7 @@ class Run:
         notes: sentences for the report.
     """
 
-    briefs: tuple[Brief, ...]
+    prompts: tuple[Prompt, ...]
     tracks: tuple[Track, ...]
     grid: tuple[int, int]
     steps: int
@@ -65,103 +75,97 @@ class Run:
 
     @property
     def batch(self) -> int:
-        return len(self.briefs)
+        """Number of images."""
+        return len(self.prompts)
 
     def note(self, sentence: str) -> None:
         """Add a sentence to the report, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
-    def words(self, image: int, phrase: str) -> Words:
+    def phrase(self, image: int, text: str) -> Phrase:
         """The token columns of a phrase in an image's prompt. `cat#2` is the second cat.
 
         Raises:
             PromptError: the phrase is absent, or lies beyond the last token of an encoder.
         """
-        return self._columns(image, find(self._prompt(image), phrase))
+        return self._columns(image, find(self._words(image), text))
 
-    def subjects(self, given: Sequence[str] | None = None) -> tuple[tuple[Words, ...], ...]:
-        """For each image the subjects: those given, else its brief's, else the parser's nouns."""
+    def subjects(self, given: Sequence[str] | None = None) -> tuple[tuple[Phrase, ...], ...]:
+        """For each image the subjects: those given, else its prompt's, else the parser's nouns."""
         return tuple(self._subjects(image, given) for image in range(self.batch))
 
-    def pairs(self, given: Sequence[str] | None = None) -> tuple[tuple[Pair, ...], ...]:
+    def nouns(self, given: Sequence[str] | None = None) -> tuple[tuple[BoundNoun, ...], ...]:
         """For each image its nouns with their modifiers, as parsed; nouns without are included.
 
         `given` restricts them to the entities whose noun or phrase is named.
         """
-        found = []
-        for image, brief in enumerate(self.briefs):
-            entities = self._entities(image)
-            if given is not None:
-                spans = [find(brief.parsed.prompt, phrase) for phrase in given]
-                entities = [
-                    entity
-                    for entity in entities
-                    if any(
-                        span.start < entity.noun.end and entity.phrase.start < span.end
-                        for span in spans
-                    )
-                ]
-            found.append(
-                tuple(
-                    Pair(
-                        self._columns(image, entity.noun),
-                        tuple(self._columns(image, span) for span in entity.modifiers),
-                    )
-                    for entity in entities
+        return tuple(
+            tuple(
+                BoundNoun(
+                    self._columns(image, entity.noun),
+                    tuple(self._columns(image, span) for span in entity.modifiers),
                 )
+                for entity in self._entities(image)
+                if given is None or self._named(image, entity, given)
             )
-        return tuple(found)
+            for image in range(self.batch)
+        )
 
     def layouts(self, given: Layout | None = None) -> tuple[Layout, ...]:
-        """For each image its layout: the one given, else its brief's.
+        """For each image its layout: the one given, else its prompt's.
 
         Raises:
             LayoutError: an image has none.
         """
         layouts = []
-        for brief in self.briefs:
-            layout = given or brief.layout
+        for prompt in self.prompts:
+            layout = given or prompt.layout
             if layout is None:
                 raise LayoutError(
-                    f"no layout for {brief.parsed.prompt!r}: give one to the plugin (layout=...) "
+                    f"no layout for {prompt.plain!r}: give one to the plugin (layout=...) "
                     "or to the call (attach(pipe, layout=...), --layout scene.json)"
                 )
-            layout.check(brief.parsed.prompt)
+            layout.check(prompt.plain)
             layouts.append(layout)
         return tuple(layouts)
 
-    def _prompt(self, image: int) -> str:
-        prompt = self.briefs[image].parsed.prompt
-        if not prompt.strip():
+    def _words(self, image: int) -> str:
+        """An image's prompt, which must have words."""
+        text = self.prompts[image].plain
+        if not text.strip():
             raise PromptError(
                 "the prompt is empty, or the call was given prompt_embeds; guidance finds subjects "
                 "by their words: write a prompt, or pass the embeddings' text as "
                 "attach(pipe, prompt=...) or callback(pipe, prompt=...)"
             )
-        return prompt
+        return text
 
-    def _entities(self, image: int) -> list[Entity]:
-        self._prompt(image)
-        parsed = self.briefs[image].parsed
+    def _entities(self, image: int) -> tuple[Entity, ...]:
+        text, parsed = self._words(image), self.prompts[image].parsed
         for doubt in parsed.uncertain:
-            self.note(f"{parsed.prompt!r}: {doubt}")
-        return list(parsed.entities)
+            self.note(f"{text!r}: {doubt}")
+        return parsed.entities
 
-    def _subjects(self, image: int, given: Sequence[str] | None) -> tuple[Words, ...]:
-        brief = self.briefs[image]
-        phrases = given if given is not None else brief.subjects
+    def _named(self, image: int, entity: Entity, given: Sequence[str]) -> bool:
+        """Whether one of the given phrases overlaps an entity."""
+        spans = [find(self._words(image), phrase) for phrase in given]
+        return any(s.start < entity.noun.end and entity.phrase.start < s.end for s in spans)
+
+    def _subjects(self, image: int, given: Sequence[str] | None) -> tuple[Phrase, ...]:
+        prompt = self.prompts[image]
+        phrases = given if given is not None else prompt.subjects
         if phrases is not None:
             if not phrases:
                 raise PromptError("subjects is empty: name at least one phrase, or leave it out")
-            return tuple(self.words(image, phrase) for phrase in phrases)
+            return tuple(self.phrase(image, phrase) for phrase in phrases)
         entities = self._entities(image)
         if not entities:
             raise PromptError(
-                f"no noun found in {brief.parsed.prompt!r}: name the subjects "
+                f"no noun found in {prompt.plain!r}: name the subjects "
                 '(subjects=("cat", "frog"), --subjects "cat|frog")'
             )
         return tuple(self._columns(image, entity.noun) for entity in entities)
 
-    def _columns(self, image: int, span: Span) -> Words:
+    def _columns(self, image: int, span: Span) -> Phrase:
         return columns_of(span, [track.images[image] for track in self.tracks])

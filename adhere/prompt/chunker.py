@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from adhere.prompt import lexicon
 from adhere.prompt.prose import Word, about_the_picture, words_of
 
-__all__ = ["Reading", "Thing", "read"]
+__all__ = ["NounPhrase", "Reading", "read"]
 
 _MODIFIER_KINDS = {"adj", "either", "ed", "ing"}
 _SPEAKS_OF_MANY = {
@@ -33,7 +33,7 @@ _SPEAKS_OF_MANY = {
 
 
 @dataclass
-class Thing:
+class NounPhrase:
     """A noun and what modifies it; `noun` and each modifier are word indices (first, last + 1)."""
 
     noun: tuple[int, int]
@@ -44,10 +44,10 @@ class Thing:
 
 @dataclass
 class Reading:
-    """What the scan found: the words, the things in order, and what it was unsure of."""
+    """What the scan found: the words, the noun phrases in order, and what it was unsure of."""
 
     words: list[Word]
-    things: list[Thing] = field(default_factory=list)
+    phrases: list[NounPhrase] = field(default_factory=list)
     uncertain: list[str] = field(default_factory=list)
 
 
@@ -84,7 +84,7 @@ class _Scan:
 
     # -- noun phrases
 
-    def _noun_phrase(self, start: int) -> tuple[Thing, int] | None:
+    def _noun_phrase(self, start: int) -> tuple[NounPhrase, int] | None:
         """The noun phrase at a word, and the index after it."""
         i, many = start, False
         while self.kinds[i] in {"det", "num"}:
@@ -204,7 +204,7 @@ class _Scan:
 
     def _build(
         self, items: list[tuple[int, str]], start: int, determined: bool, many: bool
-    ) -> tuple[Thing, int] | None:
+    ) -> tuple[NounPhrase, int] | None:
         if not items:
             return None
         if not any(role == "noun" for _, role in items):
@@ -220,23 +220,23 @@ class _Scan:
             first -= 1
         modifiers = [(i, i + 1) for i, _ in items[:first]]
         many = many or _is_plural(self.words[end - 1].low)
-        return Thing((items[first][0], end), modifiers, min(items[0][0], end - 1), many), end
+        return NounPhrase((items[first][0], end), modifiers, min(items[0][0], end - 1), many), end
 
     # -- what a noun phrase does to the clause
 
-    def _accept(self, thing: Thing, end: int) -> int:
-        if self._is_time(thing):
+    def _accept(self, found: NounPhrase, end: int) -> int:
+        if self._is_time(found):
             return end
-        if self._is_measure(thing, end):
-            sized = [m for m in thing.modifiers if self.words[m[0]].low in lexicon.SIZES]
-            self.carried += [m for m in thing.modifiers if m not in sized]
+        if self._is_measure(found, end):
+            sized = [m for m in found.modifiers if self.words[m[0]].low in lexicon.SIZES]
+            self.carried += [m for m in found.modifiers if m not in sized]
             return end + 1
-        thing.modifiers = self.carried + thing.modifiers
+        found.modifiers = self.carried + found.modifiers
         self.carried = []
-        number = len(self.reading.things)
-        self.reading.things.append(thing)
-        if thing.noun[1] - thing.noun[0] > 2:
-            phrase = self._text(thing.noun)
+        number = len(self.reading.phrases)
+        self.reading.phrases.append(found)
+        if found.noun[1] - found.noun[0] > 2:
+            phrase = self._text(found.noun)
             self._doubt(f"'{phrase}' was read as the name of one thing")
         if self.kinds[end] == "poss":
             return end + 1  # "the cat's eyes are": the owned thing may head the clause
@@ -246,12 +246,12 @@ class _Scan:
             self.open = self.fresh = False
         return self._after_noun(number, end)
 
-    def _is_time(self, thing: Thing) -> bool:
+    def _is_time(self, found: NounPhrase) -> bool:
         """Whether the phrase says when: "on a sunny day"."""
-        first = thing.start
+        first = found.start
         while first and self.kinds[first - 1] in {"det", "num"}:
             first -= 1
-        noun = self.words[thing.noun[1] - 1].low
+        noun = self.words[found.noun[1] - 1].low
         return noun in lexicon.TIMES and self._low(first - 1) in {
             "on",
             "in",
@@ -260,8 +260,8 @@ class _Scan:
             "after",
         }
 
-    def _is_measure(self, thing: Thing, end: int) -> bool:
-        if self.words[thing.noun[1] - 1].low not in lexicon.MEASURES or self.kinds[end] != "prep":
+    def _is_measure(self, found: NounPhrase, end: int) -> bool:
+        if self.words[found.noun[1] - 1].low not in lexicon.MEASURES or self.kinds[end] != "prep":
             return False
         return self.words[end].low == "of" and self._noun_phrase(end + 1) is not None
 
@@ -329,11 +329,11 @@ class _Scan:
         return i + 1
 
     def _relative(self, i: int) -> int:
-        if not self.reading.things:
+        if not self.reading.phrases:
             return i + 1
         following = next((k for k in self.kinds[i + 1 :] if k != "adv"), "stop")
         if following == "cop":
-            self.spoken_of = len(self.reading.things) - 1
+            self.spoken_of = len(self.reading.phrases) - 1
         else:
             self.open = False
         return i + 1
@@ -397,15 +397,15 @@ class _Scan:
         return end
 
     def _targets(self, i: int) -> list[int]:
-        """The things a copula speaks of."""
-        things, word = self.reading.things, self._low(i)
+        """The noun phrases a copula speaks of."""
+        phrases, word = self.reading.phrases, self._low(i)
         many = word in lexicon.COPULAS_PLURAL
         single = word in lexicon.COPULAS_SINGULAR
         if self.spoken_of is not None:
             return [self._antecedent(self.spoken_of, many, single)]
         if not self.heads or self.kinds[i - 1] == "num":  # "two cats; one is black"
             return []
-        if many and not any(things[h].many for h in self.heads):
+        if many and not any(phrases[h].many for h in self.heads):
             if len(self.heads) == 1 and self.earlier:
                 self._doubt(f"'{word}' was taken to speak of '{self._name(self.earlier[-1])}' too")
                 return [*self.earlier, *self.heads]
@@ -416,12 +416,12 @@ class _Scan:
 
     def _antecedent(self, nearest: int, many: bool, single: bool) -> int:
         """What "that is" speaks of: the nearest noun, unless the number says it is the head."""
-        things = self.reading.things
+        phrases = self.reading.phrases
         others = [h for h in self.heads if h != nearest]
         if not others or nearest in self.heads:
             return nearest
-        disagrees = (many and not things[nearest].many) or (single and things[nearest].many)
-        if disagrees and things[others[-1]].many == many:
+        disagrees = (many and not phrases[nearest].many) or (single and phrases[nearest].many)
+        if disagrees and phrases[others[-1]].many == many:
             return others[-1]
         self._doubt(
             f"'that' was taken to stand for '{self._name(nearest)}', not '{self._name(others[-1])}'"
@@ -429,7 +429,7 @@ class _Scan:
         return nearest
 
     def _attach(self, number: int, run: list[int]) -> None:
-        self.reading.things[number].modifiers += [(i, i + 1) for i in run]
+        self.reading.phrases[number].modifiers += [(i, i + 1) for i in run]
 
     def _low(self, i: int) -> str:
         return self.words[i].low if i < len(self.words) else ""
@@ -438,7 +438,7 @@ class _Scan:
         return " ".join(word.text for word in self.words[span[0] : span[1]])
 
     def _name(self, number: int) -> str:
-        return self._text(self.reading.things[number].noun)
+        return self._text(self.reading.phrases[number].noun)
 
     def _doubt(self, sentence: str) -> None:
         if sentence not in self.reading.uncertain:

@@ -52,7 +52,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Words:
+class Phrase:
     """A phrase as token columns: `columns[track]` of all pieces, `head[track]` of its last word."""
 
     text: str
@@ -101,7 +101,7 @@ def tokenise(
     return TokenisedPrompt(prompt, fits, width, tuple(range(first, end)), cut, encoder)
 
 
-def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Words:
+def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Phrase:
     """The columns of a stretch of the prompt, for each encoder.
 
     Raises:
@@ -127,4 +127,4 @@ def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Words:
             )
         columns.append(tuple(piece.column for piece in inside))
         head.append(tuple(p.column for p in inside if p.end > span.end - len(last)))
-    return Words(span.text, span, tuple(columns), tuple(head))
+    return Phrase(span.text, span, tuple(columns), tuple(head))

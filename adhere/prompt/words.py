@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from adhere.errors import ExtraMissing, PromptError
-from adhere.prompt.chunker import Thing, read
+from adhere.prompt.chunker import NounPhrase, read
 
 __all__ = ["Backend", "Entity", "Parse", "Span", "find", "occurrences", "parse", "strip_markup"]
 
@@ -56,11 +56,14 @@ class Entity:
 class Parse:
     """A prompt with its entities, in the order of the prompt.
 
-    `prompt` has the markup removed. `uncertain` holds a sentence for every choice that the parser
-    was unsure of. `backend` is "markup", "chunker" or "spacy".
+    Attributes:
+        text: the prompt without markup, as the text encoder sees it.
+        entities: its nouns with their modifiers.
+        uncertain: a sentence for every choice that the parser was unsure of.
+        backend: "markup", "chunker" or "spacy".
     """
 
-    prompt: str
+    text: str
     entities: tuple[Entity, ...]
     uncertain: tuple[str, ...]
     backend: str
@@ -90,7 +93,7 @@ class Parse:
         """
         if not self.entities:
             raise PromptError(
-                f"no noun was found in the prompt {self.prompt!r}; name a thing, or mark one: [cat]"
+                f"no noun was found in the prompt {self.text!r}; name a thing, or mark one: [cat]"
             )
         return self.nouns
 
@@ -104,7 +107,7 @@ class Parse:
         if not self.bound:
             names = ", ".join(repr(noun.text) for noun in self.nouns)
             raise PromptError(
-                f"no noun of the prompt {self.prompt!r} has a modifier (nouns: {names}); "
+                f"no noun of the prompt {self.text!r} has a modifier (nouns: {names}); "
                 f"describe one (a red {self.nouns[0].text}), "
                 f"or mark a pair: [red|{self.nouns[0].text}]"
             )
@@ -144,11 +147,11 @@ def _parse_chunks(prompt: str) -> Parse:
     def span(words: tuple[int, int]) -> Span:
         return _span(prompt, reading.words[words[0]].start, reading.words[words[1] - 1].end)
 
-    def entity(thing: Thing) -> Entity:
-        modifiers = tuple(span(modifier) for modifier in sorted(thing.modifiers))
-        return Entity(span(thing.noun), modifiers, span((thing.start, thing.noun[1])))
+    def entity(found: NounPhrase) -> Entity:
+        modifiers = tuple(span(modifier) for modifier in sorted(found.modifiers))
+        return Entity(span(found.noun), modifiers, span((found.start, found.noun[1])))
 
-    entities = tuple(entity(thing) for thing in reading.things)
+    entities = tuple(entity(found) for found in reading.phrases)
     doubts = (*reading.uncertain, *_no_noun(entities))
     return Parse(prompt, entities, doubts, "chunker")
 
@@ -256,7 +259,7 @@ def find(prompt: str, phrase: str) -> Span:
     car").
 
     Args:
-        prompt: the prompt without markup (`Parse.prompt`, or `strip_markup(prompt)`).
+        prompt: the prompt without markup (`Parse.text`, or `strip_markup(prompt)`).
         phrase: words of the prompt, next to each other, with an optional "#n" counting from 1.
 
     Raises:

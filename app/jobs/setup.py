@@ -15,7 +15,7 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import GuidanceError, ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.pipelines.studio.studio import Request
 
 _KEYS = ("model", "seeds", *(field.name for field in fields(Request) if field.name != "seed"))

@@ -14,7 +14,7 @@ from adhere.app.jobs.setup import changes
 from adhere.app.parts.events import QUIET
 from adhere.errors import ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
 from adhere.layout.layout import Layout
 

@@ -38,7 +38,7 @@ def label(parsed: Parse) -> list[Piece]:
         roles.append((entity.noun, f"{SUBJECT} {number}"))
         roles.extend((span, f"{DESCRIBES} {number}") for span in entity.modifiers)
     pieces: list[Piece] = []
-    for match in _PIECES.finditer(parsed.prompt):
+    for match in _PIECES.finditer(parsed.text):
         inside = (
             role
             for span, role in roles
@@ -65,7 +65,7 @@ def markup(prompt: str, pieces: Sequence[Piece] | None) -> str:
     if not pieces:
         return prompt
     parsed = parse(prompt)
-    if "".join(text for text, _ in pieces) != parsed.prompt or list(pieces) == label(parsed):
+    if "".join(text for text, _ in pieces) != parsed.text or list(pieces) == label(parsed):
         return prompt
     return _write(pieces)
 

@@ -13,7 +13,7 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts.events import QUIET
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.pipelines.studio.studio import Request
 
 OWN = "the model's own"

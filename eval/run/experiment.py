@@ -13,7 +13,7 @@ import yaml
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
 from adhere.guides import parameters
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.plugins import available, plugin
 
 BASELINE = "plain"

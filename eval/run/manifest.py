@@ -21,7 +21,7 @@ from adhere.eval.files import canonical, digest
 from adhere.eval.run.experiment import Experiment, Variant
 from adhere.eval.suites import suites
 from adhere.eval.suites.suites import Item, Suite
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.studio import Request
 from adhere.pipelines.toybox import TOYBOXES

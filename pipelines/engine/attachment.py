@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from adhere.errors import ModelError, PromptError
-from adhere.guides.moments import Plugin
-from adhere.guides.run import UNTOLD, Brief
+from adhere.guides.guide import Plugin
+from adhere.guides.run import NO_TEXT, Prompt
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.engine import Engine
@@ -55,36 +55,36 @@ class Annotations:
             layout if layout is None or isinstance(layout, Layout) else tuple(layout),
         )
 
-    def briefs(self, prompts: Sequence[str] | None, count: int) -> list[Brief]:
-        """One brief for each prompt of the call.
+    def prompts(self, called: Sequence[str] | None, count: int) -> list[Prompt]:
+        """One `Prompt` for each prompt of the call.
 
         Raises:
             PromptError: there is no prompt text, or not one for each prompt.
         """
-        texts = self._texts(prompts, count)
+        texts = self._texts(called, count)
         subjects = _spread("subjects", self.subjects, count, _is_list_of_lists)
         layouts = _spread("layout", self.layout, count, lambda given: isinstance(given, tuple))
         return [
-            Brief(text, None if some is None else tuple(some), layout)
+            Prompt(text, None if some is None else tuple(some), layout)
             for text, some, layout in zip(texts, subjects, layouts, strict=True)
         ]
 
-    def _texts(self, prompts: Sequence[str] | None, count: int) -> list[str]:
-        if self.prompt is None and prompts is None:
-            return [UNTOLD] * count
-        texts = [_literal(text) for text in prompts or ()] if self.prompt is None else self.prompt
+    def _texts(self, called: Sequence[str] | None, count: int) -> list[str]:
+        if self.prompt is None and called is None:
+            return [NO_TEXT] * count
+        texts = [_literal(text) for text in called or ()] if self.prompt is None else self.prompt
         texts = [texts] * count if isinstance(texts, str) else list(texts)
         if len(texts) != count:
             raise PromptError(
                 f"{len(texts)} prompt texts were given to the guidance and the call has {count} "
                 "prompts; give one for each, or one for all"
             )
-        if self.prompt is not None and prompts is not None:
-            for told, called in zip(texts, prompts, strict=True):
-                if Brief(told).parsed.prompt != called:
+        if self.prompt is not None and called is not None:
+            for told, seen in zip(texts, called, strict=True):
+                if Prompt(told).plain != seen:
                     raise PromptError(
                         f"the guidance was told the prompt is {told!r}, and the call's prompt is "
-                        f"{called!r}; say the same, or leave it out of the guidance"
+                        f"{seen!r}; say the same, or leave it out of the guidance"
                     )
         return texts
 
@@ -445,14 +445,14 @@ class Session:
         per = told if self.batch_of_prompts else 1
         halves = 2 if getattr(self.pipe, "do_classifier_free_guidance", False) else 1
         count = self.batch_of_prompts or call.rows // halves
-        briefs = self.attachment.annotations.briefs(self.prompts, count)
+        prompts = self.attachment.annotations.prompts(self.prompts, count)
         return Engine(
             family=self.family,
             scheduler=self.scheduler,
             plugins=self.attachment.plugins,
             memory=self.attachment.memory,
             record=self.attachment.record,
-            briefs=tuple(brief for brief in briefs for _ in range(per)),
+            prompts=tuple(prompt for prompt in prompts for _ in range(per)),
             asked=self.asked,
             call=call,
             unscaled=self.unscaled,

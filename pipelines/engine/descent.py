@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps
-from adhere.guides.moments import Energy, Guide, Step
 from adhere.pipelines.hooks.call import single
 
 if TYPE_CHECKING:

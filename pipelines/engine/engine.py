@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import GuidanceError, GuidanceWarning, ModelError
+from adhere.guides.guide import Guide, Plugin, Step, Text
 from adhere.guides.maps import Maps, Read
-from adhere.guides.moments import Guide, Plugin, Step, Text
-from adhere.guides.run import Brief, Run
+from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.descent import Descent
 from adhere.pipelines.engine.passes import Passes
@@ -51,21 +51,19 @@ class Engine:
         plugins: Sequence[Plugin],
         memory: Memory,
         record: bool,
-        briefs: tuple[Brief, ...],
+        prompts: tuple[Prompt, ...],
         asked: int,
         call: Call,
         unscaled: Tensor | None,
     ) -> None:
         self.family, self.scheduler, self.record = family, scheduler, record
         self.busy = False
-        batch = len(briefs)
+        batch = len(prompts)
         latents = family.latents(call, unscaled, batch)
         self.clock = schedulers.Clock(scheduler, family.timestep(call), asked)
         self.run = Run(
-            briefs=briefs,
-            tracks=family.tracks([brief.parsed.prompt for brief in briefs], call)
-            if plugins
-            else (),
+            prompts=prompts,
+            tracks=family.tracks([prompt.plain for prompt in prompts], call) if plugins else (),
             grid=family.grid(latents, call),
             steps=self.clock.count,
             family=family.name,

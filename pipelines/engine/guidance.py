@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adhere.errors import ParameterError
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.attachment import Annotations, Attachment
 from adhere.pipelines.engine.callback import GuidanceCallback

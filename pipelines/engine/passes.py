@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
+from adhere.guides.guide import Step
 from adhere.guides.maps import Maps, Read, Site
-from adhere.guides.moments import Step
 from adhere.pipelines.hooks.call import Call, unwrapped
 from adhere.pipelines.hooks.readout import (
     AttentionLayer,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adhere.guides.moments import Guide, Prediction, Step
+from adhere.guides.guide import Guide, Prediction, Step
 from adhere.pipelines.hooks.call import Call, single
 
 if TYPE_CHECKING:

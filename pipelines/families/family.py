@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
-from adhere.guides.moments import Energy
 from adhere.pipelines.hooks.call import Call, unwrapped
 from adhere.pipelines.hooks.readout import Attending, AttentionLayer
 from adhere.prompt.tokens import TokenisedPrompt, Track

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adhere.errors import ModelError, PromptError
+from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
-from adhere.guides.moments import Energy
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from adhere.errors import ModelError
+from adhere.guides.guide import Energy
 from adhere.guides.maps import Read
-from adhere.guides.moments import Energy
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.hooks.call import Call, unwrapped
 from adhere.pipelines.hooks.readout import AttentionLayer

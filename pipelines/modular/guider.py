@@ -28,8 +28,8 @@ from diffusers.guiders.guider_utils import GuiderOutput
 from torch import Tensor, nn
 
 from adhere.errors import GuidanceError, ModelError, ParameterError
-from adhere.guides.moments import Guide, Plugin, Prediction, Step, Text
-from adhere.guides.run import UNTOLD, Brief, Run
+from adhere.guides.guide import Guide, Plugin, Prediction, Step, Text
+from adhere.guides.run import NO_TEXT, Prompt, Run
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.prediction import agreed, spliced
@@ -198,8 +198,8 @@ class PredictionGuider(ClassifierFreeGuidance):
         # Extra texts get the width of the prompt's, which the loop was given as embeddings.
         family.encodings = [{"prompt_embeds": call.values[family.text]}]
         family.scale = self._scale()
-        briefs = (Brief(UNTOLD),) * call.rows
-        told = Run(briefs, (), grid, int(self._num_inference_steps or 1), family.name)
+        prompts = (Prompt(NO_TEXT),) * call.rows
+        told = Run(prompts, (), grid, int(self._num_inference_steps or 1), family.name)
         guides = [plugin.guide(told) for plugin in self.guidance.plugins]
         run = _Run(family, self.pipe.scheduler, guides)
         if self.texts:
@@ -278,7 +278,7 @@ def _tried(plugin: Plugin) -> Guide:
         ParameterError: it is no method for a guider.
     """
     try:
-        guide = plugin.guide(Run((Brief(UNTOLD),), (), (1, 1), 1, ""))
+        guide = plugin.guide(Run((Prompt(NO_TEXT),), (), (1, 1), 1, ""))
     except GuidanceError as error:  # it looks for words or a layout
         raise ParameterError(_NO_GUIDER.format(plugin.name)) from error
     if any(getattr(type(guide), m) is not getattr(Guide, m) for m in _ELSEWHERE):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from adhere import __version__
 from adhere.errors import ParameterError, PromptError
-from adhere.guides.moments import Plugin
+from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.guidance import Memory
 from adhere.pipelines.studio.heatmaps import heat_strip

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides import parameters
-from adhere.guides.moments import Plugin
-from adhere.guides.run import Brief
+from adhere.guides.guide import Plugin
+from adhere.guides.run import Prompt
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.guidance import Guidance, Memory
 from adhere.pipelines.studio import saved
@@ -215,7 +215,7 @@ class Studio:
             ]
             said: dict[str, Any] = {"seen": seen, "unsafe": verdict.unsafe}
             try:
-                outcome = verdict.against(Brief(picture.request.prompt).parsed.prompt)
+                outcome = verdict.against(Prompt(picture.request.prompt).plain)
             except ToyboxError as error:
                 return {**said, "not_judged": str(error)}
             return {**said, **asdict(outcome)}
@@ -225,20 +225,17 @@ class Studio:
     def words(self, prompt: str) -> list[tuple[str, tuple[int, ...]]]:
         """The prompt's words with their columns in the first encoder's attention maps."""
         tokenizer = self.pipe.tokenizer
-        brief = Brief(prompt)
+        asked = Prompt(prompt)
         length = tokenizer.model_max_length
         tokens = tokenise(
             tokenizer,
-            brief.parsed.prompt,
+            asked.plain,
             encoder="text",
             length=length,
             width=length,
             drop_padding=False,
         )
-        spans = [
-            Span(m.start(), m.end(), m.group())
-            for m in re.finditer(r"[\w'-]+", brief.parsed.prompt)
-        ]
+        spans = [Span(m.start(), m.end(), m.group()) for m in re.finditer(r"[\w'-]+", asked.plain)]
         known = [span for span in spans if tokens.cut is None or span.end <= tokens.cut]
         return [(span.text, columns_of(span, [tokens]).columns[0]) for span in known]
 
@@ -246,9 +243,9 @@ class Studio:
         first = batch[0]
         self._use_scheduler(first.scheduler)
         steps = first.steps or self.steps
-        briefs = [Brief(request.prompt) for request in batch]
+        prompts = [Prompt(request.prompt) for request in batch]
         arguments: dict[str, Any] = {
-            "prompt": [brief.parsed.prompt for brief in briefs],
+            "prompt": [prompt.plain for prompt in prompts],
             "negative_prompt": [request.negative_prompt for request in batch],
             "num_inference_steps": steps,
             "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in batch],

@@ -55,7 +55,7 @@ def test_correction_becomes_markup_the_parser_reads_the_same() -> None:
     written = marks.markup(prompt, pieces)
     assert written == "a red [cat] and a [blue|car]"
     parsed = parse(written)
-    assert parsed.prompt == prompt
+    assert parsed.text == prompt
     assert [noun.text for noun in parsed.nouns] == ["cat", "car"]
     assert marks.label(parsed) == pieces
 
@@ -82,7 +82,7 @@ def test_describing_word_without_a_subject_is_named() -> None:
 @pytest.mark.parametrize("prompt", ["", "and of the", "a [red|cat] on a mat", "50% [x] cat | dog"])
 def test_odd_prompts_keep_their_text(prompt: str) -> None:
     try:
-        plain = parse(prompt).prompt
+        plain = parse(prompt).text
     except ValueError:
         return
     assert "".join(text for text, _ in marks.read(prompt)) == plain
@@ -92,4 +92,4 @@ def test_brackets_are_escaped_in_corrections() -> None:
     prompt = r"a cat \[left\] and a dog"
     pieces = marks.read(prompt)
     clicked = marks.click(pieces, index(pieces, "dog"))
-    assert parse(marks.markup(prompt, clicked)).prompt == parse(prompt).prompt
+    assert parse(marks.markup(prompt, clicked)).text == parse(prompt).text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import adhere
 from adhere import errors
 
 KINDS = [
@@ -39,3 +40,8 @@ def test_all_errors_have_one_root_and_an_ordinary_one() -> None:
 def test_a_missing_extra_says_how_to_install_it() -> None:
     text = str(errors.ExtraMissing("the app", "app"))
     assert text == "the app needs an optional dependency: pip install 'adhere[app]'"
+
+
+def test_an_old_public_name_names_the_new_one() -> None:
+    with pytest.raises(AttributeError, match=r"adhere\.Brief is called adhere\.Prompt now"):
+        adhere.Brief  # noqa: B018

@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 
 from adhere.errors import LayoutError, PromptError
-from adhere.guides.run import Brief, Run
+from adhere.guides.run import Prompt, Run
 from adhere.layout.layout import Layout, Region
 from adhere.prompt.tokens import Track, tokenise
 from tests import tiny
 
 
-def run_of(*briefs: Brief) -> Run:
+def run_of(*prompts: Prompt) -> Run:
     images = tuple(
         tokenise(
             tiny.tokenizer(),
-            brief.parsed.prompt,
+            prompt.plain,
             encoder="CLIP",
             length=77,
             width=77,
             drop_padding=False,
         )
-        for brief in briefs
+        for prompt in prompts
     )
-    return Run(briefs, (Track(images),), (16, 16), steps=50, family="tiny")
+    return Run(prompts, (Track(images),), (16, 16), steps=50, family="tiny")
 
 
 def texts(found: Any) -> list[list[str]]:
@@ -34,7 +34,7 @@ def texts(found: Any) -> list[list[str]]:
 
 def test_the_subjects_are_those_given_else_the_briefs_else_the_parsers() -> None:
     prompt = "a red cat and a blue car"
-    run = run_of(Brief(prompt), Brief(prompt, subjects=("red cat",)))
+    run = run_of(Prompt(prompt), Prompt(prompt, subjects=("red cat",)))
     assert texts(run.subjects()) == [["cat", "car"], ["red cat"]]
     assert texts(run.subjects(("car",))) == [["car"], ["car"]]
     assert run.subjects()[0][0].columns == ((3,),)
@@ -42,50 +42,50 @@ def test_the_subjects_are_those_given_else_the_briefs_else_the_parsers() -> None
 
 
 def test_markup_names_the_subjects() -> None:
-    run = run_of(Brief("a [red|cat] and a blue car"))
-    assert run.briefs[0].parsed.prompt == "a red cat and a blue car"
+    run = run_of(Prompt("a [red|cat] and a blue car"))
+    assert run.prompts[0].plain == "a red cat and a blue car"
     assert texts(run.subjects()) == [["cat"]]
-    (pair,) = run.pairs()[0]
+    (pair,) = run.nouns()[0]
     assert pair.noun.columns == ((3,),)
     assert [modifier.text for modifier in pair.modifiers] == ["red"]
 
 
 def test_pairs_are_nouns_with_their_modifiers() -> None:
-    run = run_of(Brief("a big red cat and a car"), Brief("a blue car"))
+    run = run_of(Prompt("a big red cat and a car"), Prompt("a blue car"))
     found = [
         [(pair.noun.text, [m.text for m in pair.modifiers]) for pair in image]
-        for image in run.pairs()
+        for image in run.nouns()
     ]
     assert found == [[("cat", ["big", "red"]), ("car", [])], [("car", ["blue"])]]
-    chosen = run_of(Brief("a big red cat and a car")).pairs(("red cat",))
+    chosen = run_of(Prompt("a big red cat and a car")).nouns(("red cat",))
     assert [pair.noun.text for pair in chosen[0]] == ["cat"]
 
 
 def test_what_cannot_be_found_is_said() -> None:
     with pytest.raises(PromptError, match=r"'dragon' is not in the prompt 1:a 2:red 3:cat"):
-        run_of(Brief("a red cat")).subjects(("dragon",))
+        run_of(Prompt("a red cat")).subjects(("dragon",))
     with pytest.raises(PromptError, match="subjects is empty: name at least one"):
-        run_of(Brief("a red cat", subjects=())).subjects()
+        run_of(Prompt("a red cat", subjects=())).subjects()
     with pytest.raises(PromptError, match=r"attach\(pipe, prompt=...\)"):
-        run_of(Brief("")).subjects()
+        run_of(Prompt("")).subjects()
     with pytest.raises(PromptError, match=r"no noun found in 'the of'.*name the subjects"):
-        run_of(Brief("the of")).subjects()
+        run_of(Prompt("the of")).subjects()
 
 
 def test_layouts_are_the_plugins_own_else_the_briefs() -> None:
     left = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
     right = Layout((Region("cat", box=(0.5, 0.0, 1.0, 1.0)),))
-    run = run_of(Brief("a cat", layout=left), Brief("a red cat", layout=right))
+    run = run_of(Prompt("a cat", layout=left), Prompt("a red cat", layout=right))
     assert run.layouts() == (left, right)
     assert run.layouts(right) == (right, right)
     with pytest.raises(LayoutError, match=r"no layout for 'a dog': give one to the plugin"):
-        run_of(Brief("a dog")).layouts()
+        run_of(Prompt("a dog")).layouts()
     with pytest.raises((LayoutError, PromptError), match="cat"):
-        run_of(Brief("a dog", layout=left)).layouts()
+        run_of(Prompt("a dog", layout=left)).layouts()
 
 
 def test_notes_are_kept_once() -> None:
-    run = run_of(Brief("a cat"))
+    run = run_of(Prompt("a cat"))
     run.note("one")
     run.note("two")
     run.note("one")

@@ -68,7 +68,7 @@ def test_spans_cut_their_own_text_out_of_the_prompt() -> None:
         parsed = parse(case["prompt"])
         for entity in parsed.entities:
             for span in (entity.noun, entity.phrase, *entity.modifiers):
-                assert parsed.prompt[span.start : span.end] == span.text
+                assert parsed.text[span.start : span.end] == span.text
             assert entity.phrase.start <= entity.noun.start < entity.noun.end == entity.phrase.end
 
 
@@ -163,10 +163,10 @@ def test_plain_prompts_leave_no_doubt() -> None:
 
 def test_markup_wins_and_is_removed() -> None:
     parsed = parse("a [red|cat] and a [blue|suitcase] in a green forest")
-    assert parsed.prompt == "a red cat and a blue suitcase in a green forest"
+    assert parsed.text == "a red cat and a blue suitcase in a green forest"
     assert parsed.backend == "markup"
     assert pairs(parsed) == [("cat", ["red"]), ("suitcase", ["blue"])]
-    assert [parsed.prompt[s.start : s.end] for s in parsed.nouns] == ["cat", "suitcase"]
+    assert [parsed.text[s.start : s.end] for s in parsed.nouns] == ["cat", "suitcase"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_markup_wins_and_is_removed() -> None:
 )
 def test_forms_of_markup(marked: str, plain: str, modifiers: list[str]) -> None:
     parsed = parse(marked)
-    assert parsed.prompt == strip_markup(marked) == plain
+    assert parsed.text == strip_markup(marked) == plain
     assert [m.text for m in parsed.entities[0].modifiers] == modifiers
     assert parsed.entities[0].phrase.text == plain
 

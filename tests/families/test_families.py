@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance
+from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.maps import Read
-from adhere.guides.moments import Guide, Prediction, Step
 from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
 from tests.families.cases import (
@@ -95,7 +95,7 @@ def case_patch(case: Case) -> int:
 @every
 def test_words_are_found_in_every_track(case: Case) -> None:
     _, run, _ = seen(case, steps=1)
-    cat, frog = run.words(0, "cat"), run.words(1, "red frog")
+    cat, frog = run.phrase(0, "cat"), run.phrase(1, "red frog")
     assert len(run.tracks) == (2 if case.name == "sd3" else 1)
     if case.cat:
         assert cat.columns == case.cat
@@ -118,7 +118,7 @@ def test_the_token_found_is_the_token_shown(case: Case) -> None:
     one, run = shown("a cat")
     other, _ = shown("a dog")
     moved = (one - other).abs().mean(dim=-1)
-    for track, columns in zip(run.tracks, run.words(0, "cat").columns, strict=True):
+    for track, columns in zip(run.tracks, run.phrase(0, "cat").columns, strict=True):
         before = [c for c in track.images[0].keep if c < min(columns)]
         assert before
         assert all(moved[c] < moved[list(columns)].max() for c in before)

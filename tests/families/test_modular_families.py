@@ -10,7 +10,7 @@ from PIL import Image
 
 from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
 from adhere.errors import ModelError, ParameterError
-from adhere.guides.moments import Guide
+from adhere.guides.guide import Guide
 from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
 from tests.families.modular_cases import CASES, ModularCase

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adhere import Guidance
 from adhere.errors import ModelError
-from adhere.guides.moments import Guide
+from adhere.guides.guide import Guide
 from adhere.plugins import PLUGINS
 from tests.families import pipes
 from tests.families.cases import CASES, PROMPTS, Case, shown_calls

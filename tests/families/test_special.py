@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from adhere import Guidance, Memory
 from adhere.errors import GuidanceError, ModelError, PromptError
+from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Read
-from adhere.guides.moments import Guide, Step
 from adhere.pipelines.families import family_of
 from adhere.pipelines.families.flux import packed, unpacked
 from adhere.plugins import PLUGINS

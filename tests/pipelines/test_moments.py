@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adhere import Guidance, Memory
+from adhere.guides.guide import Guide
 from adhere.guides.maps import Read
-from adhere.guides.moments import Guide
 from tests import slow, tiny
 from tests.probes import Energetic, Probe, column, descending
 

@@ -10,7 +10,7 @@ import torch
 
 from adhere import Guidance
 from adhere.errors import GuidanceWarning
-from adhere.guides.moments import Step
+from adhere.guides.guide import Step
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.descent import Descent
 from tests import tiny

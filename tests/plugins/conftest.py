@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from adhere.guides.guide import Step
 from adhere.guides.maps import Layer, Maps, Read, Site
-from adhere.guides.moments import Step
-from adhere.guides.run import Brief, Run
+from adhere.guides.run import Prompt, Run
 from adhere.layout.layout import Layout
 from adhere.prompt.tokens import Track, tokenise
 
@@ -54,19 +54,19 @@ def make_run() -> Callable[..., Run]:
         grid: tuple[int, int] = (16, 16),
         tracks: int = 1,
     ) -> Run:
-        briefs = tuple(Brief(prompt, subjects, layout) for prompt in prompts)
+        given = tuple(Prompt(text, subjects, layout) for text in prompts)
         images = tuple(
             tokenise(
                 tokenizer(),
-                brief.parsed.prompt,
+                prompt.plain,
                 encoder="tiny",
                 length=COLUMNS,
                 width=COLUMNS,
                 drop_padding=False,
             )
-            for brief in briefs
+            for prompt in given
         )
-        return Run(briefs, (Track(images),) * tracks, grid, steps=50, family="tiny")
+        return Run(given, (Track(images),) * tracks, grid, steps=50, family="tiny")
 
     return make
 

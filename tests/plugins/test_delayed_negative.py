@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adhere.guides.moments import Text
+from adhere.guides.guide import Text
 from adhere.plugins.delayed_negative import DelayedNegative
 
 

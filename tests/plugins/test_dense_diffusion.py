@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adhere.guides.moments import Text
+from adhere.guides.guide import Text
 from adhere.layout.layout import Layout, Region
 from adhere.plugins.dense_diffusion import DenseDiffusion, regions
 

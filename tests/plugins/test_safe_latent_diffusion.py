@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError
-from adhere.guides.moments import Prediction
+from adhere.guides.guide import Prediction
 from adhere.guides.parameters import from_text
 from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion
 

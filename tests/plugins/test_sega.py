@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError
-from adhere.guides.moments import Prediction
+from adhere.guides.guide import Prediction
 from adhere.plugins.sega import Sega, split
 
 SCALE = 7.5
