@@ -31,7 +31,6 @@ except PackageNotFoundError:  # used from a checkout without installation
     __version__ = "0+unknown"
 
 _LAZY = {
-    "Prompt": "adhere.guides.run",
     "Energy": "adhere.guides.guide",
     "Guidance": "adhere.pipelines.engine.guidance",
     "Guide": "adhere.guides.guide",
