@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo app test check fast nightly browser benchmarks clean help
+.PHONY: demo app test check tables fast nightly browser benchmarks clean help
 
 help:            ## What there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
@@ -33,7 +33,10 @@ check: $(STAMP)  ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python docs/tables.py --check
+	$(BIN)/python -m docs.tables --check
+
+tables: $(STAMP) ## Write everything that is generated: tables of README and docs, type stub
+	$(BIN)/python -m docs.tables
 
 browser:         ## Chromium for the app's tests, where it can be had
 	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \

@@ -5,8 +5,10 @@
     with guidance.attach(pipe):
         images = pipe("a cat and a frog").images
 
-Plugins are `adhere.plugins`, evaluators and the batch command line `adhere.eval`, the web app
-`adhere.app`. Importing this package imports none of diffusers, transformers or gradio.
+Methods are `adhere.plugins`, evaluators and the batch command line `adhere.eval`, the web app
+`adhere.app`. Names are resolved when they are first used, so importing this package imports none of
+diffusers, transformers or gradio; `__init__.pyi`, written by `make tables`, tells type checkers and
+editors what they are.
 """
 
 from __future__ import annotations
@@ -15,71 +17,67 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from adhere.errors import (
-    ExtraMissing,
-    GuidanceError,
-    GuidanceWarning,
-    LayoutError,
-    ModelError,
-    ParameterError,
-    PromptError,
-)
-
 try:
     __version__ = version("adhere")
 except PackageNotFoundError:  # used from a checkout without installation
     __version__ = "0+unknown"
 
-_LAZY = {
+HOMES = {
     "Energy": "adhere.guides.guide",
+    "EvaluationError": "adhere.eval.errors",
+    "ExtraMissing": "adhere.errors",
     "Guidance": "adhere.pipelines.engine.guidance",
+    "GuidanceError": "adhere.errors",
+    "GuidanceWarning": "adhere.errors",
     "Guide": "adhere.guides.guide",
     "Layout": "adhere.layout.layout",
+    "LayoutError": "adhere.errors",
     "Maps": "adhere.guides.maps",
     "Memory": "adhere.pipelines.engine.guidance",
+    "ModelError": "adhere.errors",
+    "ParameterError": "adhere.errors",
     "Plugin": "adhere.guides.guide",
     "PredictionGuider": "adhere.pipelines.modular.guider",
     "Prompt": "adhere.guides.run",
+    "PromptError": "adhere.errors",
     "Read": "adhere.guides.maps",
+    "Region": "adhere.layout.layout",
     "Run": "adhere.guides.run",
+    "RunReport": "adhere.pipelines.engine.report",
     "Step": "adhere.guides.guide",
+    "ToyboxError": "adhere.pipelines.toybox.errors",
+    "find": "adhere.prompt.words",
     "guided_blocks": "adhere.pipelines.modular.blocks",
     "guided_denoise": "adhere.pipelines.modular.blocks",
+    "load_toybox": "adhere.pipelines.toybox.model.folder",
     "param": "adhere.guides.parameters",
+    "parse": "adhere.prompt.words",
     "prediction_guider": "adhere.pipelines.modular.guider",
 }
+"""Where each public name lives. Plugins are public under their class names, without a line here."""
 
-
-_RENAMED = {"Brief": "Prompt"}
+RENAMED = {"Brief": "Prompt"}
 """Public names before 0.2, and what they are called now."""
 
 
+def homes() -> dict[str, str]:
+    """Where every public name lives, plugins too."""
+    plugins = import_module("adhere.plugins").PLUGINS.values()
+    return {**HOMES, **{plugin.__name__: plugin.__module__ for plugin in plugins}}
+
+
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    if name[:1].isupper():
-        # Plugins are exported under their class names, straight from the table.
-        for plugin in import_module("adhere.plugins").PLUGINS.values():
-            if plugin.__name__ == name:
-                return plugin
-    if name in _RENAMED:
-        raise AttributeError(f"adhere.{name} is called adhere.{_RENAMED[name]} now")
-    raise AttributeError(f"module 'adhere' has no attribute {name!r}")
+    if name == "__all__":
+        return sorted([*homes(), "__version__"])
+    home = HOMES.get(name)
+    if home is None and name[:1].isupper():
+        home = homes().get(name)
+    if name in RENAMED:
+        raise AttributeError(f"adhere.{name} is called adhere.{RENAMED[name]} now")
+    if home is None:
+        raise AttributeError(f"module 'adhere' has no attribute {name!r}")
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:
-    plugins = import_module("adhere.plugins").PLUGINS.values()
-    return sorted({*globals(), *_LAZY, *(plugin.__name__ for plugin in plugins)})
-
-
-__all__ = [
-    "ExtraMissing",
-    "GuidanceError",
-    "GuidanceWarning",
-    "LayoutError",
-    "ModelError",
-    "ParameterError",
-    "PromptError",
-    "__version__",
-    *sorted(_LAZY),
-]
+    return sorted({*globals(), *homes()})

@@ -1,7 +1,7 @@
-"""Fill the tables of the README from the table of plugins, the tests and the committed results.
+"""Everything that is generated, written from the plugins, the families and the committed results.
 
-python docs/tables.py            write
-python docs/tables.py --check    exit with 1 if something is stale
+python -m docs.tables            write what is stale (`make tables`)
+python -m docs.tables --check    name it, and exit with 1 (`make check`)
 """
 
 from __future__ import annotations

@@ -1,69 +1,91 @@
-"""The methods: one table, from which the CLI, the app, the tests and the docs are derived."""
+"""The methods, a file each. Every module here is looked through, so a new file is all it takes."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from importlib.metadata import entry_points
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
-from adhere.errors import ParameterError
+from adhere.errors import GuidanceWarning, ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
-from adhere.plugins.attend_and_excite import AttendAndExcite
-from adhere.plugins.best_of_noise import BestOfNoise
-from adhere.plugins.boxdiff import BoxDiff
-from adhere.plugins.conform import Conform
-from adhere.plugins.delayed_negative import DelayedNegative
-from adhere.plugins.dense_diffusion import DenseDiffusion
-from adhere.plugins.ebama import Ebama
-from adhere.plugins.initno import InitNO
-from adhere.plugins.layout_guidance import LayoutGuidance
-from adhere.plugins.paint_with_words import PaintWithWords
-from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion
-from adhere.plugins.sega import Sega
-from adhere.plugins.syngen import SynGen
-from adhere.plugins.zestguide import ZestGuide
+from adhere.guides.manual import manual
 
 
 def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
-    """Plugins by name; refuses what would break somebody later."""
+    """Plugins by name; refuses what would break somebody later, and writes `help()` for the rest.
+
+    Raises:
+        ParameterError: a bad name, a name given twice, or a class that is no frozen dataclass.
+    """
     table: dict[str, type[Plugin]] = {}
     for plugin in plugins:
-        name = plugin.name
-        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-            raise ParameterError(f"plugin name {name!r}: use lower case words joined by '-'")
+        name = getattr(plugin, "name", None)
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+            raise ParameterError(
+                f"{plugin!r} is called {name!r}: set `name` to lower case words joined by '-'"
+            )
         if name in table:
             raise ParameterError(f"two plugins are called {name!r}: {table[name]} and {plugin}")
         options: Any = getattr(plugin, "__dataclass_params__", None)
         if options is None or not options.frozen:
             raise ParameterError(f"plugin {name!r} must be a frozen dataclass")
+        plugin.__doc__ = manual(plugin)
         table[name] = plugin
     return table
 
 
-PLUGINS = index(
-    AttendAndExcite,
-    SafeLatentDiffusion,
-    SynGen,
-    ZestGuide,
-    PaintWithWords,
-    BestOfNoise,
-    InitNO,
-    Sega,
-    DenseDiffusion,
-    BoxDiff,
-    LayoutGuidance,
-    DelayedNegative,
-    Conform,
-    Ebama,
-)
+def declared(module: ModuleType) -> list[type[Plugin]]:
+    """The plugins that a module itself declares: its public classes with a `name` and a `start`."""
+    classes: list[Any] = list(vars(module).values())
+    return [
+        value
+        for value in classes
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+        and "name" in vars(value)
+        and hasattr(value, "start")
+    ]
+
+
+def _ours() -> Iterator[type[Plugin]]:
+    for found in iter_modules(__path__):
+        yield from declared(import_module(f"{__name__}.{found.name}"))
+
+
+PLUGINS = index(*_ours())
+"""The plugins of this package, by name."""
 
 
 def available() -> dict[str, type[Plugin]]:
-    """The table, with the plugins that installed packages bring (entry points `adhere.plugins`)."""
-    others = (entry.load() for entry in entry_points(group="adhere.plugins"))
-    return index(*PLUGINS.values(), *others)
+    """`PLUGINS`, with those that installed packages bring (entry points `adhere.plugins`).
+
+    Warns:
+        GuidanceWarning: an installed one cannot be used. It is left out, and named.
+    """
+    table = dict(PLUGINS)
+    for entry in entry_points(group="adhere.plugins"):
+        try:
+            table = index(*table.values(), entry.load())
+        except Exception as error:  # a stranger's module may raise anything at its import
+            warnings.warn(_left_out(entry, error), GuidanceWarning, stacklevel=2)
+    return table
+
+
+def _left_out(entry: EntryPoint, error: Exception) -> str:
+    package = f" of the package {entry.dist.name}" if entry.dist else ""
+    return (
+        f"the plugin {entry.name!r}{package} is left out ({entry.value}: "
+        f"{type(error).__name__}: {error}); update or uninstall the package"
+    )
 
 
 def plugin(spec: str | dict[str, Any]) -> Plugin:

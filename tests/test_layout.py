@@ -14,6 +14,7 @@ import pytest
 
 import adhere
 from adhere.plugins import PLUGINS
+from docs.stub import stub
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("adhere", "plugins", "pipelines", "app", "eval", "assets")
@@ -143,15 +144,20 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_the_public_names_are_sorted_and_there() -> None:
-    names = [name for name in adhere.__all__ if not name.startswith("_")]
-    assert len(set(adhere.__all__)) == len(adhere.__all__)
-    for name in names:
+    assert adhere.__all__ == sorted(set(adhere.__all__))
+    assert list(adhere.HOMES) == sorted(adhere.HOMES)
+    for name in adhere.__all__:
         assert getattr(adhere, name) is not None
     for kind in PLUGINS.values():
         assert getattr(adhere, kind.__name__) is kind
         assert kind.__name__ in dir(adhere)
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = adhere.Nonsense
+        getattr(adhere, "Nonsense")  # noqa: B009  a plain attribute is an error for mypy
+
+
+def test_type_checkers_know_the_public_names() -> None:
+    written = (ROOT / "adhere" / "__init__.pyi").read_text("utf-8")
+    assert written == stub(), "run `make tables`"
 
 
 # ---- Size and text -----------------------------------------------------------

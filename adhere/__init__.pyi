@@ -1,0 +1,99 @@
+"""The public names and their types, from `adhere.homes()`. Written by `make tables`."""
+
+from adhere.errors import ExtraMissing as ExtraMissing
+from adhere.errors import GuidanceError as GuidanceError
+from adhere.errors import GuidanceWarning as GuidanceWarning
+from adhere.errors import LayoutError as LayoutError
+from adhere.errors import ModelError as ModelError
+from adhere.errors import ParameterError as ParameterError
+from adhere.errors import PromptError as PromptError
+from adhere.eval.errors import EvaluationError as EvaluationError
+from adhere.guides.maps import Maps as Maps
+from adhere.guides.maps import Read as Read
+from adhere.guides.moments import Energy as Energy
+from adhere.guides.moments import Guide as Guide
+from adhere.guides.moments import Plugin as Plugin
+from adhere.guides.moments import Step as Step
+from adhere.guides.parameters import param as param
+from adhere.guides.run import Brief as Brief
+from adhere.guides.run import Run as Run
+from adhere.layout.layout import Layout as Layout
+from adhere.layout.layout import Region as Region
+from adhere.pipelines.engine.guidance import Guidance as Guidance
+from adhere.pipelines.engine.guidance import Memory as Memory
+from adhere.pipelines.engine.report import RunReport as RunReport
+from adhere.pipelines.modular.blocks import guided_blocks as guided_blocks
+from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
+from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
+from adhere.pipelines.modular.guider import prediction_guider as prediction_guider
+from adhere.pipelines.toybox.errors import ToyboxError as ToyboxError
+from adhere.pipelines.toybox.model.folder import load_toybox as load_toybox
+from adhere.plugins.attend_and_excite import AttendAndExcite as AttendAndExcite
+from adhere.plugins.best_of_noise import BestOfNoise as BestOfNoise
+from adhere.plugins.boxdiff import BoxDiff as BoxDiff
+from adhere.plugins.conform import Conform as Conform
+from adhere.plugins.delayed_negative import DelayedNegative as DelayedNegative
+from adhere.plugins.dense_diffusion import DenseDiffusion as DenseDiffusion
+from adhere.plugins.ebama import Ebama as Ebama
+from adhere.plugins.initno import InitNO as InitNO
+from adhere.plugins.layout_guidance import LayoutGuidance as LayoutGuidance
+from adhere.plugins.paint_with_words import PaintWithWords as PaintWithWords
+from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion as SafeLatentDiffusion
+from adhere.plugins.sega import Sega as Sega
+from adhere.plugins.syngen import SynGen as SynGen
+from adhere.plugins.zestguide import ZestGuide as ZestGuide
+from adhere.prompt.words import find as find
+from adhere.prompt.words import parse as parse
+
+__version__: str
+HOMES: dict[str, str]
+
+def homes() -> dict[str, str]: ...
+
+__all__ = [
+    "AttendAndExcite",
+    "BestOfNoise",
+    "BoxDiff",
+    "Brief",
+    "Conform",
+    "DelayedNegative",
+    "DenseDiffusion",
+    "Ebama",
+    "Energy",
+    "EvaluationError",
+    "ExtraMissing",
+    "Guidance",
+    "GuidanceError",
+    "GuidanceWarning",
+    "Guide",
+    "InitNO",
+    "Layout",
+    "LayoutError",
+    "LayoutGuidance",
+    "Maps",
+    "Memory",
+    "ModelError",
+    "PaintWithWords",
+    "ParameterError",
+    "Plugin",
+    "PredictionGuider",
+    "PromptError",
+    "Read",
+    "Region",
+    "Run",
+    "RunReport",
+    "SafeLatentDiffusion",
+    "Sega",
+    "Step",
+    "SynGen",
+    "ToyboxError",
+    "ZestGuide",
+    "__version__",
+    "find",
+    "guided_blocks",
+    "guided_denoise",
+    "load_toybox",
+    "param",
+    "parse",
+    "prediction_guider",
+]
