@@ -43,17 +43,18 @@ def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
 
 
 def declared(module: ModuleType) -> list[type[Plugin]]:
-    """The plugins that a module itself declares: its public classes with a `name` and a `start`."""
-    classes: list[Any] = list(vars(module).values())
-    return [
-        value
-        for value in classes
-        if inspect.isclass(value)
+    """The plugins that a module itself declares: its public classes with a `name` and a `guide`."""
+    return [value for value in vars(module).values() if _is_plugin(value, module)]
+
+
+def _is_plugin(value: Any, module: ModuleType) -> bool:
+    return (
+        inspect.isclass(value)
         and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
         and "name" in vars(value)
-        and hasattr(value, "start")
-    ]
+        and hasattr(value, "guide")
+    )
 
 
 def _ours() -> Iterator[type[Plugin]]:

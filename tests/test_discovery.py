@@ -25,7 +25,7 @@ class Stranger:
     name: ClassVar[str] = "stranger"
     strength: float = param(1.0, "how much", low=0, high=2, source="sec. 9")
 
-    def start(self, run: Any) -> adhere.Guide:
+    def guide(self, run: Any) -> adhere.Guide:
         return adhere.Guide()
 
 
@@ -47,7 +47,7 @@ def test_a_file_in_the_folder_is_all_it_takes() -> None:
         "@dataclass(frozen=True)\n"
         "class Tomorrow:\n"
         "    name = 'tomorrow'\n"
-        "    def start(self, run): ...\n"
+        "    def guide(self, run): ...\n"
         "class _Shared(Tomorrow):\n"
         "    name = 'shared'\n"
         "class Mathematics: ...\n"

@@ -30,7 +30,7 @@ class Spread:
     subjects: tuple[str, ...] | None = param(None, "phrases to spread")
     step_size: float = param(10, "length of a step", low=0, high=100)
 
-    def start(self, run: Run) -> Guide:
+    def guide(self, run: Run) -> Guide:
         return _Guide(self)
 
 
@@ -56,7 +56,7 @@ AttendAndExcite(no_such_parameter=3)  # error
 AttendAndExcite(step_size="large")  # error
 adhere.SafeLatentDiffusion(AttendAndExcite())  # error
 adhere.Guidance(3)  # error
-adhere.Guidance(AttendAndExcite().start)  # error
+adhere.Guidance(AttendAndExcite().guide)  # error
 guidance.attach(pipe, layout="scene.json")  # error
 Spread(step=3)  # error
 Spread(subjects="cat")  # error
