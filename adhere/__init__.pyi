@@ -8,14 +8,14 @@ from adhere.errors import ModelError as ModelError
 from adhere.errors import ParameterError as ParameterError
 from adhere.errors import PromptError as PromptError
 from adhere.eval.errors import EvaluationError as EvaluationError
+from adhere.guides.guide import Energy as Energy
+from adhere.guides.guide import Guide as Guide
+from adhere.guides.guide import Plugin as Plugin
+from adhere.guides.guide import Step as Step
 from adhere.guides.maps import Maps as Maps
 from adhere.guides.maps import Read as Read
-from adhere.guides.moments import Energy as Energy
-from adhere.guides.moments import Guide as Guide
-from adhere.guides.moments import Plugin as Plugin
-from adhere.guides.moments import Step as Step
 from adhere.guides.parameters import param as param
-from adhere.guides.run import Brief as Brief
+from adhere.guides.run import Prompt as Prompt
 from adhere.guides.run import Run as Run
 from adhere.layout.layout import Layout as Layout
 from adhere.layout.layout import Region as Region
@@ -47,6 +47,7 @@ from adhere.prompt.words import parse as parse
 
 __version__: str
 HOMES: dict[str, str]
+RENAMED: dict[str, str]
 
 def homes() -> dict[str, str]: ...
 
@@ -54,7 +55,6 @@ __all__ = [
     "AttendAndExcite",
     "BestOfNoise",
     "BoxDiff",
-    "Brief",
     "Conform",
     "DelayedNegative",
     "DenseDiffusion",
@@ -77,6 +77,7 @@ __all__ = [
     "ParameterError",
     "Plugin",
     "PredictionGuider",
+    "Prompt",
     "PromptError",
     "Read",
     "Region",

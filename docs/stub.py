@@ -32,7 +32,3 @@ def stub() -> str:
         f"__all__ = [\n{public}]",
     )
     return HEAD + "\n".join([*lines, *ends]) + "\n"
-
-
-def write() -> None:
-    (Path(adhere.__file__).parent / "__init__.pyi").write_text(stub(), encoding="utf-8")
