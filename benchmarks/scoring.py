@@ -37,7 +37,7 @@ def planned(folder: Path, pictures: int) -> Any:
 
 def rendered(requests: Sequence[Any]) -> list[Any]:
     """Renders instead of generated pictures: scoring does not know the difference."""
-    from adhere.pipelines.studio.studio import Picture
+    from adhere.pipelines.studio.request import Picture
     from adhere.pipelines.toybox.world.world import render, sample_scene
 
     return [
@@ -77,7 +77,8 @@ def generated(pictures: int) -> dict[str, float]:
     """What generating pictures without any plugin takes, in batches of four, on one thread."""
     import torch
 
-    from adhere.pipelines.studio.studio import Request, Studio
+    from adhere.pipelines.studio.request import Request
+    from adhere.pipelines.studio.studio import Studio
 
     torch.set_num_threads(1)
     studio = Studio("toybox", device="cpu")

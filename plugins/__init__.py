@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import re
@@ -104,19 +105,79 @@ def plugin(spec: str | dict[str, Any]) -> Plugin:
     return parameters.from_text(_named(name.strip()), values)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def stack(text: str) -> tuple[Plugin, ...]:
+    """Plugins that work together, from text: `attend-and-excite+syngen:step_size=10`.
+
+    A `+` inside a parameter's value belongs to the value, unless the name of a plugin follows:
+    SEGA's edits have some. What cannot be said so is said in JSON: one plugin, or a list of them.
+
+    Raises:
+        ParameterError: it names no plugin or an unknown one, or is spelled otherwise.
+    """
+    if text.lstrip().startswith("["):
+        return tuple(plugin(spec) for spec in _parsed(text))
+    if text.lstrip().startswith("{"):
+        return (plugin(text),)
+    specs = [part.strip() for part in _split(text, "+")]
+    if not all(specs):
+        raise ParameterError(
+            f"{text!r} names no plugin{' behind a +' if any(specs) else ''}; write for example "
+            "attend-and-excite+syngen, or leave it out for the unguided picture (`adhere plugins` "
+            "lists them)"
+        )
+    for spec in specs:
+        _refuse_other_spellings(text, spec)
+    return tuple(plugin(spec) for spec in specs)
+
+
+def _refuse_other_spellings(text: str, spec: str) -> None:
+    for mark in ";, ":
+        others = [one.strip() for one in _split(spec, mark) if one.strip()]
+        if len(others) > 1 and all(_near(one.partition(":")[0]) for one in others):
+            raise ParameterError(
+                f"{text!r}: plugins that work together are joined by +: {'+'.join(others)}"
+            )
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """The text parted at a mark, where the value of no parameter goes on behind it."""
+    parts: list[str] = []
+    for piece in text.split(mark):
+        in_value = parts and ":" in parts[-1]
+        if in_value and not _near(piece.partition(":")[0]):
+            parts[-1] += f"{mark}{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
+def _near(name: str) -> str | None:
+    """The plugin of that name, or the one that was most likely meant."""
+    table = available()
+    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+    squeezed = {one.replace("-", ""): one for one in table}
+    if plain in table:
+        return plain
+    close = difflib.get_close_matches(plain.replace("-", ""), squeezed, n=1, cutoff=0.75)
+    return squeezed[close[0]] if close else None
+
+
+def _parsed(text: str) -> Any:
     try:
-        read: dict[str, Any] = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise ParameterError(
             f"the plugin {text!r} does not read as JSON ({error}); write for example "
             '\'{"plugin": "attend-and-excite", "stop": 0.4}\', or attend-and-excite:stop=0.4'
         ) from error
-    return read
 
 
 def _named(name: str) -> type[Plugin]:
     table = available()
     if name not in table:
-        raise ParameterError(f"no plugin is called {name!r}; there are: {', '.join(sorted(table))}")
+        close = _near(name)
+        hint = f"did you mean {close!r}? " if close else ""
+        raise ParameterError(
+            f"no plugin is called {name!r}; {hint}there are: {', '.join(sorted(table))}"
+        )
     return table[name]

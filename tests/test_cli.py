@@ -14,7 +14,8 @@ from PIL import Image
 from adhere import cli
 from adhere.pipelines.studio import making, studio
 from adhere.pipelines.studio.output import read_settings
-from adhere.pipelines.studio.studio import Request, Studio
+from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.studio import Studio
 from tests import tiny
 
 PROMPT = "a cat and a frog"

@@ -16,7 +16,7 @@ from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import GuidanceError, ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 
 _KEYS = ("model", "seeds", *(field.name for field in fields(Request) if field.name != "seed"))
 
@@ -167,7 +167,8 @@ def to_python(setup: Setup) -> str:
     seeds, model = data.pop("seeds"), data.pop("model")
     body = pprint.pformat(data, indent=1, width=88, sort_dicts=False)
     return (
-        "from adhere.pipelines.studio.studio import Request, Studio\n\n"
+        "from adhere.pipelines.studio.request import Request\n"
+        "from adhere.pipelines.studio.studio import Studio\n\n"
         f"settings = {body}\n\n"
         f"studio = Studio({model!r})\n"
         f"requests = [Request.from_json({{**settings, 'seed': seed}}) for seed in {seeds}]\n"

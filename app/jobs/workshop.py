@@ -19,7 +19,7 @@ from PIL import Image
 from adhere.app.jobs.attention import WordMaps, word_maps
 from adhere.app.jobs.setup import Setup
 from adhere.errors import GuidanceError
-from adhere.pipelines.studio.studio import OnStep, Picture, Progress, Request
+from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 
 log = logging.getLogger("adhere.app")
 

@@ -14,7 +14,7 @@ from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts.events import QUIET
 from adhere.guides.guide import Plugin
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 
 OWN = "the model's own"
 

@@ -25,7 +25,7 @@ from adhere.app.parts import placing
 from adhere.app.parts.events import QUEUE
 from adhere.errors import LayoutError, ParameterError
 from adhere.guides import parameters
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from adhere.plugins import plugin
 
 

@@ -54,7 +54,7 @@ def serve(
 
     from adhere.app.jobs.workshop import Workshop
     from adhere.app.serving.page import build
-    from adhere.pipelines.studio.studio import SCHEDULERS
+    from adhere.pipelines.studio.samplers import SCHEDULERS
 
     workshop = Workshop(models, _builder(device, dtype), _judge)
     page = launch(build(workshop, tuple(SCHEDULERS)), host=host, port=port, auth=auth, mcp=mcp)

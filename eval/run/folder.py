@@ -24,7 +24,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical, digest, locked, rows, write_atomic, write_once
 from adhere.eval.run import manifest as manifests
 from adhere.eval.run.manifest import Manifest
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 
 # A fixed level: the bytes of a picture must not depend on a default that may change.
 _PNG_LEVEL = 6

@@ -23,7 +23,7 @@ from adhere.eval.run.folder import Folder, png
 from adhere.eval.run.models import Load, Make
 from adhere.eval.run.shards import Shard
 from adhere.guides import parameters
-from adhere.pipelines.studio.studio import Picture, Request
+from adhere.pipelines.studio.request import Picture, Request
 
 log = logging.getLogger(__name__)
 

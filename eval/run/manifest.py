@@ -23,7 +23,7 @@ from adhere.eval.suites import suites
 from adhere.eval.suites.suites import Item, Suite
 from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from adhere.pipelines.toybox import TOYBOXES
 from adhere.plugins import plugin
 

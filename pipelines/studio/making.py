@@ -21,8 +21,10 @@ from adhere.pipelines.engine.guidance import Memory
 from adhere.pipelines.studio.heatmaps import heat_strip
 from adhere.pipelines.studio.output import slug, write_image, write_json, write_picture
 from adhere.pipelines.studio.progress import bar
+from adhere.pipelines.studio.request import Picture, Progress, Request
+from adhere.pipelines.studio.samplers import check_scheduler
 from adhere.pipelines.studio.sheet import sheet
-from adhere.pipelines.studio.studio import Picture, Progress, Request, Studio, check_scheduler
+from adhere.pipelines.studio.studio import Studio
 from adhere.plugins import plugin
 
 Say = Callable[[str], None]

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from adhere.pipelines.studio.studio import Picture
+from adhere.pipelines.studio.request import Picture
 
 SETTINGS = "adhere"
 """The PNG text chunk that carries a picture's request as JSON."""

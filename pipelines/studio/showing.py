@@ -21,8 +21,9 @@ from adhere.pipelines.studio.making import (
 )
 from adhere.pipelines.studio.output import write_image, write_json, write_text
 from adhere.pipelines.studio.progress import bar
+from adhere.pipelines.studio.request import Picture
 from adhere.pipelines.studio.sheet import sheet
-from adhere.pipelines.studio.studio import Picture, Studio
+from adhere.pipelines.studio.studio import Studio
 
 _Line = tuple[str, str, list[dict[str, Any]], float]
 """Prompt, plugins, a verdict for each seed, seconds an image."""

@@ -2,109 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import ModelError, ParameterError
-from adhere.guides import parameters
-from adhere.guides.guide import Plugin
+from adhere.errors import ParameterError
 from adhere.guides.run import Prompt
-from adhere.layout.layout import Layout
 from adhere.pipelines.engine.guidance import Guidance, Memory
-from adhere.pipelines.studio import saved
+from adhere.pipelines.studio import samplers
+from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
+from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.pipelines.toybox import TOYBOXES
 from adhere.prompt.tokens import columns_of, tokenise
 from adhere.prompt.words import Span
-
-
-@dataclass(frozen=True)
-class Request:
-    """Everything that changes the pixels of one picture. Plain data; JSON round-trip.
-
-    `steps`, `guidance_scale`, `width` and `height` (pixels) are the model's own defaults when None.
-    """
-
-    prompt: str
-    seed: int = 0
-    negative_prompt: str = ""
-    plugins: tuple[Plugin, ...] = ()
-    subjects: tuple[str, ...] | None = None
-    layout: Layout | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    scheduler: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain["plugins"] = [parameters.to_json(plugin) for plugin in self.plugins]
-        plain["layout"] = self.layout.to_json() if self.layout else None
-        plain["subjects"] = list(self.subjects) if self.subjects is not None else None
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Request:
-        from adhere.plugins import plugin
-
-        values = dict(data)
-        values["plugins"] = tuple(plugin(spec) for spec in values.get("plugins", ()))
-        layout = values.get("layout")
-        values["layout"] = Layout.from_json(layout) if layout else None
-        subjects = values.get("subjects")
-        values["subjects"] = tuple(subjects) if subjects is not None else None
-        return cls(**values)
-
-    def plain(self) -> Request:
-        """The same request without any plugin: what guided pictures are compared with."""
-        return replace(self, plugins=())
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of a batch that is being made: step `index` of `count`, and its latents."""
-
-    index: int
-    count: int
-    latents: Tensor
-
-
-@dataclass
-class Picture:
-    """One finished picture: the image, what was asked, what the guides report, what it took.
-
-    `seconds` is the picture's share of its batch. `attention` is `Float[steps h w tokens]` on the
-    CPU when it was asked for.
-    """
-
-    image: Image.Image
-    request: Request
-    report: dict[str, Any]
-    seconds: float
-    attention: Tensor | None = None
-
-
-OnStep = Callable[[Progress], None]
-
-
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "pndm": "PNDMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-a": "EulerAncestralDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "heun": "HeunDiscreteScheduler",
-}
-"""Samplers by the names that users know."""
 
 PIXELS = 8
 """Sides of pictures are multiples of this: what diffusers' pipelines ask for at the least."""
@@ -114,14 +31,19 @@ class Studio:
     """One loaded model that makes pictures from requests.
 
     Args:
-        model: `toybox`, a folder, or a hub id.
+        model: `toybox`, `toybox-sd3`, a folder, a hub id, or a .safetensors file.
         device: for example `cuda`; the best there is if left out.
         dtype: `float32`, `bfloat16` or `float16`; half precision on CUDA if left out.
         attention_backend: a diffusers attention backend for the unguided passes.
         memory: what the guided passes may cost.
+        variant: of the weight files, for example `fp16`.
+        revision: of a hub repository: a branch, tag or commit.
+        offload: `model` or `sequential`: keep parts in main memory until they are needed.
+        loras: low-rank weights to add.
 
     Raises:
         ModelError: the model cannot be loaded, or is of no known family.
+        ParameterError: a setting has a value that does not exist.
     """
 
     def __init__(
@@ -131,15 +53,25 @@ class Studio:
         dtype: str | None = None,
         attention_backend: str | None = None,
         memory: Memory | None = None,
+        *,
+        variant: str | None = None,
+        revision: str | None = None,
+        offload: str | None = None,
+        loras: Sequence[Lora] = (),
     ) -> None:
         self.model = model
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or best_device()
         self.memory = memory or Memory()
-        self.pipe = load(model, self.device, dtype)
+        self.pipe = load(
+            model, self.device, dtype,
+            variant=variant, revision=revision, offload=offload, loras=loras,
+        )  # fmt: skip
         if attention_backend:
             set_backend(self.pipe, attention_backend)
         self.pipe.set_progress_bar_config(disable=True)
         self._schedulers: dict[str | None, Any] = {None: self.pipe.scheduler}
+        self._parameters = inspect.signature(type(self.pipe).__call__).parameters
+        self.about = about(self.pipe, model, variant, revision, loras)
 
     @property
     def is_toybox(self) -> bool:
@@ -147,17 +79,64 @@ class Studio:
 
     @property
     def steps(self) -> int:
-        """Steps of a request that does not say."""
+        """Steps of a request that does not say: the toybox's, or the pipeline call's default."""
         from adhere.pipelines.toybox.model.folder import DEFAULTS
 
-        return DEFAULTS[type(self.pipe).__name__].steps if self.is_toybox else 50
+        if self.is_toybox:
+            return DEFAULTS[type(self.pipe).__name__].steps
+        return int(self._default("num_inference_steps"))
 
     @property
     def guidance_scale(self) -> float | None:
-        """Guidance scale of a request that does not say; None is the pipeline's own."""
+        """Guidance scale of a request that does not say; None where the model has none."""
         from adhere.pipelines.toybox.model.folder import DEFAULTS
 
-        return DEFAULTS[type(self.pipe).__name__].guidance_scale if self.is_toybox else None
+        if self.is_toybox:
+            return DEFAULTS[type(self.pipe).__name__].guidance_scale
+        found: float | None = self._default("guidance_scale")
+        return found
+
+    def _default(self, parameter: str) -> Any:
+        """The default of a parameter of the pipeline's call; None where it has none."""
+        found = self._parameters.get(parameter)
+        return None if found is None or found.default is found.empty else found.default
+
+    def check(self, request: Request) -> None:
+        """Raise `ParameterError` for what this model's pipeline would refuse or pass over."""
+        _check_size(request)
+        if request.scheduler is not None:
+            samplers.scheduler(self.pipe, request.scheduler)
+        self._check_true_cfg(request)
+        self._check_negative(request)
+
+    def _check_true_cfg(self, request: Request) -> None:
+        if request.true_cfg_scale is not None and "true_cfg_scale" not in self._parameters:
+            raise ParameterError(
+                f"true_cfg_scale={request.true_cfg_scale:g}: {type(self.pipe).__name__} has one "
+                "guidance scale only; give guidance_scale (--guidance-scale) instead"
+            )
+
+    def _check_negative(self, request: Request) -> None:
+        if not request.negative_prompt:
+            return
+        name = type(self.pipe).__name__
+        if "negative_prompt" not in self._parameters:
+            raise ParameterError(f"{name} reads no negative prompt; leave out --negative")
+        if "true_cfg_scale" in self._parameters:
+            scale = self._scale(request.true_cfg_scale, self._default("true_cfg_scale"))
+            option = "true_cfg_scale above 1 (for example --true-cfg 4)"
+        else:
+            scale = self._scale(request.guidance_scale, self.guidance_scale)
+            option = "guidance_scale above 1 (for example --guidance-scale 5)"
+        if scale <= 1:
+            raise ParameterError(
+                f"{name} reads a negative prompt with classifier-free guidance only, and its scale "
+                f"is {scale:g}; give {option}, or leave out --negative"
+            )
+
+    @staticmethod
+    def _scale(asked: float | None, default: float | None) -> float:
+        return float((default if asked is None else asked) or 0.0)
 
     def generate(
         self,
@@ -171,13 +150,16 @@ class Studio:
         Requests that differ only in prompt, seed, subjects and layout go through the model as one
         batch; what else is in a batch moves a picture by the last bits of its arithmetic at most
         (one step of 255 in a pixel). An exception raised by `on_step` stops the model at once.
+
+        Raises:
+            GuidanceError: a request does not fit the model; before anything is made.
         """
         for request in requests:
-            _check_size(request)
+            self.check(request)
         made: dict[int, Picture] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, request in enumerate(requests):
-            groups.setdefault(_alike(request), []).append(place)
+            groups.setdefault(alike(request), []).append(place)
         for places in groups.values():
             batch = [requests[place] for place in places]
             pictures = self._batch(batch, on_step, record_attention)
@@ -240,28 +222,10 @@ class Studio:
         return [(span.text, columns_of(span, [tokens]).columns[0]) for span in known]
 
     def _batch(self, batch: list[Request], on_step: OnStep | None, record: bool) -> list[Picture]:
-        first = batch[0]
-        self._use_scheduler(first.scheduler)
-        steps = first.steps or self.steps
-        prompts = [Prompt(request.prompt) for request in batch]
-        arguments: dict[str, Any] = {
-            "prompt": [prompt.plain for prompt in prompts],
-            "negative_prompt": [request.negative_prompt for request in batch],
-            "num_inference_steps": steps,
-            "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in batch],
-            "guidance_scale": self.guidance_scale
-            if first.guidance_scale is None
-            else first.guidance_scale,
-            "width": first.width,
-            "height": first.height,
-        }
-        if not any(request.negative_prompt for request in batch):
-            del arguments["negative_prompt"]
-        if on_step is not None:
-            arguments["callback_on_step_end"] = _callback(on_step, steps)
-        arguments = {name: value for name, value in arguments.items() if value is not None}
+        self._use_scheduler(batch[0].scheduler)
+        arguments = self._arguments(batch, on_step)
         started = time.perf_counter()
-        guidance = Guidance(*first.plugins, memory=self.memory)
+        guidance = Guidance(*batch[0].plugins, memory=self.memory)
         with guidance.attach(
             self.pipe,
             prompt=[request.prompt for request in batch],
@@ -272,6 +236,7 @@ class Studio:
             images = self.pipe(**arguments).images
         seconds = (time.perf_counter() - started) / len(batch)
         attention = attached.attention
+        made = self._made(arguments)
         return [
             Picture(
                 image=image,
@@ -279,24 +244,75 @@ class Studio:
                 report=attached.report.for_image(k),
                 seconds=seconds,
                 attention=None if attention is None else attention[k],
+                made={**made, "width": image.width, "height": image.height},
             )
             for k, (image, request) in enumerate(zip(images, batch, strict=True))
         ]
 
-    def _use_scheduler(self, name: str | None) -> None:
-        check_scheduler(name)
-        if name not in self._schedulers:
-            import diffusers
+    def _arguments(self, batch: list[Request], on_step: OnStep | None) -> dict[str, Any]:
+        """What the pipeline is called with; what nobody says is left to it."""
+        first = batch[0]
+        steps = first.steps or self.steps
+        arguments: dict[str, Any] = {
+            "prompt": [Prompt(request.prompt).plain for request in batch],
+            "num_inference_steps": steps,
+            "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in batch],
+            "guidance_scale": self.guidance_scale
+            if first.guidance_scale is None
+            else first.guidance_scale,
+            "true_cfg_scale": first.true_cfg_scale,
+            "width": first.width,
+            "height": first.height,
+        }
+        if any(request.negative_prompt for request in batch):
+            arguments["negative_prompt"] = [request.negative_prompt for request in batch]
+        if on_step is not None:
+            arguments.update(self._watched(on_step, steps))
+        return {name: value for name, value in arguments.items() if value is not None}
 
-            kind = getattr(diffusers, SCHEDULERS[str(name)])
-            self._schedulers[name] = kind.from_config(self._schedulers[None].config)
+    def _watched(self, on_step: OnStep, count: int) -> dict[str, Any]:
+        """The callback in the form that the pipeline has, if it has any."""
+
+        def call(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_step(Progress(index, count, tensors["latents"]))
+            return tensors
+
+        def older(index: int, timestep: Any, latents: Tensor) -> None:
+            on_step(Progress(index, count, latents))
+
+        if "callback_on_step_end" in self._parameters:
+            return {"callback_on_step_end": call}
+        return {"callback": older} if "callback" in self._parameters else {}
+
+    def _made(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What made a batch's pictures, with what the requests left open."""
+        chosen = {
+            "steps": arguments["num_inference_steps"],
+            "guidance_scale": arguments.get("guidance_scale"),
+            "true_cfg_scale": arguments.get("true_cfg_scale", self._default("true_cfg_scale")),
+            "scheduler": type(self.pipe.scheduler).__name__,
+        }
+        return {**self.about, **{key: value for key, value in chosen.items() if value is not None}}
+
+    def _use_scheduler(self, name: str | None) -> None:
+        if name not in self._schedulers:
+            self.pipe.scheduler = self._schedulers[None]
+            self._schedulers[name] = samplers.scheduler(self.pipe, str(name))
         self.pipe.scheduler = self._schedulers[name]
 
 
-def check_scheduler(name: str | None) -> None:
-    """Raise `ParameterError` for a sampler that is not in the list above."""
-    if name is not None and name not in SCHEDULERS:
-        raise ParameterError(f"no scheduler is called {name!r}; there are: {', '.join(SCHEDULERS)}")
+def alike(request: Request) -> tuple[Any, ...]:
+    """What must be the same within one batch."""
+    return (
+        request.plugins,
+        request.steps,
+        request.guidance_scale,
+        request.true_cfg_scale,
+        request.width,
+        request.height,
+        request.scheduler,
+        bool(request.negative_prompt),
+    )
 
 
 def _check_size(request: Request) -> None:
@@ -306,95 +322,3 @@ def _check_size(request: Request) -> None:
             raise ParameterError(
                 f"{name}={side} is not a multiple of {PIXELS} pixels; use {down} or {down + PIXELS}"
             )
-
-
-def _precision(dtype: str | None, device: str) -> torch.dtype:
-    name = dtype or ("float16" if device.startswith("cuda") else "float32")
-    if name not in ("float32", "float16", "bfloat16"):
-        raise ParameterError(f"dtype={name!r} is not one of float32, float16, bfloat16")
-    made: torch.dtype = getattr(torch, name)
-    return made
-
-
-def _check_device(device: str) -> None:
-    """Raise `ModelError` before gigabytes are read for a device that is not there."""
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(
-            f"device {device!r} cannot be used: {_first_line(error)}; give cpu, cuda or mps, as "
-            "this machine has them, or leave it out"
-        ) from error
-
-
-def load(model: str, device: str, dtype: str | None) -> Any:
-    """A pipeline from the bundled toybox, a folder or the hub; safetensors only.
-
-    Raises:
-        ModelError: there is no such model, its weights are pickled, or there is no such device.
-        ParameterError: another precision than float32, float16 or bfloat16.
-    """
-    precision = _precision(dtype, device)
-    _check_device(device)
-    if model in TOYBOXES:
-        from adhere.pipelines.toybox import load_toybox
-
-        # It is small: single precision on every device, unless somebody asks.
-        return load_toybox(precision if dtype else torch.float32, name=model).to(device)
-    from diffusers import DiffusionPipeline
-
-    path = Path(model)
-    looks_local = path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
-    if looks_local and not (path / "model_index.json").is_file():
-        raise ModelError(
-            f"{model!r} is not a diffusers model folder (it has no model_index.json); give a "
-            "folder saved with save_pretrained, a hub id such as owner/name, or 'toybox'"
-        )
-    try:
-        absent = saved.left_out(path) if looks_local else {}
-        pipe = DiffusionPipeline.from_pretrained(
-            model, torch_dtype=precision, use_safetensors=True, **absent
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model!r} could not be loaded: {_first_line(error)} (weights must be safetensors; "
-            "pickled .bin and .ckpt files are refused because loading them runs code)"
-        ) from error
-    return pipe.to(device)
-
-
-def set_backend(pipe: Any, backend: str) -> None:
-    """Choose the attention kernel of the unguided passes."""
-    model = getattr(pipe, "unet", None) or pipe.transformer
-    try:
-        if backend == "xformers" and hasattr(pipe, "enable_xformers_memory_efficient_attention"):
-            pipe.enable_xformers_memory_efficient_attention()
-        else:
-            model.set_attention_backend(backend)
-    except (ValueError, ImportError, ModuleNotFoundError, RuntimeError) as error:
-        raise ModelError(f"attention backend {backend!r}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
-
-
-def _alike(request: Request) -> tuple[Any, ...]:
-    """What must be the same within one batch."""
-    return (
-        request.plugins,
-        request.steps,
-        request.guidance_scale,
-        request.width,
-        request.height,
-        request.scheduler,
-        bool(request.negative_prompt),
-    )
-
-
-def _callback(on_step: OnStep, count: int) -> Callable[..., dict[str, Any]]:
-    def call(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_step(Progress(index, count, tensors["latents"]))
-        return tensors
-
-    return call

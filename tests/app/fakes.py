@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from adhere.pipelines.studio.studio import OnStep, Picture, Progress, Request
+from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.prompt.words import strip_markup
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 
 from adhere import plugins
 from adhere.app.jobs.limits import LIMITS
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
 

@@ -11,7 +11,7 @@ from adhere.app.jobs import figures
 from adhere.app.jobs.attention import WordMaps, sheet, word_maps
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.workshop import Pair
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio, draw
 
 

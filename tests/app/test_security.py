@@ -22,7 +22,7 @@ from adhere.app.parts.canvas import Canvas
 from adhere.app.parts.runner import Desk
 from adhere.app.tabs.compose import pieces_of
 from adhere.errors import GuidanceError
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeJudge, FakeStudio
 

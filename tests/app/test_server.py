@@ -114,7 +114,7 @@ def test_memory_is_flat_over_two_hundred_jobs() -> None:
 
     from adhere.app.jobs.setup import Setup
     from adhere.app.parts.runner import keep
-    from adhere.pipelines.studio.studio import Request
+    from adhere.pipelines.studio.request import Request
 
     shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
     history: list[Any] = []

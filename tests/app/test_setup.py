@@ -16,7 +16,7 @@ from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
 from adhere.errors import GuidanceError
 from adhere.layout.layout import Layout
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 
 MODELS = ("toybox", "other")
 CROWD = [{"phrase": f"{k}", "box": [0, 0, 1, 1]} for k in range(40)]

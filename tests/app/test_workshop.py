@@ -13,7 +13,7 @@ from adhere import plugins
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.workshop import Glimpse, Result, Workshop, sentence
 from adhere.errors import GuidanceError, ModelError
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio
 
 METHOD = sorted(plugins.PLUGINS)[0]

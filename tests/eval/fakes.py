@@ -18,7 +18,7 @@ from PIL import Image
 from adhere.errors import PromptError
 from adhere.eval.run import experiment, manifest
 from adhere.eval.run.folder import Folder
-from adhere.pipelines.studio.studio import Picture, Request
+from adhere.pipelines.studio.request import Picture, Request
 
 WORDS = ("cat", "dog", "frog", "car", "crown", "bird", "lion", "clock", "apple", "chair")
 

@@ -18,7 +18,7 @@ from adhere.eval.evaluators.sets import extractors, inception
 from adhere.eval.run.manifest import Entry
 from adhere.eval.suites.suites import Item, Thing
 from adhere.layout.layout import Layout, Region
-from adhere.pipelines.studio.studio import Request
+from adhere.pipelines.studio.request import Request
 from tests.eval import tiny_models
 
 LAYOUT = Layout((Region("a cat", box=(0, 0, 0.5, 1)), Region("red car", box=(0.5, 0, 1, 1))))

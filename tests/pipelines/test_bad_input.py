@@ -11,7 +11,7 @@ import torch
 
 from adhere import Guidance, ModelError, ParameterError, PromptError
 from adhere.pipelines.families import family_of
-from adhere.pipelines.studio.studio import load
+from adhere.pipelines.studio.loading import load
 from adhere.plugins import PLUGINS, plugin
 from tests import tiny
 from tests.leftovers import nothing_left

@@ -113,7 +113,11 @@ def load_toybox(
     try:
         with _quietly():
             pipe = DiffusionPipeline.from_pretrained(
-                str(where), dtype=dtype, local_files_only=True, **saved.left_out(where)
+                str(where),
+                dtype=dtype,
+                local_files_only=True,
+                **saved.left_out(where),
+                **saved.encoders(where, dtype),
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ToyboxError(f"{where} is no toybox that this version can load: {error}") from error
@@ -147,6 +151,10 @@ def load_clip(
     """The bundled CLIP in float32, its tokenizer, and `preprocess(images) -> (n, 3, 64, 64)`."""
     where = Path(folder) if folder is not None else toybox_folder()
     _require(where)
-    model = CLIPModel.from_pretrained(str(where / "clip"), dtype=torch.float32).eval()
+    model, found = CLIPModel.from_pretrained(
+        str(where / "clip"), dtype=torch.float32, output_loading_info=True
+    )
+    saved.refuse_missing(f"the CLIP of {where}", found["missing_keys"])
+    model.eval()
     tokenizer = CLIPTokenizer.from_pretrained(str(where / "clip"))
     return model, tokenizer, preprocess

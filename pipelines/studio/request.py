@@ -1,0 +1,103 @@
+"""What is asked of a studio and what it gives back: requests, progress, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from adhere.errors import ParameterError
+from adhere.guides import parameters
+from adhere.guides.guide import Plugin
+from adhere.layout.layout import Layout
+from adhere.plugins import plugin
+
+_SINCE_0_2 = ("true_cfg_scale",)
+"""Left out of the JSON where they say nothing, so that what names requests by it stays the same."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that changes the pixels of one picture. Plain data; JSON round-trip.
+
+    `steps`, `guidance_scale`, `true_cfg_scale`, `width` and `height` (pixels) are the model's own
+    defaults when None.
+    """
+
+    prompt: str
+    seed: int = 0
+    negative_prompt: str = ""
+    plugins: tuple[Plugin, ...] = ()
+    subjects: tuple[str, ...] | None = None
+    layout: Layout | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    scheduler: str | None = None
+    true_cfg_scale: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back to an equal request."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["plugins"] = [parameters.to_json(one) for one in self.plugins]
+        plain["layout"] = self.layout.to_json() if self.layout else None
+        plain["subjects"] = list(self.subjects) if self.subjects is not None else None
+        return {k: v for k, v in plain.items() if k not in _SINCE_0_2 or v is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Request:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: an unknown key, plugin or parameter.
+            LayoutError: the layout does not read.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ParameterError(
+                f"a request has no {unknown[0]!r}; it has: {', '.join(sorted(known))}"
+            )
+        values = dict(data)
+        values["plugins"] = tuple(plugin(spec) for spec in values.get("plugins", ()))
+        layout = values.get("layout")
+        values["layout"] = Layout.from_json(layout) if layout else None
+        subjects = values.get("subjects")
+        values["subjects"] = tuple(subjects) if subjects is not None else None
+        return cls(**values)
+
+    def plain(self) -> Request:
+        """The same request without any plugin: what guided pictures are compared with."""
+        return replace(self, plugins=())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a batch that is being made: step `index` of `count`, and its latents."""
+
+    index: int
+    count: int
+    latents: Tensor
+
+
+OnStep = Callable[[Progress], None]
+
+
+@dataclass
+class Picture:
+    """One finished picture: the image, what was asked, what the guides report, what it took.
+
+    `seconds` is the picture's share of its batch. `attention` is `Float[steps h w tokens]` on the
+    CPU when it was asked for. `made` says what the model chose where the request left it open
+    (steps, scales, sampler), and which model it was: `Studio.made`.
+    """
+
+    image: Image.Image
+    request: Request
+    report: dict[str, Any]
+    seconds: float
+    attention: Tensor | None = None
+    made: dict[str, Any] = field(default_factory=dict)
