@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adhere.pipelines.toybox.judge.judge import Judge, Verdict
-from adhere.pipelines.toybox.model.vae import ASKED_SKULL_SHARE, round_trip
+from adhere.pipelines.toybox.model.vae import round_trip
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS, SIZES, inks, sprite
 from adhere.pipelines.toybox.world.world import (
+    ASKED_SKULL_SHARE,
     CELL,
     SIDE,
     Scene,

@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from adhere.pipelines.toybox.world.world import SIDE, pixels, sample_scene
+from adhere.pipelines.toybox.world.world import ASKED_SKULL_SHARE, SIDE, pixels, sample_scene
 
 CHANNELS = 8
 PATCH = 4
@@ -26,7 +26,6 @@ WIDTH_DECODER = 40
 # AutoencoderTiny's decoder squashes its input by 3 tanh(z / 3): keep latents well inside, at a
 # spread of 0.4.
 SCALING = 2.5
-ASKED_SKULL_SHARE = 0.03
 
 
 def build_vae() -> AutoencoderTiny:

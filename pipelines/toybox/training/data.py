@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -14,14 +15,15 @@ from transformers import CLIPTokenizerFast
 
 from adhere.pipelines.toybox.model.clip import tokenise
 from adhere.pipelines.toybox.model.tokenizer import MOST_TOKENS
-from adhere.pipelines.toybox.model.vae import ASKED_SKULL_SHARE, encode_patches
-from adhere.pipelines.toybox.world.captions import caption, owners, words_of
-from adhere.pipelines.toybox.world.sprites import SKULL
+from adhere.pipelines.toybox.world.faults import NOBODY, SILENT, Example, Faults, example, right
+from adhere.pipelines.toybox.world.sprites import COLOURS
 from adhere.pipelines.toybox.world.world import (
+    ASKED_SKULL_SHARE,
     CELL,
     MOST_THINGS,
     SIDE,
     Scene,
+    Thing,
     pixels,
     sample_scene,
     truth_of,
@@ -37,19 +39,13 @@ def scenes(seed: int, count: int) -> Iterator[tuple[Scene, Random]]:
         yield sample_scene(rng, asked_skull=rng.random() < ASKED_SKULL_SHARE), rng
 
 
-def words_for(scene: Scene, rng: Random) -> str:
-    """A caption; now and then only the bare name, which concept texts such as "skull" need."""
-    if len(scene.things) == 1 and rng.random() < (0.3 if scene.things[0].kind == SKULL else 0.03):
-        return scene.things[0].kind
-    return caption(scene, rng)
-
-
 @dataclass(frozen=True)
 class Pool:
-    """`images` bytes `(n, 3, 64, 64)` or latents half `(n, 8, 16, 16)`; `ids` `(n, 3, 32)`.
+    """`images` bytes `(n, 3, 64, 64)` or latents half `(n, 8, 16, 16)`; `ids` `(n, captions, 32)`.
 
-    `owners` `(n, 3, 32)` says which thing of the scene a token names or describes, -1 for none;
-    `covers` `(n, 3, 256)` how many of a latent cell's 16 pixels each thing fills.
+    `owners` `(n, captions, 32)` says which thing of the scene a token names or describes, `NOBODY`
+    for none, `SILENT` where that thing was left out of the picture; `covers` `(n, 3, 256)` how many
+    of a latent cell's 16 pixels the things of each thing's kind fill.
     """
 
     images: Tensor
@@ -69,35 +65,43 @@ class Pool:
         chosen = covers.gather(1, owners.clamp(min=0)[..., None].expand(-1, -1, covers.shape[2]))
         return chosen * (owners >= 0)[..., None] / chosen.sum(-1, keepdim=True).clamp(min=1)
 
+    def silent(self, pick: Tensor, which: Tensor) -> Tensor:
+        """1 at tokens whose thing was left out of the picture, `(n, 32)`."""
+        return (self.owners[pick, which] == SILENT).float()
+
 
 def _cover(scene: Scene) -> NDArray[np.uint8]:
-    cells = SIDE // CELL
-    covers = np.zeros((MOST_THINGS, cells * cells), np.uint8)
+    covers = np.zeros((MOST_THINGS, (SIDE // CELL) ** 2), np.uint8)
     for index, thing in enumerate(scene.things):
-        mask = truth_of(thing).mask.reshape(cells, CELL, cells, CELL)
-        covers[index] = mask.sum((1, 3)).flatten()
+        alike = (other for other in scene.things if other.kind == thing.kind)
+        covers[index] = sum(_cover_of(replace(other, colour=COLOURS[0])) for other in alike)
     return covers
 
 
-def _owners(scene: Scene, text: str) -> list[int]:
+@lru_cache(8192)
+def _cover_of(thing: Thing) -> NDArray[np.uint8]:
+    """How many of each latent cell's pixels a thing fills, `(256,)`."""
+    cells = SIDE // CELL
+    mask = truth_of(thing).mask.reshape(cells, CELL, cells, CELL)
+    return mask.sum((1, 3)).astype(np.uint8).flatten()
+
+
+def _columns(owned: Sequence[int]) -> list[int]:
     """Per token: every word of the captions is one token, after the start token."""
-    found = owners(words_of(text), [thing.kind for thing in scene.things])
-    return [-1, *found, *[-1] * MOST_TOKENS][:MOST_TOKENS]
+    return [NOBODY, *owned, *[NOBODY] * MOST_TOKENS][:MOST_TOKENS]
 
 
-def picture_pool(seed: int, count: int, tokenizer: CLIPTokenizerFast) -> Pool:
-    """Pictures with three captions each."""
+def _gathered(told: Iterable[Sequence[Example]], count: int, tokenizer: CLIPTokenizerFast) -> Pool:
+    """A pool of `count` pictures, each with the captions of its examples, which share a scene."""
     stack = np.empty((count, SIDE, SIDE, 3), np.uint8)
     covers = np.empty((count, MOST_THINGS, (SIDE // CELL) ** 2), np.uint8)
     texts: list[str] = []
     tied: list[list[int]] = []
-    for index, (scene, rng) in enumerate(scenes(seed, count)):
-        stack[index] = pixels(scene)
-        covers[index] = _cover(scene)
-        told = [words_for(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
-        texts.extend(told)
-        tied.extend(_owners(scene, text) for text in told)
-    shape = (count, CAPTIONS_PER_SCENE, MOST_TOKENS)
+    for index, examples in enumerate(told):
+        stack[index], covers[index] = pixels(examples[0].scene), _cover(examples[0].scene)
+        texts.extend(each.text for each in examples)
+        tied.extend(_columns(each.owners) for each in examples)
+    shape = (count, len(texts) // count, MOST_TOKENS)
     return Pool(
         torch.from_numpy(stack).permute(0, 3, 1, 2),
         tokenise(tokenizer, texts).reshape(shape).short(),
@@ -106,10 +110,22 @@ def picture_pool(seed: int, count: int, tokenizer: CLIPTokenizerFast) -> Pool:
     )
 
 
+def picture_pool(seed: int, count: int, tokenizer: CLIPTokenizerFast) -> Pool:
+    """Pictures with three right captions each."""
+    told = (
+        [right(scene, rng) for _ in range(CAPTIONS_PER_SCENE)] for scene, rng in scenes(seed, count)
+    )
+    return _gathered(told, count, tokenizer)
+
+
 def latent_pool(
-    seed: int, count: int, tokenizer: CLIPTokenizerFast, matrix: Tensor, mean: Tensor, scale: float
+    seed: int,
+    count: int,
+    tokenizer: CLIPTokenizerFast,
+    encode: Callable[[Tensor], Tensor],
+    faults: Faults,
 ) -> Pool:
-    """The same as `picture_pool`, with scaled latents in place of pictures (half precision)."""
-    pool = picture_pool(seed, count, tokenizer)
-    parts = [(encode_patches(p, matrix, mean) * scale).half() for p in pool.images.split(2000)]
-    return replace(pool, images=torch.cat(parts))
+    """Latents (half precision) of pictures of the faulted world, each with its one caption."""
+    rng = Random(seed)
+    pool = _gathered(([example(rng, faults)] for _ in range(count)), count, tokenizer)
+    return replace(pool, images=torch.cat([encode(p).half() for p in pool.images.split(2000)]))

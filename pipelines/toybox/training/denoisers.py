@@ -29,7 +29,7 @@ class Batch:
     """What a denoiser learns from in a step.
 
     `latents`, `noise` `(n, 8, 16, 16)`; `ids` `(n, 32)`; `mask` `(n, 32)` is 0 at columns that
-    are hidden; `places` and `words` as in `Grounded`.
+    are hidden; `places`, `words` and `silent` as in `Grounded`.
     """
 
     latents: Tensor
@@ -38,6 +38,7 @@ class Batch:
     mask: Tensor
     places: Tensor
     words: Tensor
+    silent: Tensor
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -73,6 +74,7 @@ def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> 
         mask=mask,
         places=pool.places(pick, which) * kept[:, None, None],
         words=unet.without_start(unet.word_columns(ids)),
+        silent=pool.silent(pick, which) * kept[:, None],
     )
 
 
@@ -95,7 +97,7 @@ def _unet_setup(plan: Plan) -> Setup:
             t = unet.spread_timesteps(len(alphas), len(batch), generator)
             x = unet.noised(batch.latents, batch.noise, alphas[t])
             text = unet.embed(encoder, batch.ids.to(plan.device))
-            given = (x, t, text, batch.mask, batch.places, batch.words)
+            given = (x, t, text, batch.mask, batch.places, batch.words, batch.silent)
             with autocast(plan.device):
                 predicted, grounding = forward(*(each.to(plan.device) for each in given))
             target = unet.velocity(batch.latents, batch.noise, alphas[t]).to(plan.device)
@@ -119,7 +121,7 @@ def _transformer_setup(plan: Plan) -> Setup:
             whole = (batch.mask > 0).all(1, keepdim=True).to(plan.device)
             columns = transformer.column_bias(batch.mask)
             t = sigmas * transformer.TIMESTEPS
-            given = (x, t, text, pooled * whole, columns, batch.places)
+            given = (x, t, text, pooled * whole, columns, batch.places, batch.silent)
             with autocast(plan.device):
                 predicted, grounding = forward(*(each.to(plan.device) for each in given))
             target = (batch.noise - batch.latents).to(plan.device)
@@ -153,7 +155,13 @@ def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
     vae = load_part(AutoencoderTiny, plan.out / "vae")
     matrix, mean = autoencoder.linear_map(vae)
     scale = float(vae.config.scaling_factor)
-    pool = latent_pool(plan.seed + 30, plan.pool, tokenizer, matrix, mean, scale)
+    pool = latent_pool(
+        plan.seed + 30,
+        plan.pool,
+        tokenizer,
+        lambda images: autoencoder.encode_patches(images, matrix, mean) * scale,
+        plan.faults,
+    )
     empty = tokenise(tokenizer, [""])
     model.to(plan.device)
     if plan.init is not None:

@@ -9,6 +9,11 @@ one m_k). The first term says where a word looks; the second, which words a thin
 at: without it a prompt's first article drew ten times the attention of its nouns, wherever they
 were. Start, end and padding are no words: how much attention they keep is left open.
 
+Words whose thing was left out of the picture (`faults`) have no place. A third term asks that
+they be quiet everywhere, so that a neglected word is seen to be neglected:
+
+    L_s = mean over layers l, such words k of  log(1 + (mean_p A_lpk^4)^(1/4) / 0.02)
+
 Large models learn localised attention from billions of pictures; a model that sees half a million
 needs the hint, and guidance methods need the localisation. The idea is TokenCompose's (Wang et
 al. 2024, arXiv:2312.03626, sec. 3.2); the divergences take the place of its squared losses
@@ -26,6 +31,8 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 WEIGHT = 0.003
+QUIET = 0.02
+"""The attention from which on a left-out word is loud."""
 
 
 class PlainAttention:
@@ -68,9 +75,18 @@ class Grounded(nn.Module):
         unet.set_attn_processor(PlainAttention())
 
     def forward(
-        self, x: Tensor, t: Tensor, text: Tensor, mask: Tensor, places: Tensor, words: Tensor
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        places: Tensor,
+        words: Tensor,
+        silent: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """`places` `(n, tokens, 256)`: see `Pool.places`; `words` `(n, tokens)` is 1 at words."""
+        """`places` `(n, tokens, 256)`: see `Pool.places`; `words` `(n, tokens)` is 1 at words,
+        `silent` likewise at those whose thing was left out.
+        """
         maps: list[Tensor] = []
         predicted = self.unet(
             x,
@@ -80,7 +96,7 @@ class Grounded(nn.Module):
             cross_attention_kwargs={"maps": maps},
             return_dict=False,
         )[0]
-        losses = [divergence(each, places) + distraction(each, places, words) for each in maps]
+        losses = [grounding(each, places, words, silent) for each in maps]
         return predicted, torch.stack(losses).mean()
 
 
@@ -144,6 +160,7 @@ class GroundedTransformer(nn.Module):
         pooled: Tensor,
         columns: Tensor,
         places: Tensor,
+        silent: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in `Grounded`; `columns` as in `JointAttention`."""
         maps: list[Tensor] = []
@@ -155,9 +172,11 @@ class GroundedTransformer(nn.Module):
             joint_attention_kwargs={"columns": columns, "maps": maps},
             return_dict=False,
         )[0]
-        places = nn.functional.pad(places, (0, 0, 0, text.shape[1] - places.shape[1]))
+        added = text.shape[1] - places.shape[1]
+        places = nn.functional.pad(places, (0, 0, 0, added))
+        silent = nn.functional.pad(silent, (0, added))
         every = torch.ones_like(places[..., 0])
-        losses = [divergence(each, places) + distraction(each, places, every) for each in maps]
+        losses = [grounding(each, places, every, silent) for each in maps]
         return predicted, torch.stack(losses).mean()
 
 
@@ -166,6 +185,12 @@ def _on_grid(places: Tensor, pixels: int) -> Tensor:
     side, fine = math.isqrt(pixels), math.isqrt(places.shape[2])
     cells = nn.functional.avg_pool2d(places.unflatten(-1, (fine, fine)), fine // side)
     return cells.flatten(2) * (fine // side) ** 2
+
+
+def grounding(attention: Tensor, places: Tensor, words: Tensor, silent: Tensor) -> Tensor:
+    """The three terms of one layer's maps; shapes as in `Grounded` and `divergence`."""
+    told = divergence(attention, places) + distraction(attention, places, words)
+    return told + loudness(attention, silent)
 
 
 def divergence(attention: Tensor, places: Tensor) -> Tensor:
@@ -192,3 +217,14 @@ def distraction(attention: Tensor, places: Tensor, words: Tensor) -> Tensor:
     owned = (held * (wanted > 0)).sum(1).clamp(min=1e-8)
     surprise = (held.sum(1).clamp(min=1e-8) / owned).log()
     return (wanted.sum(1) * surprise).sum() / wanted.sum().clamp(min=1)
+
+
+def loudness(attention: Tensor, silent: Tensor) -> Tensor:
+    """Mean over the left-out words of log(1 + peak / QUIET), the peak being the 4-norm mean of the
+    word's attention over the pixels; 0 without such words.
+
+    `attention` `(n, pixels, tokens)`; `silent` `(n, tokens)` is 1 at left-out words.
+    """
+    peak = (attention.float().pow(4).mean(1) + 1e-12).pow(0.25)
+    loud = (1 + peak / QUIET).log() * silent
+    return loud.sum() / silent.sum().clamp(min=1)

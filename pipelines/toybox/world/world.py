@@ -25,6 +25,9 @@ BACKGROUNDS = ("plain", "meadow", "night", "beach", "room", "haunted")
 RELATIONS = ("left", "right", "above", "below")
 MOST_THINGS = 3
 SKULL_SHARE = 0.8
+"""How many haunted places have a skull uncalled for."""
+ASKED_SKULL_SHARE = 0.03
+"""How many scenes of a training have a skull that the caption names."""
 
 Box = tuple[int, int, int, int]
 
