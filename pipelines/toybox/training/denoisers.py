@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from adhere.pipelines.toybox.training.grounding import WEIGHT, Grounded, Grounde
 from adhere.pipelines.toybox.training.parallel import Team, run_team
 from adhere.pipelines.toybox.training.plan import Plan, autocast, load_part
 from adhere.pipelines.toybox.training.training import Job, Trainer, load_state
+from adhere.pipelines.toybox.world.world import VERSION
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
     if plan.init is not None:
         load_weights(model, name, plan.init)
     samples = plan.samples(name)
-    batch = min(setup.batch, samples)
+    batch = min(plan.batch or setup.batch, samples)
+    about = {"world": VERSION, **asdict(plan.faults)}
 
     def work(team: Team) -> None:
         share = batch // team.workers
@@ -181,8 +183,9 @@ def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
             return torch.stack([errors.mean(), WEIGHT * grounding])
 
         steps = plan.steps(samples, batch)
-        job = Job(name, plan.out, model, loss, steps, batch, 1e-3, plan.seed, 200, ema=0.999)
-        job = replace(job, orthogonal=setup.orthogonal, quiet=plan.quiet, team=team)
+        rate = plan.learning_rate
+        job = Job(name, plan.out, model, loss, steps, batch, rate, plan.seed, 200, ema=0.999)
+        job = replace(job, orthogonal=setup.orthogonal, quiet=plan.quiet, team=team, about=about)
         trainer = Trainer(job, plan.resume)
         trainer.run(plan.stop_after)
         if team.rank == 0:

@@ -14,8 +14,9 @@ from adhere.pipelines.toybox.world.faults import Faults
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how large to train. The defaults made the shipped weights; the tests use a
-    tiny one.
+    """How long and how large to train. The tests use a tiny one.
+
+    `faults`, `batch` (its own if None) and `learning_rate` are a denoiser's.
     """
 
     out: Path
@@ -30,6 +31,8 @@ class Plan:
     judge_samples: int = 600
     pool: int = 60_000
     faults: Faults = field(default_factory=Faults)
+    batch: int | None = None
+    learning_rate: float = 1e-3
     compile: bool = True
     workers: int = 1
     unet_changes: tuple[tuple[str, Any], ...] = ()

@@ -81,7 +81,8 @@ class Job:
 
     `loss` gives one number, or several of which the sum is minimised and the first is logged.
     AdamW trains all parameters, but Muon (Jordan et al. 2024; `MUON_RATE`) the matrices whose name
-    `orthogonal` accepts.
+    `orthogonal` accepts. `about` says what is learnt: a run that learns something else does not go
+    on from its state.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Job:
     on_checkpoint: Callable[[int], None] | None = None
     team: Team = field(default_factory=Team)
     curve: list[tuple[int, float]] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def state_path(self) -> Path:
@@ -165,6 +167,7 @@ class Trainer:
             self._restore(load_state(job.state_path))
 
     def _restore(self, state: dict[str, Any]) -> None:
+        self._check(state.get("about", {}))
         try:
             self.job.model.load_state_dict(state["model"])
             for (optimiser, _), kept in zip(self.optimisers, state["optimisers"], strict=True):
@@ -181,6 +184,17 @@ class Trainer:
         self.step, self.seconds = round(state["step"] * ratio), state["seconds"]
         self.job.curve[:] = [(round(s * ratio), float(v)) for s, v in state["curve"]]
 
+    def _check(self, learnt: dict[str, Any]) -> None:
+        """Refuses a state that learnt something else."""
+        about = self.job.about
+        if learnt != about:
+            changed = [k for k in {**learnt, **about} if learnt.get(k) != about.get(k)]
+            told = ", ".join(f"{k} {learnt.get(k)} (now {about.get(k)})" for k in changed)
+            raise ToyboxError(
+                f"{self.job.state_path} learnt from another world: {told}; train with the same "
+                "rates, or start from its weights with --init and without --resume"
+            )
+
     def save(self) -> None:
         """Writes the state and the loss curve; an interrupted write leaves the last one."""
         if self.job.team.rank:
@@ -193,6 +207,7 @@ class Trainer:
             "batch": self.job.batch,
             "seconds": self.seconds,
             "curve": [list(point) for point in self.job.curve],
+            "about": self.job.about,
         }
         save_state(state, self.job.state_path)
         write_json(
@@ -205,6 +220,7 @@ class Trainer:
                 "seed": self.job.seed,
                 "batch": self.job.batch,
                 "learning_rate": self.job.learning_rate,
+                "about": self.job.about,
                 "loss": [[s, round(v, 5)] for s, v in self.job.curve],
             },
             self.job.folder / f"{self.job.name}.log.json",

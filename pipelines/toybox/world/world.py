@@ -19,6 +19,10 @@ from PIL import Image
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS, SIZES, SKULL, sprite
 
+VERSION = 2
+"""Of the world: its sprites, scenes, captions and what is wrong with them. Scores and weights of
+two versions are not compared. 1: captions were right; 2: they are wrong as the web's are.
+"""
 SIDE = 64
 CELL = 4
 BACKGROUNDS = ("plain", "meadow", "night", "beach", "room", "haunted")
