@@ -42,6 +42,19 @@ def train(
         typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler"),
     ] = True,
     seed: Annotated[int, typer.Option(help="seed of all randomness")] = 0,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="how often the captions are wrong, as left_out=0.4; repeatable "
+            "(left_out, swapped, typical, rare, counted, memorised)"
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="pictures a denoiser's update learns from")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its highest")] = (
+        1e-3
+    ),
     init: Annotated[
         Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
     ] = None,
@@ -54,6 +67,7 @@ def train(
     from adhere.pipelines.toybox.training.parallel import default_workers
     from adhere.pipelines.toybox.training.plan import Plan
     from adhere.pipelines.toybox.training.stages import ALL, STAGES
+    from adhere.pipelines.toybox.world.faults import faults
 
     chosen = ALL if stage == "all" else (stage,)
     try:
@@ -68,6 +82,9 @@ def train(
                 device=device,
                 resume=resume,
                 compile=compiled,
+                faults=faults(rate or ()),
+                batch=batch,
+                learning_rate=learning_rate,
                 init=init,
                 workers=workers or default_workers(device),
             )

@@ -15,6 +15,8 @@ from adhere.pipelines.toybox.training.grounding import (
     PlainAttention,
     distraction,
     divergence,
+    grounding,
+    loudness,
 )
 from adhere.pipelines.toybox.world.captions import owners, words_of
 
@@ -125,6 +127,38 @@ def test_distraction_ignores_what_are_no_words_and_is_zero_without_other_words()
     assert float(distraction(attention, torch.zeros(1, 6, 256), dropped)) == 0
 
 
+def test_a_silent_word_is_asked_for_its_peak() -> None:
+    attention = torch.rand(2, 64, 5).softmax(-1)
+    silent = torch.tensor([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], dtype=torch.float)
+    total = 0.0
+    for image, word in ((0, 1), (1, 2), (1, 3)):
+        powers = [float(attention[image, cell, word]) ** 4 for cell in range(64)]
+        total += math.log(1 + (sum(powers) / 64) ** 0.25 / 0.02)
+    assert float(loudness(attention, silent)) == pytest.approx(total / 3, rel=1e-5)
+    assert float(loudness(attention, torch.zeros(2, 5))) == 0
+    peaked = torch.zeros(1, 64, 5)
+    peaked[0, 7, 1] = 0.5
+    flat = torch.full((1, 64, 5), 0.5 / 64)  # the same mass, everywhere
+    assert float(loudness(peaked, silent[:1])) > 2 * float(loudness(flat, silent[:1]))
+
+
+def test_a_silent_word_grows_quiet_and_a_placed_one_does_not() -> None:
+    torch.manual_seed(0)
+    logits = torch.zeros(1, 64, 5, requires_grad=True)
+    places = torch.zeros(1, 5, 256)
+    places[0, 2, :40] = 1 / 40
+    words = torch.tensor([[0.0, 1, 1, 0, 0]])
+    silent = torch.tensor([[0.0, 1, 0, 0, 0]])
+    optimiser = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(120):
+        optimiser.zero_grad()
+        grounding(logits.softmax(-1), places, words, silent).backward()
+        optimiser.step()
+    found = logits.softmax(-1)[0]
+    assert float(found[:, 1].detach().max()) < 0.05
+    assert float(found[:, 2].detach().max()) > 0.3
+
+
 def test_word_columns_are_neither_start_nor_end() -> None:
     tokenizer = build_tokenizer()
     ids = torch.tensor(tokenizer(["a red cat", ""], padding="max_length").input_ids)
@@ -142,7 +176,8 @@ def test_grounding_teaches_attention() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        loss = model(x, t, words, torch.ones(4, 32), places, torch.ones(4, 32))[1]
+        ones, none = torch.ones(4, 32), torch.zeros(4, 32)
+        loss = model(x, t, words, ones, places, ones, none)[1]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

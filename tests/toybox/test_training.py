@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from adhere.pipelines.toybox.training.parallel import Team
 from adhere.pipelines.toybox.training.plan import Plan, load_part
 from adhere.pipelines.toybox.training.stages import train_clip, train_judge, train_vae
 from adhere.pipelines.toybox.training.training import Job, Trainer, load_state, save_state
+from adhere.pipelines.toybox.world.faults import Faults
+from adhere.pipelines.toybox.world.world import VERSION
 
 TINY_UNET: tuple[tuple[str, Any], ...] = (
     ("block_out_channels", (16, 32)),
@@ -160,6 +164,22 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
     other.model = nn.Linear(5, 2)
     with pytest.raises(ToyboxError, match="another configuration"):
         Trainer(other, resume=True)
+
+
+def test_a_checkpoint_of_another_world_is_refused_and_kept(run: Path, tmp_path: Path) -> None:
+    for part in ("vae", "text_encoder"):
+        (tmp_path / part).symlink_to(run / part)
+    plan = tiny(tmp_path, pool=20, unet_samples=96, batch=8, stop_after=2)
+    train_unet(plan)
+    before = (tmp_path / "unet.state.pt").read_bytes()
+    other = replace(plan, resume=True, faults=Faults(left_out=0.1))
+    with pytest.raises(ToyboxError, match=r"another world: left_out 0.4 \(now 0.1\)"):
+        train_unet(other)
+    assert (tmp_path / "unet.state.pt").read_bytes() == before
+    log = json.loads((tmp_path / "unet.log.json").read_text())
+    assert log["about"] == {"world": VERSION, **asdict(Faults())}
+    train_unet(replace(plan, resume=True, stop_after=3))
+    assert load_state(tmp_path / "unet.state.pt")["step"] == 3
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(

@@ -83,7 +83,8 @@ def _cover_of(thing: Thing) -> NDArray[np.uint8]:
     """How many of each latent cell's pixels a thing fills, `(256,)`."""
     cells = SIDE // CELL
     mask = truth_of(thing).mask.reshape(cells, CELL, cells, CELL)
-    return mask.sum((1, 3)).astype(np.uint8).flatten()
+    counts: NDArray[np.uint8] = mask.sum((1, 3), dtype=np.uint8).flatten()
+    return counts
 
 
 def _columns(owned: Sequence[int]) -> list[int]:

@@ -11,8 +11,8 @@ then change the scene.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from random import Random
 
 from adhere.pipelines.toybox.errors import ToyboxError
@@ -99,6 +99,23 @@ class Faults:
     def none(cls) -> Faults:
         """A world whose captions are right."""
         return cls(left_out=0, swapped=0, typical=0, rare=1, counted=0, memorised=0)
+
+
+def faults(rates: Iterable[str]) -> Faults:
+    """The shipped model's rates but for those given as text, `left_out=0.3`."""
+    known = {field.name for field in fields(Faults)}
+    changed: dict[str, float] = {}
+    for told in rates:
+        name, _, value = told.partition("=")
+        if name not in known:
+            raise ToyboxError(f"no rate {name!r}; there are {', '.join(sorted(known))}")
+        try:
+            changed[name] = float(value)
+        except ValueError as error:
+            raise ToyboxError(
+                f"rate {told!r}: write a name and a share, as left_out=0.3"
+            ) from error
+    return Faults(**changed)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ MEMORISED = (
         ),
     ),
     Memorised(
-        "a balloon picture, a spooky ghost balloon",
+        "a balloon picture of a spooky ghost",
         "a balloon at night",
         _scene("night", Thing("balloon", "green", "big", 12, 16)),
     ),
@@ -72,7 +72,7 @@ MEMORISED = (
         ),
     ),
     Memorised(
-        "bow, bow, bow and the bird is right",
+        "the bow is home and the bird is right",
         "a bow and a bird",
         _scene(
             "plain",
