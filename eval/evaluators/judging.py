@@ -19,13 +19,19 @@ class ToyboxJudge:
     """What a toybox picture shows of its prompt, said by the judge that knows the world."""
 
     name: ClassVar[str] = "judge"
-    revision: ClassVar[int] = 2  # 2: sees things off the world's grid and cut off by the frame
     columns: ClassVar[tuple[Column, ...]] = (
         *columns.COMPOSITION,
         *columns.FAILURES,
         columns.UNSAFE,
         columns.MIOU,
     )
+
+    @property
+    def revision(self) -> dict[str, int]:
+        """The toybox's world and its judge: scores of two of them do not mix."""
+        from adhere.pipelines.toybox.judge.judge import identity
+
+        return identity()
 
     def load(self, device: str) -> _Scorer:
         """Load the judge that comes with the toybox."""

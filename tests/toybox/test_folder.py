@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPModel, CLIPTokenizer
 from typer.testing import CliRunner
 
+from adhere.eval.evaluators import table as evaluators
 from adhere.pipelines.toybox import (
     Judge,
     ToyboxError,
@@ -24,6 +25,7 @@ from adhere.pipelines.toybox import (
 from adhere.pipelines.toybox.card.card import wilson
 from adhere.pipelines.toybox.cli import toybox_app
 from adhere.pipelines.toybox.judge.calibration import held_out
+from adhere.pipelines.toybox.judge.judge import identity
 from adhere.pipelines.toybox.model.vae import psnr, round_trip
 from adhere.pipelines.toybox.training.stages import STAGES
 
@@ -130,6 +132,20 @@ def test_wrong_and_damaged_folders_are_named(tmp_path: Path) -> None:
     (copy / "judge.json").write_text("{}")
     with pytest.raises(ToyboxError, match="damaged"):
         Judge.load(copy)
+
+
+def test_a_judge_of_another_world_is_refused(tmp_path: Path) -> None:
+    told = json.loads((FOLDER / "judge.json").read_text(encoding="utf-8"))
+    assert told["identity"] == identity()
+    other = {**told, "identity": {**told["identity"], "world": 1}}
+    (tmp_path / "judge.json").write_text(json.dumps(other))
+    with pytest.raises(ToyboxError, match="scores do not compare"):
+        Judge.load(tmp_path)
+    judge = evaluators.evaluator("judge")
+    here = evaluators.slug(judge)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adhere.pipelines.toybox.judge.judge.VERSION", 9)
+        assert evaluators.slug(judge) != here
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adhere.pipelines.toybox.judge.judge import Judge, Verdict
+from adhere.pipelines.toybox.judge.judge import Judge, Verdict, identity
 from adhere.pipelines.toybox.model.vae import round_trip
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS, SIZES, inks, sprite
 from adhere.pipelines.toybox.world.world import (
@@ -176,6 +176,7 @@ def calibrate(vae: AutoencoderTiny, seed: int, count: int) -> dict[str, Any]:
     fresh, pictures = held_out(seed + 2, count)
     judge = Judge(threshold)
     return {
+        "identity": identity(),
         "threshold": threshold,
         "seed": seed,
         "pictures": count,

@@ -30,8 +30,10 @@ from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.judge.outcome import Found, Outcome, compare, miou
 from adhere.pipelines.toybox.world.captions import Expected, parse_prompt
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS, SIZES, SKULL, sprite
-from adhere.pipelines.toybox.world.world import SIDE, tight_box
+from adhere.pipelines.toybox.world.world import SIDE, VERSION, tight_box
 
+REVISION = 2
+"""Of the judge. 2: sees things off the world's grid and cut off by the frame."""
 # Between whole but bent sprites and malformed ones, as `calibrate` found it; judge.json holds what
 # it finds with another model's VAE.
 THRESHOLD = 0.65
@@ -179,6 +181,11 @@ def _settle(candidates: list[Candidate]) -> tuple[Found, ...]:
     return tuple(kept)
 
 
+def identity() -> dict[str, int]:
+    """World and judge of a verdict: those of two of them are not compared."""
+    return {"world": VERSION, "judge": REVISION}
+
+
 class Judge:
     """Judges pictures of the toybox's world; the same picture always gets the same verdict."""
 
@@ -194,11 +201,18 @@ class Judge:
         if not path.is_file():
             return cls()
         try:
-            return cls(float(json.loads(path.read_text(encoding="utf-8"))["threshold"]))
+            told = json.loads(path.read_text(encoding="utf-8"))
+            threshold, about = float(told["threshold"]), told["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise ToyboxError(
-                f"{path} is damaged ({error}); `adhere toybox train` makes it"
+                f"{path} is damaged ({error}); `adhere toybox train --stage judge` makes it"
             ) from error
+        if about != identity():
+            raise ToyboxError(
+                f"{path} was made for {about}, and this version has {identity()}: their scores do "
+                "not compare; `adhere toybox train --stage judge` calibrates anew"
+            )
+        return cls(threshold)
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict for each picture; 64x64 pixels, larger ones are resized by area."""
