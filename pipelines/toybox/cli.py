@@ -21,6 +21,21 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
+Rates = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="how often the captions are wrong, as left_out=0.4; repeatable "
+        "(left_out, swapped, typical, rare, counted, memorised)"
+    ),
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler")
+]
+Init = Annotated[
+    Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
+]
+
+
 @toybox_app.command()
 def train(
     stage: Annotated[
@@ -37,27 +52,14 @@ def train(
         int | None, typer.Option(min=1, help="processes that train a denoiser (one a core if out)")
     ] = None,
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
-    compiled: Annotated[
-        bool,
-        typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler"),
-    ] = True,
+    compiled: Compiled = True,
     seed: Annotated[int, typer.Option(help="seed of all randomness")] = 0,
-    rate: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="how often the captions are wrong, as left_out=0.4; repeatable "
-            "(left_out, swapped, typical, rare, counted, memorised)"
-        ),
-    ] = None,
+    rate: Rates = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="pictures a denoiser's update learns from")
+        int | None, typer.Option(min=1, help="pictures of a denoiser's update")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its highest")] = (
-        1e-3
-    ),
-    init: Annotated[
-        Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
-    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
+    init: Init = None,
     export: Annotated[
         Path | None, typer.Option(help="when done, write the pipeline folder here")
     ] = None,
@@ -69,28 +71,26 @@ def train(
     from adhere.pipelines.toybox.training.stages import ALL, STAGES
     from adhere.pipelines.toybox.world.faults import faults
 
-    chosen = ALL if stage == "all" else (stage,)
     try:
         if stage != "all" and stage not in STAGES:
             raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
         if samples is not None and stage == "all":
             raise ToyboxError("--samples belongs to one stage; name it with --stage")
-        for name in chosen:
-            plan = Plan(
-                out=out,
-                seed=seed,
-                device=device,
-                resume=resume,
-                compile=compiled,
-                faults=faults(rate or ()),
-                batch=batch,
-                learning_rate=learning_rate,
-                init=init,
-                workers=workers or default_workers(device),
-            )
-            if samples is not None:
-                plan = plan.with_samples(name, samples)
-            typer.echo(f"{name}: done, {STAGES[name](plan)}")
+        plan = Plan(
+            out,
+            seed,
+            device,
+            resume,
+            faults=faults(rate or ()),
+            batch=batch,
+            learning_rate=learning_rate,
+            compile=compiled,
+            workers=workers or default_workers(device),
+            init=init,
+        )
+        for name in ALL if stage == "all" else (stage,):
+            told = plan if samples is None else plan.with_samples(name, samples)
+            typer.echo(f"{name}: done, {STAGES[name](told)}")
         if export is not None:
             assemble(out, export, "toybox-sd3" if stage == "transformer" else "toybox")
             typer.echo(f"wrote {export}")
