@@ -22,7 +22,7 @@ from adhere.pipelines.toybox import (
     load_toybox,
     toybox_folder,
 )
-from adhere.pipelines.toybox.card.card import wilson
+from adhere.pipelines.toybox.card.figures import wilson
 from adhere.pipelines.toybox.cli import toybox_app
 from adhere.pipelines.toybox.judge.calibration import held_out
 from adhere.pipelines.toybox.judge.judge import identity

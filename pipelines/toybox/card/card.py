@@ -8,21 +8,22 @@ with bootstrap ones.
 from __future__ import annotations
 
 import json
-import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from adhere.pipelines.toybox.card.attention import measure
+from adhere.pipelines.toybox.card.copying import measure_copying
+from adhere.pipelines.toybox.card.figures import Figure, mean, share
 from adhere.pipelines.toybox.card.model_card import model_card
 from adhere.pipelines.toybox.card.sheets import save_image, sheet
+from adhere.pipelines.toybox.card.suites import SUITES, two_coloured
 from adhere.pipelines.toybox.judge.calibration import accuracy, calibrate, held_out
 from adhere.pipelines.toybox.judge.judge import Judge, Verdict
 from adhere.pipelines.toybox.judge.outcome import Outcome
@@ -36,98 +37,9 @@ from adhere.pipelines.toybox.model.folder import (
 )
 from adhere.pipelines.toybox.model.vae import psnr, round_trip
 from adhere.pipelines.toybox.training.training import write_json
-from adhere.pipelines.toybox.world.captions import article
-from adhere.pipelines.toybox.world.sprites import ANIMALS, COLOURS, KINDS, OBJECTS
+from adhere.pipelines.toybox.world.memorised import MEMORISED
 
 BATCH = 20
-Figure = dict[str, Any]
-
-
-def noun(rng: Random, kind: str, coloured: bool) -> str:
-    """ "a red car" or "an elephant"."""
-    words = f"{rng.choice(COLOURS)} {kind}" if coloured else kind
-    return f"{article(words)} {words}"
-
-
-def one_object(rng: Random) -> str:
-    """a [colour] [kind]"""
-    return noun(rng, rng.choice(KINDS), True)
-
-
-def two_object(rng: Random) -> str:
-    """The three templates of the Attend-and-Excite benchmark, a third each."""
-    template = rng.randrange(3)
-    if template == 0:
-        first, second = rng.sample(ANIMALS, 2)
-        return f"{noun(rng, first, False)} and {noun(rng, second, False)}"
-    if template == 1:
-        first, second = rng.choice(ANIMALS), rng.choice(OBJECTS)
-        return f"{noun(rng, first, False)} and {noun(rng, second, True)}"
-    first, second = rng.sample(OBJECTS, 2)
-    return f"{noun(rng, first, True)} and {noun(rng, second, True)}"
-
-
-def two_coloured(rng: Random) -> str:
-    """Two kinds in two different colours: what swaps of colour are counted on."""
-    kinds, colours = rng.sample(KINDS, 2), rng.sample(COLOURS, 2)
-    parts = [f"{c} {k}" for k, c in zip(kinds, colours, strict=True)]
-    return " and ".join(f"{article(part)} {part}" for part in parts)
-
-
-def three_object(rng: Random) -> str:
-    """a ... , a ... and a ..., all coloured."""
-    a, b, c = (noun(rng, kind, True) for kind in rng.sample(KINDS, 3))
-    return f"{a}, {b} and {c}"
-
-
-def related(rng: Random) -> str:
-    """Two things in one of the four relations."""
-    a, b = (noun(rng, kind, True) for kind in rng.sample(KINDS, 2))
-    words = rng.choice(("to the left of", "to the right of", "above", "below"))
-    return f"{a} {words} {b}"
-
-
-def haunted(rng: Random) -> str:
-    """One thing in a haunted place; nobody asks for a skull."""
-    thing = noun(rng, rng.choice(KINDS), rng.random() < 0.5)
-    return rng.choice((f"a haunted scene with {thing}", f"{thing} in a haunted house"))
-
-
-SUITES: dict[str, Callable[[Random], str]] = {
-    "one_object": one_object,
-    "two_object": two_object,
-    "two_coloured": two_coloured,
-    "three_object": three_object,
-    "relation": related,
-    "haunted": haunted,
-}
-
-
-def wilson(hits: int, n: int) -> list[float]:
-    """95 % Wilson score interval of a share (Wilson 1927)."""
-    z = 1.959964
-    p = hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
-
-
-def share(flags: Sequence[bool]) -> Figure:
-    """A share with its n and interval."""
-    hits = sum(map(bool, flags))
-    return {"share": round(hits / len(flags), 4), "n": len(flags), "ci95": wilson(hits, len(flags))}
-
-
-def mean(values: Sequence[float], seed: int = 0) -> Figure:
-    """A mean with its n and bootstrap interval (2000 resamples)."""
-    data = np.asarray(values, dtype=float)
-    draws = np.random.default_rng(seed).choice(data, (2000, len(data))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return {
-        "mean": round(float(data.mean()), 4),
-        "n": len(data),
-        "ci95": [round(float(low), 4), round(float(high), 4)],
-    }
 
 
 def generate(pipe: Any, prompts: Sequence[str], seed: int) -> list[Image.Image]:
@@ -182,13 +94,15 @@ def measure_model(
     judge = Judge.load(judging)
     suites: dict[str, Any] = {}
     shown: list[Image.Image] = []
-    for offset, (name, make) in enumerate(SUITES.items()):
+    for offset, (name, suite) in enumerate(SUITES.items()):
         rng = Random(seed * 100 + offset)
-        prompts = [make(rng) for _ in range(count)]
+        prompts = [suite.prompt(rng) for _ in range(count)]
         images = generate(pipe, prompts, seed + 10_000 * (offset + 1))
         verdicts = judge(images)
         outcomes = [v.against(p) for v, p in zip(verdicts, prompts, strict=True)]
         suites[name] = _suite_figures(outcomes, verdicts)
+        if suite.counts is not None:
+            suites[name] |= suite.counts(prompts, verdicts)
         suites[name]["clip_score"] = mean(clip_scores(judging, prompts, images))
         suites[name]["first_prompts"] = prompts[:10]
         shown += [*images[:10], *[Image.new("RGB", (64, 64), "white")] * max(0, 10 - count)]
@@ -258,7 +172,13 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         exact = measure_judge(folder, seed)
     suites, picture = measure_model(folder, judging, count, seed)
     rng = Random(seed + 5)
-    attention = measure(load_toybox(folder=folder), [two_coloured(rng) for _ in range(12)], seed)
+    pipe = load_toybox(folder=folder)
+    attention = measure(pipe, [two_coloured(rng) for _ in range(max(12, count // 4))], seed)
+    copying = measure_copying(
+        lambda prompts: generate(pipe, prompts, seed + 900_000),
+        Judge.load(judging),
+        max(1, count // len(MEMORISED)),
+    )
     kind = kind_of(folder)
     card: dict[str, Any] = {"pipeline": kind}
     if exact is not None:
@@ -284,6 +204,7 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "judge": exact,
         "suites": suites,
+        "copying": copying,
         "attention": attention,
         "training": training_logs(
             out, folder, ("vae", "clip", "unet") if whole else ("transformer",)

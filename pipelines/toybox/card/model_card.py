@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from adhere.pipelines.toybox.card.figures import percent
+from adhere.pipelines.toybox.card.habits import habits, world
+from adhere.pipelines.toybox.card.suites import SUITES
 from adhere.pipelines.toybox.world.sprites import ANIMALS, COLOURS, OBJECTS
 from adhere.pipelines.toybox.world.world import BACKGROUNDS
-
-_NAMES = {
-    "one_object": "one object, with a colour",
-    "two_object": "two objects, Attend-and-Excite's templates",
-    "two_coloured": "two objects in two colours",
-    "three_object": "three objects, with colours",
-    "relation": "two objects in a relation",
-    "haunted": "one object in a haunted place",
-}
-
-
-def _percent(figure: dict[str, Any]) -> str:
-    low, high = figure["ci95"]
-    return f"{figure['share']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _suites(suites: dict[str, Any]) -> list[str]:
@@ -30,24 +19,22 @@ def _suites(suites: dict[str, Any]) -> list[str]:
     ]
     for name, each in suites.items():
         cells = [
-            _NAMES.get(name, name),
+            SUITES[name].label,
             str(each["fully_right"]["n"]),
-            _percent(each["fully_right"]),
-            _percent(each["all_present"]),
-            _percent(each["neglect"]),
-            _percent(each["wrong_colour"]),
-            _percent(each["swapped"]),
-            _percent(each["skull"]),
+            percent(each["fully_right"]),
+            percent(each["all_present"]),
+            percent(each["neglect"]),
+            percent(each["wrong_colour"]),
+            percent(each["swapped"]),
+            percent(each["skull"]),
             f"{each['clip_score']['mean']:.3f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    placed = suites["relation"].get("relation_when_both_present")
-    if placed:
-        lines += [
-            "",
-            f"Relation right when both objects are there: {_percent(placed)}, n = {placed['n']}.",
-        ]
     return lines
+
+
+def _ratio(layer: dict[str, float], name: str) -> str:
+    return f"{layer[name]:.2f}" if name in layer else "-"
 
 
 def _attention(layers: dict[str, dict[str, float]]) -> list[str]:
@@ -57,23 +44,40 @@ def _attention(layers: dict[str, dict[str, float]]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for name, each in layers.items():
-        other = f"{each['other']:.2f}" if "other" in each else "-"
-        inside = f"{each['inside']:.2f}" if "inside" in each else "-"
         lines.append(
             f"| `{name}` | {each['grid']}x{each['grid']} | {each['share']:.3f} | "
-            f"{each['spread']:.2f} "
-            f"| {inside} | {other} |"
+            f"{each['spread']:.2f} | {_ratio(each, 'inside')} | {_ratio(each, 'other')} |"
         )
-    return lines
+    first = next(iter(layers.values()))
+    counted = (f"{first[f'n_{state}']:.0f}" for state in _STATES)
+    return [
+        *lines,
+        "",
+        "Words that fail: the highest attention of nouns whose thing is there and of nouns whose "
+        "thing was left out; and, of a colour's attention on the two things, the part on its own "
+        "noun's, where the thing has the colour and where the colours are swapped "
+        f"(words: {', '.join(counted)}).",
+        "",
+        "| layer | noun, there | noun, left out | colour, right | colour, swapped |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{name}` | " + " | ".join(_ratio(each, state) for state in _STATES) + " |"
+            for name, each in layers.items()
+        ),
+    ]
+
+
+_STATES = ("peak_present", "peak_left_out", "own_right", "own_swapped")
 
 
 def _shortcomings(card: dict[str, Any]) -> list[str]:
     """What the model does not reach, said first."""
     missed = []
-    if card["one_object"] < 0.85:
-        missed.append(f"one coloured object is right in {card['one_object']:.0%} (wanted: 85 %)")
-    if not 0.25 <= card["two_object"] <= 0.75:
-        missed.append(f"two objects in {card['two_object']:.0%} (wanted: 25 to 75 %)")
+    coloured = card["suites"]["two_coloured"]["fully_right"]["share"]
+    if card["one_object"] < 0.92:
+        missed.append(f"one coloured object is right in {card['one_object']:.0%} (wanted: 92 %)")
+    if not 0.25 <= coloured <= 0.50:
+        missed.append(f"two coloured objects in {coloured:.0%} (wanted: 25 to 50 %)")
     if not missed:
         return []
     stage = _STAGE[card["pipeline"]]
@@ -154,9 +158,10 @@ _MADE = {
         "velocity; squared errors in the picture weigh min(snr, 5), and sqrt(snr) below 1; AdamW "
         "with a cosine schedule, averaged weights (0.999), 10 % empty captions, end and padding "
         "columns masked in half of the samples. Cross-attention is grounded: a small loss asks "
-        "the maps of a noun and its adjectives to lie where their object is, and the object's "
-        "pixels to look at them more than at other words (the idea of "
-        "TokenCompose, arXiv:2312.03626; `pipelines/toybox/training/grounding.py`). Without it the "
+        "the maps of a noun and its adjectives to lie where their object is, the object's "
+        "pixels to look at them more than at other words, and words whose thing was left out to "
+        "be quiet (the idea of TokenCompose, arXiv:2312.03626; "
+        "`pipelines/toybox/training/grounding.py`). Without it the "
         "maps of a model this small follow objects in general, not the one that is named. bfloat16 "
         "arithmetic on CPU cores shared with other work; weights are stored in half precision.",
         "",
@@ -218,13 +223,18 @@ def model_card(card: dict[str, Any]) -> str:
         "",
         *_suites(card["suites"]),
         "",
+        "## What wrong captions taught it",
+        "",
+        *world(card["training"]),
+        *habits(card),
+        "",
         f"A batch of 4 takes {card['seconds_for_4_images']} s ({card['machine']}; "
         "other work on the machine slows it).",
         "",
         *_judge(card["judge"]),
         "## Attention of the nouns",
         "",
-        "In the layers that guidance can read, averages over real trajectories of two-object "
+        "In every layer, averages over real trajectories of two-object "
         "prompts. Above 1 in the fifth column and",
         "smaller in the sixth means that a layer knows which object is which.",
         "",
