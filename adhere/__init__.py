@@ -46,12 +46,12 @@ HOMES = {
     "RunReport": "adhere.pipelines.engine.report",
     "Step": "adhere.guides.guide",
     "ToyboxError": "adhere.pipelines.toybox.errors",
-    "find": "adhere.prompt.words",
+    "find": "adhere.prompt.phrases",
     "guided_blocks": "adhere.pipelines.modular.blocks",
     "guided_denoise": "adhere.pipelines.modular.blocks",
     "load_toybox": "adhere.pipelines.toybox.model.folder",
     "param": "adhere.guides.parameters",
-    "parse": "adhere.prompt.words",
+    "parse": "adhere.prompt.parser",
     "prediction_guider": "adhere.pipelines.modular.guider",
 }
 """Where each public name lives. Plugins are public under their class names, without a line here."""

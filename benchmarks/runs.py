@@ -17,8 +17,8 @@ import torch
 from adhere import Guidance, Layout, Memory
 from adhere.layout.layout import Region
 from adhere.plugins import PLUGINS
+from adhere.prompt.phrases import find
 from adhere.prompt.tokens import tokenise
-from adhere.prompt.words import find
 from benchmarks import models
 
 PROMPTS = [

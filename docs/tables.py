@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+from adhere.guides.energy import EnergyMethod
 from adhere.guides.guide import Guide
 from adhere.plugins import PLUGINS
 
@@ -44,16 +45,17 @@ def plugins() -> str:
 
 
 def _moments(module: object) -> list[str]:
-    """What the guides of a plugin's module change."""
+    """What the guides and the energy methods of a plugin's module change."""
     guides = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Guide) and value is not Guide
+        if inspect.isclass(value) and issubclass(value, Guide | EnergyMethod)
     ]
     return [
         spoken
         for moment, spoken in MOMENTS.items()
-        if any(getattr(guide, moment) is not getattr(Guide, moment) for guide in guides)
+        for usual in [getattr(Guide, moment)]
+        if any(getattr(guide, moment, None) not in (None, usual) for guide in guides)
     ]
 
 

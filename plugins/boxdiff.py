@@ -28,19 +28,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.errors import ParameterError
-from adhere.guides import parameters
+from adhere.guides.energy import EnergyGuide, LayoutMethod, check_refining, threshold_at
 from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
-from adhere.guides.run import Run
+from adhere.guides.maps import ImageMaps, Maps
+from adhere.guides.parameters import param, share
+from adhere.guides.run import Regions, Run
 from adhere.layout.layout import Layout
-from adhere.plugins.attend_and_excite import step_scale
-from adhere.plugins.best_of_noise import lit
+from adhere.plugins.attention import decayed, phrase_maps
 
 
 @dataclass(frozen=True)
-class BoxDiff:
+class BoxDiff(LayoutMethod):
     """Draw every phrase of a layout inside its box."""
 
     name: ClassVar[str] = "boxdiff"
@@ -57,66 +55,50 @@ class BoxDiff:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="config.py@b0d5d3b"
     )
-    stop: float = param(
-        0.5, "share of the steps that are guided", low=0, high=1, source="config.py@b0d5d3b"
-    )
-    refine_at: tuple[float, ...] = param(
+    stop: float = share(0.5, "share of the steps that are guided", source="config.py@b0d5d3b")
+    refine_at: tuple[float, ...] = share(
         (0.0, 0.2, 0.4),
         "shares of the run at which to refine",
-        low=0,
-        high=1,
         source="config.py@b0d5d3b",
     )
-    thresholds: tuple[float, ...] = param(
-        (0.05, 0.5, 0.8), "attention to reach at those", low=0, high=1, source="config.py@b0d5d3b"
+    thresholds: tuple[float, ...] = share(
+        (0.05, 0.5, 0.8), "attention to reach at those", source="config.py@b0d5d3b"
     )
     refinements: int = param(
         20, "refinements at the most, 0 for none", low=0, high=200, source="config.py@b0d5d3b"
     )
 
     def __post_init__(self) -> None:
-        parameters.check(self)
-        if len(self.refine_at) != len(self.thresholds):
-            raise ParameterError(
-                f"{self.name}: {len(self.refine_at)} refine_at for {len(self.thresholds)} "
-                "thresholds; give one threshold for each refinement"
-            )
+        super().__post_init__()
+        check_refining(self)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
+    def terms(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, "3 regions"]:
+        """IB, OB and CC of every region."""
+        spots = phrase_maps(maps, wanted.phrases)
+        masks = wanted.masks((spots.shape[1], spots.shape[2])).to(spots)
+        masks = (masks >= masks.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)).to(spots)
+        inner = (1 - strongest(spots, masks, self.top)).clamp_min(0)
+        outer = strongest(spots, 1 - masks, self.top)
+        return torch.stack([inner, outer, corners(spots, masks, self.edge)])
 
-class _Guide(Guide):
-    reads = frozenset({Read("cross")})
 
-    def __init__(self, plugin: BoxDiff, run: Run) -> None:
-        self.plugin = plugin
-        self.layouts = run.layouts(plugin.layout)
-        self.phrases = [
-            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
-            for image, layout in enumerate(self.layouts)
-        ]
+class _Guide(EnergyGuide[Regions]):
+    plugin: BoxDiff
 
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
+    def energy(self, step: Step, maps: Maps) -> Energy:
         plugin = self.plugin
-        losses, worst = [], []
-        for image, spots in zip(maps.images, lit(maps, self.phrases), strict=True):
-            masks = self.layouts[image].masks((spots.shape[1], spots.shape[2])).to(spots)
-            masks = (masks >= masks.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)).to(spots)
-            inner = (1 - strongest(spots, masks, plugin.top)).clamp_min(0)
-            outer = strongest(spots, 1 - masks, plugin.top)
-            losses.append((inner + outer + corners(spots, masks, plugin.edge)).sum())
-            worst.append(inner.detach().amax())
-        loss, size = torch.stack(losses), plugin.step_size * step_scale(step)
-        for share, threshold in zip(plugin.refine_at, plugin.thresholds, strict=True):
-            if step.at(share):
-                # Refinement is asked for by the inner boxes alone, whatever the rest amounts to.
-                target = torch.where(torch.stack(worst) > 1 - threshold, -torch.inf, torch.inf)
-                return Energy(loss, size, target=target, at_most=plugin.refinements)
-        return Energy(loss, size)
+        terms = [plugin.terms(one, self.wanted[one.image]) for one in maps.each()]
+        loss = torch.stack([(inner + outer + corner).sum() for inner, outer, corner in terms])
+        size, threshold = plugin.step_size * decayed(step), threshold_at(plugin, step)
+        if threshold is None:
+            return Energy(loss, size)
+        # Refinement is asked for by the inner boxes alone, whatever the rest amounts to.
+        worst = torch.stack([one[0].detach().amax() for one in terms])
+        target = torch.where(worst > 1 - threshold, -torch.inf, torch.inf)
+        return Energy(loss, size, target=target, at_most=plugin.refinements)
 
 
 def strongest(

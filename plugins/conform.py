@@ -19,7 +19,7 @@ class, or without two samples of any, L is zero and the report says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,18 +28,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
+from adhere.guides.energy import EnergyGuide, EnergyMethod
 from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
-from adhere.guides.run import Run
-from adhere.plugins.attend_and_excite import smooth, step_scale, token_shares
-
-Columns = tuple[int, ...]
+from adhere.guides.maps import ImageMaps, Maps
+from adhere.guides.parameters import param, share
+from adhere.guides.run import BoundNoun, Run
+from adhere.plugins.attention import decayed, smooth, token_shares
 
 
 @dataclass(frozen=True)
-class Conform:
+class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
     """Let objects share attention with their own properties and with nothing else."""
 
     name: ClassVar[str] = "conform"
@@ -50,14 +48,10 @@ class Conform:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="code@65e647c"
     )
-    stop: float = param(
-        0.6, "share of the steps that are guided", low=0, high=1, source="notebook.ipynb@4ad0e37"
-    )
-    refine_at: tuple[float, ...] = param(
+    stop: float = share(0.6, "share of the steps that are guided", source="notebook.ipynb@4ad0e37")
+    refine_at: tuple[float, ...] = share(
         (0.0, 0.2, 0.4),
         "shares of the run at which to refine",
-        low=0,
-        high=1,
         source="code@65e647c",
     )
     refinements: int = param(
@@ -67,11 +61,19 @@ class Conform:
         0.5, "tau, of the contrastive loss", low=0.01, high=10, source="code@65e647c"
     )
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
+    def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
+        nouns = run.nouns(self.subjects)
+        for prompt, found in zip(run.prompts, nouns, strict=True):
+            prompt.parsed.require_nouns()
+            if len(found) < 2:
+                run.note(f"{self.name} left {prompt.plain!r} alone: one noun")
+        return nouns
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
+
+    def report(self, wanted: Sequence[tuple[BoundNoun, ...]]) -> Mapping[str, Any]:
+        return {"classes": [len(nouns) for nouns in wanted]}
 
 
 @dataclass
@@ -83,43 +85,23 @@ class _Views:
     before: Tensor | None = None
 
 
-class _Guide(Guide):
-    reads = frozenset({Read("cross")})
+class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
+    plugin: Conform
 
     def __init__(self, plugin: Conform, run: Run) -> None:
-        self.plugin = plugin
-        self.groups: list[list[list[Columns]]] = []
-        pairs = run.nouns(plugin.subjects)
-        for image, found in enumerate(pairs):
-            run.prompts[image].parsed.require_nouns()
-            if len(found) < 2:
-                run.note(f"{plugin.name} left {run.prompts[image].plain!r} alone: one noun")
-        for track in range(len(run.tracks)):
-            self.groups.append([])
-            for found in pairs:
-                words = [[pair.noun, *pair.modifiers] for pair in found]
-                self.groups[-1].append(
-                    [tuple(c for one in group for c in one.columns[track]) for group in words]
-                )
+        super().__init__(plugin, run)
         self.views: dict[tuple[int, int], _Views] = {}
 
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        plugin = self.plugin
-        shares = token_shares(maps.cross(), maps.keep)
-        losses = []
-        for image, one in zip(maps.images, shares, strict=True):
-            groups = self.groups[maps.track][image]
-            columns = [column for group in groups for column in group]
-            now = smooth(one[:, :, columns].permute(2, 0, 1)).flatten(1)
-            before = self._before(step, (maps.track, image), now.detach())
-            classes = [k for k, group in enumerate(groups) for _ in group]
+    def energy(self, step: Step, maps: Maps) -> Energy:
+        plugin, losses = self.plugin, []
+        for one in maps.each():
+            samples, classes = columns_of(one, self.wanted[one.image])
+            shares = token_shares(one.cross(), one.keep)
+            now = smooth(shares[:, :, samples].permute(2, 0, 1)).flatten(1)
+            before = self._before(step, one.key, now.detach())
             views = now if before is None else torch.cat([now, before])
             losses.append(contrast(views, classes * (len(views) // len(now)), plugin.temperature))
-        size = plugin.step_size * step_scale(step)
-        loss = torch.stack(losses)
+        loss, size = torch.stack(losses), plugin.step_size * decayed(step)
         if any(step.at(share) for share in plugin.refine_at):
             # Every repetition is made, except where there is nothing to contrast.
             target = torch.where(loss.detach() > 0, -1.0, torch.inf)
@@ -133,8 +115,11 @@ class _Guide(Guide):
         self.views[key] = _Views(step.index, now, before)
         return before
 
-    def report(self) -> dict[str, Any]:
-        return {"classes": [len(groups) for groups in self.groups[0]]}
+
+def columns_of(maps: ImageMaps, nouns: Sequence[BoundNoun]) -> tuple[list[int], list[int]]:
+    """The token columns of all nouns and modifiers, and the class of each."""
+    found = [(c, k) for k, noun in enumerate(nouns) for p in noun.phrases for c in maps.columns(p)]
+    return [column for column, _ in found], [k for _, k in found]
 
 
 def contrast(

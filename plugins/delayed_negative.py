@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import param
+from adhere.guides.parameters import share
 from adhere.guides.run import Run
 
 
@@ -29,16 +29,12 @@ class DelayedNegative:
 
     name: ClassVar[str] = "delayed-negative"
 
-    start: float = param(
+    start: float = share(
         0.1,
         "share of the steps before the negative prompt acts",
-        low=0,
-        high=1,
         source="arXiv:2406.02965",
     )
-    stop: float = param(
-        1.0, "share of the steps at which it ends", low=0, high=1, source="arXiv:2406.02965"
-    )
+    stop: float = share(1.0, "share of the steps at which it ends", source="arXiv:2406.02965")
 
     def __post_init__(self) -> None:
         parameters.check(self)

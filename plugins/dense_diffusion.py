@@ -28,10 +28,10 @@ from torch import Tensor
 
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Logits, Step, Text
-from adhere.guides.parameters import param
+from adhere.guides.parameters import param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.plugins.paint_with_words import paint
+from adhere.plugins.attention import paint
 from adhere.prompt.tokens import Phrase
 
 
@@ -48,7 +48,7 @@ class DenseDiffusion:
         1.0, "w in cross attention", low=0, high=10, source="gradio_app.py@1ad7689"
     )
     own: float = param(0.3, "w in self attention", low=0, high=10, source="gradio_app.py@1ad7689")
-    stop: float = param(0.3, "share of the steps at which it acts", low=0, high=1, source="sec. 4")
+    stop: float = share(0.3, "share of the steps at which it acts", source="sec. 4")
     splice: bool = param(
         True, "encode each phrase alone as well", source="gradio_app.py@1ad7689, SD 1.5"
     )
@@ -63,24 +63,21 @@ class DenseDiffusion:
 class _Guide(Guide):
     def __init__(self, plugin: DenseDiffusion, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.layouts = run.layouts(plugin.layout)
-        self.phrases = [
-            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
-            for image, layout in enumerate(self.layouts)
-        ]
+        self.regions = run.regions(plugin.layout)
+        self.phrases = [regions.phrases for regions in self.regions]
         self.places: dict[tuple[int, tuple[int, int]], Tensor] = {}
         self.alone: list[Tensor] = []
-        if plugin.splice and len(run.tracks) > 1:
+        if plugin.splice and run.encoders > 1:
             run.note(f"{plugin.name}: phrases are not encoded alone for several text encoders")
 
     def embed(self, step: Step, text: Text) -> Text:
-        if not self.plugin.splice or len(self.run.tracks) > 1:
+        if not self.plugin.splice or self.run.encoders > 1:
             return text
         if not self.alone:
             self.alone = [text.encode(texts) for texts in self._texts()]
         cond = text.cond.clone()
         for image, phrases in enumerate(self.phrases):
-            first = self.run.tracks[0].images[image].content[0]
+            first = self.run.content(image)[0][0]
             for words, alone in zip(phrases, self.alone, strict=False):
                 columns = list(words.columns[0])
                 cond[image, columns] = alone[image, first : first + len(columns)].to(cond)
@@ -104,7 +101,7 @@ class _Guide(Guide):
         for image in logits.images:
             key = (image, logits.site.grid)
             if key not in self.places:
-                self.places[key] = regions(self.layouts[image].masks(key[1]).to(values))
+                self.places[key] = regions(self.regions[image].masks(key[1]).to(values))
             places = self.places[key]
             same = alike(places)
             size.append(same.to(values).mean(dim=1))

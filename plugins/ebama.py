@@ -25,17 +25,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
-from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
+from adhere.guides.energy import EnergyMethod
+from adhere.guides.maps import ImageMaps
+from adhere.guides.parameters import param, share
 from adhere.guides.run import BoundNoun, Run
-from adhere.plugins.best_of_noise import lit
-from adhere.plugins.syngen import distances
+from adhere.plugins.attention import divergences, phrase_maps
 
 
 @dataclass(frozen=True)
-class Ebama:
+class Ebama(EnergyMethod[tuple[BoundNoun, ...]]):
     """Make every noun appear and keep its properties."""
 
     name: ClassVar[str] = "ebama"
@@ -46,60 +44,30 @@ class Ebama:
     step_size: float = param(
         20.0, "length of a step along the gradient", low=0, high=1000, source="code@665e762"
     )
-    stop: float = param(
-        1.0, "share of the steps that are guided", low=0, high=1, source="code@665e762"
-    )
+    stop: float = share(1.0, "share of the steps that are guided", source="code@665e762")
     raising: float = param(
         0.5, "lambda, weight of the nouns' own attention", low=0, high=100, source="code@665e762"
     )
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
-
-    def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
-
-
-class _Guide(Guide):
-    reads = frozenset({Read("cross")})
-
-    def __init__(self, plugin: Ebama, run: Run) -> None:
-        self.plugin, self.run = plugin, run
+    def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
         for prompt in run.prompts:
             prompt.parsed.require_nouns()
-        self.pairs = run.nouns(plugin.subjects)
-        self.nouns = [tuple(pair.noun for pair in pairs) for pairs in self.pairs]
+        return run.nouns(self.subjects)
 
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        losses = []
-        spots = lit(maps, self.nouns)
-        for image, one, nouns in zip(maps.images, maps.cross(), spots, strict=True):
-            content = self.run.tracks[maps.track].images[image].content
-            raised = nouns.flatten(1).amax(dim=1).sum()
-            aligned = misalignment(one, self.pairs[image], content, maps.track)
-            losses.append(aligned - self.plugin.raising * raised)
-        return Energy(torch.stack(losses), self.plugin.step_size)
+    def loss(self, maps: ImageMaps, wanted: tuple[BoundNoun, ...]) -> Float[Tensor, ""]:
+        peaks = phrase_maps(maps, [bound.noun for bound in wanted]).flatten(1).amax(dim=1)
+        return misalignment(maps, wanted) - self.raising * peaks.sum()
 
 
-def misalignment(
-    attention: Float[Tensor, "h w tokens"],
-    pairs: Sequence[BoundNoun],
-    content: Sequence[int],
-    track: int = 0,
-) -> Float[Tensor, ""]:
+def misalignment(maps: ImageMaps, nouns: Sequence[BoundNoun]) -> Float[Tensor, ""]:
     """bind - apart, for one image; of words in several pieces the farthest count, as in SynGen."""
+    attention = maps.cross()
     parts = [attention.sum() * 0]
-    for pair in pairs:
-        noun = list(pair.noun.columns[track])
-        words = [word.columns[track] for word in (pair.noun, *pair.modifiers)]
-        inside = {column for word in words for column in word}
-        outside = [column for column in content if column not in inside]
-        for modifier in words[1:]:
-            parts.append(distances(attention[:, :, noun], attention[:, :, list(modifier)]).amax())
+    for bound in nouns:
+        noun, outside = attention[:, :, maps.columns(bound.noun)], maps.others(bound.phrases)
+        for modifier in bound.modifiers:
+            parts.append(divergences(noun, attention[:, :, maps.columns(modifier)]).amax())
         if outside:
-            far = distances(attention[:, :, noun], attention[:, :, outside]).amax(dim=0)
-            parts.append(-max(1, len(pair.modifiers)) * far.mean())
+            far = divergences(noun, attention[:, :, outside]).amax(dim=0)
+            parts.append(-max(1, len(bound.modifiers)) * far.mean())
     return torch.stack(parts).sum()

@@ -4,7 +4,7 @@ Some starting noises are right for a prompt and others never will be. Move the g
 own distribution until the first pass gives every subject a place of its own, then guide gently.
 
     z      = z_0 exp(v / 2) + mu                   v, mu start at 0                      sec. 3.3
-    joint  = response + conflict + clean           all three from `best_of_noise`
+    joint  = response + conflict + clean           all three from `noise.py`
     mu, v  <- Adam(joint), then drawn back so that KL(N(mu, exp v) || N(0, 1)) <= 0.001
     done     when response < 0.2 and conflict < 0.3
 
@@ -32,10 +32,10 @@ from torch import Tensor
 from adhere.guides import parameters
 from adhere.guides.guide import Energy, Guide, Look, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
+from adhere.guides.parameters import param, share
 from adhere.guides.run import Run
-from adhere.plugins.attend_and_excite import step_scale
-from adhere.plugins.best_of_noise import clean, lit, scores
+from adhere.plugins.attention import decayed
+from adhere.plugins.noise import clean, drawn_back, scores, subject_maps
 
 SCALE = 2.0**10
 """Half precision gradients of softmaxed maps underflow: the loss is scaled up, they are down."""
@@ -50,14 +50,14 @@ class InitNO:
     subjects: tuple[str, ...] | None = param(
         None, "phrases that must appear; the parser's nouns if left out", source="sec. 3.2"
     )
-    response: float = param(0.2, "response loss to reach", low=0, high=1, source="sec. 4")
+    response: float = share(0.2, "response loss to reach", source="sec. 4")
     conflict: float = param(0.3, "conflict to reach", low=0, high=0.5, source="sec. 4")
     rounds: int = param(5, "noises to try", low=0, high=100, source="code@aadf9fb")
     passes: int = param(10, "passes for each", low=1, high=1000, source="code@aadf9fb")
     last_passes: int = param(
         50, "passes for the best, if none was done", low=0, high=1000, source="code@aadf9fb"
     )
-    learning_rate: float = param(0.01, "Adam's", low=0, high=1, source="sec. 4")
+    learning_rate: float = share(0.01, "Adam's", source="sec. 4")
     divergence: float = param(
         0.001, "largest KL divergence from white noise", low=1e-9, high=10, source="code@aadf9fb"
     )
@@ -68,9 +68,9 @@ class InitNO:
         high=1000,
         source="code@aadf9fb",
     )
-    stop: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
-    refine_at: tuple[float, ...] = param(
-        (0.2, 0.4), "shares of the run at which to refine", low=0, high=1, source="code@aadf9fb"
+    stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
+    refine_at: tuple[float, ...] = share(
+        (0.2, 0.4), "shares of the run at which to refine", source="code@aadf9fb"
     )
     refinements: int = param(20, "at the most, each time", low=0, high=200, source="code@aadf9fb")
 
@@ -134,7 +134,7 @@ class _Guide(Guide):
         with torch.inference_mode(False), torch.enable_grad():
             leaf = z.detach().clone().requires_grad_(True)
             maps = look(leaf, images)
-            spots = lit(maps, self.subjects)
+            spots = subject_maps(maps, self.subjects)
             found = scores(maps, spots)
             joint = found.response + found.weighed() + clean(spots)
             (slope,) = torch.autograd.grad(joint.sum() * SCALE, [leaf])
@@ -156,9 +156,9 @@ class _Guide(Guide):
         return self.plugin.step_size > 0 and step.progress < self.plugin.stop
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
-        plugin, spots = self.plugin, lit(maps, self.subjects)
+        plugin, spots = self.plugin, subject_maps(maps, self.subjects)
         found, drift = scores(maps, spots), self._drift(maps, spots)
-        size = plugin.step_size * step_scale(step)
+        size = plugin.step_size * decayed(step)
         if not any(step.at(share) for share in plugin.refine_at):
             return Energy(found.response, size)
         joint = found.response + found.conflict + 0.1 * clean(spots) + 0.1 * drift
@@ -171,29 +171,14 @@ class _Guide(Guide):
     def _drift(self, maps: Maps, spots: Sequence[Tensor]) -> Float[Tensor, " batch"]:
         """How far each image's maps are from their moving average, which takes them in first."""
         drifts = []
-        for image, one in zip(maps.images, spots, strict=True):
-            now, old = one.detach(), self.usual.get((maps.track, image))
+        for key, one in zip((row.key for row in maps.each()), spots, strict=True):
+            now, old = one.detach(), self.usual.get(key)
             # The first maps are their own average, exactly: the sign of a rounding error would
             # otherwise be their gradient.
             usual = now if old is None else 0.9 * old + 0.1 * now
-            self.usual[maps.track, image] = usual
+            self.usual[key] = usual
             drifts.append((one - usual).abs().mean(dim=(1, 2)).sum())
         return torch.stack(drifts)
 
     def report(self) -> dict[str, Any]:
         return {"noise_passes": self.passes, "noise_done": self.done}
-
-
-def drawn_back(
-    spread: Float[Tensor, "2 batch channels h w"], most: float
-) -> Float[Tensor, "2 batch channels h w"]:
-    """Scale (mu, v) of each image until KL(N(mu, exp v) || N(0, 1)), averaged, is at most `most`.
-
-    exp(v) - 1 - v shrinks at least as fast as the square of the scale for v > 0, and lies below
-    v^2 / 2 for v < 0, so one factor is enough.
-    """
-    mu, v = spread
-    above = torch.where(v > 0, torch.expm1(v) - v, v**2 / 2)
-    divergence = (mu**2 + above).mean(dim=(1, 2, 3), keepdim=True) / 2
-    shrunk: Tensor = spread * (most / divergence.clamp_min(most)).sqrt()
-    return shrunk

@@ -24,17 +24,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
-from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
-from adhere.guides.run import Run
+from adhere.guides.energy import LayoutMethod
+from adhere.guides.guide import Energy, Step
+from adhere.guides.maps import ImageMaps, Read
+from adhere.guides.parameters import param, share
+from adhere.guides.run import Regions
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
-class LayoutGuidance:
+class LayoutGuidance(LayoutMethod):
     """Gather the attention of every phrase inside its region, early."""
 
     name: ClassVar[str] = "layout-guidance"
@@ -45,72 +44,44 @@ class LayoutGuidance:
     step_size: float = param(
         30.0, "scale of the energy", low=0, high=1000, source="conf/base_config.yaml@50fcf75"
     )
-    stop: float = param(
-        0.2, "share of the steps that are guided", low=0, high=1, source="base_config.yaml@50fcf75"
+    stop: float = share(
+        0.2, "share of the steps that are guided", source="base_config.yaml@50fcf75"
     )
-    threshold: float = param(
-        0.2, "energy that is good enough", low=0, high=1, source="base_config.yaml@50fcf75"
-    )
+    threshold: float = share(0.2, "energy that is good enough", source="base_config.yaml@50fcf75")
     repeats: int = param(
         5, "moves a step at the most", low=1, high=100, source="base_config.yaml@50fcf75"
     )
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
-
-    def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
-
-
-class _Guide(Guide):
-    reads = frozenset({Read("cross")})
-
-    def __init__(self, plugin: LayoutGuidance, run: Run) -> None:
-        self.plugin = plugin
-        self.layouts = run.layouts(plugin.layout)
-        self.phrases = [
-            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
-            for image, layout in enumerate(self.layouts)
+    def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
+        columns = [maps.columns(phrase) for phrase in wanted.phrases]
+        found = [
+            astray(probabilities, wanted.masks(site.grid).to(probabilities), columns)
+            for site, probabilities in maps.layers(Read("cross"))
         ]
+        return torch.stack(found).mean()
 
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        plugin, layers = self.plugin, maps.layers(Read("cross"))
-        losses = []
-        for row, image in enumerate(maps.images):
-            found = [
-                astray(
-                    layer.probabilities[row],
-                    self.layouts[image].masks(layer.site.grid).to(layer.probabilities),
-                    self.phrases[image],
-                    maps.track,
-                )
-                for layer in layers
-            ]
-            losses.append(torch.stack(found).mean())
-        loss = torch.stack(losses)
+    def energy(self, step: Step, loss: Float[Tensor, " batch"]) -> Energy:
         # An image that is good enough already does not move; the others move once and refine.
-        loss = torch.where(loss > plugin.threshold, loss, 0.0)
         return Energy(
-            loss,
-            step_size=plugin.step_size * step.noise**2,
-            target=plugin.threshold,
-            at_most=plugin.repeats - 1,
+            torch.where(loss > self.threshold, loss, 0.0),
+            step_size=self.step_size * step.noise**2,
+            target=self.threshold,
+            at_most=self.repeats - 1,
         )
 
 
 def astray(
     probabilities: Float[Tensor, "heads cells columns"],
     masks: Float[Tensor, "regions h w"],
-    phrases: tuple[Phrase, ...],
-    track: int = 0,
+    phrases: list[list[int]],
 ) -> Float[Tensor, ""]:
-    """E of one layer: how much of the phrases' attention lies outside their regions, in [0, 1]."""
+    """E of one layer: how much of the phrases' attention lies outside their regions, in [0, 1].
+
+    `phrases` are the columns of each region's phrase.
+    """
     parts = []
-    for words, mask in zip(phrases, masks.flatten(1), strict=True):
-        maps = probabilities[:, :, list(words.columns[track])]
+    for columns, mask in zip(phrases, masks.flatten(1), strict=True):
+        maps = probabilities[:, :, columns]
         inside = (maps * mask[None, :, None]).sum(dim=1) / maps.sum(dim=1)
         parts.append(((1 - inside) ** 2).mean())
     return torch.stack(parts).mean()

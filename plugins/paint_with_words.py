@@ -27,10 +27,10 @@ from torch import Tensor
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Logits, Step
 from adhere.guides.maps import Site
-from adhere.guides.parameters import param
+from adhere.guides.parameters import param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Phrase
+from adhere.plugins.attention import paint
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PaintWithWords:
     strength: float = param(
         0.1, "w', how loud the words become", low=0, high=100, source="paint_with_words.py@0438b53"
     )
-    stop: float = param(1.0, "share of the steps that are biased", low=0, high=1, source="sec. 4.3")
+    stop: float = share(1.0, "share of the steps that are biased", source="sec. 4.3")
 
     def __post_init__(self) -> None:
         parameters.check(self)
@@ -57,11 +57,7 @@ class PaintWithWords:
 class _Guide(Guide):
     def __init__(self, plugin: PaintWithWords, run: Run) -> None:
         self.plugin = plugin
-        self.layouts = run.layouts(plugin.layout)
-        self.phrases = [
-            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
-            for image, layout in enumerate(self.layouts)
-        ]
+        self.regions = run.regions(plugin.layout)
         self.painted: dict[tuple[int, tuple[int, int]], Tensor] = {}
 
     def bias(self, step: Step, logits: Logits) -> Float[Tensor, "batch 1 cells columns"] | None:
@@ -79,17 +75,7 @@ class _Guide(Guide):
         """A of an image, the same for all layers of one grid and all steps."""
         key = (image, site.grid)
         if key not in self.painted:
-            masks = self.layouts[image].masks(site.grid).to(like)
-            self.painted[key] = paint(masks, self.phrases[image], like.shape[-1])
+            regions = self.regions[image]
+            masks = regions.masks(site.grid).to(like)
+            self.painted[key] = paint(masks, regions.phrases, like.shape[-1])
         return self.painted[key]
-
-
-def paint(
-    masks: Float[Tensor, "regions h w"], phrases: tuple[Phrase, ...], columns: int
-) -> Float[Tensor, "cells columns"]:
-    """A: each region's mask in its phrase's columns (of every text encoder), zero elsewhere."""
-    flat = masks.flatten(1)
-    owner = torch.zeros(len(phrases), columns, dtype=flat.dtype, device=flat.device)
-    for region, words in enumerate(phrases):
-        owner[region, [column for track in words.columns for column in track]] = 1
-    return flat.T @ owner

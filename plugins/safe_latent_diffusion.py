@@ -29,7 +29,7 @@ from torch import Tensor
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import param
+from adhere.guides.parameters import param, share
 from adhere.guides.run import Run
 
 CONCEPT = (
@@ -58,13 +58,11 @@ class SafeLatentDiffusion:
         "medium", "how firmly", source="table 1"
     )
     concept: str = param(CONCEPT, "the unwanted, in words", source="sec. 4")
-    start: float | None = param(
-        None, "share of the steps before it acts; the preset's if left out", low=0, high=1
-    )
+    start: float | None = share(None, "share of the steps before it acts; the preset's if left out")
     scale: float | None = param(None, "s_S; the preset's if left out", low=0, high=20000)
-    threshold: float | None = param(None, "lambda; the preset's if left out", low=0, high=1)
-    momentum_scale: float | None = param(None, "s_m; the preset's if left out", low=0, high=1)
-    momentum: float | None = param(None, "beta; the preset's if left out", low=0, high=1)
+    threshold: float | None = share(None, "lambda; the preset's if left out")
+    momentum_scale: float | None = share(None, "s_m; the preset's if left out")
+    momentum: float | None = share(None, "beta; the preset's if left out")
 
     def __post_init__(self) -> None:
         parameters.check(self)

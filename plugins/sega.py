@@ -29,7 +29,7 @@ from torch import Tensor
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import param
+from adhere.guides.parameters import param, share
 from adhere.guides.run import Run
 
 
@@ -45,15 +45,11 @@ class Sega:
     scale: float = param(
         5.0, "s_e, strength of the edits", low=0, high=100, source="diffusers, edit_guidance_scale"
     )
-    threshold: float = param(
-        0.9, "lambda, share of the values left alone", low=0, high=1, source="sec. 3"
-    )
-    start: float = param(0.2, "share of the steps before it acts", low=0, high=1, source="sec. 3")
-    stop: float = param(1.0, "share of the steps at which it ends", low=0, high=1, source="sec. 3")
-    momentum_scale: float = param(
-        0.1, "s_m", low=0, high=1, source="diffusers, edit_momentum_scale"
-    )
-    momentum: float = param(0.4, "beta", low=0, high=1, source="diffusers, edit_mom_beta")
+    threshold: float = share(0.9, "lambda, share of the values left alone", source="sec. 3")
+    start: float = share(0.2, "share of the steps before it acts", source="sec. 3")
+    stop: float = share(1.0, "share of the steps at which it ends", source="sec. 3")
+    momentum_scale: float = share(0.1, "s_m", source="diffusers, edit_momentum_scale")
+    momentum: float = share(0.4, "beta", source="diffusers, edit_mom_beta")
 
     def __post_init__(self) -> None:
         parameters.check(self)

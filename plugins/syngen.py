@@ -22,7 +22,7 @@ with another one that a merged list put last; an image without modifiers is left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -30,18 +30,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
-from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
+from adhere.guides.energy import EnergyMethod
+from adhere.guides.maps import ImageMaps
+from adhere.guides.parameters import param, share
 from adhere.guides.run import BoundNoun, Run
+from adhere.plugins.attention import divergences
+from adhere.prompt.tokens import Phrase
 
-Columns = tuple[int, ...]
-Entities = Sequence[Sequence[BoundNoun]]
+Binding = tuple[BoundNoun, tuple[Phrase, ...] | None]
+"""A noun with modifiers, and what they are pushed from; None for the whole prompt."""
 
 
 @dataclass(frozen=True)
-class SynGen:
+class SynGen(EnergyMethod[tuple[Binding, ...]]):
     """Give every noun its own colours and properties."""
 
     name: ClassVar[str] = "syngen"
@@ -56,121 +57,40 @@ class SynGen:
         high=1000,
         source="sec. 4, run.py@7497ccc",
     )
-    stop: float = param(0.5, "share of the steps that are guided", low=0, high=1, source="sec. 4")
+    stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
     against: Literal["prompt", "entities"] = param(
         "prompt", "push from all other words, or from other nouns and modifiers", source="sec. 3.2"
     )
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
+    def wanted(self, run: Run) -> Sequence[tuple[Binding, ...]]:
+        bindings = []
+        everything = run.nouns()
+        for image, nouns in enumerate(run.nouns(self.subjects)):
+            run.prompts[image].parsed.require_nouns()
+            bound = [noun for noun in nouns if noun.modifiers]
+            if not bound:
+                text = run.prompts[image].plain
+                run.note(f"syngen left {text!r} alone: no noun has a modifier to bind")
+            words = tuple(phrase for noun in everything[image] for phrase in noun.phrases)
+            among = words if self.against == "entities" else None
+            bindings.append(tuple((noun, among) for noun in bound))
+        return bindings
 
-    def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
+    def loss(self, maps: ImageMaps, wanted: tuple[Binding, ...]) -> Float[Tensor, ""]:
+        outside = [maps.others(bound.phrases, among) for bound, among in wanted]
+        rows = sorted({c for bound, _ in wanted for p in bound.phrases for c in maps.columns(p)})
+        columns = sorted({*rows, *(column for others in outside for column in others)})
+        attention, parts = maps.cross(), []
+        apart = divergences(attention[:, :, rows], attention[:, :, columns])
+        for (bound, _), others in zip(wanted, outside, strict=True):
+            noun = [rows.index(column) for column in maps.columns(bound.noun)]
+            far = apart[:, [columns.index(column) for column in others]]
+            for modifier in bound.modifiers:
+                own = [rows.index(column) for column in maps.columns(modifier)]
+                parts.append(apart[noun][:, [columns.index(rows[k]) for k in own]].amax())
+                if others:
+                    parts.append(-(far[noun].amax(dim=0).mean() + far[own].amax(dim=0).mean()) / 2)
+        return torch.stack(parts).sum()
 
-
-@dataclass(frozen=True)
-class Binding:
-    """A noun, one of its modifiers and the outside U of both, as token columns."""
-
-    noun: Columns
-    modifier: Columns
-    outside: Columns
-
-
-class _Guide(Guide):
-    reads = frozenset({Read("cross")})
-
-    def __init__(self, plugin: SynGen, run: Run) -> None:
-        self.plugin = plugin
-        pairs = run.nouns(plugin.subjects)
-        for image, found in enumerate(pairs):
-            prompt = run.prompts[image].parsed
-            prompt.require_nouns()
-            if not any(pair.modifiers for pair in found):
-                run.note(f"syngen left {prompt.text!r} alone: no noun has a modifier to bind")
-        everything = run.nouns() if plugin.against == "entities" else None
-        self.bindings = [
-            [
-                bindings(found, track, _rest(run, image, track, everything))
-                for image, found in enumerate(pairs)
-            ]
-            for track in range(len(run.tracks))
-        ]
-
-    def guides(self, step: Step) -> bool:
-        plugin = self.plugin
-        return plugin.step_size > 0 and step.progress < plugin.stop and any(map(any, self.bindings))
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        wanted = [self.bindings[maps.track][image] for image in maps.images]
-        return Energy(misbinding(maps.cross(), wanted), self.plugin.step_size)
-
-    def report(self) -> dict[str, Any]:
-        return {"pairs": [len(image) for image in self.bindings[0]]}
-
-
-def _rest(
-    run: Run, image: int, track: int, entities: Sequence[Sequence[BoundNoun]] | None
-) -> Columns:
-    """The columns that a noun and its modifiers may be pushed from."""
-    if entities is None:
-        return run.tracks[track].images[image].content
-    words = [word for pair in entities[image] for word in (pair.noun, *pair.modifiers)]
-    return tuple(sorted({column for word in words for column in word.columns[track]}))
-
-
-def bindings(pairs: Sequence[BoundNoun], track: int, rest: Columns) -> list[Binding]:
-    """Every noun with each of its modifiers, and what lies outside them all."""
-    found = []
-    for pair in pairs:
-        own = {c for word in (pair.noun, *pair.modifiers) for c in word.columns[track]}
-        outside = tuple(column for column in rest if column not in own)
-        found += [
-            Binding(pair.noun.columns[track], modifier.columns[track], outside)
-            for modifier in pair.modifiers
-        ]
-    return found
-
-
-def misbinding(
-    attention: Float[Tensor, "batch h w tokens"], wanted: Sequence[Sequence[Binding]]
-) -> Float[Tensor, " batch"]:
-    """L for each image; zero for one without pairs."""
-    zero = attention.flatten(1).sum(dim=1) * 0
-    losses = [
-        _misbinding(*one) if one[1] else zero[0] for one in zip(attention, wanted, strict=True)
-    ]
-    return zero + torch.stack(losses)
-
-
-def _misbinding(
-    attention: Float[Tensor, "h w tokens"], pairs: Sequence[Binding]
-) -> Float[Tensor, ""]:
-    rows = sorted({column for pair in pairs for column in (*pair.noun, *pair.modifier)})
-    columns = sorted({column for pair in pairs for column in (*pair.outside, *rows)})
-    apart = distances(attention[:, :, rows], attention[:, :, columns])
-    row = {column: k for k, column in enumerate(rows)}
-    place = {column: k for k, column in enumerate(columns)}
-    parts = []
-    for pair in pairs:
-        noun, modifier = ([row[column] for column in word] for word in (pair.noun, pair.modifier))
-        parts.append(apart[noun][:, [place[column] for column in pair.modifier]].amax())
-        if pair.outside:
-            far = apart[:, [place[column] for column in pair.outside]]
-            parts.append(-(far[noun].amax(dim=0).mean() + far[modifier].amax(dim=0).mean()) / 2)
-    return torch.stack(parts).sum()
-
-
-def distances(
-    one: Float[Tensor, "h w rows"], other: Float[Tensor, "h w columns"]
-) -> Float[Tensor, "rows columns"]:
-    """d: the symmetric Kullback-Leibler divergence of every map to every other, in nats."""
-    p, q = _shares(one)[:, None], _shares(other)[None]
-    # (p - q)(log p - log q) sums both directions in one, and each term is >= 0: nothing cancels.
-    return ((p - q) * (p.log() - q.log())).sum(dim=-1) / 2
-
-
-def _shares(maps: Float[Tensor, "h w words"]) -> Float[Tensor, "words cells"]:
-    """Each map as a distribution over the cells."""
-    flat = maps.flatten(0, 1).T.clamp_min(torch.finfo(maps.dtype).tiny)
-    return flat / flat.sum(dim=-1, keepdim=True)
+    def report(self, wanted: Sequence[tuple[Binding, ...]]) -> Mapping[str, Any]:
+        return {"pairs": [sum(len(noun.modifiers) for noun, _ in one) for one in wanted]}

@@ -34,23 +34,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
-from adhere.guides.guide import Energy, Guide, Step
-from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param
-from adhere.guides.run import Run
+from adhere.guides.energy import LayoutMethod
+from adhere.guides.guide import Energy, Step
+from adhere.guides.maps import ImageMaps, Read
+from adhere.guides.parameters import param, share
+from adhere.guides.run import Regions
 from adhere.layout.layout import Layout
-from adhere.prompt.tokens import Phrase
 
 EPS = 1e-3
 """Maps and masks are kept this far from 0 and 1 (`zestguide_utils.py@4a04fe5`)."""
 
 
 @dataclass(frozen=True)
-class ZestGuide:
+class ZestGuide(LayoutMethod):
     """Put every phrase of a layout into its region."""
 
     name: ClassVar[str] = "zestguide"
+    reads = frozenset({Read("cross", "fine")})
 
     layout: Layout | None = param(
         None, "phrases with regions; the call's if left out", source="sec. 3"
@@ -58,9 +58,7 @@ class ZestGuide:
     step_size: float = param(
         0.3, "eta, largest change of a latent value a step", low=0, high=10, source="config@4a04fe5"
     )
-    stop: float = param(
-        0.5, "tau, share of the steps that are guided", low=0, high=1, source="sec. 4"
-    )
+    stop: float = share(0.5, "tau, share of the steps that are guided", source="sec. 4")
     gain: float | None = param(
         None,
         "factor on the maps before they are compared; the family's if left out, 10 for most",
@@ -68,59 +66,20 @@ class ZestGuide:
         high=1000,
         source="config@4a04fe5",
     )
-    ignore: tuple[float, float] = param(
+    ignore: tuple[float, float] = share(
         (0.01, 0.1),
         "cells where map and mask are both below are left out, in the first and second term",
-        low=0,
-        high=1,
         source="zestguide_utils.py@4a04fe5",
     )
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
+    def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
+        found = torch.stack([maps.of(phrase, "fine") for phrase in wanted.phrases])
+        masks = wanted.masks((found.shape[1], found.shape[2])).to(found)
+        gain = maps.maps.gain if self.gain is None else self.gain
+        return disagreement(found, masks, gain, self.ignore)
 
-    def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
-
-
-class _Guide(Guide):
-    reads = frozenset({Read("cross", "fine")})
-
-    def __init__(self, plugin: ZestGuide, run: Run) -> None:
-        self.plugin = plugin
-        self.layouts = run.layouts(plugin.layout)
-        self.phrases = [
-            tuple(run.phrase(image, phrase) for phrase in layout.phrases)
-            for image, layout in enumerate(self.layouts)
-        ]
-
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        plugin = self.plugin
-        cross = maps.cross(scale="fine")
-        gain = maps.gain if plugin.gain is None else plugin.gain
-        losses = []
-        for one, image in zip(cross, maps.images, strict=True):
-            masks = self.layouts[image].masks((one.shape[0], one.shape[1])).to(one)
-            found = region_maps(one, self.phrases[image], maps.track)
-            losses.append(disagreement(found, masks, gain, plugin.ignore))
-        return Energy(
-            torch.stack(losses),
-            step_size=plugin.step_size * step.noise,
-            rule="max-abs",
-            when="after",
-        )
-
-
-def region_maps(
-    attention: Float[Tensor, "h w tokens"], phrases: tuple[Phrase, ...], track: int = 0
-) -> Float[Tensor, "regions h w"]:
-    """The attention of each phrase: the sum over all its tokens."""
-    return torch.stack(
-        [attention[:, :, list(words.columns[track])].sum(dim=-1) for words in phrases]
-    )
+    def energy(self, step: Step, loss: Float[Tensor, " batch"]) -> Energy:
+        return Energy(loss, self.step_size * step.noise, rule="max-abs", when="after")
 
 
 def disagreement(

@@ -49,6 +49,11 @@ def param(
     return dataclasses.field(default=default, metadata=about)
 
 
+def share(default: T, help: str, *, source: str = "") -> T:
+    """Declare a parameter, or a tuple of them, that lies in [0, 1]."""
+    return param(default, help, low=0, high=1, source=source)
+
+
 def parameters(plugin: type) -> tuple[Parameter, ...]:
     """All parameters of a plugin class, in the order of their declaration."""
     hints = get_type_hints(plugin)

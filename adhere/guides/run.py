@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
 from adhere.errors import LayoutError, PromptError
 from adhere.layout.layout import Layout
+from adhere.prompt.parser import Parse, parse
+from adhere.prompt.phrases import Entity, Span, find
 from adhere.prompt.tokens import Phrase, Track, columns_of
-from adhere.prompt.words import Entity, Parse, Span, find, parse
 
 NO_TEXT = ""
 """The text of a call that was given embeddings only. Methods that need no words still work."""
@@ -50,6 +54,23 @@ class BoundNoun:
     noun: Phrase
     modifiers: tuple[Phrase, ...]
 
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """The noun, then its modifiers."""
+        return (self.noun, *self.modifiers)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """An image's layout, with the token columns of each region's phrase."""
+
+    layout: Layout
+    phrases: tuple[Phrase, ...]
+
+    def masks(self, grid: tuple[int, int]) -> Float[Tensor, "regions h w"]:
+        """The share of each cell of a grid that each region covers, in [0, 1]."""
+        return self.layout.masks(grid)
+
 
 @dataclass
 class Run:
@@ -77,6 +98,11 @@ class Run:
     def batch(self) -> int:
         """Number of images."""
         return len(self.prompts)
+
+    @property
+    def encoders(self) -> int:
+        """Number of text encoders with columns of their own."""
+        return len(self.tracks)
 
     def note(self, sentence: str) -> None:
         """Add a sentence to the report, once."""
@@ -129,6 +155,22 @@ class Run:
             layout.check(prompt.plain)
             layouts.append(layout)
         return tuple(layouts)
+
+    def regions(self, given: Layout | None = None) -> tuple[Regions, ...]:
+        """For each image the regions of its layout, with their phrases as token columns.
+
+        Raises:
+            LayoutError: an image has no layout.
+            PromptError: a region's phrase is not in the prompt.
+        """
+        return tuple(
+            Regions(layout, tuple(self.phrase(image, phrase) for phrase in layout.phrases))
+            for image, layout in enumerate(self.layouts(given))
+        )
+
+    def content(self, image: int) -> tuple[tuple[int, ...], ...]:
+        """The columns of a prompt's own tokens, without start, end and padding, by encoder."""
+        return tuple(track.images[image].content for track in self.tracks)
 
     def _words(self, image: int) -> str:
         """An image's prompt, which must have words."""

@@ -26,7 +26,8 @@ from torch import Tensor
 from adhere.errors import LayoutError, PromptError
 from adhere.layout import labels
 from adhere.layout.masks import Mask, box_cover, open_picture, painted, polygon_cover, resize_cover
-from adhere.prompt.words import Span, find, strip_markup
+from adhere.prompt.markup import strip_markup
+from adhere.prompt.phrases import Span, find
 
 __all__ = ["Box", "Layout", "Overlap", "Region"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adhere.errors import ModelError, PromptError
-from adhere.prompt.words import Span
+from adhere.prompt.phrases import Span
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,24 @@ class Track:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase as token columns: `columns[track]` of all pieces, `head[track]` of its last word."""
+    """A phrase of a prompt as token columns, for each text encoder in turn.
+
+    Attributes:
+        text: as it stands in the prompt.
+        span: where that is.
+        columns: the columns of all its tokens.
+        head: the columns of its last word.
+    """
 
     text: str
     span: Span
     columns: tuple[tuple[int, ...], ...]
     head: tuple[tuple[int, ...], ...]
+
+    @property
+    def everywhere(self) -> list[int]:
+        """The columns of all encoders together."""
+        return [column for encoder in self.columns for column in encoder]
 
 
 def tokenise(

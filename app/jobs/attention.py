@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.app.jobs.figures import heat_over
+from adhere.prompt.markup import strip_markup
 from adhere.prompt.tokens import tokenise
-from adhere.prompt.words import strip_markup
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from adhere.prompt.words import Parse, Span, parse
+from adhere.prompt.parser import Parse, parse
+from adhere.prompt.phrases import Span
 
 Piece = tuple[str, str | None]
 

@@ -15,7 +15,9 @@ from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS, check_prompt, check_regions
 from adhere.errors import GuidanceError, LayoutError
 from adhere.layout.layout import Layout, Region
-from adhere.prompt.words import find, parse, strip_markup
+from adhere.prompt.markup import strip_markup
+from adhere.prompt.parser import parse
+from adhere.prompt.phrases import find
 
 CELLS = 64
 """Cells along the longer side to which strokes are reduced: finer than any attention grid, and

@@ -10,7 +10,7 @@ from adhere.app.jobs.workshop import Pair
 from adhere.app.parts.elements import Element, join, tag
 from adhere.errors import GuidanceError
 from adhere.layout.layout import Layout
-from adhere.prompt.words import strip_markup
+from adhere.prompt.markup import strip_markup
 
 
 def card(pair: Pair, prompt: str) -> Element | None:

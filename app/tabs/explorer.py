@@ -14,7 +14,7 @@ from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.results import caption_of, say
 from adhere.app.parts.runner import Kept
-from adhere.prompt.words import parse
+from adhere.prompt.parser import parse
 
 GRIDS = {"as recorded": 10_000, "8 cells": 8, "4 cells": 4}
 PLAY_EVERY = 0.35

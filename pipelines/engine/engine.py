@@ -221,7 +221,7 @@ class Engine:
         self, running: Pass, images: Sequence[int], scales: dict[Read, list[str]]
     ) -> list[Maps]:
         """The maps of a finished pass, one value for each text encoder."""
-        device = next(iter(running.layers.values())).probabilities.device
+        device, gain = next(iter(running.layers.values())).probabilities.device, self.family.gain
 
         def layers(read: Read) -> list[Any]:
             if read not in scales:
@@ -232,7 +232,7 @@ class Engine:
             return [running.layers[name] for name in scales[read]]
 
         return [
-            Maps(tuple(images), layers, _keep(track, images).to(device), number, self.family.gain)
+            Maps(tuple(images), layers, _keep(track, images).to(device), self.run, number, gain)
             for number, track in enumerate(self.run.tracks)
         ]
 

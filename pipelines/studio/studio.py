@@ -20,8 +20,8 @@ from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.pipelines.toybox import TOYBOXES
+from adhere.prompt.phrases import Span
 from adhere.prompt.tokens import columns_of, tokenise
-from adhere.prompt.words import Span
 
 PIXELS = 8
 """Sides of pictures are multiples of this: what diffusers' pipelines ask for at the least."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
-from adhere.prompt.words import strip_markup
+from adhere.prompt.markup import strip_markup
 
 
 class FakeTokenizer:

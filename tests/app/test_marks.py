@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adhere.app.parts import marks
-from adhere.prompt.words import parse
+from adhere.prompt.parser import parse
 
 
 def roles(pieces: list[marks.Piece]) -> dict[str, str]:

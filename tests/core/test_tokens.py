@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from adhere.errors import ModelError, PromptError
+from adhere.prompt.phrases import find
 from adhere.prompt.tokens import TokenisedPrompt, columns_of, tokenise
-from adhere.prompt.words import find
 from tests import tiny
 
 

@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from adhere.errors import ExtraMissing, PromptError
-from adhere.prompt import lexicon, words
-from adhere.prompt.words import Parse, find, occurrences, parse, strip_markup
+from adhere.prompt import lexicon, spacy_parser
+from adhere.prompt.markup import strip_markup
+from adhere.prompt.parser import Parse, parse
+from adhere.prompt.phrases import find, occurrences
 
 FIXTURE = [
     json.loads(line)
@@ -269,7 +271,7 @@ def test_an_unknown_backend_is_named() -> None:
 
 
 def test_spacy_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    words._spacy_model.cache_clear()
+    spacy_parser.model.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(ExtraMissing, match=r"adhere\[spacy\]"):
         parse("a cat", "spacy")
@@ -277,7 +279,7 @@ def test_spacy_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_missing_model_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    words._spacy_model.cache_clear()
+    spacy_parser.model.cache_clear()
     util = SimpleNamespace(is_package=lambda name: False)
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(util=util))
     with pytest.raises(ExtraMissing, match="python -m spacy download en_core_web_sm"):
@@ -311,7 +313,7 @@ def test_the_spacy_reading_follows_the_dependencies(monkeypatch: pytest.MonkeyPa
             deps=list(relations),
         )
 
-    monkeypatch.setattr(words, "_spacy_model", lambda: model)
+    monkeypatch.setattr(spacy_parser, "model", lambda: model)
     parsed = parse("a round teddy bear that is red and shiny near boxes", "spacy")
     assert parsed.backend == "spacy"
     assert pairs(parsed) == [("boxes", []), ("teddy bear", ["red", "round", "shiny"])]

@@ -258,7 +258,7 @@ def test_a_changed_negative_text_is_shown_as_if_it_had_been_given(case: Case) ->
     wanted = negatives(**case.negated(case.pipe, ["", ""]))
     with Guidance(delayed(start=1.0)).attach(case.pipe):
         found = negatives(**given)
-    with Guidance(delayed(begin=0.0)).attach(case.pipe):
+    with Guidance(delayed(start=0.0)).attach(case.pipe):
         assert not same(negatives(**given), wanted)
     assert same(found, wanted)
 

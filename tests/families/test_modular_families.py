@@ -19,7 +19,7 @@ from tests.probes import Energetic, Probe
 
 EXCITE: Any = PLUGINS["attend-and-excite"](refinements=0)
 SAFE: Any = PLUGINS["safe-latent-diffusion"]("max", concept="a green frog")
-DELAYED: Any = PLUGINS["delayed-negative"](begin=0.5)
+DELAYED: Any = PLUGINS["delayed-negative"](start=0.5)
 
 
 @pytest.fixture(params=CASES.values(), ids=list(CASES))

@@ -80,7 +80,7 @@ def test_losses_are_averaged_over_the_encoders() -> None:
     losses: list[Tensor] = []
 
     def loss(maps: Any) -> Tensor:
-        losses.append(maps.cross()[..., 2 if maps.track == 0 else 78].mean(dim=(1, 2)))
+        losses.append(maps.cross()[..., 2 if maps.encoder == 0 else 78].mean(dim=(1, 2)))
         return losses[-1]
 
     guide = Energetic(loss)

@@ -109,7 +109,7 @@ def make_maps() -> Callable[..., Maps]:
             assert own is not None
             return [Layer(Site("self", "self", grid, 1), own.flatten(3).flatten(1, 2)[:, None])]
 
-        return Maps(chosen, layers, keep_of(run, chosen, track), track)
+        return Maps(chosen, layers, keep_of(run, chosen, track), run, track)
 
     return make
 

@@ -7,15 +7,15 @@ import itertools
 import pytest
 import torch
 
-from adhere.plugins.best_of_noise import (
-    BestOfNoise,
+from adhere.plugins.best_of_noise import BestOfNoise
+from adhere.plugins.noise import (
     Scores,
     clean,
     conflict,
-    lit,
     main_peak,
     otsu,
     scores,
+    subject_maps,
 )
 
 # a 1 cat 2 and 3 a 4 x 5 e 6 ("axe" is three pieces, the last word counts as a whole)
@@ -96,7 +96,7 @@ def test_scores_of_two_images_with_different_prompts(
     assert [[word.head[0] for word in image] for image in subjects] == [
         [tuple(pieces) for pieces in image] for image in WORDS
     ]
-    spots = lit(maps, subjects)
+    spots = subject_maps(maps, subjects)
     found = scores(maps, spots)
     for image in range(2):
         slow = slow_spots(attention[image], WORDS[image])

@@ -7,7 +7,7 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.attend_and_excite import step_scale
+from adhere.plugins.attention import decayed
 from adhere.plugins.boxdiff import BoxDiff
 
 # Boxes on an 8x8 grid in cells: x 0..4, y 2..6 and x 5..8, y 0..8.
@@ -81,7 +81,7 @@ def test_refinement_is_asked_for_by_the_inner_boxes(
             wanted.append(max(part[0] for part in parts) > 1 - threshold)
         assert (energy.loss > energy.target).tolist() == wanted
         assert energy.at_most == 20
-        assert energy.step_size == pytest.approx(20 * step_scale(make_step(index)))
+        assert energy.step_size == pytest.approx(20 * decayed(make_step(index)))
     assert wanted == [False, True]
     assert guide.energy(make_step(3), maps).at_most == 0
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(25))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
-from adhere.plugins.attend_and_excite import step_scale
+from adhere.plugins.attention import decayed
 from adhere.plugins.conform import Conform, contrast
 
 # a 1 red 2 cat 3 and 4 a 5 dog 6; the 1 a 2 x 3 e 4 and 5 a 6 blue 7 green 8 frog 9
@@ -91,7 +91,7 @@ def test_published_schedule(make_run, make_maps, make_step, cross):
     assert [i for i in range(50) if guide.guides(make_step(i))] == list(range(30))
     for index in range(30):
         energy = guide.energy(make_step(index), make_maps(run, cross(2, 4, 3, index)))
-        assert energy.step_size == pytest.approx(20 * step_scale(make_step(index)))
+        assert energy.step_size == pytest.approx(20 * decayed(make_step(index)))
         refines = index in (0, 10, 20)
         assert energy.at_most == (20 if refines else 0)
         if refines:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adhere.plugins.attend_and_excite import step_scale
-from adhere.plugins.best_of_noise import clean, lit, scores
-from adhere.plugins.initno import InitNO, drawn_back
+from adhere.plugins.attention import decayed
+from adhere.plugins.initno import InitNO
+from adhere.plugins.noise import clean, drawn_back, scores, subject_maps
 
 PROMPTS = ("a cat and axe", "frog and dog and a cat")
 NEVER = {"response": 0.0, "conflict": 0.0}
@@ -15,7 +15,7 @@ NEVER = {"response": 0.0, "conflict": 0.0}
 
 def joint_and_rank(run, look, z, image):
     maps = look(z, (image,))
-    spots = lit(maps, run.subjects())
+    spots = subject_maps(maps, run.subjects())
     found = scores(maps, spots)
     return (found.response + found.weighed() + clean(spots)).sum(), found.rank().item()
 
@@ -146,10 +146,10 @@ def test_guided_phase(make_run, make_maps, make_step, cross, own):
     for index, seed in ((0, 0), (1, 1), (10, 2), (20, 3)):
         maps = make_maps(run, cross(2, 5, 4, seed), own(2, 5, 4, seed))
         energy = guide.energy(make_step(index), maps)
-        spots = lit(maps, run.subjects())
+        spots = subject_maps(maps, run.subjects())
         found = scores(maps, spots)
         torch.testing.assert_close(energy.loss, found.response)
-        assert energy.step_size == pytest.approx(20 * step_scale(make_step(index)))
+        assert energy.step_size == pytest.approx(20 * decayed(make_step(index)))
         assert (energy.rule, energy.when) == ("plain", "before")
         drift = []
         for image in range(2):

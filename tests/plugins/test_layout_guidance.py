@@ -24,7 +24,7 @@ def maps_of():
             Layer(Site(str(grid), "cross", grid, 2), one)
             for grid, one in zip(GRIDS, tensors, strict=True)
         ]
-        return Maps(tuple(images), lambda read: layers, torch.ones(len(images), 20).bool())
+        return Maps(tuple(images), lambda read: layers, torch.ones(len(images), 20).bool(), run)
 
     return make
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
-from adhere.plugins.syngen import SynGen, distances
+from adhere.plugins.attention import divergences
+from adhere.plugins.syngen import SynGen
 
 
 def slow_distance(a, b):
@@ -39,7 +40,7 @@ def slow_loss(attention, subtrees, prompt_columns):
 
 def test_distances_are_symmetric_divergences(cross):
     maps = cross(1, 3, 5)[0]
-    found = distances(maps[:, :, :4], maps[:, :, 2:8])
+    found = divergences(maps[:, :, :4], maps[:, :, 2:8])
     for i in range(4):
         for j in range(6):
             expected = slow_distance(maps[:, :, i], maps[:, :, 2 + j])
@@ -103,7 +104,7 @@ def test_a_step_downhill_binds(make_run, make_maps, make_step, cross):
         (gradient,) = torch.autograd.grad(loss, [logits])
         logits = (logits - 0.3 * gradient).detach().requires_grad_(True)
     maps = logits.softmax(-1)[0]
-    apart = distances(maps[:, :, [2, 6]], maps[:, :, [3, 7]])
+    apart = divergences(maps[:, :, [2, 6]], maps[:, :, [3, 7]])
     assert apart[0, 0] < apart[0, 1] / 10
     assert apart[1, 1] < apart[1, 0] / 10
 

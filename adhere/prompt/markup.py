@@ -1,0 +1,91 @@
+"""Explicit markup of subjects: `[red|cat]` marks a noun and its modifiers, in any script."""
+
+from __future__ import annotations
+
+import re
+
+from adhere.errors import PromptError
+from adhere.prompt.phrases import Entity, Span, names_a_word, span_of
+
+_EXAMPLE = "write [red|cat] and [big, blue|suitcase]; a literal bracket or bar is \\[, \\] or \\|"
+
+
+def strip_markup(prompt: str) -> str:
+    """The prompt as the text encoder is to see it: "[red|cat]" reads "red cat".
+
+    Raises:
+        PromptError: the markup does not parse.
+    """
+    return read_markup(prompt)[0]
+
+
+def read_markup(prompt: str) -> tuple[str, tuple[Entity, ...]]:
+    """The prompt without markup, and the marked entities at their places in it."""
+    text, entities = "", []
+    i = 0
+    while i < len(prompt):
+        if prompt[i] == "\\" and prompt[i + 1 : i + 2] in {"[", "]", "|"} and i + 1 < len(prompt):
+            text += prompt[i + 1]
+            i += 2
+        elif prompt[i] == "[":
+            inner, i = _bracket(prompt, i)
+            plain, entity = _marked(prompt, inner, len(text))
+            text += plain
+            entities.append(entity)
+        elif prompt[i] == "]":
+            raise _markup_error(prompt, i, "']' closes nothing")
+        else:
+            text += prompt[i]
+            i += 1
+    return text, tuple(_cut(text, entity) for entity in entities)
+
+
+def _bracket(prompt: str, start: int) -> tuple[str, int]:
+    """What stands between the bracket at `start` and its partner, and the index after that."""
+    for i in range(start + 1, len(prompt)):
+        if prompt[i] == "[":
+            raise _markup_error(prompt, i, "'[' inside '[...]': marks do not nest")
+        if prompt[i] == "]":
+            return prompt[start + 1 : i], i + 1
+    raise _markup_error(prompt, start, "'[' is never closed")
+
+
+def _marked(prompt: str, inner: str, offset: int) -> tuple[str, Entity]:
+    """One mark as plain text and as an entity that begins at `offset`; texts come later."""
+    at = prompt.index("[" + inner + "]")
+    left, bar, noun = inner.partition("|")
+    left, noun = (left, noun) if bar else ("", left)
+    if "|" in noun:
+        raise _markup_error(prompt, at, f"'[{inner}]' has more than one bar")
+    left, noun = " ".join(left.split()), " ".join(noun.split())
+    if not names_a_word(noun):
+        raise _markup_error(prompt, at, f"'[{inner}]' has no noun")
+    if bar and not names_a_word(left):
+        raise _markup_error(
+            prompt, at, f"'[{inner}]' has a bar but no modifier; write '[{noun}]' for a bare noun"
+        )
+    plain = f"{left} {noun}" if left else noun
+    start = offset + len(plain) - len(noun)
+    # A comma lets a modifier have several words: "[polka dot, red|dress]".
+    parts = re.finditer(r"[^,\s][^,]*[^,\s]|[^,\s]" if "," in left else r"\S+", left)
+    modifiers = tuple(Span(offset + part.start(), offset + part.end(), "") for part in parts)
+    return plain, Entity(
+        Span(start, start + len(noun), ""), modifiers, Span(offset, offset + len(plain), "")
+    )
+
+
+def _cut(text: str, entity: Entity) -> Entity:
+    def fill(span: Span) -> Span:
+        return span_of(text, span.start, span.end)
+
+    return Entity(
+        fill(entity.noun),
+        tuple(fill(modifier) for modifier in entity.modifiers),
+        fill(entity.phrase),
+    )
+
+
+def _markup_error(prompt: str, at: int, problem: str) -> PromptError:
+    return PromptError(
+        f"markup in the prompt does not parse: {problem} (at {prompt[at : at + 20]!r}); {_EXAMPLE}"
+    )

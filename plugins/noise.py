@@ -1,0 +1,131 @@
+"""How promising a starting noise is, and a way to a better one (Guo et al., CVPR 2024).
+
+    response = 1 - min over s of m_s          m_s: Attend-and-Excite's peak of subject s
+    B_s      = smooth(row of the self attention at the cell of that peak)
+    conflict = mean over pairs (r, s) of sum min(B_r, B_s) / sum (B_r + B_s)         in [0, 1/2]
+    rank     = response + conflict            smallest wins; see `Scores.rank`
+    clean    = sum over s of the highest peak beside the main one, if it tops the main one's lowest
+
+The last term is from the authors' code (`pipeline_sd_initno.py@aadf9fb`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from adhere.guides.maps import Maps
+from adhere.plugins.attention import phrase_maps, smooth
+from adhere.prompt.tokens import Phrase
+
+HOPELESS = 0.5
+"""A response above this leaves the conflict out of account (`pipeline_sd_initno.py@aadf9fb`)."""
+
+
+def subject_maps(
+    maps: Maps, subjects: Sequence[Sequence[Phrase]]
+) -> list[Float[Tensor, "_subjects h w"]]:
+    """For every row of the maps the smoothed token shares of its image's subjects.
+
+    `subjects` are those of all images of the run.
+    """
+    return [phrase_maps(one, subjects[one.image]) for one in maps.each()]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the first pass says about each image, lower being better."""
+
+    response: Float[Tensor, " batch"]
+    conflict: Float[Tensor, " batch"]
+
+    def weighed(self) -> Float[Tensor, " batch"]:
+        """The conflict, which says nothing yet while a subject has no place at all."""
+        return torch.where(self.response > HOPELESS, 0.0, self.conflict)
+
+    def rank(self) -> Float[Tensor, " batch"]:
+        """The sum; a conflict of nothing is no merit, so it costs one."""
+        weighed = self.weighed()
+        return self.response + weighed + (weighed <= 1e-6)
+
+
+def scores(maps: Maps, spots: Sequence[Float[Tensor, "_subjects h w"]]) -> Scores:
+    """Both scores of every row of the maps, whose subjects' maps are `spots`."""
+    own = maps.self((spots[0].shape[1], spots[0].shape[2]))
+    return Scores(
+        torch.stack([response(one) for one in spots]),
+        torch.stack([conflict(*one) for one in zip(own, spots, strict=True)]),
+    )
+
+
+def response(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, ""]:
+    """How far the most neglected subject is from full attention, in [0, 1]."""
+    return (1 - spots.flatten(1).amax(dim=1)).clamp_min(0).amax()
+
+
+def conflict(
+    own: Float[Tensor, "h w h w"], spots: Float[Tensor, "subjects h w"]
+) -> Float[Tensor, ""]:
+    """How much the places that belong to two subjects overlap, averaged over pairs."""
+    if len(spots) < 2:
+        return own.sum() * 0
+    peaks = spots.flatten(1).argmax(dim=1)
+    places = smooth(own.flatten(0, 1)[peaks])
+    one, other = torch.triu_indices(len(spots), len(spots), 1, device=own.device)
+    shared = torch.minimum(places[one], places[other]).sum(dim=(1, 2))
+    return (shared / ((places[one] + places[other]).sum(dim=(1, 2)) + 1e-6)).mean()
+
+
+def clean(spots: Sequence[Float[Tensor, "_subjects h w"]]) -> Float[Tensor, " batch"]:
+    """For each image, the sum over its subjects of a peak beside the main one."""
+    losses = []
+    for one in spots:
+        main = main_peak(one.detach())
+        beside = torch.where(main, 0.0, one).flatten(1).amax(dim=1)
+        lowest = torch.where(main, one, 1.0).flatten(1).amin(dim=1)
+        losses.append(torch.where(beside > lowest, beside, 0.0).sum())
+    return torch.stack(losses)
+
+
+def main_peak(spots: Float[Tensor, "subjects h w"]) -> Bool[Tensor, "subjects h w"]:
+    """The cells above Otsu's threshold that hang together with the highest one."""
+    mask = spots >= otsu(spots)[:, None, None]
+    highest = F.one_hot(spots.flatten(1).argmax(dim=1), spots[0].numel()).bool().view_as(mask)
+    for _ in range(mask[0].numel()):
+        wide = F.pad(highest, (1, 1, 1, 1))
+        rows, columns = wide[:, :-2] | wide[:, 2:], wide[..., :-2] | wide[..., 2:]
+        grown = mask & (highest | rows[..., 1:-1] | columns[:, 1:-1])
+        if torch.equal(grown, highest):
+            break
+        highest = grown
+    return highest
+
+
+def otsu(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, " subjects"]:
+    """The threshold of 256 levels that best parts each map's values in two classes."""
+    levels = F.one_hot((spots.flatten(1) * 255).long().clamp(0, 255), 256).to(spots).mean(dim=1)
+    below = levels.cumsum(dim=1)
+    mean = (levels * torch.arange(256, device=spots.device)).cumsum(dim=1)
+    between = (mean[:, -1:] * below - mean) ** 2 / (below * (1 - below)).clamp_min(1e-7)
+    between = between.masked_fill(torch.minimum(below, 1 - below) < 1e-6, 0.0)
+    return between.argmax(dim=1) / 255
+
+
+def drawn_back(
+    spread: Float[Tensor, "2 batch channels h w"], most: float
+) -> Float[Tensor, "2 batch channels h w"]:
+    """Scale (mu, v) of each image until KL(N(mu, exp v) || N(0, 1)), averaged, is at most `most`.
+
+    exp(v) - 1 - v shrinks at least as fast as the square of the scale for v > 0, and lies below
+    v^2 / 2 for v < 0, so one factor is enough.
+    """
+    mu, v = spread
+    above = torch.where(v > 0, torch.expm1(v) - v, v**2 / 2)
+    divergence = (mu**2 + above).mean(dim=(1, 2, 3), keepdim=True) / 2
+    shrunk: Tensor = spread * (most / divergence.clamp_min(most)).sqrt()
+    return shrunk
