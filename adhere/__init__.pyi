@@ -42,8 +42,8 @@ from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion as SafeLate
 from adhere.plugins.sega import Sega as Sega
 from adhere.plugins.syngen import SynGen as SynGen
 from adhere.plugins.zestguide import ZestGuide as ZestGuide
-from adhere.prompt.phrases import find as find
 from adhere.prompt.parser import parse as parse
+from adhere.prompt.phrases import find as find
 
 __version__: str
 HOMES: dict[str, str]
