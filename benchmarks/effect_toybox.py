@@ -29,8 +29,8 @@ from adhere.eval.report.tables import table
 from adhere.eval.run import experiment, generate, manifest, models, scoring
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
+from adhere.pipelines.studio.drawing.sheet import sheet
 from adhere.pipelines.studio.output import write_json, write_text
-from adhere.pipelines.studio.sheet import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = {

@@ -116,8 +116,17 @@ def stack(text: str) -> tuple[Plugin, ...]:
     """
     if text.lstrip().startswith("["):
         return tuple(plugin(spec) for spec in _parsed(text))
+    return tuple(plugin(spec) for spec in split_stack(text))
+
+
+def split_stack(text: str) -> list[str]:
+    """The plugins of a stack, each as `plugin` reads it.
+
+    Raises:
+        ParameterError: a place between two `+` is empty, or they are joined by something else.
+    """
     if text.lstrip().startswith("{"):
-        return (plugin(text),)
+        return [text]
     specs = [part.strip() for part in _split(text, "+")]
     if not all(specs):
         raise ParameterError(
@@ -127,7 +136,7 @@ def stack(text: str) -> tuple[Plugin, ...]:
         )
     for spec in specs:
         _refuse_other_spellings(text, spec)
-    return tuple(plugin(spec) for spec in specs)
+    return specs
 
 
 def _refuse_other_spellings(text: str, spec: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from adhere import cli
-from adhere.pipelines.studio import making, studio
+from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.seeds import seeds_of
 from adhere.pipelines.studio.studio import Studio
 from tests import tiny
 
@@ -48,7 +49,8 @@ def test_generate_writes_pictures_grid_and_report(folder: Path, tmp_path: Path) 
     for row in report["pictures"]:
         settings = read_settings(tmp_path / row["file"])
         assert settings is not None
-        again = Request.from_json(settings)
+        assert settings.request is not None
+        again = Request.from_json(settings.request)
         assert again.prompt == PROMPT
         assert again.plugins[0].refinements == 0  # type: ignore[attr-defined]
     with Image.open(tmp_path / "grid.png") as grid:
@@ -59,15 +61,17 @@ def test_a_picture_does_not_depend_on_its_batch(folder: Path, tmp_path: Path) ->
     words = ["--model", folder, "--seeds", "0-2", *SMALL, "-p", "attend-and-excite"]
     assert adhere("generate", PROMPT, *words, "-b", "3", "--out", tmp_path / "three") == 0
     assert adhere("generate", PROMPT, *words, "-b", "1", "--out", tmp_path / "one") == 0
-    for path in sorted((tmp_path / "three").glob("000-*.png")):
+    made = sorted((tmp_path / "three").glob("000-*.png"))
+    assert len(made) == 3
+    for path in made:
         with Image.open(path) as a, Image.open(tmp_path / "one" / path.name) as b:
             worst = max(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes(), strict=True))
             assert worst <= 1, path.name
 
 
 def test_compare_sets_plain_beside_plugins_and_stacks(folder: Path, tmp_path: Path) -> None:
-    stack = "attend-and-excite; safe-latent-diffusion:preset=max,concept=a frog"
-    words = ["-p", "attend-and-excite", "--stack", stack, "--seeds", "0", "--maps"]
+    stack = "attend-and-excite+safe-latent-diffusion:preset=max,concept=a frog"
+    words = ["-p", "attend-and-excite", "-p", stack, "--seed", "0", "--maps"]
     assert adhere("compare", PROMPT, "--model", folder, *words, "--out", tmp_path, *SMALL) == 0
     rows = json.loads((tmp_path / "report.json").read_text())["pictures"]
     assert [len(row["request"]["plugins"]) for row in rows] == [0, 1, 2]
@@ -151,7 +155,7 @@ def test_prompt_files_that_do_not_read(tmp_path: Path, capsys: pytest.CaptureFix
     assert adhere("generate", "--prompts", tmp_path, "--out", tmp_path / "o") == 2
     assert "no such file" in capsys.readouterr().err
     odd.write_bytes("\ufeffa cat\n".encode())  # as some editors save it
-    assert making.prompts_of(None, odd, None) == ("a cat",)
+    assert [line.prompt for line in prompts.read(odd).lines] == ["a cat"]
 
 
 def test_an_out_that_is_a_file_is_refused_before_any_model_is_loaded(
@@ -182,7 +186,8 @@ def test_one_plugin_with_several_settings_makes_a_file_for_each(
     assert sizes == [20.0] * 5 + [90.0] * 5
     for row in rows:
         settings_inside = read_settings(tmp_path / row["file"])
-        assert settings_inside == row["request"]
+        assert settings_inside is not None
+        assert settings_inside.request == row["request"]
     assert "attend-and-excite#2" in capsys.readouterr().out
 
 
@@ -210,7 +215,7 @@ def test_a_real_interrupt_in_the_middle_of_a_picture(folder: Path, tmp_path: Pat
     import _thread
 
     seen: list[int] = []
-    plain = making.Studio.generate
+    plain = Studio.generate
 
     def interrupted(self: Studio, requests: Any, *, on_step: Any = None, **options: Any) -> Any:
         seen.append(len(requests))
@@ -296,7 +301,9 @@ def test_an_interrupt_keeps_what_is_finished(
 
 
 def test_seeds_read() -> None:
-    assert making.seeds_of("0-3,7, 2") == (0, 1, 2, 3, 7)
+    assert seeds_of("0-3,7, 2") == (0, 1, 2, 3, 7)
+    assert seeds_of("4") == (0, 1, 2, 3)
+    assert seeds_of("4-4") == (4,)
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

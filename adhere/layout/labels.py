@@ -1,69 +1,34 @@
-"""Label pictures and their legends, and the picture of a layout."""
+"""Label pictures, in which every region has its colour, and their legends."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image
 
-from adhere.errors import LayoutError
+from adhere.errors import GuidanceWarning, LayoutError
+from adhere.layout.files import read_json
 from adhere.layout.masks import Mask
 
-__all__ = ["beside", "draw", "read_json", "read_legend", "split"]
+__all__ = ["read_legend", "split"]
 
 STRAY = 0.01
-"""Share of a label picture that may have other colours: smoothed edges, no forgotten region."""
+"""Share of the pixels that may have other colours without a word."""
+MOST_EDGES = 0.2
+"""Share of the pixels with a colour near none of the legend beyond which a picture is refused."""
+NEAR = 24
+"""Distance of two colours, in steps of 255, below which one is taken for the other."""
+REACH = 3
+"""Pixels around a smoothed edge among whose regions it is shared out."""
 
 _COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
 _NO_REGION = {0x000000, 0xFFFFFF}
-_LARGEST_JSON = 32 * 2**20
-# Tableau's ten: distinct beside one another and for most colour-blind eyes.
-_PALETTE = (
-    *("4e79a7", "f28e2b", "59a14f", "e15759", "b07aa1"),
-    *("76b7b2", "edc948", "ff9da7", "9c755f", "bab0ac"),
-)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        LayoutError: it is missing, too large, or no JSON.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise LayoutError(
-                f"{path.name} is larger than {_LARGEST_JSON >> 20} MiB; that is no layout"
-            )
-        return json.loads(path.read_text(encoding="utf-8"))
-    except LayoutError:
-        raise
-    except FileNotFoundError as error:
-        raise LayoutError(f"there is no layout file {path.name}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise LayoutError(f"{path.name} cannot be read as JSON: {error}") from error
-
-
-def beside(folder: Path, name: Any) -> Path:
-    """A file named in a layout file, which must lie in the same folder or below it.
-
-    Raises:
-        LayoutError: it lies elsewhere: a layout from a stranger must not read other files.
-    """
-    if not isinstance(name, str) or not name:
-        raise LayoutError(f"a picture file is named {name!r}; give its name as text")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise LayoutError(
-            f"the picture file {name!r} lies outside the layout's folder; put it beside the layout"
-        )
-    return path
 
 
 def read_legend(
@@ -111,9 +76,12 @@ def split(
     by_index = [_is_index(key) for key in phrases]
     if any(by_index) and not all(by_index):
         raise LayoutError(f"the legend of {name} mixes colours and indices; use one of them")
-    codes = _indices(picture, name) if all(by_index) else _colours(picture)
     wanted = {int(key.lstrip("#"), 10 if by_index[0] else 16): key for key in phrases}
-    _refuse_stray(codes, wanted, by_index[0], name)
+    if by_index[0]:
+        codes = _indices(picture, name)
+        _refuse_stray(codes, {0, 255, *wanted}, str, name)
+    else:
+        codes = _snapped(_colours(picture), np.array([-1, *sorted({*_NO_REGION, *wanted})]), name)
     for code, key in wanted.items():
         found = codes == code
         if not found.any():
@@ -139,53 +107,93 @@ def _colours(picture: Image.Image) -> ndarray:
     return np.where(pixels[..., 3] < 128, -1, codes)
 
 
-def _refuse_stray(codes: ndarray, wanted: Mapping[int, str], by_index: bool, name: str) -> None:
-    values, counts = np.unique(codes, return_counts=True)
-    none = {0, 255, -1} if by_index else {*_NO_REGION, -1}
-    stray = {
-        int(v): int(c) for v, c in zip(values, counts, strict=True) if v not in none | set(wanted)
-    }
-    if sum(stray.values()) > STRAY * codes.size:
-        most = sorted(stray, key=lambda value: -stray[value])[:4]
-        listed = ", ".join(str(value) if by_index else f"#{value:06x}" for value in most)
+def _refuse_stray(
+    codes: ndarray, known: set[int], written: Callable[[int], str], name: str, most: float = STRAY
+) -> None:
+    """Raise `LayoutError` where more pixels than `most` have codes that are not known."""
+    values, counts = np.unique(codes[~np.isin(codes, list(known))], return_counts=True)
+    if counts.sum() > most * codes.size:
+        listed = ", ".join(written(int(values[i])) for i in np.argsort(-counts)[:4])
         raise LayoutError(
-            f"{sum(stray.values()) / codes.size:.0%} of {name} has colours that its legend lacks: "
+            f"{counts.sum() / codes.size:.0%} of {name} has colours that its legend lacks: "
             f"{listed}; add them to the legend, or paint them black (no region)"
         )
 
 
-# ---- Drawing -----------------------------------------------------------------
+# ---- Smoothed edges and colours that are a little off -----------------------------------------
 
 
-def draw(phrases: Sequence[str], covers: ndarray) -> Image.Image:
-    """Regions in colour on grey, later ones in front, each with its phrase."""
-    height, width = covers.shape[1:]
-    canvas = np.full((height, width, 3), 236.0)
-    colours = [_colour(phrase, i) for i, phrase in enumerate(phrases)]
-    for colour, cover in zip(colours, covers, strict=True):
-        canvas += (np.asarray(colour) - canvas) * (0.85 * cover[..., None])
-    picture = Image.fromarray(canvas.round().astype(np.uint8))
-    pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(9, min(height, width) // 24))
-    for phrase, cover in zip(phrases, covers, strict=True):
-        rows, columns = np.nonzero(cover > 0.5)
-        if rows.size:
-            centre = (float(columns.mean()), float(rows.mean()))
-            pen.text(
-                centre,
-                phrase,
-                fill="black",
-                font=font,
-                anchor="mm",
-                stroke_width=2,
-                stroke_fill="white",
-            )
-    return picture
+def _snapped(codes: ndarray, known: ndarray, name: str) -> ndarray:
+    """The picture with every pixel of one of the known colours.
+
+    A pixel whose colour is near a known one takes it. What is left should be edges that a program
+    smoothed: mixtures of the colours on both sides, of which each pixel takes the nearer one.
+
+    Raises:
+        LayoutError: so much is left, or so much of one colour, that a region was forgotten.
+    """
+    stray = ~np.isin(codes, known)
+    share = float(stray.mean())
+    if not share:
+        return codes
+    close = codes.copy()
+    close[stray] = _nearest(codes[stray], known)
+    edges = close == _UNKNOWN
+    _refuse_forgotten(np.where(edges, codes, -1), name)
+    _refuse_stray(np.where(edges, codes, -1), {-1}, _written, name, MOST_EDGES)
+    close[edges] = _from_around(codes, close, np.argwhere(edges))
+    if share > STRAY:
+        warnings.warn(
+            f"{share:.1%} of {name} had colours that its legend lacks, as smoothed edges do; they "
+            "were taken for the nearest colours around them",
+            GuidanceWarning,
+            stacklevel=6,
+        )
+    return close
 
 
-def _colour(phrase: str, number: int) -> tuple[int, ...]:
-    """The colour that a phrase names, else one of the palette."""
-    for word in phrase.lower().split():
-        if word in ImageColor.colormap:
-            return ImageColor.getrgb(word)[:3]
-    return ImageColor.getrgb("#" + _PALETTE[number % len(_PALETTE)])[:3]
+_UNKNOWN = -2
+
+
+def _written(code: int) -> str:
+    return f"#{code:06x}"
+
+
+def _rgb(codes: ndarray) -> ndarray:
+    """Codes as (..., 3) colours."""
+    return np.stack([codes >> 16 & 255, codes >> 8 & 255, codes & 255], axis=-1).astype(np.float32)
+
+
+def _nearest(codes: ndarray, known: ndarray) -> ndarray:
+    """For each code the known one that is nearest, or `_UNKNOWN` where none is near."""
+    values, place = np.unique(codes, return_inverse=True)
+    colours = known[known >= 0]
+    distance = np.linalg.norm(_rgb(values)[:, None] - _rgb(colours)[None], axis=-1)
+    best = np.where(distance.min(1) <= NEAR, colours[distance.argmin(1)], _UNKNOWN)
+    found: ndarray = best[place.reshape(codes.shape)]
+    return found
+
+
+def _refuse_forgotten(codes: ndarray, name: str) -> None:
+    """Raise `LayoutError` where one unknown colour fills more than edges do."""
+    values, counts = np.unique(codes[codes >= 0], return_counts=True)
+    much = {int(value) for value in values[counts > STRAY * codes.size]}
+    if much:
+        _refuse_stray(np.where(np.isin(codes, list(much)), codes, -1), {-1}, _written, name)
+
+
+def _from_around(codes: ndarray, known: ndarray, places: ndarray) -> ndarray:
+    """For each place the nearest colour among the known pixels around it; -1 where none is."""
+    rows, columns = places.T
+    colour = _rgb(codes[rows, columns])
+    best, chosen = np.full(len(places), np.inf), np.full(len(places), -1)
+    height, width = codes.shape
+    for down in range(-REACH, REACH + 1):
+        for right in range(-REACH, REACH + 1):
+            there = known[
+                np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)
+            ]
+            distance = np.linalg.norm(colour - _rgb(there), axis=-1)
+            better = (there >= 0) & (distance < best)
+            best[better], chosen[better] = distance[better], there[better]
+    return chosen

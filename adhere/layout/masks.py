@@ -1,33 +1,23 @@
-"""Regions as plain data: run-length masks, exact area resizing, safe reading of picture files."""
+"""Masks as plain data (run lengths), and exact area resizing of masks, boxes and polygons."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from PIL import Image
 
 from adhere.errors import LayoutError
 
-__all__ = ["Mask", "area_weights", "box_cover", "open_picture", "polygon_cover", "resize_cover"]
+__all__ = ["Mask", "area_weights", "box_cover", "polygon_cover", "resize_cover"]
 
 LARGEST_SIDE = 2048
 """Masks with a longer side are reduced to it (nearest pixel): far finer than any attention grid."""
-LARGEST_FILE = 64 * 2**20
-"""Bytes of a picture file that are read at most."""
-LARGEST_PICTURE = 2**26
-"""Pixels that are decoded at most: a small file can claim to hold a huge picture."""
-
-# Half of full brightness or opacity, of 8 bits.
-_PAINTED = 128
 
 
 @dataclass(frozen=True)
@@ -160,49 +150,3 @@ def polygon_cover(
         crossing = ax + (centres_y - ay) * (bx - ax) / (by - ay)
         inside[first:last] ^= centres_x[None, :] < crossing[:, None]
     return inside
-
-
-# ---- Picture files -----------------------------------------------------------
-
-
-def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -> Image.Image:
-    """Decodes a picture file, within bounds.
-
-    Raises:
-        LayoutError: the file is missing, too large, damaged, or of another format.
-    """
-    wanted = " or ".join(formats)
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise LayoutError(
-                f"{path.name} is larger than {LARGEST_FILE >> 20} MiB; save it smaller"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=list(formats)) as picture:
-                if picture.width * picture.height > LARGEST_PICTURE:
-                    raise LayoutError(
-                        f"{path.name} is {picture.width}x{picture.height}, more than "
-                        f"{LARGEST_PICTURE:,} pixels; save it smaller"
-                    )
-                picture.load()
-                return picture.copy()
-    except LayoutError:
-        raise
-    except FileNotFoundError as error:
-        raise LayoutError(f"there is no picture file {path.name}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise LayoutError(f"{path.name} holds too many pixels; save it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise LayoutError(f"{path.name} cannot be read as {wanted}: {error}") from error
-
-
-def painted(picture: Image.Image) -> Bool[ndarray, "h w"]:
-    """What is painted: what is not transparent if there is transparency, else what is bright."""
-    if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-        if alpha.min() < _PAINTED:
-            return alpha >= _PAINTED
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        return np.asarray(picture, dtype=np.int64) >= _PAINTED << 8
-    return np.asarray(picture.convert("L")) >= _PAINTED

@@ -14,7 +14,7 @@ from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
-from adhere.plugins import available, plugin
+from adhere.plugins import plugin, split_stack
 
 BASELINE = "plain"
 _VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt"})
@@ -137,22 +137,7 @@ def stack_name(spec: str | Mapping[str, Any]) -> str:
     """A name for a stack given as text: its plugins joined by `+`."""
     if isinstance(spec, Mapping):
         return str(spec.get("plugin", "plugin"))
-    return "+".join(re.sub(r"\s+", "_", part) for part in stack(spec))
-
-
-def stack(spec: str) -> list[str]:
-    """The plugins of a stack given as text, `a + b:step_size=3`.
-
-    A `+` is only taken for the stack's where the name of a plugin follows: SEGA's edits have some.
-    """
-    known = available()
-    parts: list[str] = []
-    for piece in spec.split("+"):
-        if parts and piece.partition(":")[0].strip() not in known:
-            parts[-1] += f"+{piece.rstrip()}"
-        else:
-            parts.append(piece.strip())
-    return parts
+    return "+".join(re.sub(r"\s+", "_", part) for part in split_stack(spec))
 
 
 def _variant(name: str, value: Any) -> Variant:
@@ -172,7 +157,7 @@ def _variant(name: str, value: Any) -> Variant:
         value = [value]
     specs: list[Any] = []
     for spec in value or ():
-        specs += stack(spec) if isinstance(spec, str) else [spec]
+        specs += split_stack(spec) if isinstance(spec, str) else [spec]
     try:
         return Variant(name, tuple(plugin(spec) for spec in specs), suites, negative)
     except ParameterError as error:

@@ -1,20 +1,59 @@
-"""Writing pictures so that a stop at any moment leaves nothing broken."""
+"""Files that a stop at any moment leaves whole, and the settings inside pictures."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from adhere.errors import ParameterError
 from adhere.pipelines.studio.request import Picture
 
 SETTINGS = "adhere"
-"""The PNG text chunk that carries a picture's request as JSON."""
+"""The PNG text chunk with a picture's request and what made it, as JSON."""
+PARAMETERS = "parameters"
+"""The PNG text chunk that other programs for pictures read: prompt, negative prompt, settings."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a picture says of itself.
+
+    Attributes:
+        request: as `Request.from_json` takes it; None where only other programs' text is there.
+        made: the model, versions, precision, steps, scales and sampler; empty in old pictures.
+        text: what other programs read.
+    """
+
+    request: dict[str, Any] | None
+    made: dict[str, Any]
+    text: str
+
+
+def writable(out: Path) -> Path:
+    """The folder, made if it is missing.
+
+    Raises:
+        ParameterError: nothing can be written there. Said before a model is loaded.
+    """
+    probe = out / f".{os.getpid()}.part"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ParameterError(
+            f"--out {str(out)!r} is no folder that can be written to ({error.strerror}); give "
+            "another one"
+        ) from error
+    return out
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,33 +68,76 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_image(path: Path, image: Image.Image, settings: dict[str, Any] | None = None) -> None:
-    """A PNG, whole or not at all, with its settings inside. The bytes depend on nothing else."""
+def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
+    """A PNG with text chunks, whole or not at all. The bytes depend on nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
-    if settings is not None:
-        info.add_itxt(SETTINGS, json.dumps(settings, ensure_ascii=False, sort_keys=True))
+    for key, text in (texts or {}).items():
+        info.add_itxt(key, text)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    image.save(temporary, format="PNG", pnginfo=info)
-    os.replace(temporary, path)
+    try:
+        image.save(temporary, format="PNG", pnginfo=info)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def write_picture(folder: Path, name: str, picture: Picture) -> Path:
-    path = folder / f"{name}.png"
-    write_image(path, picture.image, picture.request.to_json())
-    return path
+def write_picture(path: Path, picture: Picture) -> None:
+    """A picture with its settings inside."""
+    settings = {"request": picture.request.to_json(), "made": picture.made}
+    text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
+    write_image(path, picture.image, {SETTINGS: text, PARAMETERS: as_parameters(settings)})
 
 
-def read_settings(path: Path) -> dict[str, Any] | None:
-    """The request that a picture was made from, if it carries one."""
-    with Image.open(path) as image:
-        text = image.info.get(SETTINGS)
-    if not isinstance(text, str):
-        return None
-    settings: dict[str, Any] = json.loads(text)
-    return settings
+def as_parameters(settings: Mapping[str, Any]) -> str:
+    """Settings in the form that web interfaces write: prompt, negative prompt, a line of values."""
+    request, made = settings["request"], settings["made"]
+    values = {
+        "Steps": made.get("steps"),
+        "Sampler": made.get("scheduler"),
+        "CFG scale": made.get("guidance_scale"),
+        "Seed": request["seed"],
+        "Size": f"{made['width']}x{made['height']}" if "width" in made else None,
+        "Model": made.get("model"),
+        "Model hash": made.get("weights"),
+        "Version": f"adhere {made['adhere']}" if "adhere" in made else None,
+        "Plugins": "+".join(one["plugin"] for one in request["plugins"]) or None,
+    }
+    lines = [_one_line(request["prompt"])]
+    if request["negative_prompt"]:
+        lines.append(f"Negative prompt: {_one_line(request['negative_prompt'])}")
+    lines.append(", ".join(f"{key}: {value}" for key, value in values.items() if value is not None))
+    return "\n".join(lines)
+
+
+def read_settings(path: Path) -> Settings | None:
+    """What a picture says of how it was made; None where it says nothing.
+
+    Raises:
+        ParameterError: there is no such picture, or its settings are damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            told, text = image.info.get(SETTINGS), str(image.info.get(PARAMETERS, ""))
+    except FileNotFoundError as error:
+        raise ParameterError(f"there is no picture {str(path)!r}") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise ParameterError(f"{str(path)!r} cannot be read as a picture: {error}") from error
+    if told is None:
+        return Settings(None, {}, text) if text else None
+    try:
+        data: dict[str, Any] = json.loads(told)
+        # Before 0.2 the chunk was the request alone.
+        request, made = (data["request"], data["made"]) if "made" in data else (data, {})
+        return Settings(dict(request), dict(made), text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ParameterError(f"the settings in {str(path)!r} are damaged: {error}") from error
 
 
 def slug(text: str, length: int = 40) -> str:
     """A prompt as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "empty"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,26 +1,70 @@
-"""A progress bar with rate and time left, on standard error; plain lines where nobody watches."""
+"""Progress with rate and time left: a bar in a terminal, lines where nobody watches."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+Tick = Callable[[float], None]
+
+LINE_EVERY = 15.0
+"""Seconds between two lines: a log of an hour's run stays readable."""
 
 
 @contextmanager
-def bar(total: int, noun: str) -> Iterator[Callable[[float], None]]:
-    """Yields a function that moves the bar by a (possibly fractional) amount."""
-    progress = Progress(
-        TextColumn(f"[bold]{noun}"),
+def progress(title: str, total: int) -> Iterator[Tick]:
+    """Yields a function that is told how many more are done, fractions too; on standard error."""
+    if not total:
+        yield lambda amount: None
+    elif sys.stderr.isatty():
+        with _bar(title, total) as tick:
+            yield tick
+    else:
+        lines = _Lines(title, total)
+        yield lines
+        lines.last_word()
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Tick]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    with progress:
-        task = progress.add_task(noun, total=total)
-        yield lambda amount: progress.advance(task, amount)
+    with bar:
+        task = bar.add_task(title, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+class _Lines:
+    """A line at the start, every few seconds, and at the end."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0.0
+        self.started = self.last = time.monotonic()
+        self._say(f"0/{total}")
+
+    def __call__(self, amount: float) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY:
+            self.last = now
+            rate = self.done / max(now - self.started, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            self._say(f"{self.done:.0f}/{self.total}, {rate:.2f}/s, {left:.0f} s left")
+
+    def last_word(self) -> None:
+        seconds = time.monotonic() - self.started
+        self._say(f"{self.total}/{self.total}, {seconds:.0f} s")
+
+    def _say(self, text: str) -> None:
+        print(f"{self.title}: {text}", file=sys.stderr, flush=True)

@@ -69,6 +69,10 @@ class Request:
         values["subjects"] = tuple(subjects) if subjects is not None else None
         return cls(**values)
 
+    def with_seed(self, seed: int) -> Request:
+        """The same request from other noise."""
+        return replace(self, seed=seed)
+
     def plain(self) -> Request:
         """The same request without any plugin: what guided pictures are compared with."""
         return replace(self, plugins=())

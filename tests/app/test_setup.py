@@ -76,7 +76,9 @@ def test_python_makes_the_same_requests() -> None:
             made.extend(requests)
             return []
 
-    code = setups.to_python(setup).replace("import Request, Studio", "import Request")
+    code = setups.to_python(setup).replace(
+        "from adhere.pipelines.studio.studio import Studio\n", ""
+    )
     exec(compile(code, "snippet", "exec"), {"Studio": Studio})
     assert made == setup.requests()
 

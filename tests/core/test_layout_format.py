@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from adhere.errors import LayoutError
-from adhere.layout import masks
+from adhere.errors import GuidanceWarning, LayoutError
+from adhere.layout import files, masks
 from adhere.layout.layout import Layout, Region
 from adhere.layout.masks import Mask
 
@@ -292,6 +292,83 @@ def test_legends_that_do_not_fit(tmp_path: Path, legend: dict[str, str], message
         Layout.from_label_png(png, legend)
 
 
+FIELDS = {"#d90000": "a cat", "#0000d9": "a dog", "#00a000": "a frog"}
+FIELD_COLOURS = {"#d90000": (217, 0, 0), "#0000d9": (0, 0, 217), "#00a000": (0, 160, 0)}
+
+
+def fields(size: int = 128) -> Image.Image:
+    """Three regions that touch one another, on black."""
+    picture = Image.new("RGB", (size, size), (0, 0, 0))
+    picture.paste(FIELD_COLOURS["#d90000"], (0, 0, size // 2, size // 2))
+    picture.paste(FIELD_COLOURS["#0000d9"], (size // 2, 0, size, size // 2))
+    picture.paste(FIELD_COLOURS["#00a000"], (size // 4, size // 2, 3 * size // 4, size))
+    return picture
+
+
+def agreement(one: Layout, other: Layout) -> float:
+    """The least intersection over union of a region in both."""
+    a, b = (layout.masks((128, 128)).numpy() for layout in (one, other))
+    return float((np.minimum(a, b).sum((1, 2)) / np.maximum(a, b).sum((1, 2))).min())
+
+
+def published(kind: str) -> Image.Image:
+    """What editors, resizing and lossy formats make of a label picture."""
+    rng = np.random.default_rng(0)
+    exact = fields()
+    if kind == "smoothed":
+        return exact.resize((56, 56), Image.Resampling.LANCZOS).resize(
+            (128, 128), Image.Resampling.BILINEAR
+        )
+    if kind == "enlarged":
+        return exact.resize((331, 331), Image.Resampling.BICUBIC)
+    pixels = np.asarray(exact).astype(int)
+    somewhere = rng.random((128, 128, 1)) < 0.1
+    noise = rng.integers(-1, 2, pixels.shape)
+    return Image.fromarray(np.clip(pixels + somewhere * noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["smoothed", "enlarged", "off by one"])
+def test_published_label_pictures_are_read_to_the_nearest_colour(tmp_path: Path, kind: str) -> None:
+    exact, other = tmp_path / "exact.png", tmp_path / "other.png"
+    fields().save(exact)
+    published(kind).save(other)
+    with pytest.warns(GuidanceWarning, match=r"\d\.\d% of other\.png had colours"):
+        read = Layout.from_label_png(other, FIELDS)
+    # An edge that moves by a pixel costs a region of 64 pixels' width 3 % along each axis.
+    assert agreement(read, Layout.from_label_png(exact, FIELDS)) > 0.93
+
+
+def test_an_edge_between_two_regions_is_shared_out_between_them_only(tmp_path: Path) -> None:
+    """A mixture of red and blue is nearer to purple than to either; but no purple is around."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, :32] = (255, 0, 0)
+    pixels[:, 32:] = (0, 0, 255)
+    pixels[60:] = (127, 0, 127)
+    red = np.linspace(150, 190, 50)
+    pixels[:50, 31] = np.stack([red, 0 * red, 255 - red], axis=-1)
+    Image.fromarray(pixels).save(tmp_path / "scene.png")
+    legend = {"#ff0000": "a cat", "#0000ff": "a dog", "#7f007f": "a rug"}
+    with pytest.warns(GuidanceWarning, match=r"1\.2% of scene\.png"):
+        layout = Layout.from_label_png(tmp_path / "scene.png", legend)
+    assert layout.mask("a rug", (64, 64))[:50].sum() == 0
+    assert layout.mask("a cat", (64, 64))[:50].sum() == 50 * 32
+
+
+def test_a_forgotten_region_is_refused_however_small_its_edges(tmp_path: Path) -> None:
+    picture = fields()
+    picture.paste((255, 255, 0), (100, 100, 118, 118))
+    picture.save(tmp_path / "scene.png")
+    with pytest.raises(LayoutError, match=r"2% of scene\.png has colours .*: #ffff00"):
+        Layout.from_label_png(tmp_path / "scene.png", FIELDS)
+
+
+def test_a_photograph_is_no_label_picture(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "scene.png")
+    with pytest.raises(LayoutError, match=r"\d\d% of scene\.png has colours that its legend lacks"):
+        Layout.from_label_png(tmp_path / "scene.png", FIELDS)
+
+
 def test_picture_files_are_decoded_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,10 +383,10 @@ def test_picture_files_are_decoded_within_bounds(
     with pytest.raises(LayoutError, match=r"no picture file gone\.png"):
         Layout.from_label_png(tmp_path / "gone.png", legend)
     Image.new("RGB", (64, 64), (255, 0, 0)).save(png)
-    monkeypatch.setattr(masks, "LARGEST_PICTURE", 1000)
+    monkeypatch.setattr(files, "LARGEST_PICTURE", 1000)
     with pytest.raises(LayoutError, match="more than 1,000 pixels"):
         Layout.from_label_png(png, legend)
-    monkeypatch.setattr(masks, "LARGEST_FILE", 10)
+    monkeypatch.setattr(files, "LARGEST_FILE", 10)
     with pytest.raises(LayoutError, match="larger than"):
         Layout.from_label_png(png, legend)
 

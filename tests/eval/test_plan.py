@@ -15,6 +15,7 @@ from adhere.eval.run.folder import Folder
 from adhere.eval.run.manifest import Manifest
 from adhere.eval.suites import makers as suite_makers
 from adhere.eval.suites import suites
+from adhere.plugins import split_stack
 from tests.eval import fakes
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "eval" / "experiments"
@@ -165,7 +166,7 @@ def test_variants() -> None:
 
 
 def test_stacks_as_text() -> None:
-    assert experiment.stack("sega:edits=+a smile|-a hat +syngen") == [
+    assert split_stack("sega:edits=+a smile|-a hat +syngen") == [
         "sega:edits=+a smile|-a hat",
         "syngen",
     ]

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from adhere.pipelines.studio.drawing.sheet import sheet
 from adhere.pipelines.studio.request import Picture
-from adhere.pipelines.studio.sheet import sheet
 
 # Five stops of a perceptually even ramp from dark blue over green to yellow.
 _RAMP = np.array(

@@ -59,6 +59,8 @@ def sheet(
 
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, width: int, font: object) -> str:
+    """The text on one line, cut where it is too long."""
+    text = " ".join(text.split())
     if pen.textlength(text, font) <= width:  # type: ignore[arg-type]
         return text
     while text and pen.textlength(text + "…", font) > width:  # type: ignore[arg-type]

@@ -1,0 +1,206 @@
+"""The commands: `generate`, `compare`, `plugins`, `show`, `demo`, `app`, `eval` and `toybox`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adhere import __version__
+from adhere.cli.options import (
+    Content,
+    Device,
+    Drawing,
+    Dtype,
+    Loading,
+    Out,
+    Plugins,
+    Seed,
+    Seeds,
+    in_groups,
+)
+from adhere.errors import ParameterError
+
+app = typer.Typer(
+    name="adhere",
+    help="Make a diffusion model do what the prompt says, without training anything.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@in_groups
+def generate(
+    content: Content,
+    drawing: Drawing,
+    loading: Loading,
+    plugin: Plugins = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = Path("out"),
+    maps: Annotated[bool, typer.Option("--maps", help="Also draw attention maps.")] = False,
+) -> None:
+    """Make pictures. The same command again makes only what is missing.
+
+    Two plugins together, four seeds:
+
+        adhere generate "a red cat and a blue car" -p attend-and-excite+syngen --seeds 4
+
+    A plugin with its parameters, on a model of your own:
+
+        adhere generate "a cat and a frog" -m ./my-model -p attend-and-excite:step_size=10
+
+    Many prompts, from a file or from another program:
+
+        adhere generate --prompts prompts.csv --out pictures
+
+        echo "a red cat" | adhere generate --prompts -
+
+    A layout, FLUX with a negative prompt:
+
+        adhere generate --layout scene.json -p zestguide
+
+        adhere generate "a cat" -m owner/flux --negative "a dog" --true-cfg 4
+    """
+    from adhere.cli.making import make, seeds_from
+    from adhere.pipelines.studio.plan import Variant
+    from adhere.plugins import stack
+
+    if plugin and len(plugin) > 1:
+        raise ParameterError(
+            f"-p is given {len(plugin)} times; plugins that work together are joined by +: "
+            f'-p "{"+".join(plugin)}" (adhere compare sets several variants side by side)'
+        )
+    variant = Variant(stack(plugin[0]) if plugin else ())
+    noises = seeds_from(seed, seeds, default="0-0")
+    make(content, drawing, loading, [variant], noises, out, maps)
+    if seeds and seeds.strip().isdecimal():
+        typer.echo(f"note: --seeds {seeds} are {seeds} seeds; seed {seeds} alone is --seed {seeds}")
+
+
+@app.command()
+@in_groups
+def compare(
+    content: Content,
+    drawing: Drawing,
+    loading: Loading,
+    plugin: Plugins = None,
+    stack: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = Path("out"),
+    maps: Annotated[bool, typer.Option("--maps", help="Also draw attention maps.")] = False,
+) -> None:
+    """Set the unguided picture beside each `-p`, at the same seeds.
+
+    Two plugins, and both together:
+
+        adhere compare "a cat and a frog" -p syngen -p initno -p syngen+initno
+
+    One plugin with two settings, and what each word attended to:
+
+        adhere compare "a cat and a frog" -p syngen -p syngen:step_size=60 --maps
+    """
+    from adhere.cli.making import make, seeds_from
+    from adhere.pipelines.studio.plan import Variant
+    from adhere.plugins import stack as read
+
+    if stack:
+        joined = "+".join(part.strip() for part in stack[0].split(";"))
+        raise ParameterError(f'--stack is spelled -p now, with +: -p "{joined}"')
+    variants = [Variant(), *(Variant(read(one)) for one in plugin or ())]
+    make(content, drawing, loading, variants, seeds_from(seed, seeds, "0-2"), out, maps)
+
+
+@app.command()
+def plugins(
+    name: Annotated[str | None, typer.Argument(help="Show one plugin's parameters.")] = None,
+) -> None:
+    """List the plugins, or one plugin's parameters."""
+    from adhere.cli import listing
+
+    typer.echo(listing.one(name) if name else listing.everything())
+
+
+@app.command()
+def show(
+    picture: Annotated[Path, typer.Argument(help="A picture that adhere made.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Read back how a picture was made: prompt, seed, plugins, model, versions.
+
+    adhere show out/000-a-red-cat-plain-0-1a2b3c4d.png
+    """
+    from adhere.cli import showing
+
+    typer.echo(showing.show(picture, as_json))
+
+
+@app.command()
+def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
+    """Show what guidance does, on the bundled toybox: one picture, one table."""
+    from adhere.pipelines.studio import demo as comparison
+    from adhere.pipelines.studio.output import writable
+    from adhere.pipelines.studio.seeds import seeds_of
+    from adhere.pipelines.studio.studio import Studio
+
+    numbers, folder = seeds_of(seeds or "4"), writable(out)
+    comparison.demo(Studio("toybox"), folder, numbers, say=typer.echo)
+
+
+@app.command(name="app")
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Models visitors may choose from; may be repeated."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = 7860,
+    auth: Annotated[
+        list[str] | None, typer.Option(help="`user:password`; may be repeated.")
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP clients.")] = False,
+) -> None:
+    """Open the web app."""
+    from adhere.app.serving.server import serve as open_app
+
+    pairs = []
+    for one in auth or []:
+        user, colon, password = one.partition(":")
+        if not (user and colon and password):
+            raise typer.BadParameter(f"{one!r} is not user:password", param_hint="--auth")
+        pairs.append((user, password))
+    open_app(model or ["toybox"], host, port, pairs, device, dtype, mcp, say=typer.echo)
+
+
+def _mounted(name: str, module: str, attribute: str, help: str) -> None:
+    """Mount a room's own commands without importing the room until it is called."""
+
+    def forward(context: typer.Context) -> None:
+        from importlib import import_module
+
+        inner = getattr(import_module(module), attribute)
+        code = inner(args=context.args, prog_name=f"adhere {name}", standalone_mode=False)
+        if isinstance(code, int) and code:  # how a command says that it failed, or was interrupted
+            raise typer.Exit(code)
+
+    settings: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, help=help, context_settings=settings, add_help_option=False)(forward)
+
+
+_mounted("eval", "adhere.eval.cli", "eval_app", "Measure plugins over suites of prompts.")
+_mounted("toybox", "adhere.pipelines.toybox.cli", "toybox_app", "The bundled miniature model.")

@@ -1,0 +1,118 @@
+"""From the options of `generate` and `compare` to a plan, a model, and the loop over both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from adhere.cli.options import Content, Drawing, Loading
+from adhere.cli.speaking import complain
+from adhere.errors import ParameterError, PromptError
+from adhere.layout.layout import Layout
+from adhere.pipelines.engine.guidance import Memory
+from adhere.pipelines.studio import prompts
+from adhere.pipelines.studio.loading import Lora
+from adhere.pipelines.studio.output import writable
+from adhere.pipelines.studio.plan import Plan, Variant
+from adhere.pipelines.studio.record import Record
+from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.running import run
+from adhere.pipelines.studio.samplers import check_scheduler
+from adhere.pipelines.studio.seeds import seeds_of
+from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.studio.summary import summary
+
+
+def seeds_from(seed: int | None, seeds: str | None, default: str) -> tuple[int, ...]:
+    """The seeds of `--seed` or `--seeds`.
+
+    Raises:
+        ParameterError: both are given, or they do not read.
+    """
+    if seed is not None and seeds is not None:
+        raise ParameterError(f"--seed {seed} and --seeds {seeds}: give one of them")
+    return seeds_of(seeds or default) if seed is None else (seed,)
+
+
+def plan(
+    content: Content, drawing: Drawing, variants: Sequence[Variant], seeds: tuple[int, ...]
+) -> tuple[Plan, list[str]]:
+    """What is to be made, and what should be known of it."""
+    check_scheduler(drawing.scheduler)
+    layout = Layout.read(content.layout) if content.layout else None
+    shared = Request(
+        prompt="",
+        negative_prompt=content.negative,
+        subjects=tuple(content.subjects.split("|")) if content.subjects else None,
+        layout=layout,
+        steps=drawing.steps,
+        guidance_scale=drawing.guidance_scale,
+        true_cfg_scale=drawing.true_cfg,
+        width=drawing.width,
+        height=drawing.height,
+        scheduler=drawing.scheduler,
+    )
+    found = _prompts(content, layout)
+    made = Plan(found.lines, tuple(variants), seeds, shared)
+    unread = ", ".join(map(repr, found.unread))
+    return made, [f"note: not read from the prompt file: {unread}"] if unread else []
+
+
+def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:
+    """The prompt, or a file's, or the one that a layout file brings."""
+    if content.prompts is not None and content.prompt is not None:
+        raise PromptError("give a prompt or --prompts FILE, not both")
+    if content.prompts is not None:
+        return prompts.read(content.prompts)
+    prompt = layout.prompt if layout and content.prompt is None else content.prompt
+    if prompt is None:
+        raise PromptError('give a prompt, for example: adhere generate "a red cat and a blue car"')
+    return prompts.PromptFile((prompts.PromptLine(prompt),))
+
+
+def studio(loading: Loading) -> Studio:
+    """The model as the options want it."""
+    return Studio(
+        loading.model,
+        loading.device,
+        loading.dtype,
+        loading.attention_backend,
+        Memory(checkpointing=loading.checkpointing, sub_batch=loading.sub_batch),
+        variant=loading.variant,
+        revision=loading.revision,
+        offload=loading.offload,
+        loras=[Lora.read(text) for text in loading.lora or ()],
+    )
+
+
+def make(
+    content: Content,
+    drawing: Drawing,
+    loading: Loading,
+    variants: Sequence[Variant],
+    seeds: tuple[int, ...],
+    out: Path,
+    maps: bool,
+) -> None:
+    """Make the pictures, and say what became of them.
+
+    Raises:
+        GuidanceError: nothing could be made as asked.
+        typer.Exit: some of it could not: code 1.
+    """
+    wanted, notes = plan(content, drawing, variants, seeds)
+    writable(out)
+    model = studio(loading)
+    record = Record(out, wanted, model.about, model.judge(), model.words)
+    run(model, record, loading.batch_size, maps=maps)
+    if record.faults and not record.rows:
+        place, error = record.faults[0]
+        raise type(error)(f"{place}: {error}" if place else str(error))
+    for line in (*summary(record), *notes):
+        typer.echo(line)
+    for place, error in record.faults:
+        complain(f"error: {place}: {error}" if place else f"error: {error}")
+    if record.faults:
+        raise typer.Exit(1)

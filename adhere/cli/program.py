@@ -1,0 +1,75 @@
+"""The program around the commands: errors in one sentence, signals, exit codes, colours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+
+from adhere.cli.commands import app
+from adhere.cli.speaking import complain
+from adhere.errors import GuidanceError
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a command stopped by Ctrl-C or SIGTERM: 128 and the signal, by convention."""
+
+
+class Terminated(BaseException):
+    """Raised where the program is when it is told to end, so that it can leave a true report."""
+
+
+def main(run: Callable[..., Any] = app) -> None:
+    """Entry point: errors are one sentence, an interrupt is not an error of the program's."""
+    # At every import it regrets that torchvision, which nothing here needs, is missing.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with _ending_politely():
+        code = _exit_code(run)
+    if code in (INTERRUPTED, TERMINATED):
+        complain("interrupted; what was finished is kept", "yellow")
+    sys.exit(code)
+
+
+def _exit_code(run: Callable[..., Any]) -> int:
+    try:
+        # Typer hands back the exit code here, also that of an interrupt.
+        code = run(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except GuidanceError as error:
+        complain(f"error: {error}")
+        return 2
+    except OSError as error:  # a full disk, a folder that went away
+        complain(f"error: {error}")
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Terminated:
+        return TERMINATED
+    except Exception as error:
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()  # a usage error, for example an unknown option
+        return int(error.exit_code)
+
+
+@contextmanager
+def _ending_politely() -> Iterator[None]:
+    """SIGTERM unwinds the program instead of cutting it off."""
+
+    def raise_terminated(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, raise_terminated)
+    except ValueError:  # not in the main thread: whoever runs it there decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,46 @@
+"""`adhere show`: what a picture says of how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adhere.errors import ParameterError
+from adhere.pipelines.studio.output import Settings, read_settings
+
+
+def show(picture: Path, as_json: bool) -> str:
+    """The settings of a picture, as lines or as JSON.
+
+    Raises:
+        ParameterError: there is no such picture, or it says nothing.
+    """
+    found = read_settings(picture)
+    if found is None:
+        raise ParameterError(
+            f"{str(picture)!r} holds no settings: it was not made by adhere, or was saved again by "
+            "a program that drops them"
+        )
+    if as_json:
+        data = {"request": found.request, "made": found.made, "parameters": found.text}
+        return json.dumps(data, indent=2, ensure_ascii=False)
+    return found.text if found.request is None else "\n".join(_lines(found))
+
+
+def _lines(found: Settings) -> Iterator[str]:
+    told = {**(found.request or {}), **found.made}
+    plugins = told.pop("plugins", [])
+    for key, value in told.items():
+        if value not in (None, "", []):
+            yield f"{key}: {_short(value)}"
+    yield f"plugins: {'none' if not plugins else ''}".rstrip()
+    for plugin in plugins:
+        values = ", ".join(f"{k}={_short(v)}" for k, v in plugin.items() if k != "plugin")
+        yield f"  {plugin['plugin']}: {values}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:197]}..."

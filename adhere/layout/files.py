@@ -1,0 +1,106 @@
+"""Layout files as they come from strangers: JSON and pictures, read within bounds."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+from PIL import Image
+
+from adhere.errors import LayoutError
+
+__all__ = ["beside", "open_picture", "painted", "read_json"]
+
+LARGEST_JSON = 32 * 2**20
+LARGEST_FILE = 64 * 2**20
+"""Bytes of a picture file that are read at most."""
+LARGEST_PICTURE = 2**26
+"""Pixels that are decoded at most: a small file can claim to hold a huge picture."""
+
+# Half of full brightness or opacity, of 8 bits.
+_PAINTED = 128
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        LayoutError: it is missing, too large, or no JSON.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise LayoutError(
+                f"{path.name} is larger than {LARGEST_JSON >> 20} MiB; that is no layout"
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
+    except LayoutError:
+        raise
+    except FileNotFoundError as error:
+        raise LayoutError(f"there is no layout file {path.name}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise LayoutError(f"{path.name} cannot be read as JSON: {error}") from error
+
+
+def beside(folder: Path, name: Any) -> Path:
+    """A file named in a layout file, which must lie in the same folder or below it.
+
+    Raises:
+        LayoutError: it lies elsewhere: a layout from a stranger must not read other files.
+    """
+    if not isinstance(name, str) or not name:
+        raise LayoutError(f"a picture file is named {name!r}; give its name as text")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise LayoutError(
+            f"the picture file {name!r} lies outside the layout's folder; put it beside the layout"
+        )
+    return path
+
+
+def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -> Image.Image:
+    """Decodes a picture file, within bounds.
+
+    Raises:
+        LayoutError: the file is missing, too large, damaged, or of another format.
+    """
+    wanted = " or ".join(formats)
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise LayoutError(
+                f"{path.name} is larger than {LARGEST_FILE >> 20} MiB; save it smaller"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=list(formats)) as picture:
+                if picture.width * picture.height > LARGEST_PICTURE:
+                    raise LayoutError(
+                        f"{path.name} is {picture.width}x{picture.height}, more than "
+                        f"{LARGEST_PICTURE:,} pixels; save it smaller"
+                    )
+                picture.load()
+                return picture.copy()
+    except LayoutError:
+        raise
+    except FileNotFoundError as error:
+        raise LayoutError(f"there is no picture file {path.name}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LayoutError(f"{path.name} holds too many pixels; save it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise LayoutError(f"{path.name} cannot be read as {wanted}: {error}") from error
+
+
+def painted(picture: Image.Image) -> Bool[ndarray, "h w"]:
+    """What is painted: what is not transparent if there is transparency, else what is bright."""
+    if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        if alpha.min() < _PAINTED:
+            return alpha >= _PAINTED
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        return np.asarray(picture, dtype=np.int64) >= _PAINTED << 8
+    return np.asarray(picture.convert("L")) >= _PAINTED

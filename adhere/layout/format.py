@@ -1,0 +1,103 @@
+"""Layout files as plain data: what `Layout.read` and `Layout.from_json` make a layout of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adhere.errors import LayoutError
+from adhere.layout import labels
+from adhere.layout.files import beside, open_picture, read_json
+from adhere.layout.masks import Mask
+from adhere.layout.region import Region
+
+__all__ = ["Parts", "from_json", "from_labels", "read"]
+
+_REGION_KEYS = {"phrase", "box", "polygon", "mask", "file"}
+_LAYOUT_KEYS = {"prompt", "regions", "overlap"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a layout is made of; `Layout` checks that it fits together."""
+
+    regions: tuple[Region, ...]
+    prompt: Any = None
+    overlap: Any = "refuse"
+
+
+def read(path: Path) -> Parts:
+    """A layout file: JSON, or a label PNG with its legend beside it (same name, .json).
+
+    Raises:
+        LayoutError: the file is missing or is no layout.
+    """
+    if path.suffix.lower() != ".json":
+        return from_labels(path, None)
+    value = read_json(path)
+    if isinstance(value, Mapping) and "legend" in value:
+        picture = beside(path.parent, value.get("labels", path.with_suffix(".png").name))
+        return from_labels(picture, value)
+    return from_json(value, path.parent)
+
+
+def from_labels(png: Path, legend: Mapping[str, Any] | str | Path | None) -> Parts:
+    """A label picture with its legend; without one, the JSON file beside the picture."""
+    phrases, prompt = labels.read_legend(png, legend)
+    found = labels.split(open_picture(png, ("PNG",)), phrases, png.name)
+    return Parts(tuple(Region(phrase, mask=mask) for phrase, mask in found), prompt)
+
+
+def from_json(value: Any, folder: Path | None = None) -> Parts:
+    """A layout as a mapping or as JSON text.
+
+    Args:
+        value: the layout.
+        folder: where files that it names lie; without it, it may name none.
+
+    Raises:
+        LayoutError: the value is no layout.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise LayoutError(f"the layout is no JSON: {error}") from error
+    if not isinstance(value, Mapping) or not isinstance(value.get("regions"), Sequence):
+        raise LayoutError(
+            'a layout must be {"prompt": "...", "regions": [{"phrase": "...", '
+            f'"box": [left, top, right, bottom]}}]}}, not {str(value)[:60]}'
+        )
+    _refuse_unknown("the layout", value, _LAYOUT_KEYS)
+    regions = tuple(_region(item, folder) for item in value["regions"])
+    return Parts(regions, value.get("prompt"), value.get("overlap", "refuse"))
+
+
+def _region(value: Any, folder: Path | None) -> Region:
+    if not isinstance(value, Mapping) or "phrase" not in value:
+        raise LayoutError(f'a region must be a mapping with "phrase", not {str(value)[:60]}')
+    phrase = value["phrase"]
+    _refuse_unknown(f"region {phrase!r}", value, _REGION_KEYS)
+    if "file" not in value:
+        mask = value.get("mask")
+        stored = None if mask is None else Mask.from_json(mask)
+        return Region(phrase, value.get("box"), value.get("polygon"), stored)
+    if folder is None:
+        raise LayoutError(
+            f"region {phrase!r} has a mask file; read the layout from its own file (Layout.read)"
+        )
+    if set(value) != {"phrase", "file"}:
+        raise LayoutError(f"region {phrase!r} has a mask file and another place; give one of them")
+    return Region.painted(phrase, open_picture(beside(folder, value["file"])))
+
+
+def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise LayoutError(
+            f"{what} has unknown {', '.join(map(repr, unknown))}; "
+            f"known are {', '.join(sorted(known))}"
+        )

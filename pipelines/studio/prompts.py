@@ -1,0 +1,253 @@
+"""Prompt files: text, CSV, JSONL and JSON, each read as what it is, or the same from a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
+from adhere.layout.files import beside
+from adhere.layout.layout import Layout
+from adhere.pipelines.studio.seeds import seeds_of
+
+STREAM = Path("-")
+"""Names standard input."""
+
+_PROMPT = ("prompt", "prompts", "caption", "text")
+_RENAMED = {"negative": "negative_prompt", "cfg": "guidance_scale", "cfg_scale": "guidance_scale"}
+_WHOLE = ("steps", "width", "height")
+_SHARES = ("guidance_scale", "true_cfg_scale")
+_WORDS = ("negative_prompt", "scheduler")
+_SUFFIXES = {
+    ".txt": "text", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".json": "json",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """One prompt, and what the file says beside it.
+
+    Attributes:
+        prompt: its text.
+        place: where it stands, for messages: `prompts.csv line 3`; empty outside a file.
+        seeds: its own seeds; None for those of the command.
+        own: fields of a `Request` that it sets itself.
+        fault: why it cannot be read; such a line is recorded and passed over.
+    """
+
+    prompt: str
+    place: str = ""
+    seeds: tuple[int, ...] | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+    fault: GuidanceError | None = None
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """The prompts of a file, and the names of what it holds beside that is not read."""
+
+    lines: tuple[PromptLine, ...]
+    unread: tuple[str, ...] = ()
+
+
+def read(path: Path) -> PromptFile:
+    """The prompts of a file, or of standard input where it is `-`.
+
+    The ending decides: `.txt` has a prompt a line (`#` begins a comment), `.csv` and `.tsv` have
+    columns, `.jsonl` an object a line, `.json` a list. Other endings and streams are told by how
+    they begin. Columns and keys: prompt, seed or seeds, negative_prompt, subjects (`cat|frog`),
+    layout (a file beside this one), steps, guidance_scale, true_cfg_scale, width, height,
+    scheduler.
+
+    Raises:
+        PromptError: there is no such file, it is no text, or it holds no prompt.
+    """
+    name = "standard input" if path == STREAM else path.name
+    text = _text(path)
+    kind = _SUFFIXES.get(path.suffix.lower()) or _sniffed(text)
+    found = list(_READERS[kind](text, name))
+    if not found:
+        raise PromptError(f"--prompts {str(path)!r} has no prompt in it; write one a line")
+    lines = tuple(_line(value, f"{name} line {number}", path.parent) for number, value in found)
+    keys = {str(key): None for _, value in found if isinstance(value, Mapping) for key in value}
+    unread = tuple(key for key in keys if _field(key) not in _KNOWN)
+    return PromptFile(lines, unread)
+
+
+def _text(path: Path) -> str:
+    if path != STREAM and not path.is_file():
+        raise PromptError(f"--prompts {str(path)!r}: there is no such file")
+    try:
+        raw = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(
+            f"--prompts {str(path)!r} cannot be read as text ({error}); save it as UTF-8"
+        ) from error
+
+
+def _sniffed(text: str) -> str:
+    """What a stream without a name is: JSON by its first mark, CSV by a column called prompt."""
+    first = text.lstrip().split("\n", 1)[0].strip()
+    if first.startswith("{"):
+        return "jsonl" if _parses(first) else "json"
+    if first.startswith("[") and (_parses(text) or first == "["):
+        return "json"
+    names = [part.strip().strip('"').lower() for part in first.replace(";", ",").split(",")]
+    return "csv" if len(names) > 1 and set(names) & set(_PROMPT) else "text"
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+# ---- One reader a format: line numbers with what stands there ------------------------------------
+
+Found = Iterator[tuple[int, Any]]
+
+
+def _plain_lines(text: str, name: str) -> Found:
+    for number, line in enumerate(text.splitlines(), 1):
+        if (prompt := line.strip()) and not prompt.startswith("#"):
+            yield number, prompt
+
+
+def _columns(text: str, name: str) -> Found:
+    head = text.split("\n", 1)[0]
+    mark = max("\t;,", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
+    names = reader.fieldnames or []
+    if not any(_field(one) == "prompt" for one in names):
+        raise PromptError(
+            f"{name} has the columns {', '.join(map(repr, names)) or 'none'}; its first line must "
+            "name the columns, and one of them must be 'prompt'"
+        )
+    for row in reader:
+        # A field with line breaks ends further down than it begins.
+        number = reader.line_num - sum(str(value).count("\n") for value in row.values())
+        if None in row:
+            yield (
+                number,
+                PromptError(
+                    f"it has {len(names) + len(row[None])} fields for {len(names)} columns; put "
+                    f'texts that hold {mark!r} in "quotes"'
+                ),
+            )
+        elif any(row.values()):
+            yield number, row
+
+
+def _json_lines(text: str, name: str) -> Found:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, PromptError(f"it is no JSON ({error})")
+
+
+def _json(text: str, name: str) -> Found:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{name} cannot be read as JSON: {error}") from error
+    if isinstance(value, Mapping):
+        inside = next((value[key] for key in _PROMPT if isinstance(value.get(key), list)), None)
+        value = inside if inside is not None else [value]
+    if not isinstance(value, list):
+        raise PromptError(
+            f'{name} must be a list of prompts, or of {{"prompt": "a cat", "seed": 3}}, '
+            f"not {str(value)[:60]}"
+        )
+    yield from enumerate(value, 1)
+
+
+_READERS = {"text": _plain_lines, "csv": _columns, "jsonl": _json_lines, "json": _json}
+
+
+# ---- One line ------------------------------------------------------------------------------------
+
+_KNOWN = ("prompt", "seed", "seeds", "subjects", "layout", *_WHOLE, *_SHARES, *_WORDS)
+
+
+def _field(key: str) -> str:
+    """What a column or key is called here."""
+    name = key.strip().lower().replace(" ", "_").replace("-", "_")
+    return "prompt" if name in _PROMPT else _RENAMED.get(name, name)
+
+
+def _line(value: Any, place: str, folder: Path) -> PromptLine:
+    if isinstance(value, str):
+        return PromptLine(value, place)
+    if isinstance(value, GuidanceError):
+        return PromptLine("", place, fault=value)
+    if not isinstance(value, Mapping):
+        fault = PromptError(f"{str(value)[:60]} is neither a prompt nor an object with one")
+        return PromptLine("", place, fault=fault)
+    told = {_field(str(key)): one for key, one in value.items() if one not in (None, "")}
+    prompt = told.get("prompt")
+    if not isinstance(prompt, str):
+        named = ", ".join(map(repr, value)) or "nothing"
+        return PromptLine("", place, fault=PromptError(f"it has no prompt: it has {named}"))
+    try:
+        return PromptLine(prompt, place, _seeds(told), dict(_own(told, folder)))
+    except GuidanceError as error:
+        return PromptLine(prompt, place, fault=error)
+
+
+def _seeds(told: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """`seed` names one, `seeds` are as on the command line, or a list."""
+    if "seed" in told:
+        return seeds_of(f"{told['seed']}-{told['seed']}")
+    given = told.get("seeds")
+    if isinstance(given, list):
+        return seeds_of(",".join(f"{one}-{one}" for one in given))
+    return None if given is None else seeds_of(str(given))
+
+
+def _own(told: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
+    for name in _WORDS:
+        if name in told:
+            yield name, str(told[name])
+    for name in (*_WHOLE, *_SHARES):
+        if name in told:
+            yield name, _number(name, told[name])
+    if "subjects" in told:
+        yield "subjects", _phrases(told["subjects"])
+    if "layout" in told:
+        yield "layout", _layout(told["layout"], folder)
+
+
+def _number(name: str, value: Any) -> float:
+    kind = int if name in _WHOLE else float
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ParameterError(f"{name}={value!r} is not {wanted}") from error
+
+
+def _phrases(value: Any) -> tuple[str, ...]:
+    phrases: Iterable[Any] = value.split("|") if isinstance(value, str) else value
+    if not isinstance(phrases, list | tuple) or not all(isinstance(one, str) for one in phrases):
+        raise ParameterError(f"subjects={value!r}: write 'cat|frog', or a list of phrases")
+    return tuple(phrases)
+
+
+def _layout(value: Any, folder: Path) -> Layout:
+    if isinstance(value, Mapping):
+        return Layout.from_json(value)
+    if not isinstance(value, str):
+        raise LayoutError(f"layout={value!r}: name a file beside the prompts, or give the layout")
+    return Layout.read(beside(folder, value))

@@ -1,0 +1,75 @@
+"""The loop: from a plan to pictures in a folder, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from adhere.errors import GuidanceError, ModelError
+from adhere.pipelines.studio.plan import Job
+from adhere.pipelines.studio.progress import progress
+from adhere.pipelines.studio.record import Record
+from adhere.pipelines.studio.request import OnStep, Picture, Progress
+from adhere.pipelines.studio.studio import Studio, alike
+
+
+def run(studio: Studio, record: Record, batch_size: int, *, maps: bool = False) -> None:
+    """Make what the record of a plan still lacks; each batch is recorded as it is done.
+
+    A prompt that cannot be drawn as asked is recorded and passed over. Whatever stops the loop,
+    an interrupt too, leaves a report that says so.
+
+    Args:
+        studio: the model.
+        record: the folder that the pictures go to, with the plan.
+        batch_size: pictures made at once, at the most.
+        maps: also draw what each word attended to.
+
+    Raises:
+        ModelError: the model cannot be guided as asked, so that no other prompt would do better.
+    """
+    missing = record.missing
+    try:
+        with progress("pictures", len(missing)) as tick:
+            for batch in _batches(missing, batch_size):
+
+                def step(at: Progress, share: int = len(batch)) -> None:
+                    tick(share / at.count)
+
+                for job, made in _attempt(studio, batch, step, maps):
+                    record.add(job, made) if isinstance(made, Picture) else record.fail(job, made)
+                record.save_now_and_then()
+    except BaseException as stop:
+        record.save(stopped_by=type(stop).__name__)
+        raise
+    record.save()
+
+
+def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
+    """Jobs in order; a batch holds only requests that can go through the model together."""
+    batch: list[Job] = []
+    for job in jobs:
+        if batch and (len(batch) == size or alike(batch[0].request) != alike(job.request)):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _attempt(
+    studio: Studio, batch: Sequence[Job], step: OnStep, maps: bool
+) -> Iterator[tuple[Job, Picture | GuidanceError]]:
+    """Each job with its picture, or with what is wrong with it: found by making them alone."""
+    try:
+        requests = [job.request for job in batch]
+        made = studio.generate(requests, on_step=step, record_attention=maps)
+    except ModelError:
+        raise
+    except GuidanceError as error:
+        if len(batch) == 1:
+            yield batch[0], error
+        else:
+            for job in batch:
+                yield from _attempt(studio, [job], step, maps)
+        return
+    yield from zip(batch, made, strict=True)
