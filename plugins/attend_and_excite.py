@@ -26,7 +26,7 @@ from torch import Tensor
 from adhere.guides.energy import SubjectMethod, check_refining, threshold_at
 from adhere.guides.guide import Energy, Step
 from adhere.guides.maps import ImageMaps
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.plugins.attention import decayed, phrase_maps
 from adhere.prompt.tokens import Phrase
 
@@ -40,9 +40,7 @@ class AttendAndExcite(SubjectMethod):
     subjects: tuple[str, ...] | None = param(
         None, "phrases to excite; the parser's nouns if left out", source="sec. 3.2"
     )
-    step_size: float = param(
-        20.0, "length of a step along the gradient", low=0, high=1000, source="config.py@163efdf"
-    )
+    step_size: float = step_length(20.0, source="config.py@163efdf")
     stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
     refine_at: tuple[float, ...] = share(
         (0.0, 0.2, 0.4), "shares of the run at which to refine", source="sec. 4"

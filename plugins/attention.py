@@ -82,14 +82,3 @@ def divergences(
 def _distributions(maps: Float[Tensor, "h w words"]) -> Float[Tensor, "words cells"]:
     flat = maps.flatten(0, 1).T.clamp_min(torch.finfo(maps.dtype).tiny)
     return flat / flat.sum(dim=-1, keepdim=True)
-
-
-def paint(
-    masks: Float[Tensor, "regions h w"], phrases: Sequence[Phrase], columns: int
-) -> Float[Tensor, "cells columns"]:
-    """Each region's mask in its phrase's columns (of every text encoder), zero elsewhere."""
-    flat = masks.flatten(1)
-    owner = torch.zeros(len(phrases), columns, dtype=flat.dtype, device=flat.device)
-    for region, phrase in enumerate(phrases):
-        owner[region, phrase.everywhere] = 1
-    return flat.T @ owner

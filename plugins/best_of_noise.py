@@ -18,16 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Look, Step
 from adhere.guides.maps import Read
-from adhere.guides.parameters import param
+from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
 from adhere.plugins.noise import scores, subject_maps
 
 
 @dataclass(frozen=True)
-class BestOfNoise:
+class BestOfNoise(Method):
     """Try several starting noises and keep the most promising."""
 
     name: ClassVar[str] = "best-of-noise"
@@ -41,9 +40,6 @@ class BestOfNoise:
     together: int = param(
         1, "candidates scored in one pass, faster and larger", low=1, high=64, source="chosen here"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)

@@ -1,7 +1,7 @@
 """BoxDiff (Xie et al., ICCV 2023, arXiv:2307.10816).
 
-Attend-and-Excite with boxes: the strongest attention of a phrase should lie inside its region, none
-outside, and the map should reach the region's edges and no farther.
+Attend-and-Excite with boxes: the attention of a phrase should lie inside its region, and reach to
+the region's edges.
 
     A'   = softmax over tokens of 100 A, smoothed                      as in Attend-and-Excite
     IB_s = max(0, 1 - mean of the top P of A'_s inside)                inner box
@@ -11,8 +11,8 @@ outside, and the map should reach the region's edges and no farther.
     L    = sum over s of IB_s + OB_s + CC_s
     x   <- x - alpha_i grad L                                          alpha_i as there
 
-Top P are as many cells as the share P of the region's (or the rest's) cells; near is within `edge`
-cells. At a few steps it refines until every IB_s has reached its threshold.
+Top P: that share of the region's (or the rest's) cells; near: within `edge` cells. At a few steps
+it refines until every IB_s has reached its threshold.
 
 Differs from the authors' code (showlab/BoxDiff@b0d5d3b): batches; any picture size; regions may be
 of any shape, whose bounding box then stands for the box; refinement goes down on the whole L, where
@@ -21,7 +21,7 @@ theirs looks at the largest IB only; at least one cell counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor
 from adhere.guides.energy import EnergyGuide, LayoutMethod, check_refining, threshold_at
 from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import ImageMaps, Maps
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Regions, Run
 from adhere.layout.layout import Layout
 from adhere.plugins.attention import decayed, phrase_maps
@@ -43,30 +43,22 @@ class BoxDiff(LayoutMethod):
 
     name: ClassVar[str] = "boxdiff"
 
-    layout: Layout | None = param(
-        None, "phrases with regions; the call's if left out", source="sec. 3"
-    )
+    layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     top: float = param(
         0.2, "P, share of the cells that counts", low=0.01, high=1, source="config.py@b0d5d3b"
     )
     edge: int = param(
         1, "L, cells on both sides of an edge", low=0, high=64, source="config.py@b0d5d3b"
     )
-    step_size: float = param(
-        20.0, "length of a step along the gradient", low=0, high=1000, source="config.py@b0d5d3b"
-    )
+    step_size: float = step_length(20.0, source="config.py@b0d5d3b")
     stop: float = share(0.5, "share of the steps that are guided", source="config.py@b0d5d3b")
     refine_at: tuple[float, ...] = share(
-        (0.0, 0.2, 0.4),
-        "shares of the run at which to refine",
-        source="config.py@b0d5d3b",
+        (0.0, 0.2, 0.4), "shares of the run at which to refine", source="config.py@b0d5d3b"
     )
     thresholds: tuple[float, ...] = share(
         (0.05, 0.5, 0.8), "attention to reach at those", source="config.py@b0d5d3b"
     )
-    refinements: int = param(
-        20, "refinements at the most, 0 for none", low=0, high=200, source="config.py@b0d5d3b"
-    )
+    refinements: int = param(20, "at the most", low=0, high=200, source="config.py@b0d5d3b")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,13 +84,14 @@ class _Guide(EnergyGuide[Regions]):
         plugin = self.plugin
         terms = [plugin.terms(one, self.wanted[one.image]) for one in maps.each()]
         loss = torch.stack([(inner + outer + corner).sum() for inner, outer, corner in terms])
-        size, threshold = plugin.step_size * decayed(step), threshold_at(plugin, step)
+        energy = Energy(loss, plugin.step_size * decayed(step))
+        threshold = threshold_at(plugin, step)
         if threshold is None:
-            return Energy(loss, size)
+            return energy
         # Refinement is asked for by the inner boxes alone, whatever the rest amounts to.
         worst = torch.stack([one[0].detach().amax() for one in terms])
         target = torch.where(worst > 1 - threshold, -torch.inf, torch.inf)
-        return Energy(loss, size, target=target, at_most=plugin.refinements)
+        return replace(energy, target=target, at_most=plugin.refinements)
 
 
 def strongest(

@@ -1,8 +1,7 @@
 """CONFORM (Meral et al., CVPR 2024, arXiv:2312.06059).
 
-An object and its attributes should share their attention, and different objects should not: a
-contrastive problem. Every token of a noun and its modifiers is a sample of one class; the maps of
-this step and of the step before are two views of each.
+An object and its attributes should share their attention, and different objects should not. Every
+token of a noun and its modifiers is a sample of one class, with this step's map and the last's.
 
     A'      = softmax over tokens of 100 A, smoothed, as a vector over the cells
     s(a, b) = cosine(A'_a, A'_b) / tau                                 tau = 0.5
@@ -14,7 +13,7 @@ for 30 of 50 steps; at 0, 20 and 40 % of the run the step is first repeated 20 t
 
 Differs from the authors' code (gemlab-vt/CONFORM@65e647c): batches, each image with its own views;
 classes come from the parser, theirs are given by hand; every piece of a word is a sample; with one
-class, or without two samples of any, L is zero and the report says so.
+class, or without two samples of any, L is zero.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from torch import Tensor
 from adhere.guides.energy import EnergyGuide, EnergyMethod
 from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import ImageMaps, Maps
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.attention import decayed, smooth, token_shares
 
@@ -45,21 +44,13 @@ class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases to set apart; all of the parser's if left out", source="sec. 3"
     )
-    step_size: float = param(
-        20.0, "length of a step along the gradient", low=0, high=1000, source="code@65e647c"
-    )
+    step_size: float = step_length(20.0, source="code@65e647c")
     stop: float = share(0.6, "share of the steps that are guided", source="notebook.ipynb@4ad0e37")
     refine_at: tuple[float, ...] = share(
-        (0.0, 0.2, 0.4),
-        "shares of the run at which to refine",
-        source="code@65e647c",
+        (0.0, 0.2, 0.4), "shares of the run at which to refine", source="code@65e647c"
     )
-    refinements: int = param(
-        20, "repetitions at each of those", low=0, high=200, source="code@65e647c"
-    )
-    temperature: float = param(
-        0.5, "tau, of the contrastive loss", low=0.01, high=10, source="code@65e647c"
-    )
+    refinements: int = param(20, "repetitions at each", low=0, high=200, source="code@65e647c")
+    temperature: float = param(0.5, "tau", low=0.01, high=10, source="code@65e647c")
 
     def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
         nouns = run.nouns(self.subjects)
@@ -76,21 +67,12 @@ class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
         return {"classes": [len(nouns) for nouns in wanted]}
 
 
-@dataclass
-class _Views:
-    """An image's maps at its latest step, and at the step before that."""
-
-    index: int
-    latest: Tensor
-    before: Tensor | None = None
-
-
 class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
     plugin: Conform
 
     def __init__(self, plugin: Conform, run: Run) -> None:
         super().__init__(plugin, run)
-        self.views: dict[tuple[int, int], _Views] = {}
+        self.views: dict[tuple[int, int], tuple[int, Tensor, Tensor | None]] = {}
 
     def energy(self, step: Step, maps: Maps) -> Energy:
         plugin, losses = self.plugin, []
@@ -110,9 +92,9 @@ class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
 
     def _before(self, step: Step, key: tuple[int, int], now: Tensor) -> Tensor | None:
         """The last maps of the step before; takes in those of this one."""
-        old = self.views.get(key)
-        before = None if old is None else old.before if old.index == step.index else old.latest
-        self.views[key] = _Views(step.index, now, before)
+        index, latest, earlier = self.views.get(key, (step.index, now, None))
+        before = earlier if index == step.index else latest
+        self.views[key] = (step.index, now, before)
         return before
 
 

@@ -17,14 +17,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import share
+from adhere.guides.parameters import Method, share
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class DelayedNegative:
+class DelayedNegative(Method):
     """Let the pipeline's negative prompt begin later, when there is something to take away."""
 
     name: ClassVar[str] = "delayed-negative"
@@ -35,9 +34,6 @@ class DelayedNegative:
         source="arXiv:2406.02965",
     )
     stop: float = share(1.0, "share of the steps at which it ends", source="arXiv:2406.02965")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self)

@@ -26,24 +26,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Logits, Step, Text
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.plugins.attention import paint
-from adhere.prompt.tokens import Phrase
+from adhere.plugins.regions import alike, named, regions
 
 
 @dataclass(frozen=True)
-class DenseDiffusion:
+class DenseDiffusion(Method):
     """Keep phrases to their regions by moving attention logits, without any gradient."""
 
     name: ClassVar[str] = "dense-diffusion"
 
-    layout: Layout | None = param(
-        None, "phrases with regions; the call's if left out", source="sec. 3"
-    )
+    layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     cross: float = param(
         1.0, "w in cross attention", low=0, high=10, source="gradio_app.py@1ad7689"
     )
@@ -52,9 +48,6 @@ class DenseDiffusion:
     splice: bool = param(
         True, "encode each phrase alone as well", source="gradio_app.py@1ad7689, SD 1.5"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
@@ -110,30 +103,6 @@ class _Guide(Guide):
             down.append(one[1])
         gain = strength * (1 - torch.stack(size))
         return pull(values, torch.stack(up), torch.stack(down), gain)
-
-
-def regions(masks: Float[Tensor, "regions h w"]) -> Bool[Tensor, "regions_and_rest cells"]:
-    """Which cells each region takes; the last row is the ground that none does."""
-    flat = masks.flatten(1)
-    taken = flat >= flat.amax(dim=1, keepdim=True).clamp(1e-6, 0.5)
-    return torch.cat([taken, ~taken.any(dim=0, keepdim=True)])
-
-
-def alike(places: Bool[Tensor, "regions cells"]) -> Bool[Tensor, "cells cells"]:
-    """R of self attention: the pairs of cells that some region holds both."""
-    whole = places.float()
-    return whole.T @ whole > 0
-
-
-def named(
-    places: Bool[Tensor, "regions_and_rest cells"], phrases: tuple[Phrase, ...], columns: int
-) -> tuple[Bool[Tensor, "cells columns"], Bool[Tensor, "cells columns"]]:
-    """R of cross attention, and where to turn down: elsewhere, but on free ground phrases only."""
-    masks = places.float()[:, None]
-    own = paint(masks[:-1], phrases, columns) > 0
-    any_phrase = paint(torch.ones_like(masks[:-1]), phrases, columns) > 0
-    free = places[-1][:, None]
-    return own, ~own & (any_phrase | ~free)
 
 
 def pull(

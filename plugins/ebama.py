@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adhere.guides.energy import EnergyMethod
 from adhere.guides.maps import ImageMaps
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.attention import divergences, phrase_maps
 
@@ -41,9 +41,7 @@ class Ebama(EnergyMethod[tuple[BoundNoun, ...]]):
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases that count; all of the parser's if left out", source="sec. 3"
     )
-    step_size: float = param(
-        20.0, "length of a step along the gradient", low=0, high=1000, source="code@665e762"
-    )
+    step_size: float = step_length(20.0, source="code@665e762")
     stop: float = share(1.0, "share of the steps that are guided", source="code@665e762")
     raising: float = param(
         0.5, "lambda, weight of the nouns' own attention", low=0, high=100, source="code@665e762"
@@ -64,10 +62,11 @@ def misalignment(maps: ImageMaps, nouns: Sequence[BoundNoun]) -> Float[Tensor, "
     attention = maps.cross()
     parts = [attention.sum() * 0]
     for bound in nouns:
-        noun, outside = attention[:, :, maps.columns(bound.noun)], maps.others(bound.phrases)
+        noun, outside = maps.columns(bound.noun), maps.others(bound.phrases)
         for modifier in bound.modifiers:
-            parts.append(divergences(noun, attention[:, :, maps.columns(modifier)]).amax())
+            pulled = attention[:, :, maps.columns(modifier)]
+            parts.append(divergences(attention[:, :, noun], pulled).amax())
         if outside:
-            far = divergences(noun, attention[:, :, outside]).amax(dim=0)
+            far = divergences(attention[:, :, noun], attention[:, :, outside]).amax(dim=0)
             parts.append(-max(1, len(bound.modifiers)) * far.mean())
     return torch.stack(parts).sum()

@@ -21,7 +21,7 @@ that was seen is kept, not the last one; both phases run by default, as in the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,23 +29,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
+from adhere.guides.energy import EnergyGuide, SubjectMethod
 from adhere.guides.guide import Energy, Guide, Look, Step
 from adhere.guides.maps import Maps, Read
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Run
 from adhere.plugins.attention import decayed
-from adhere.plugins.noise import clean, drawn_back, scores, subject_maps
-
-SCALE = 2.0**10
-"""Half precision gradients of softmaxed maps underflow: the loss is scaled up, they are down."""
+from adhere.plugins.noise import clean, scores, subject_maps
+from adhere.plugins.noise_search import NoiseSearch
+from adhere.prompt.tokens import Phrase
 
 
 @dataclass(frozen=True)
-class InitNO:
+class InitNO(SubjectMethod):
     """Find a starting noise that has room for every subject."""
 
     name: ClassVar[str] = "initno"
+    reads = frozenset({Read("cross"), Read("self")})
 
     subjects: tuple[str, ...] | None = param(
         None, "phrases that must appear; the parser's nouns if left out", source="sec. 3.2"
@@ -61,102 +61,32 @@ class InitNO:
     divergence: float = param(
         0.001, "largest KL divergence from white noise", low=1e-9, high=10, source="code@aadf9fb"
     )
-    step_size: float = param(
-        20.0,
-        "step along the gradient while sampling, 0 for none",
-        low=0,
-        high=1000,
-        source="code@aadf9fb",
-    )
+    step_size: float = step_length(20.0, source="code@aadf9fb")
     stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
     refine_at: tuple[float, ...] = share(
         (0.2, 0.4), "shares of the run at which to refine", source="code@aadf9fb"
     )
     refinements: int = param(20, "at the most, each time", low=0, high=200, source="code@aadf9fb")
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
-
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
 
-class _Guide(Guide):
-    reads = frozenset({Read("cross"), Read("self")})
+class _Guide(EnergyGuide[tuple[Phrase, ...]]):
+    plugin: InitNO
 
     def __init__(self, plugin: InitNO, run: Run) -> None:
-        self.plugin = plugin
-        self.subjects = run.subjects(plugin.subjects)
+        super().__init__(plugin, run)
+        self.search = NoiseSearch(plugin, self.wanted)
         self.usual: dict[tuple[int, int], Tensor] = {}
-        self.passes = [0] * run.batch
-        self.done = [False] * run.batch
 
     def initial(
         self, noise: Float[Tensor, "batch channels h w"], look: Look
     ) -> Float[Tensor, "batch channels h w"]:
-        plugin = self.plugin
-        self.rank = noise.new_full((len(noise),), torch.inf)
-        self.best, self.origin = noise.clone(), noise.clone()
-        for draw in range(plugin.rounds):
-            images = self._open()
-            if images:
-                start = noise[images] if draw == 0 else look.fresh(images, draw)
-                self._optimise(images, start, look, plugin.passes)
-        self._optimise(self._open(), self.origin[self._open()], look, plugin.last_passes)
-        return self.best
+        return self.search(noise, look)
 
-    def _open(self) -> list[int]:
-        return [image for image, done in enumerate(self.done) if not done]
-
-    def _optimise(self, images: list[int], start: Tensor, look: Look, passes: int) -> None:
-        """One round; keeps the best noise seen and the start that led to it."""
-        spread = torch.zeros_like(start).expand(2, *start.shape)
-        first = second = torch.zeros_like(spread)
-        for turn in range(1, passes + 1):
-            if not images:
-                return
-            z = start * (spread[1] / 2).exp() + spread[0]
-            done, slope = self._look(images, start, z, look)
-            slope = torch.stack([slope, slope * (z - spread[0]) / 2])
-            first = 0.9 * first + 0.1 * slope
-            second = 0.999 * second + 0.001 * slope**2
-            rate = self.plugin.learning_rate / (1 - 0.9**turn)
-            step = rate * first / ((second / (1 - 0.999**turn)).sqrt() + 1e-3)
-            spread = drawn_back(spread - step, self.plugin.divergence)
-            left = [row for row, image in enumerate(images) if not done[row]]
-            images, start = [images[row] for row in left], start[left]
-            spread, first, second = spread[:, left], first[:, left], second[:, left]
-
-    def _look(
-        self, images: list[int], start: Tensor, z: Tensor, look: Look
-    ) -> tuple[list[bool], Tensor]:
-        """One pass: note what is best so far, and give which are done and the joint's gradient."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = z.detach().clone().requires_grad_(True)
-            maps = look(leaf, images)
-            spots = subject_maps(maps, self.subjects)
-            found = scores(maps, spots)
-            joint = found.response + found.weighed() + clean(spots)
-            (slope,) = torch.autograd.grad(joint.sum() * SCALE, [leaf])
-        done = (found.response < self.plugin.response) & (found.conflict < self.plugin.conflict)
-        rank = torch.where(done, -1.0, found.rank()).detach().nan_to_num(torch.inf).to(self.rank)
-        better = [row for row, image in enumerate(images) if rank[row] < self.rank[image]]
-        chosen = [images[row] for row in better]
-        self.rank[chosen], self.best[chosen], self.origin[chosen] = (
-            rank[better],
-            z[better],
-            start[better],
-        )
-        for row, image in enumerate(images):
-            self.passes[image] += 1
-            self.done[image] = bool(done[row])
-        return done.tolist(), slope.nan_to_num(0, 0, 0) / SCALE
-
-    def guides(self, step: Step) -> bool:
-        return self.plugin.step_size > 0 and step.progress < self.plugin.stop
-
-    def energy(self, step: Step, maps: Maps) -> Energy | None:
-        plugin, spots = self.plugin, subject_maps(maps, self.subjects)
+    def energy(self, step: Step, maps: Maps) -> Energy:
+        plugin, spots = self.plugin, subject_maps(maps, self.wanted)
         found, drift = scores(maps, spots), self._drift(maps, spots)
         size = plugin.step_size * decayed(step)
         if not any(step.at(share) for share in plugin.refine_at):
@@ -180,5 +110,5 @@ class _Guide(Guide):
             drifts.append((one - usual).abs().mean(dim=(1, 2)).sum())
         return torch.stack(drifts)
 
-    def report(self) -> dict[str, Any]:
-        return {"noise_passes": self.passes, "noise_done": self.done}
+    def report(self) -> Mapping[str, Any]:
+        return {"noise_passes": self.search.made, "noise_done": self.search.done}

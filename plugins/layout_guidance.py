@@ -38,9 +38,7 @@ class LayoutGuidance(LayoutMethod):
 
     name: ClassVar[str] = "layout-guidance"
 
-    layout: Layout | None = param(
-        None, "phrases with regions; the call's if left out", source="sec. 3"
-    )
+    layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     step_size: float = param(
         30.0, "scale of the energy", low=0, high=1000, source="conf/base_config.yaml@50fcf75"
     )

@@ -114,18 +114,3 @@ def otsu(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, " subjects"]:
     between = (mean[:, -1:] * below - mean) ** 2 / (below * (1 - below)).clamp_min(1e-7)
     between = between.masked_fill(torch.minimum(below, 1 - below) < 1e-6, 0.0)
     return between.argmax(dim=1) / 255
-
-
-def drawn_back(
-    spread: Float[Tensor, "2 batch channels h w"], most: float
-) -> Float[Tensor, "2 batch channels h w"]:
-    """Scale (mu, v) of each image until KL(N(mu, exp v) || N(0, 1)), averaged, is at most `most`.
-
-    exp(v) - 1 - v shrinks at least as fast as the square of the scale for v > 0, and lies below
-    v^2 / 2 for v < 0, so one factor is enough.
-    """
-    mu, v = spread
-    above = torch.where(v > 0, torch.expm1(v) - v, v**2 / 2)
-    divergence = (mu**2 + above).mean(dim=(1, 2, 3), keepdim=True) / 2
-    shrunk: Tensor = spread * (most / divergence.clamp_min(most)).sqrt()
-    return shrunk

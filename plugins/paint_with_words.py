@@ -24,31 +24,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Logits, Step
 from adhere.guides.maps import Site
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.plugins.attention import paint
+from adhere.plugins.regions import paint
 
 
 @dataclass(frozen=True)
-class PaintWithWords:
+class PaintWithWords(Method):
     """Paint phrases into regions by raising their attention there, without any gradient."""
 
     name: ClassVar[str] = "paint-with-words"
 
-    layout: Layout | None = param(
-        None, "phrases with regions; the call's if left out", source="sec. 4.3"
-    )
+    layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 4.3")
     strength: float = param(
         0.1, "w', how loud the words become", low=0, high=100, source="paint_with_words.py@0438b53"
     )
     stop: float = share(1.0, "share of the steps that are biased", source="sec. 4.3")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)

@@ -9,8 +9,6 @@ prompt's own prediction comes too near.
     nu   <- beta nu + (1 - beta) gamma          from the first step, also while warming up
     eps_p <- eps_p - gamma                      once the warm-up is over
 
-and the pipeline's own classifier-free guidance does the rest.
-
 Differs from the paper as printed, and agrees with the authors' code
 (ml-research/safe-latent-diffusion@a42923c): the scale is clamped to at most 1, not at least.
 Differs from that code: warm-up as a share of the run, equal to theirs at 50 steps; the *weak*
@@ -27,9 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 
 CONCEPT = (
@@ -49,7 +46,7 @@ PRESETS: dict[str, tuple[float, float, float, float, float]] = {
 
 
 @dataclass(frozen=True)
-class SafeLatentDiffusion:
+class SafeLatentDiffusion(Method):
     """Keep an unwanted concept out of the picture."""
 
     name: ClassVar[str] = "safe-latent-diffusion"
@@ -65,7 +62,7 @@ class SafeLatentDiffusion:
     momentum: float | None = share(None, "beta; the preset's if left out")
 
     def __post_init__(self) -> None:
-        parameters.check(self)
+        super().__post_init__()
         if not self.concept.strip():
             raise ParameterError(f"{self.name}: concept is empty; say what is unwanted")
 

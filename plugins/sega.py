@@ -27,14 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides import parameters
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class Sega:
+class Sega(Method):
     """Add or take away what short texts name, and leave the rest of the picture alone."""
 
     name: ClassVar[str] = "sega"
@@ -52,7 +51,7 @@ class Sega:
     momentum: float = share(0.4, "beta", source="diffusers, edit_mom_beta")
 
     def __post_init__(self) -> None:
-        parameters.check(self)
+        super().__post_init__()
         for edit in self.edits:
             if not split(edit)[1]:
                 raise ParameterError(f"{self.name}: edit {edit!r} names nothing; write +smiling")

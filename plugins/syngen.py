@@ -1,8 +1,7 @@
 """SynGen, linguistic binding (Rassin et al., NeurIPS 2023, arXiv:2306.08877).
 
-An attribute goes astray when the attention of a modifier lies elsewhere than that of its noun.
-Parse the prompt; before each of the first steps pull the maps of every noun and its modifiers
-together, and push both away from the other words of the prompt.
+An attribute goes astray when its word attends elsewhere than the noun. Before each of the first
+steps pull the maps of every noun and its modifiers together, and push both from the other words.
 
     A_w   = map of word w, scaled to sum to one over the cells
     d(u, v) = (KL(A_u || A_v) + KL(A_v || A_u)) / 2                             sec. 3.2
@@ -10,13 +9,13 @@ together, and push both away from the other words of the prompt.
               d(n, m) - 1 / (2 |U|) sum over u in U of (d(n, u) + d(m, u))      sec. 3.2
     x    <- x - 20 grad L
 
-U is every token of the prompt outside the noun and its modifiers, function words included. Of
-words in several pieces the farthest pieces count.
+U is every token of the prompt outside the noun and its modifiers. Of words in several pieces the
+farthest pieces count.
 
 Differs from the authors' code (RoyiRa/Linguistic-Binding-in-Diffusion-Models@7497ccc): batches,
-each image with its own parse; the project's parser in place of spaCy's (which is optional); the
-distances are computed together, not one by one; every modifier is paired with its own noun, never
-with another one that a merged list put last; an image without modifiers is left alone with a note.
+each image with its own parse; the project's parser in place of spaCy's (which is optional); every
+modifier is paired with its own noun, never with another one that a merged list put last; an image
+without modifiers is left alone with a note.
 `against="entities"` leaves lead-ins ("a photo of") and function words out of U, as later work does.
 """
 
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from adhere.guides.energy import EnergyMethod
 from adhere.guides.maps import ImageMaps
-from adhere.guides.parameters import param, share
+from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.attention import divergences
 from adhere.prompt.tokens import Phrase
@@ -50,13 +49,7 @@ class SynGen(EnergyMethod[tuple[Binding, ...]]):
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases to bind; all of the parser's if left out", source="sec. 3.1"
     )
-    step_size: float = param(
-        20.0,
-        "length of a step along the gradient",
-        low=0,
-        high=1000,
-        source="sec. 4, run.py@7497ccc",
-    )
+    step_size: float = step_length(20.0, source="sec. 4, run.py@7497ccc")
     stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
     against: Literal["prompt", "entities"] = param(
         "prompt", "push from all other words, or from other nouns and modifiers", source="sec. 3.2"

@@ -8,15 +8,10 @@ first scheduler steps.
     L    = mean over i of BCE(S_i, M_i) + BCE(S_i / max S_i, M_i)            sec. 3.2
     x'  <- x' - eta sqrt(1 - alpha_bar) grad L / max |grad L|                x' after the step
 
-The second term makes small regions count. The maps are those of the `fine` scale: for SD 1.x at
-512 px, 16x16 and 32x32.
-
-Defaults are those of the authors' code for SD 1.4 (gcouairon/zestguide@4a04fe5,
-`src/zestguide_stbl14.py` with `configs/zestguide_stbldif14.yaml`): eta = 0.3, where the paper has 1
-on a model of its own; maps enlarged by g = 10 (paper: 1), since the start token takes most of the
-attention in a CLIP model (a family where it does not has its own g); cells that are small in map
-and mask alike (0.01 in the first term, 0.1 in the second) are left out. The paper's own setting is
-`step_size=1, gain=1, ignore=(0, 0)`.
+The maps are those of the `fine` scale: for SD 1.x at 512 px, 16x16 and 32x32. Defaults are those of
+the authors' code for SD 1.4 (gcouairon/zestguide@4a04fe5, `configs/zestguide_stbldif14.yaml`). The
+paper's own, on another model, are `step_size=1, gain=1, ignore=(0, 0)`: in CLIP models the start
+token takes most of the attention.
 
 Differs from that code: batches; any picture size; coarse maps are enlarged after the softmax, as
 in the paper, not before; the region's phrase is found in the prompt, not each of its word pieces
@@ -52,24 +47,16 @@ class ZestGuide(LayoutMethod):
     name: ClassVar[str] = "zestguide"
     reads = frozenset({Read("cross", "fine")})
 
-    layout: Layout | None = param(
-        None, "phrases with regions; the call's if left out", source="sec. 3"
-    )
+    layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     step_size: float = param(
         0.3, "eta, largest change of a latent value a step", low=0, high=10, source="config@4a04fe5"
     )
     stop: float = share(0.5, "tau, share of the steps that are guided", source="sec. 4")
     gain: float | None = param(
-        None,
-        "factor on the maps before they are compared; the family's if left out, 10 for most",
-        low=0,
-        high=1000,
-        source="config@4a04fe5",
+        None, "g; the family's if left out", low=0, high=1000, source="config@4a04fe5"
     )
     ignore: tuple[float, float] = share(
-        (0.01, 0.1),
-        "cells where map and mask are both below are left out, in the first and second term",
-        source="zestguide_utils.py@4a04fe5",
+        (0.01, 0.1), "cells this small in map and mask are left out", source="config@4a04fe5"
     )
 
     def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
@@ -88,19 +75,11 @@ def disagreement(
     gain: float = 1.0,
     ignore: tuple[float, float] = (0.0, 0.0),
 ) -> Float[Tensor, ""]:
-    """L: both cross entropies, averaged over regions and cells."""
+    """L: both cross entropies in nats, averaged over regions and cells."""
     maps = gain * maps
     peak = maps.amax(dim=(1, 2), keepdim=True)
-    relative = maps / peak.clamp_min(torch.finfo(maps.dtype).tiny)
-    terms = [
-        cross_entropy(values.masked_fill((values <= faint) & (masks <= faint), 0.0), masks)
-        for values, faint in zip((maps, relative), ignore, strict=True)
-    ]
+    relative, terms = maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), []
+    for values, small in zip((maps, relative), ignore, strict=True):
+        values = values.masked_fill((values <= small) & (masks <= small), 0.0)
+        terms.append(F.binary_cross_entropy(values.clamp(EPS, 1 - EPS), masks.clamp(EPS, 1 - EPS)))
     return terms[0] + terms[1]
-
-
-def cross_entropy(
-    maps: Float[Tensor, "regions h w"], masks: Float[Tensor, "regions h w"]
-) -> Float[Tensor, ""]:
-    """Binary cross entropy in nats, with both sides kept off 0 and 1."""
-    return F.binary_cross_entropy(maps.clamp(EPS, 1 - EPS), masks.clamp(EPS, 1 - EPS))

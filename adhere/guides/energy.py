@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides import parameters
 from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import ImageMaps, Maps, Read
+from adhere.guides.parameters import Method
 from adhere.guides.run import Regions, Run
 from adhere.layout.layout import Layout
 from adhere.prompt.tokens import Phrase
@@ -21,7 +21,7 @@ W = TypeVar("W")
 FLOAT = torch.float32
 
 
-class EnergyMethod(Generic[W]):
+class EnergyMethod(Method, Generic[W]):
     """Base of a plugin that is a loss on attention maps.
 
     A frozen dataclass that derives from it declares `name` and its parameters, `step_size` among
@@ -30,9 +30,6 @@ class EnergyMethod(Generic[W]):
 
     name: ClassVar[str]
     reads: ClassVar[frozenset[Read]] = frozenset({Read("cross")})
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     @property
     def step_size(self) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adhere.errors import ParameterError
 
@@ -54,6 +54,12 @@ def share(default: T, help: str, *, source: str = "") -> T:
     return param(default, help, low=0, high=1, source=source)
 
 
+def step_length(default: float = 20.0, *, source: str = "") -> float:
+    """Declare the length of a step along the gradient, in latents of SD 1.x; 0 for no guidance."""
+    help = "length of a step along the gradient"
+    return param(default, help, low=0, high=1000, source=source)
+
+
 def parameters(plugin: type) -> tuple[Parameter, ...]:
     """All parameters of a plugin class, in the order of their declaration."""
     hints = get_type_hints(plugin)
@@ -79,6 +85,31 @@ RENAMED = {"until": "stop", "begin": "start", "warmup": "start"}
 """Names that parameters had before 0.2, and what they are called now."""
 
 
+def refuse_unknown(plugin: type, names: Iterable[str]) -> None:
+    """Raise `ParameterError` for the first name that is no parameter of a plugin class."""
+    known = [parameter.name for parameter in parameters(plugin)]
+    for name in names:
+        if name in known:
+            continue
+        renamed = RENAMED.get(name)
+        hint = f"is called {renamed!r} now; " if renamed in known else ""
+        raise ParameterError(
+            f"{getattr(plugin, 'name', plugin)} has no parameter {name!r}; {hint}"
+            f"it has: {', '.join(known) or 'none'}"
+        )
+
+
+class Method:
+    """Base of plugins, which are frozen dataclasses: refuses names and values that do not fit."""
+
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        refuse_unknown(cls, named)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 def check(plugin: Any) -> None:
     """Raise `ParameterError` unless every field of a plugin instance has a fitting value."""
     for parameter in parameters(type(plugin)):
@@ -95,14 +126,7 @@ def from_json(plugin: type[T], values: Mapping[str, Any]) -> T:
     """The inverse of `to_json` for a known plugin class; refuses unknown names and bad values."""
     known = {parameter.name: parameter for parameter in parameters(plugin)}
     given = {key: value for key, value in values.items() if key != "plugin"}
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        renamed = RENAMED.get(unknown[0])
-        hint = f"is called {renamed!r} now; " if renamed in known else ""
-        raise ParameterError(
-            f"{plugin.name} has no parameter {unknown[0]!r}; {hint}"  # type: ignore[attr-defined]
-            f"it has: {', '.join(known) or 'none'}"
-        )
+    refuse_unknown(plugin, given)
     made = plugin(**{key: _typed(known[key], value) for key, value in given.items()})
     check(made)
     return made

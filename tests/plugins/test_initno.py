@@ -7,7 +7,8 @@ import torch
 
 from adhere.plugins.attention import decayed
 from adhere.plugins.initno import InitNO
-from adhere.plugins.noise import clean, drawn_back, scores, subject_maps
+from adhere.plugins.noise import clean, scores, subject_maps
+from adhere.plugins.noise_search import drawn_back
 
 PROMPTS = ("a cat and axe", "frog and dog and a cat")
 NEVER = {"response": 0.0, "conflict": 0.0}
@@ -102,7 +103,7 @@ def test_a_batch_equals_its_images_one_by_one(make_run, make_look, response, con
         alone.done = [other != image for other in range(2)]
         one = alone.initial(noise, look)
         torch.testing.assert_close(one[image], found[image])
-        assert alone.passes[image] == guide.passes[image]
+        assert alone.search.made[image] == guide.search.made[image]
 
 
 def test_caps_are_kept_and_counted(make_run, make_look):
