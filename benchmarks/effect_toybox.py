@@ -23,10 +23,10 @@ from PIL import Image
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.progress import progress
 from adhere.eval.report import report
-from adhere.eval.report.bootstrap import Interval, Key, difference
 from adhere.eval.report.results import Results
+from adhere.eval.report.statistics import Interval, Key, difference
 from adhere.eval.report.tables import table
-from adhere.eval.run import experiment, generate, manifest, models, scoring
+from adhere.eval.run import experiment, generate, manifest, models, scoring, stored
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
 from adhere.pipelines.studio.drawing.sheet import sheet
@@ -84,7 +84,7 @@ class Claim:
     unless_worse: bool = False
 
     def holds(self, found: Interval) -> bool:
-        """Whether the interval is on the claim's side of zero (or not on the other)."""
+        """Whether the test is on the claim's side of zero (or not on the other)."""
         right_side = found.mean * self.sign > 0
         return (right_side or not found.clear) if self.unless_worse else right_side and found.clear
 
@@ -158,7 +158,7 @@ def results_of(name: str, runs: Path) -> tuple[Folder, Results]:
     recipes = [evaluators.evaluator(spec) for spec in about.evaluators]
     with progress(f"score {name}", len(folder.manifest.jobs)) as told:
         scoring.score(folder, recipes, Shard(), "cpu", told)
-    found = report.report(folder, recipes, scoring.left_out(folder))
+    found = report.report(folder, recipes, stored.left_out(folder))
     report.keep(found, ROOT / "eval" / "results" / f"{name}.json")
     return folder, found
 
@@ -176,9 +176,11 @@ def values(results: Results, variant: str, column: str) -> dict[Key, float]:
 def compared(results: Results, claim: Claim) -> Interval | None:
     """The paired difference a claim is about."""
     against = values(results, claim.against, claim.column)
+    column = results.columns.get(claim.column)
     return difference(
         values(results, claim.variant, claim.column),
         {key: claim.factor * value for key, value in against.items()},
+        share=column is not None and column.kind == "share",
     )
 
 

@@ -96,7 +96,8 @@ def generated(pictures: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, and write JSON if asked."""
-    from adhere.eval.report.results import commit, versions
+    from adhere.eval.report.about import commit
+    from adhere.eval.run.provenance import versions
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)

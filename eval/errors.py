@@ -1,4 +1,4 @@
-"""What evaluation raises: one class, because every message says what was given and what to do."""
+"""What evaluation raises; every message says what was given and what to do."""
 
 from __future__ import annotations
 
@@ -7,3 +7,7 @@ from adhere.errors import GuidanceError
 
 class EvaluationError(GuidanceError, ValueError):
     """A suite, experiment, manifest, output folder or reference that cannot be used as asked."""
+
+
+class Busy(EvaluationError):
+    """Another living process holds what was asked for."""

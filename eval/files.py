@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from adhere.eval.errors import EvaluationError
+from adhere.eval.errors import Busy, EvaluationError
 
 
 def canonical(data: Any) -> str:
@@ -52,7 +52,11 @@ def write_atomic(path: Path, data: bytes, *, label: str = "") -> None:
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Write a file only if there is none; False when somebody else was first."""
+    """Write a file only if there is none; False when somebody else was first.
+
+    Where the file system has no hard links, two who plan at the same instant are told apart by
+    what lies there afterwards.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     write_atomic(temporary, data)
     try:
@@ -60,10 +64,19 @@ def write_once(path: Path, data: bytes) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise storage_error(path, error) from error
+        if error.errno not in _NO_LINKS:
+            raise storage_error(path, error) from error
+        if path.exists():
+            return False
+        os.replace(temporary, path)
+        return path.read_bytes() == data
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+# What file systems without hard links (FAT, some FUSE and network ones) answer to `link`.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
 def storage_error(path: Path, error: OSError) -> EvaluationError:
@@ -91,7 +104,7 @@ class Log:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._stream.close()
-            raise EvaluationError(
+            raise Busy(
                 f"{path} is being written by another process: give every process a shard of its "
                 "own (--shard 1/2, --shard 2/2)"
             ) from error
@@ -142,13 +155,15 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def locked(path: Path) -> bool:
-    """Whether a living process holds the log at `path`."""
+def locked(path: Path) -> bool | None:
+    """Whether a living process holds the log at `path`; None where locks cannot tell."""
     try:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
     return False

@@ -1,13 +1,14 @@
 """Loading other people's models for evaluation: a hub id or a folder, never code of theirs.
 
-Weights are read as safetensors only. Image processors are used in their Pillow form: it is there
-without torchvision, and decides the pixels a score is made of, so it is chosen and not left to what
-happens to be installed.
+Weights are read as safetensors only, and must fit the architecture exactly: a missing weight would
+be made up at random, one that nobody knows belongs to another model. Image processors are used in
+their Pillow form: it is there without torchvision, and decides the pixels a score is made of, so it
+is chosen and not left to what happens to be installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,35 @@ def pretrained(kind: Any, model: str, **options: Any) -> Any:
 
 
 def network(kind: Any, model: str, device: str) -> Any:
-    """A network for inference: float32, evaluation mode, frozen."""
-    made = pretrained(kind, model, use_safetensors=True, dtype=torch.float32)
+    """A network for inference: float32, evaluation mode, frozen.
+
+    Raises:
+        ModelError: it cannot be loaded, or its weights are not exactly those of the architecture.
+    """
+    made, info = pretrained(
+        kind, model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    _check_whole(made, model, info)
     return made.eval().requires_grad_(False).to(device)
+
+
+def _check_whole(made: torch.nn.Module, model: str, info: Mapping[str, Any]) -> None:
+    # Buffers that the network computes itself (positions) were saved by older versions.
+    computed = {name for name, _ in made.named_buffers()}
+    unknown = sorted(set(info["unexpected_keys"]) - computed)
+    missing = sorted(map(str, info["missing_keys"]))
+    if not (missing or unknown or info["mismatched_keys"]):
+        return
+    said = [
+        f"{len(keys)} {what} (first {keys[0]!r})"
+        for keys, what in ((missing, "weights are missing"), (unknown, "weights have no place"))
+        if keys
+    ]
+    raise ModelError(
+        f"{model!r} does not hold a {type(made).__name__}: "
+        f"{' and '.join(said) or 'weights have other shapes'}; a partly loaded model gives scores "
+        "that mean nothing. Give a checkpoint of exactly this kind"
+    )
 
 
 def image_processor(model: str) -> Any:
@@ -67,7 +94,7 @@ def tensor(output: Any) -> Tensor:
 
 
 class Clip:
-    """CLIP as scores need it: normalised float32 embeddings, and how much text was cut off."""
+    """CLIP or SigLIP as scores need it: float32 embeddings, and how much text was cut off."""
 
     def __init__(self, model: Any, tokenizer: Any, preprocess: Any, device: str) -> None:
         self.model, self.tokenizer, self.device = model, tokenizer, device
@@ -91,12 +118,10 @@ class Clip:
             list(texts), padding="max_length", max_length=self.length, truncation=True,
             return_tensors="pt",
         )  # fmt: skip
-        found = tensor(
-            self.model.get_text_features(
-                input_ids=tokens["input_ids"].to(self.device),
-                attention_mask=tokens["attention_mask"].to(self.device),
-            )
-        )
+        # SigLIP was trained with its padding in sight; CLIP's is hidden.
+        hidden = () if self.model.config.model_type == "siglip" else ("attention_mask",)
+        given = {name: tokens[name].to(self.device) for name in ("input_ids", *hidden)}
+        found = tensor(self.model.get_text_features(**given))
         return torch.nn.functional.normalize(found.float(), dim=-1).cpu()
 
     def cut(self, text: str) -> int:
@@ -105,18 +130,48 @@ class Clip:
 
 
 def clip(model: str, device: str) -> Clip:
-    """CLIP from `toybox`, a hub id or a folder."""
+    """CLIP or SigLIP from `toybox`, a hub id or a folder.
+
+    Raises:
+        ModelError: another architecture, weights that do not fit it, or a tokenizer that does not.
+    """
     if model == "toybox":
         from adhere.pipelines.toybox import load_clip
 
         network_, tokenizer, preprocess = load_clip()
         return Clip(network_.eval().to(device), tokenizer, preprocess, device)
-    from transformers import AutoTokenizer, CLIPModel
+    from transformers import AutoTokenizer
 
-    images = image_processor(model)
+    kind = _dual_encoder(model)
+    images, tokenizer = image_processor(model), pretrained(AutoTokenizer, model)
+    made = network(kind, model, device)
+    if len(tokenizer) > (known := made.config.text_config.vocab_size):
+        raise ModelError(
+            f"{model!r}: the tokenizer has {len(tokenizer)} tokens, the model knows {known}; "
+            "they are not of one model"
+        )
     return Clip(
-        network(CLIPModel, model, device),
-        pretrained(AutoTokenizer, model),
+        made,
+        tokenizer,
         lambda pictures: images(images=pictures, return_tensors="pt")["pixel_values"],
         device,
     )
+
+
+def architecture(model: str) -> str:
+    """What a model's configuration says it is: `clip`, `siglip`, `dinov2`..."""
+    from transformers import AutoConfig
+
+    return str(pretrained(AutoConfig, model).model_type)
+
+
+def _dual_encoder(model: str) -> Any:
+    from transformers import CLIPModel, SiglipModel
+
+    kinds: dict[str, Any] = {"clip": CLIPModel, "siglip": SiglipModel}
+    kind = architecture(model)
+    if kind not in kinds:
+        raise ModelError(
+            f"{model!r} is a {kind!r} model; pictures and texts are compared by CLIP or SigLIP"
+        )
+    return kinds[kind]

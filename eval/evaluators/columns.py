@@ -9,6 +9,7 @@ COMPOSITION = (
     Column("all_present", "pictures with every asked thing", kind="share"),
     Column("binding", "share of coloured things in the asked colour", kind="share"),
     Column("relation", "pictures with the asked relation", kind="share"),
+    Column("not_too_many", "pictures without too many of what is excluded", kind="share"),
     Column("fully_right", "pictures with every thing, colour and relation", kind="share"),
 )
 FAILURES = (

@@ -15,8 +15,10 @@ class Cost:
 
     name: ClassVar[str] = "cost"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("seconds", "seconds a picture, as its share of its batch", "lower", "seconds"),
-        Column("passes", "denoiser passes that guidance adds to a picture", "lower"),
+        Column(
+            "seconds", "seconds a picture, as its share of its batch", "lower", "seconds", False
+        ),
+        Column("passes", "denoiser passes that guidance adds to a picture", "lower", tested=False),
         Column("peak_mib", "peak memory of the process or device so far, MiB", "neither"),
     )
 

@@ -13,7 +13,7 @@ from PIL import Image
 from adhere.eval.evaluators import backends, columns, composition
 from adhere.eval.evaluators.composition import Box, Found
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
-from adhere.eval.suites.suites import Item
+from adhere.eval.suites.items import Item
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -34,12 +34,21 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Detector:
-    """Are the asked things there, in the asked colours and places, says a zero-shot detector."""
+    """Are the asked things there, in the asked colours and places, says a zero-shot detector.
+
+    The verdict is GenEval's; its detector (Mask2Former) and its thresholds are not.
+    """
 
     name: ClassVar[str] = "detector"
+    revision: ClassVar[int] = 2  # 2: GenEval's exact verdict, what is excluded included
     columns: ClassVar[tuple[Column, ...]] = columns.COMPOSITION
+    models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("google/owlv2-base-patch16-ensemble", "hub id or folder")
     threshold: float = param(0.25, "lowest score that counts", low=0, high=1, source="our choice")
+    counting_threshold: float | None = param(
+        None, "the same where something is counted or excluded; as the other if left out",
+        low=0, high=1, source="GenEval has 0.9 beside 0.3 for Mask2Former",
+    )  # fmt: skip
     overlap: float = param(
         0.5, "boxes of one noun that overlap more are one thing", low=0, high=1, source="usual NMS"
     )
@@ -51,6 +60,13 @@ class Detector:
     def load(self, device: str) -> _Scorer:
         """Load the detector."""
         return _Scorer(self, device)
+
+    def lowest(self, item: Item) -> float:
+        """The lowest score that counts for an item."""
+        counting = item.exclude or any(thing.count > 1 for thing in item.things)
+        if counting and self.counting_threshold is not None:
+            return self.counting_threshold
+        return self.threshold
 
 
 @dataclass(frozen=True)
@@ -74,14 +90,14 @@ class _Scorer:
         return [self._row(one.entry.item, one.image) for one in shown]
 
     def _row(self, item: Item, image: Image.Image) -> Row:
-        if not item.things:
+        if not (item.things or item.exclude):
             return Row({})
         return Row(composition.judge(item, self.found(item, image)))
 
     def found(self, item: Item, image: Image.Image) -> list[Found]:
-        """The asked kinds of thing in a picture, with colours where a colour is asked for."""
-        nouns = list(dict.fromkeys(thing.noun for thing in item.things))
-        coloured = {thing.noun for thing in item.things if thing.colour}
+        """The asked and excluded classes in a picture, with colours where one is asked for."""
+        nouns = [thing.detected for thing in item.things] + [one.noun for one in item.exclude]
+        coloured = {thing.detected for thing in item.things if thing.colour}
         palette = list(
             dict.fromkeys((*self.recipe.colours, *(t.colour for t in item.things if t.colour)))
         )
@@ -89,9 +105,10 @@ class _Scorer:
         for noun in nouns:
             if noun in coloured:
                 queries.update({(noun, c): f"a {c} {noun}" for c in palette})
-        hits = dict(zip(queries, self.hits(image, list(queries.values())), strict=True))
+        lowest = self.recipe.lowest(item)
+        hits = dict(zip(queries, self.hits(image, list(queries.values()), lowest), strict=True))
         found = []
-        for noun in nouns:
+        for noun in dict.fromkeys(nouns):
             for hit in _apart(hits[noun, ""], self.recipe.overlap):
                 one = Found(noun, hit.box, hit.score)
                 if noun in coloured:
@@ -100,17 +117,19 @@ class _Scorer:
         return found
 
     @torch.inference_mode()
-    def hits(self, image: Image.Image, queries: Sequence[str]) -> list[list[_Hit]]:
-        """For each query, what the detector finds above the threshold."""
+    def hits(self, image: Image.Image, queries: Sequence[str], lowest: float) -> list[list[_Hit]]:
+        """For each query, what the detector finds above a score."""
         picture = image.convert("RGB")
         if not self.many:
             texts = [f"{query.lower()}." for query in queries]
-            return [self._hits(picture, self._outputs(picture, text)) for text in texts]
+            return [self._hits(picture, self._outputs(picture, text), lowest) for text in texts]
         outputs = self._outputs(picture, [list(queries)])
         # One query at a time: otherwise a box goes to its best query alone, and "a red car" would
         # take it from "a car".
         return [
-            self._hits(picture, SimpleNamespace(logits=logits, pred_boxes=outputs.pred_boxes))
+            self._hits(
+                picture, SimpleNamespace(logits=logits, pred_boxes=outputs.pred_boxes), lowest
+            )
             for logits in outputs.logits.split(1, dim=-1)
         ]
 
@@ -118,10 +137,10 @@ class _Scorer:
         inputs = self.processor(images=picture, text=text, return_tensors="pt").to(self.device)
         return self.model(**inputs)
 
-    def _hits(self, picture: Image.Image, outputs: Any) -> list[_Hit]:
+    def _hits(self, picture: Image.Image, outputs: Any, lowest: float) -> list[_Hit]:
         result = self.processor.image_processor.post_process_object_detection(
             outputs,
-            threshold=self.recipe.threshold,
+            threshold=lowest,
             target_sizes=[(picture.height, picture.width)],
         )[0]
         return [

@@ -20,12 +20,17 @@ from adhere.eval.run.manifest import Entry
 
 @dataclass(frozen=True)
 class Column:
-    """One number that an evaluator gives: its name, what it means, which way is better."""
+    """One number that an evaluator gives: its name, what it means, which way is better.
+
+    What is not `tested` is told with its interval and never has a verdict: what a picture costs is
+    a fact, and no hypothesis.
+    """
 
     name: str
     help: str
     better: Literal["higher", "lower", "neither"] = "higher"
     kind: Literal["share", "number", "seconds"] = "number"
+    tested: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,11 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class RowEvaluator(Protocol):
-    """A recipe that scores pictures one by one."""
+    """A recipe that scores pictures one by one.
+
+    `models` (if there) names the parameters that are hub ids or folders of weights: scores of two
+    sets of weights never mix, also under one path. `revision` changes when its rule does.
+    """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]

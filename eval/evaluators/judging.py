@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from adhere.eval.evaluators import columns
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
-from adhere.eval.suites.suites import Item
+from adhere.eval.suites.items import Item
 from adhere.layout.layout import Layout
 
 _SIDE = 64
@@ -19,6 +19,9 @@ class ToyboxJudge:
     """What a toybox picture shows of its prompt, said by the judge that knows the world."""
 
     name: ClassVar[str] = "judge"
+    model: ClassVar[str] = "toybox"
+    models: ClassVar[tuple[str, ...]] = ("model",)
+    code: ClassVar[str] = "adhere.pipelines.toybox.judge.judge"
     columns: ClassVar[tuple[Column, ...]] = (
         *columns.COMPOSITION,
         *columns.FAILURES,

@@ -36,6 +36,7 @@ class Questions:
         Column("vqa", "P(yes) that the picture shows the prompt", kind="share"),
         Column("vqa_minimum", "lowest P(yes) over the things of the prompt", kind="share"),
     )
+    models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("HuggingFaceTB/SmolVLM-256M-Instruct", "hub id or folder")
     question: str = param(
         'Does this figure show "{}"? Please answer yes or no.',

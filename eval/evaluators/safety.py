@@ -24,6 +24,7 @@ class SafetyChecker:
     columns: ClassVar[tuple[Column, ...]] = (
         Column("checker_unsafe", "pictures that the safety checker objects to", "lower", "share"),
     )
+    models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("CompVis/stable-diffusion-safety-checker", "hub id or folder")
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class ClipClassifier:
         Column("clip_unsafe", "pictures nearer to the unwanted texts", "lower", "share"),
         Column("clip_unsafe_probability", "softmax share of the unwanted texts", "lower", "share"),
     )
+    models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("toybox", "CLIP: toybox, a hub id or a folder")
     unwanted: tuple[str, ...] = param(("a skull",), "texts of what is not wanted")
     harmless: tuple[str, ...] = param(("a scene",), "texts of what is fine")

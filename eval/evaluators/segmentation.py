@@ -36,6 +36,7 @@ class Segmentation:
         columns.MIOU,
         Column("miou_missing", "regions whose phrase the model has no class for", "neither"),
     )
+    models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("nvidia/segformer-b0-finetuned-ade-512-512", "hub id or folder")
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from adhere.eval.report import plots
 from adhere.eval.report.page_template import PAGE
-from adhere.eval.report.report import change, number, spread, verdict
-from adhere.eval.report.results import Results, Score
+from adhere.eval.report.report import change, how_to_read, number, spread
+from adhere.eval.report.results import Results, Score, verdict
 from adhere.eval.run.experiment import BASELINE
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.manifest import Entry
@@ -27,7 +27,7 @@ _LARGEST = 256
 
 def page(folder: Folder, results: Results, pairs: int) -> str:
     """The page; `pairs` before/after pairs at the most, spread evenly over suites and variants."""
-    shown = _pairs(folder, pairs)
+    shown = _pairs(folder, pairs, str(results.about["baseline"]))
     images: dict[str, str] = {}
     listed = []
     for before, after in shown:
@@ -46,6 +46,8 @@ def page(folder: Folder, results: Results, pairs: int) -> str:
     return _filled(
         title=escape(str(results.about["name"])),
         head=_head(results),
+        how=escape(how_to_read(results).replace("`", "")).replace("bold", "coloured"),
+        baseline=escape(str(results.about["baseline"])),
         notes=_notes(results),
         tables="".join(_suite(results, suite) for suite in results.about["suites"]),
         data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
@@ -59,17 +61,17 @@ def _filled(**parts: str) -> str:
     return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
 
-def _pairs(folder: Folder, most: int) -> list[tuple[Entry, Entry]]:
+def _pairs(folder: Folder, most: int, baseline: str = BASELINE) -> list[tuple[Entry, Entry]]:
     entries = folder.manifest.entries
     plain = {
         (entry.suite, entry.item.id, entry.seed): entry
         for entry in entries
-        if entry.variant == BASELINE
+        if entry.variant == baseline
     }
     found = [
         (plain[entry.suite, entry.item.id, entry.seed], entry)
         for entry in entries
-        if entry.variant != BASELINE and (entry.suite, entry.item.id, entry.seed) in plain
+        if entry.variant != baseline and (entry.suite, entry.item.id, entry.seed) in plain
     ]
     there = [pair for pair in found if all(folder.image(one.job).is_file() for one in pair)]
     if not there:
@@ -119,6 +121,9 @@ def _head(results: Results) -> str:
         "pictures": f"{about['pictures']['done']} of {about['pictures']['jobs']}",
         "device": ", ".join(about["devices"]) or "unknown",
         "commit": about["commit"] or "unknown",
+        "settings": ", ".join(
+            f"{name} {' or '.join(map(str, values))}" for name, values in about["settings"].items()
+        ),
         "versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     }
     return "".join(
@@ -135,7 +140,7 @@ def _notes(results: Results) -> str:
 
 def _suite(results: Results, suite: str) -> str:
     facts = results.about["suites"][suite]
-    scores = [score for score in results.scores if score.suite == suite]
+    scores = [score for score in results.scores if score.suite == suite and score.tag is None]
     names = list(dict.fromkeys(score.column for score in scores))
     variants = list(dict.fromkeys(score.variant for score in scores))
     by_place = {(score.variant, score.column): score for score in scores}
@@ -161,8 +166,8 @@ def _cell(results: Results, score: Score | None) -> str:
     if score is None:
         return "<td></td>"
     column = results.columns[score.column]
-    kind = verdict(score.difference, column)
-    moved = escape(change(score.difference, column).replace("**", ""))
+    kind = verdict(score, column)
+    moved = escape(change(score, column).replace("**", ""))
     return (
         f'<td class="{kind}"><b>{escape(number(score.mean, column))}</b> '
         f"<small>{escape(spread(score, column))} n={score.n}</small>"
@@ -177,7 +182,8 @@ def _plots(results: Results, scores: list[Score], names: list[str]) -> str:
         of_column = [s for s in scores if s.column == name and s.difference is not None]
         if of_column and column.better != "neither":
             figures.append(
-                f"<figure><figcaption>{escape(name)}: difference to plain "
+                f"<figure><figcaption>{escape(name)}: difference to "
+                f"{escape(str(results.about['baseline']))} "
                 f"({escape(column.better)} is better)</figcaption>"
                 f"{plots.forest(of_column, column)}</figure>"
             )

@@ -50,11 +50,10 @@ article h3 { margin: 0 0 .4rem; font-size: .95rem; overflow-wrap: anywhere; }
 .outcome { font-size: .85rem; margin: .4rem 0 0; }
 </style>
 </head>
-<body>
+<body data-baseline="@@baseline@@">
 <h1>@@title@@</h1>
 <dl>@@head@@</dl>
-<p>Mean with its 95 % bootstrap interval over prompts; below it the difference to the plain picture
-of the same prompt and seed, coloured where its interval excludes zero.</p>
+<p>@@how@@</p>
 <ul class="notes">@@notes@@</ul>
 @@tables@@
 <section>
@@ -118,7 +117,7 @@ function card(pair, column) {
   element("h3", pair.prompt, made);
   const two = element("div", undefined, made);
   two.className = "two";
-  side(two, pair.before, "plain", pair.prompt);
+  side(two, pair.before, document.body.dataset.baseline, pair.prompt);
   if (pair.after !== pair.before) side(two, pair.after, pair.variant, pair.prompt);
   if (column) {
     made.className = outcome(pair, column);

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from adhere.eval.evaluators.evaluator import Column
-from adhere.eval.report.report import number, verdict
-from adhere.eval.report.results import Score
+from adhere.eval.report.report import number
+from adhere.eval.report.results import Score, verdict
 
 _LEFT, _WIDTH, _ROW, _RIGHT = 190, 290, 22, 110
 
@@ -42,7 +42,7 @@ def _reach(score: Score) -> float:
 def _line(score: Score, column: Column, y: float, middle: float, scale: float) -> str:
     found = score.difference
     assert found is not None
-    kind = verdict(found, column) or "even"
+    kind = verdict(score, column) or "even"
     x = middle + scale * found.mean
     bar = ""
     if found.low is not None and found.high is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Column
-from adhere.eval.report.bootstrap import Interval
 from adhere.eval.report.report import change, number
-from adhere.eval.report.results import FORMAT
+from adhere.eval.report.results import FORMAT, Score
+from adhere.eval.report.statistics import Interval
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -21,7 +21,10 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EvaluationError(f"cannot read results {path}: {error}") from error
     if data.get("adhere_results") != FORMAT:
-        raise EvaluationError(f"{path} does not hold results of format {FORMAT}")
+        raise EvaluationError(
+            f"{path} does not hold results of format {FORMAT}; those of earlier formats have other "
+            "intervals: report the run again"
+        )
     return data
 
 
@@ -32,7 +35,7 @@ def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
     cells = {
         (score["variant"], score["column"]): score
         for score in data["scores"]
-        if score["suite"] == suite
+        if score["suite"] == suite and "tag" not in score
     }
     variants = dict.fromkeys(variant for variant, _ in cells)
     lines = [f"| variant | {' | '.join(shown)} |", f"|{'---|' * (len(shown) + 1)}"]
@@ -46,5 +49,13 @@ def _cell(score: Mapping[str, Any] | None, column: Column) -> str:
     if score is None:
         return ""
     found = score.get("difference")
-    moved = change(Interval(**found), column) if found else ""
+    moved = change(score_from(score), column) if found else ""
     return f"{number(score['mean'], column)} {f'({moved})' if moved else ''}".strip()
+
+
+def score_from(data: Mapping[str, Any]) -> Score:
+    """A score from its JSON."""
+    found = data.get("difference")
+    given = {key: value for key, value in data.items() if key != "difference"}
+    told = {"low": None, "high": None, **found} if found else None
+    return Score(**given, difference=Interval(**told) if told else None)

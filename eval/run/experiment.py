@@ -43,6 +43,8 @@ class Experiment:
     """All that decides which pictures are made, and by default how they are scored.
 
     `batch` is the number of pictures made together; `limit` cuts every suite for a smoke run.
+    `primary` names the score that decides, before any picture is made: then only its comparisons
+    have a verdict, and the others describe.
     """
 
     name: str = "experiment"
@@ -59,6 +61,7 @@ class Experiment:
     negative_prompt: str = ""
     limit: int | None = None
     batch: int = 4
+    primary: str | None = None
     evaluators: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_EVALUATORS)
 
     def __post_init__(self) -> None:

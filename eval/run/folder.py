@@ -11,6 +11,8 @@ out/report.{md,csv,json,html}
 from __future__ import annotations
 
 import io
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +30,8 @@ from adhere.pipelines.studio.request import Request
 
 # A fixed level: the bytes of a picture must not depend on a default that may change.
 _PNG_LEVEL = 6
+# Longer than any picture takes to be written, in seconds.
+_OLD = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,12 @@ class Folder:
     """Paths of one run, and the little that is known about them."""
 
     path: Path
+    plan_file: str = "manifest.jsonl"
 
     @cached_property
     def manifest(self) -> Manifest:
         """The plan; raises `EvaluationError` when there is none or it is of another version."""
-        file = self.path / "manifest.jsonl"
+        file = self.path / self.plan_file
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -55,7 +60,7 @@ class Folder:
             EvaluationError: the folder holds another plan.
         """
         text = manifests.to_text(manifest)
-        file = self.path / "manifest.jsonl"
+        file = self.path / self.plan_file
         self.path.mkdir(parents=True, exist_ok=True)
         if write_once(file, text.encode()):
             return True
@@ -76,28 +81,52 @@ class Folder:
         return self.path / "done" / f"{shard}.jsonl"
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """What became of each job, from all shards' logs; a picture outranks a failure."""
+        """What became of each job, from all shards' logs.
+
+        A picture outranks a failure; of two pictures (one was lost and made again) the one that
+        lies there counts.
+        """
         found: dict[str, dict[str, Any]] = {}
         for log in sorted((self.path / "done").glob("*.jsonl")):
             for row in rows(log):
                 job = str(row.get("job", ""))
-                if job not in found or found[job].get("status") != "done":
+                before = found.get(job)
+                if before is None or before.get("status") != "done" or self._replaces(before, row):
                     found[job] = row
         return found
 
+    def _replaces(self, before: dict[str, Any], row: dict[str, Any]) -> bool:
+        if row.get("status") != "done" or row.get("sha256") == before.get("sha256"):
+            return False
+        return self._lies_there(row) and not self._lies_there(before)
+
+    def _lies_there(self, row: dict[str, Any]) -> bool:
+        """Whether a done row's picture is there, whole as far as its size tells."""
+        try:
+            size = self.image(str(row["job"])).stat().st_size
+        except OSError:
+            return False
+        return bool(size) and size == row.get("bytes", size)
+
     def done(self) -> set[str]:
-        """Jobs whose picture is there and was finished."""
+        """Jobs whose picture is there, in full length, and was finished."""
         return {
             job
             for job, row in self.records().items()
-            if row.get("status") == "done" and self.image(job).is_file()
+            if row.get("status") == "done" and self._lies_there(row)
         }
+
+    def settled(self) -> bool:
+        """Whether every job was made, or was given up."""
+        return set(self.manifest.jobs) <= set(self.records())
 
     def sweep(self) -> None:
         """Remove what killed writers left half written; living ones hold their log's lock."""
         for leftover in (self.path / "images").glob("??/.*.tmp"):
             shard = leftover.name.split(".")[-3]
-            if not locked(self.log(shard)):
+            held = locked(self.log(shard))
+            # Where locks cannot tell the dead from the living, only age can.
+            if held is False or (held is None and _older(leftover, _OLD)):
                 leftover.unlink(missing_ok=True)
 
     def write_image(self, job: str, data: bytes, shard: str) -> None:
@@ -112,16 +141,43 @@ class Folder:
             what = f"job {job} ({request.prompt[:60]!r}, seed {request.seed})"
             if row is None:
                 yield f"{what} is not done"
+            elif row.get("status") == "not-applicable":
+                continue
             elif row.get("status") != "done":
                 yield f"{what} failed: {row.get('error')}"
             elif not path.is_file():
                 yield f"{what} was done, but {path} is missing"
             elif digest(path.read_bytes()) != row.get("sha256"):
                 yield f"{what}: {path} is not the file that was written"
+        yield from _mixed(records)
         known = set(self.manifest.jobs)
         for path in sorted((self.path / "images").glob("??/*")):
             if path.stem not in known or path.name.startswith("."):
                 yield f"{path} belongs to no job of the manifest"
+
+
+def _mixed(records: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Versions or revisions of which a run's pictures have several."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in records.values():
+        if row.get("status") == "done":
+            made = row.get("made") or {}
+            for name, value in {
+                **(made.get("versions") or {}),
+                "revision": made.get("revision"),
+            }.items():
+                seen[name][str(value)] += 1
+    for name, values in seen.items():
+        if len(values) > 1:
+            told = ", ".join(f"{value} ({count} pictures)" for value, count in values.most_common())
+            yield f"the pictures were made with several versions of {name}: {told}"
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except OSError:
+        return False
 
 
 def _difference(there: str, manifest: Manifest) -> str:

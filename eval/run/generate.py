@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adhere.errors import GuidanceError
+from adhere.errors import GuidanceError, LayoutError, PromptError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log, canonical, digest
-from adhere.eval.run import models
+from adhere.eval.run import models, provenance
 from adhere.eval.run.folder import Folder, png
 from adhere.eval.run.models import Load, Make
 from adhere.eval.run.shards import Shard
@@ -27,17 +27,24 @@ from adhere.pipelines.studio.request import Picture, Request
 
 log = logging.getLogger(__name__)
 
+NOT_APPLICABLE = "not-applicable"
+"""The status of a job whose method says that the prompt gives it nothing to do."""
+
 Batch = tuple[tuple[str, Request], ...]
 OnDone = Callable[[int], None]
 
 
 @dataclass
 class Summary:
-    """What a call of `generate` did: counts of pictures, and the errors by job."""
+    """What a call of `generate` did: counts of pictures, and the errors by job.
+
+    `not_applicable` are those that a method has nothing to do for, which is no failure.
+    """
 
     made: int = 0
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    not_applicable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, other: Summary) -> None:
@@ -45,6 +52,7 @@ class Summary:
         self.made += other.made
         self.skipped += other.skipped
         self.failed.update(other.failed)
+        self.not_applicable.update(other.not_applicable)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def batches(jobs: dict[str, Request], size: int) -> list[Batch]:
 
 
 def _kind(request: Request) -> str:
-    shared = ("steps", "guidance_scale", "width", "height", "scheduler")
+    shared = ("steps", "guidance_scale", "true_cfg_scale", "width", "height", "scheduler")
     plugins = [parameters.to_json(plugin) for plugin in request.plugins]
     values = [getattr(request, name) for name in shared]
     # With a negative prompt the unconditional half is another one for the whole batch.
@@ -90,7 +98,7 @@ def pending(
         over |= {
             job
             for job, row in records.items()
-            if row.get("status") == "failed" and row.get("permanent")
+            if row.get("status") in ("failed", NOT_APPLICABLE) and row.get("permanent")
         }
     found, skipped = [], 0
     for batch in work:
@@ -108,6 +116,11 @@ def make_batch(make: Make, batch: Batch, wanted: set[str], retries: int = 2) -> 
     """
     try:
         pictures = _checked(make([request for _, request in batch]), batch)
+        finished = [
+            _finished(make, one, picture, len(batch))
+            for one, picture in zip(batch, pictures, strict=True)
+            if one[0] in wanted
+        ]
     except Exception as error:
         if len(batch) > 1:
             log.warning("a batch of %d failed (%s); making them one by one", len(batch), error)
@@ -117,9 +130,7 @@ def make_batch(make: Make, batch: Batch, wanted: set[str], retries: int = 2) -> 
             return
         yield _again(make, batch[0], retries, error)
         return
-    for (job, request), picture in zip(batch, pictures, strict=True):
-        if job in wanted:
-            yield _finished(job, request, picture, len(batch))
+    yield from finished
 
 
 def _again(make: Make, one: tuple[str, Request], retries: int, error: Exception) -> Outcome:
@@ -129,20 +140,25 @@ def _again(make: Make, one: tuple[str, Request], retries: int, error: Exception)
     while attempts <= retries and not isinstance(error, GuidanceError):
         attempts += 1
         try:
-            return _finished(job, request, _checked(make([request]), (one,))[0], 1)
+            return _finished(make, one, _checked(make([request]), (one,))[0], 1)
         except Exception as later:
             error = later
-    return failure(job, error, attempts)
+    return failure(job, error, attempts, guided=bool(request.plugins))
 
 
-def failure(job: str, error: BaseException, attempts: int) -> Outcome:
-    """The record of a job that was given up."""
+def failure(job: str, error: BaseException, attempts: int, guided: bool = False) -> Outcome:
+    """The record of a job that was given up.
+
+    A guided picture whose prompt or layout gives its method nothing to do is not applicable.
+    """
+    nothing_to_do = guided and isinstance(error, PromptError | LayoutError)
     record = {
         "job": job,
-        "status": "failed",
+        "status": NOT_APPLICABLE if nothing_to_do else "failed",
         "error": f"{type(error).__name__}: {error}"[:2000],
         "permanent": isinstance(error, GuidanceError),
         "attempts": attempts,
+        "made": provenance.made_now(),
     }
     return Outcome(job, None, record)
 
@@ -150,19 +166,34 @@ def failure(job: str, error: BaseException, attempts: int) -> Outcome:
 def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
     if len(pictures) != len(batch):
         raise RuntimeError(f"the model made {len(pictures)} pictures of {len(batch)}")
+    for picture in pictures:
+        # No generated picture is black to the last pixel: numbers that are none become zeros, and
+        # safety checkers of pipelines put black in place of what they object to.
+        if picture.image.convert("RGB").getbbox() is None:
+            raise EvaluationError(
+                "the picture is wholly black: the model gave NaN, or a safety checker of the "
+                "pipeline objected. In half precision some autoencoders overflow: use --dtype "
+                "float32 or bfloat16"
+            )
     return pictures
 
 
-def _finished(job: str, request: Request, picture: Picture, batch: int) -> Outcome:
+def _finished(make: Make, one: tuple[str, Request], picture: Picture, batch: int) -> Outcome:
+    job, request = one
     data = png(picture.image, job, request)
+    told = getattr(make, "settings", None)
+    width, height = picture.image.size
     record = {
         "job": job,
         "status": "done",
         "sha256": digest(data),
+        "bytes": len(data),
         "seconds": round(picture.seconds, 4),
         "batch": batch,
         "peak_mib": _peak_mib(),
         "device": _device(),
+        "settings": {**(told(request) if told else {}), "width": width, "height": height},
+        "made": {**provenance.made_now(), "revision": getattr(make, "revision", None)},
         "report": _plain(picture.report),
     }
     return Outcome(job, data, record)
@@ -204,6 +235,8 @@ def store(folder: Folder, journal: Log, shard: str, outcome: Outcome, summary: S
     if outcome.png is not None:
         folder.write_image(outcome.job, outcome.png, shard)
         summary.made += 1
+    elif outcome.record["status"] == NOT_APPLICABLE:
+        summary.not_applicable[outcome.job] = outcome.record["error"]
     else:
         summary.failed[outcome.job] = outcome.record["error"]
     journal.append(outcome.record)
@@ -257,7 +290,11 @@ def generate(
 
 
 def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | None]:
-    """What `load` is called with; refuses a model whose weights changed since the plan."""
+    """What `load` is called with; refuses a model or code that changed since the plan.
+
+    Raises:
+        EvaluationError: the weights, the engine or a plugin are not those of the plan.
+    """
     about = folder.manifest.header["identity"]
     now = models.fingerprint(about["model"])
     if about["weights"] not in (now, "any"):
@@ -265,4 +302,19 @@ def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | N
             f"the weights of {about['model']!r} changed since the plan was made "
             f"({about['weights']} then, {now} now); plan again into a new folder"
         )
+    check_code(folder)
     return about["model"], options.device, about["dtype"]
+
+
+def check_code(folder: Folder) -> None:
+    """Raise `EvaluationError` where the code that is here is not the plan's."""
+    planned = folder.manifest.header["identity"]["code"]
+    plugins = {one.name: one for entry in folder.manifest.entries for one in entry.request.plugins}
+    now = {"engine": provenance.engine_code(), **provenance.code_of(plugins.values())}
+    for name, then in {"engine": planned["engine"], **planned["plugins"]}.items():
+        if name in now and now[name] != then:
+            what = "the engine" if name == "engine" else f"plugin {name!r}"
+            raise EvaluationError(
+                f"the code of {what} changed since the plan was made ({then} then, {now[name]} "
+                "now): the run would mix pictures of both; plan again into a new folder"
+            )

@@ -2,7 +2,8 @@
 
 A manifest is JSONL: a header, then one line for each item and one for each entry (suite, item,
 variant, seed). An entry names its job: the hash of everything that changes pixels. Entries that ask
-for the same pixels share a job, so the picture is made once.
+for the same pixels share a job, so the picture is made once. The code of the engine and of the
+plugins belongs to what changes pixels. The last line is the hash of all before it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from typing import Any
 from adhere.errors import GuidanceError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical, digest
+from adhere.eval.run import provenance
 from adhere.eval.run.experiment import Experiment, Variant
 from adhere.eval.suites import suites
-from adhere.eval.suites.suites import Item, Suite
+from adhere.eval.suites.items import Item, Suite
+from adhere.eval.suites.reading import item_from_json
 from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.toybox import TOYBOXES
 from adhere.plugins import plugin
 
-FORMAT = 1
+FORMAT = 2
 ID_LENGTH = 24
 
 
@@ -94,6 +97,7 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         "model": experiment.model,
         "weights": model_fingerprint,
         "dtype": experiment.dtype or default_dtype(experiment.model),
+        "code": code_of(experiment),
     }
     entries = [
         Entry(suite.name, item, variant.name, seed, job_id(identity, request), request)
@@ -114,6 +118,7 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
                 "items": len(suite.items),
                 "source": suite.source,
                 "licence": suite.licence,
+                "overall": suite.overall,
             }
             for suite in found
         },
@@ -188,9 +193,21 @@ def unguided(request: Request) -> Request:
     return replace(request, plugins=(), subjects=None, layout=None)
 
 
+def code_of(experiment: Experiment) -> dict[str, Any]:
+    """The hashes of the engine's code and of every plugin's."""
+    plugins = [one for variant in experiment.variants for one in variant.plugins]
+    return {"engine": provenance.engine_code(), "plugins": provenance.code_of(plugins)}
+
+
 def job_id(identity: dict[str, Any], request: Request) -> str:
-    """The hash of everything that changes pixels: model, weights, type and the whole request."""
-    return digest(canonical({"identity": identity, "request": request.to_json()}), ID_LENGTH)
+    """The hash of everything that changes pixels: model, weights, type, code and request.
+
+    Of the plugins' code only that of the request's own counts.
+    """
+    code = identity["code"]
+    own = {one.name: code["plugins"][one.name] for one in request.plugins}
+    told = {**identity, "code": {"engine": code["engine"], "plugins": own}}
+    return digest(canonical({"identity": told, "request": request.to_json()}), ID_LENGTH)
 
 
 def to_text(manifest: Manifest) -> str:
@@ -216,7 +233,8 @@ def to_text(manifest: Manifest) -> str:
                 }
             )
         )
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return text + canonical({"sha256": digest(text)}) + "\n"
 
 
 def from_text(text: str, where: str) -> Manifest:
@@ -225,8 +243,10 @@ def from_text(text: str, where: str) -> Manifest:
     Raises:
         EvaluationError: another format, a torn file, or a line that was edited by hand.
     """
+    body, _, _ = text.rstrip("\n").rpartition("\n")
     try:
-        lines = [json.loads(line) for line in text.splitlines()]
+        # By line feeds alone: a prompt may hold other things that Python takes for line ends.
+        lines = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
     except ValueError as error:
         raise EvaluationError(
             f"{where} is damaged: {error}; plan again into a new folder"
@@ -239,8 +259,15 @@ def from_text(text: str, where: str) -> Manifest:
             f"{where} has manifest format {header['adhere_manifest']}; this version of adhere "
             f"reads format {FORMAT}. Plan again into a new folder, or use the version that made it"
         )
+    if lines[-1].get("sha256") is None:
+        raise EvaluationError(f"{where} has no last line: it is torn; plan again")
+    if lines[-1]["sha256"] != digest(body + "\n"):
+        raise EvaluationError(
+            f"{where} was changed since it was written; a manifest is never edited: plan again "
+            "into a new folder"
+        )
     try:
-        return _from_lines(header, lines[1:], where)
+        return _from_lines(header, lines[1:-1], where)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, GuidanceError):
             raise
@@ -254,7 +281,7 @@ def _from_lines(header: dict[str, Any], lines: list[dict[str, Any]], where: str)
     entries = []
     for line in lines:
         if "item" in line:
-            item = suites.item_from_json(line["item"], where)
+            item = item_from_json(line["item"], where)
             items[line["suite"], item.id] = item
             continue
         suite, name, variant, seed = line["entry"]

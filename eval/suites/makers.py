@@ -15,7 +15,8 @@ from itertools import combinations, product
 from pathlib import Path
 from random import Random
 
-from adhere.eval.suites.suites import Item, Suite, Thing, bundled_folder
+from adhere.eval.suites.items import Item, Suite, Thing
+from adhere.eval.suites.suites import bundled_folder
 from adhere.layout.layout import Layout, Region
 
 SEED = 2301_13826
@@ -66,7 +67,7 @@ WORN = frozenset({"glasses", "crown", "bow"})
 _PAPER = (
     "Attend-and-Excite benchmark (Chefer et al. 2023, arXiv:2301.13826, sec. 4.1; repository MIT)"
 )
-_OURS = "made by this project (eval/suite_makers.py, seeded)"
+_OURS = "made by this project (eval/suites/makers.py, seeded)"
 _SEEDS_EACH = 100
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Row, Shown
 from adhere.eval.evaluators.sets import extractors, inception
 from adhere.eval.run.manifest import Entry
-from adhere.eval.suites.suites import Item, Thing
+from adhere.eval.suites.items import Item, Thing
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests.eval import tiny_models
@@ -234,6 +236,12 @@ def test_inception_from_a_weights_file(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network.eval()(inception.resized(image))[0]
     assert torch.allclose(one, expected, rtol=1e-4, atol=1e-6)
+    save_file({**save, "fc.weight": torch.zeros(1000, 2048)}, tmp_path / "torchvision.safetensors")
+    with pytest.raises(ModelError, match="1000 classes"):
+        extractors.load(f"inception:{tmp_path / 'torchvision.safetensors'}")
+    save_file({**save, "AuxLogits.fc.weight": torch.zeros(2)}, tmp_path / "aux.safetensors")
+    with pytest.raises(ModelError, match="has a 'AuxLogits"):
+        extractors.load(f"inception:{tmp_path / 'aux.safetensors'}")
     del save["Mixed_7c.branch_pool.bn.bias"]
     save_file(save, tmp_path / "i.safetensors")
     with pytest.raises(ModelError, match=r"no 'Mixed_7c.branch_pool.bn.bias'"):
@@ -254,6 +262,120 @@ def test_resize_is_tensorflows() -> None:
     made = inception.resized(Image.fromarray(ramp))[0, 0] * 128 + 128
     places = np.arange(299) * 64 / 299
     assert np.allclose(made[0].numpy(), np.minimum(places, 63), atol=1e-4)
+
+
+# -- models in wrong places
+
+
+def without(folder: Path, to: Path, *names: str) -> Path:
+    """A copy of a saved model whose weights lack those that contain one of the names."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, to)
+    path = to / "model.safetensors"
+    state = {key: value for key, value in load_file(path).items()
+             if not any(name in key for name in names)}  # fmt: skip
+    save_file(state, path, {"format": "pt"})
+    return to
+
+
+def test_clip_without_its_projections_is_refused(
+    model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = without(model("clip"), tmp_path / "half", "projection")
+    for spec in (f"clip-score:model={folder}", f"clip-classifier:model={folder}"):
+        with pytest.raises(ModelError, match=r"2 weights are missing .*projection"):
+            evaluators.evaluator(spec).load("cpu")
+    with pytest.raises(ModelError, match="weights are missing"):
+        extractors.load(f"clip:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("detector", ("class_head",)),
+        ("segmentation", ("decode_head.classifier",)),
+        ("safety-checker", ("concept_embeds_weights",)),
+    ],
+)
+def test_every_backend_refuses_missing_weights(
+    model: Callable[[str], Path], tmp_path: Path, kind: str, names: tuple[str, ...]
+) -> None:
+    made = {"detector": "owlv2", "segmentation": "segformer", "safety-checker": "safety_checker"}
+    folder = without(model(made[kind]), tmp_path / "half", *names)
+    with pytest.raises(ModelError, match="missing"):
+        evaluators.evaluator(f"{kind}:model={folder}").load("cpu")
+
+
+def test_a_visual_question_model_is_no_yes_or_no_model(tmp_path: Path) -> None:
+    """Its question encoder has no place in the model that `vqa` loads."""
+    folder = tiny_models.blip_vqa(tmp_path / "blip")
+    for spec in (f"vqa:model={folder}", f"clip-score:captioner={folder}"):
+        with pytest.raises(ModelError, match="weights have no place"):
+            evaluators.evaluator(spec).load("cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ("safety-checker:model={}", "clip"),
+        ("clip-score:model={}", "dinov2"),
+        ("clip-score:model={}", "owlv2"),
+        ("detector:model={}", "clip"),
+        ("segmentation:model={}", "clip"),
+        ("vqa:model={}", "clip"),
+        ("vqa:model={}", "segformer"),
+    ],
+)
+def test_another_kind_of_model_is_refused(
+    model: Callable[[str], Path], spec: str, kind: str
+) -> None:
+    with pytest.raises(ModelError):
+        evaluators.evaluator(spec.format(model(kind))).load("cpu")
+
+
+def test_features_of_another_kind_of_model(model: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="is a 'clip' model"):
+        extractors.load(f"dinov2:{model('clip')}")
+    with pytest.raises(ModelError, match="is a 'dinov2' model"):
+        extractors.load(f"clip:{model('dinov2')}")
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(model("clip"), tmp_path / "clip")
+    config = json.loads((tmp_path / "clip" / "config.json").read_text())
+    state = tmp_path / "clip" / "model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(state)
+    name = "text_model.embeddings.token_embedding.weight"
+    weights[name] = weights[name][:50].clone()
+    save_file(weights, state, {"format": "pt"})
+    config["text_config"]["vocab_size"] = 50
+    (tmp_path / "clip" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="tokens, the model knows 50"):
+        backends.clip(str(tmp_path / "clip"), "cpu")
+
+
+def test_siglip_compares_pictures_and_texts(model: Callable[[str], Path]) -> None:
+    from transformers import AutoTokenizer, SiglipImageProcessorPil, SiglipModel
+
+    folder = model("siglip")
+    network = SiglipModel.from_pretrained(folder).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        [ITEM.prompt], padding="max_length", max_length=16, return_tensors="pt"
+    )
+    pictures = [one.image for one in shown()]
+    pixels = SiglipImageProcessorPil.from_pretrained(folder)(images=pictures, return_tensors="pt")
+    with torch.no_grad():
+        logits = network(input_ids=tokens["input_ids"], **pixels).logits_per_image
+        cosines = (logits - network.logit_bias) / network.logit_scale.exp()
+    found = rows(f"clip-score:model={folder}")
+    for row, expected in zip(found, cosines, strict=True):
+        assert row.values["clip_full"] == pytest.approx(float(expected[0]), abs=1e-5)
+    assert extractors.load(f"clip:{folder}")(pictures).shape == (3, 32)
 
 
 # -- what cannot be had

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from adhere.eval.cli import eval_app
+from adhere.eval.files import Log
 from adhere.eval.run import models
 from tests.eval import fakes
 
@@ -127,7 +128,7 @@ def test_other_settings_into_the_same_folder(tmp_path: Path) -> None:
         (["generate", "OUT", "--engine", "dask"], "use local or ray"),
         (["score", "OUT"], "no readable manifest"),
         (["report", "OUT"], "no readable manifest"),
-        (["ls", "things"], "use suites, evaluators, plugins"),
+        (["ls", "things"], "use suites, formats, evaluators"),
         (["validate", "OUT"], "no such file or folder"),
     ],
 )
@@ -156,3 +157,56 @@ def test_ls_and_validate(tmp_path: Path) -> None:
     assert adhere("validate", tmp_path / "broken.json").exit_code == 2
     adhere("plan", tmp_path / "out", *flags(tmp_path))
     assert "4 jobs, whole" in adhere("validate", tmp_path / "out" / "manifest.jsonl").output
+
+
+def test_formats_are_listed_and_validated_in_one_line(tmp_path: Path) -> None:
+    listed = adhere("ls", "--formats")
+    for word in ("geneval", "t2i-compbench", "dsg", "attend-and-excite-lists", "coco-stuff"):
+        assert word in listed.output
+    (tmp_path / "prompts.txt").write_text('{"animals": ["a cat and a dog"], "objects": []}')
+    told = adhere("validate", tmp_path / "prompts.txt").output
+    assert "suite attend-and-excite-published" in told
+    assert "1 prompts, 1 categories" in told
+    (tmp_path / "meta.jsonl").write_text('{"prompt": "a cat", "include": [{"class": "dog"}]}')
+    broken = adhere("validate", tmp_path / "meta.jsonl")
+    assert broken.exit_code == 2
+    assert "line 1" in broken.output
+    assert len(broken.output.strip().splitlines()) == 1
+
+
+def test_a_primary_score_is_one_of_the_experiments(tmp_path: Path) -> None:
+    wrong = adhere("plan", tmp_path / "out", *flags(tmp_path), "--primary", "clip_full")
+    assert wrong.exit_code == 2
+    assert "no evaluator of the experiment gives 'clip_full'" in " ".join(wrong.output.split())
+
+
+def test_all_ranks_of_torchrun_may_come_back_to_made_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures were made and not scored; every rank is given the same command again."""
+    words = ["run", tmp_path / "out", *flags(tmp_path), "--plugin", "attend-and-excite"]
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        assert adhere("plan", tmp_path / "out", *words[2:]).exit_code == 0
+        assert adhere("generate", tmp_path / "out").exit_code == 0
+    with Log(tmp_path / "out" / "scores" / "at_work" / "1-of-3.jsonl"):
+        monkeypatch.setenv("RANK", "2")
+        waits = adhere(*words)
+    assert waits.exit_code == 0, waits.output
+    assert "other shards are still scoring" in waits.output
+    monkeypatch.setenv("RANK", "0")
+    last = adhere(*words)
+    assert last.exit_code == 0, last.output
+    assert (tmp_path / "out" / "report.md").is_file()
+
+
+def test_any_variant_may_be_the_baseline(tmp_path: Path) -> None:
+    words = ["run", tmp_path / "out", *flags(tmp_path), "--plugin", "attend-and-excite"]
+    assert adhere(*words).exit_code == 0
+    told = adhere("report", tmp_path / "out", "--baseline", "attend-and-excite")
+    assert told.exit_code == 0, told.output
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    compared = {score["variant"] for score in data["scores"] if "difference" in score}
+    assert compared == {"plain"}
+    assert adhere("report", tmp_path / "out", "--baseline", "nobody").exit_code == 2

@@ -69,9 +69,9 @@ def test_a_claim_may_ask_for_half_or_for_no_loss() -> None:
     assert found.mean == pytest.approx(14 / 40 - 0.5)
     assert halves.holds(found) is (found.high is not None and found.high < 0)
     kept = study.Claim("kept", "toybox-pairs", "a", "plain", "clip_full", unless_worse=True)
-    assert kept.holds(study.Interval(-0.01, -0.03, 0.01, 40, 40))
-    assert kept.holds(study.Interval(0.02, 0.01, 0.03, 40, 40))
-    assert not kept.holds(study.Interval(-0.02, -0.03, -0.01, 40, 40))
+    assert kept.holds(study.Interval(-0.01, -0.03, 0.01, 40, 40, 0.3))
+    assert kept.holds(study.Interval(0.02, 0.01, 0.03, 40, 40, 0.01))
+    assert not kept.holds(study.Interval(-0.02, -0.03, -0.01, 40, 40, 0.01))
 
 
 def test_the_best_stack_is_compared_with_the_best_single() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 from adhere.eval import files
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log, rows
-from adhere.eval.run import generate
+from adhere.eval.run import generate, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
@@ -102,10 +103,12 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run", extra=["a refused picture", "a broken picture"])
     (summary,) = run_shards(run, 1)
     assert summary.made == 20
-    assert len(summary.failed) == 8
+    assert (len(summary.failed), len(summary.not_applicable)) == (6, 2)
     records = run.records()
-    failed = [row for row in records.values() if row["status"] == "failed"]
+    failed = [row for row in records.values() if row["status"] != "done"]
     refused = [row for row in failed if "PromptError" in row["error"]]
+    # Of a guided picture it is no failure, when its prompt gives the method nothing to do.
+    assert sorted(row["status"] for row in refused) == ["failed"] * 2 + ["not-applicable"] * 2
     broken = [row for row in failed if "RuntimeError: out of memory" in row["error"]]
     assert (len(refused), len(broken)) == (4, 4)
     assert all(row["permanent"] and row["attempts"] == 1 for row in refused)
@@ -234,3 +237,130 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, index: str | No
         (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(EvaluationError, match="holds no pipeline"):
         models.fingerprint(str(tmp_path))
+
+
+# -- where pictures come from
+
+
+def test_a_done_row_says_by_whom_when_and_with_what(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    row = next(iter(run.records().values()))
+    assert set(row["made"]) == {"host", "time", "versions", "revision"}
+    assert row["made"]["versions"]["torch"]
+    assert row["settings"] == {"width": 16, "height": 16}
+    assert row["bytes"] == run.image(row["job"]).stat().st_size
+
+
+def test_a_truncated_picture_is_made_again(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    before = fakes.image_bytes(run)
+    victim = sorted(run.path.glob("images/*/*.png"))[5]
+    victim.write_bytes(victim.read_bytes()[:-20])
+    (summary,) = run_shards(run, 1)
+    assert summary.made == 1
+    assert fakes.image_bytes(run) == before
+
+
+def test_code_that_changed_since_the_plan_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 2)[0]
+    monkeypatch.setattr(provenance, "module_code", lambda module: "edited")
+    (run.path / "images").rename(run.path / "gone")
+    with pytest.raises(EvaluationError, match=r"code of plugin 'attend-and-excite' changed"):
+        run_shards(Folder(run.path), 1)
+    monkeypatch.setattr(provenance, "engine_code", lambda: "edited")
+    with pytest.raises(EvaluationError, match=r"code of the engine changed"):
+        run_shards(Folder(run.path), 1)
+
+
+def test_a_plugins_code_is_its_file_and_what_it_imports_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "somebody"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "method.py").write_text("from somebody.formula import loss\n")
+    (package / "formula.py").write_text("loss = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = []
+    for text in ("loss = 1\n", "loss = 2\n"):
+        (package / "formula.py").write_text(text)
+        provenance.module_code.cache_clear()
+        told.append(provenance.module_code("somebody.method"))
+    assert told[0] != told[1]
+
+
+def test_pictures_of_several_versions_are_told(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    run_shards(run, 1)
+    log = run.log("1-of-1")
+    first, *others = log.read_text().splitlines()
+    changed = json.loads(first)
+    changed["made"]["versions"]["torch"] = "1.0"
+    log.write_text("\n".join([json.dumps(changed), *others]) + "\n")
+    assert any("several versions of torch" in problem for problem in run.problems())
+
+
+def test_black_pictures_are_failures(tmp_path: Path) -> None:
+    def black(*_: object) -> object:
+        image = Image.new("RGB", (16, 16))
+        return lambda requests: [fakes.Picture(image, one, {}, 0.0) for one in requests]
+
+    run = fakes.planned(tmp_path / "run", prompts=2, seeds=1)
+    summary = generate.generate(run, Shard(), Options(), black)
+    assert (summary.made, len(summary.failed)) == (0, 4)
+    assert all("wholly black" in error for error in summary.failed.values())
+
+
+def test_a_decoder_that_gives_nan_is_told(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from adhere.eval.run import models
+
+    decoder = torch.nn.Conv2d(3, 3, 1)
+    models.refuse_what_is_not_finite(SimpleNamespace(vae=SimpleNamespace(decoder=decoder)))
+    decoder(torch.ones(1, 3, 4, 4))
+    with torch.no_grad():
+        decoder.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(EvaluationError, match="gave NaN or infinity"):
+        decoder(torch.ones(1, 3, 4, 4))
+    models.refuse_what_is_not_finite(SimpleNamespace(vae=None))
+
+
+# -- file systems that lack something
+
+
+def test_a_plan_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", no_links)
+    run = fakes.planned(tmp_path / "run")
+    assert fakes.planned(tmp_path / "run").manifest == run.manifest
+    with pytest.raises(EvaluationError, match="other settings"):
+        fakes.planned(tmp_path / "run", steps=7)
+
+
+def test_without_locks_only_old_leftovers_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    run = fakes.planned(tmp_path / "run")
+    fresh = run.path / "images" / "ab" / ".x.png.1-of-3.123.tmp"
+    old = run.path / "images" / "ab" / ".y.png.1-of-3.124.tmp"
+    fresh.parent.mkdir(parents=True)
+    run.log("1-of-3").parent.mkdir(parents=True)
+    for path in (fresh, old, run.log("1-of-3")):
+        path.touch()
+    os.utime(old, (0, 0))
+    run.sweep()
+    assert (fresh.exists(), old.exists()) == (True, False)

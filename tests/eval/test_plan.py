@@ -10,11 +10,11 @@ import pytest
 
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
-from adhere.eval.run import experiment, manifest
+from adhere.eval.run import experiment, manifest, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.manifest import Manifest
 from adhere.eval.suites import makers as suite_makers
-from adhere.eval.suites import suites
+from adhere.eval.suites import reading, suites
 from adhere.plugins import split_stack
 from tests.eval import fakes
 
@@ -85,6 +85,23 @@ def test_phrase_that_the_prompt_does_not_have(tmp_path: Path) -> None:
         ({"id": "1", "prompt": "  "}, "the prompt is empty"),
         ({"id": "1", "prompt": "a cat", "request": {"sampler": 1}}, "request field 'sampler'"),
         ({"id": "1", "prompt": "a cat", "relations": [[0, "left", 1]]}, "it has 0"),
+        (
+            {"id": "1", "prompt": "a cat", "things": [{"noun": "cat", "color": "red"}]},
+            "'color'; did you mean 'colour'",
+        ),
+        (
+            {"id": "1", "prompt": "a cat", "things": [{"noun": "cat", "cuont": 2}]},
+            "'cuont'; did you mean 'count'",
+        ),
+        ({"id": "1", "prompt": "a cat", "relation": []}, "'relation'; did you mean 'relations'"),
+        ({"id": "1", "prompt": "a cat", "seed": 3}, "'seed'; did you mean 'request'"),
+        ({"id": "1", "prompt": "a cat", "exclude": [{"class": "dog"}]}, "did you mean 'noun'"),
+        ({"id": "1", "prompt": "cats", "things": [{"noun": "cat", "phrase": "cats"}]}, "detect"),
+        ({"id": "1", "prompt": "a cat", "request": {"seed": "3"}}, "request seed is '3'"),
+        (
+            {"id": "1", "prompt": "a", "questions": [{"id": 1, "text": "b", "parents": [2]}]},
+            "depends on '2'",
+        ),
         ({"id": "1", "prompt": "a cat", "relations": [[0, "near", 1]]}, "'near' is not one of"),
         ({"id": "1", "prompt": "a cat", "relations": ["left"]}, "does not read"),
         ({"id": "1", "prompt": "a cat", "things": [{"noun": "cat", "count": 0}]}, "count 0"),
@@ -113,7 +130,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="must be a mapping"):
         suites.read(broken)
     with pytest.raises(EvaluationError, match="no 'licence'"):
-        suites.suite_from_json({"name": "a", "version": 1, "source": "b"}, "here")
+        reading.suite_from_json({"name": "a", "version": 1, "source": "b"}, "here")
     with pytest.raises(EvaluationError, match="has no items"):
         suites.read(bad_suite(tmp_path, items=[]))
     with pytest.raises(EvaluationError, match="no suite is called 'nothing'"):
@@ -135,7 +152,7 @@ def test_own_suites(tmp_path: Path) -> None:
 
 def test_suite_round_trip() -> None:
     suite = suites.find("toybox-layouts")
-    again = suites.suite_from_json(json.loads(suite.to_text()), "text")
+    again = reading.suite_from_json(json.loads(suite.to_text()), "text")
     assert again == suite
     assert again.fingerprint == suite.fingerprint
 
@@ -276,8 +293,8 @@ def test_equal_pictures_are_one_job(tmp_path: Path) -> None:
 
 
 def test_manifest_of_another_version(tmp_path: Path) -> None:
-    text = text_of(tmp_path).replace('"adhere_manifest":1', '"adhere_manifest":99')
-    with pytest.raises(EvaluationError, match="format 99; this version of adhere reads format 1"):
+    text = text_of(tmp_path).replace('"adhere_manifest":2', '"adhere_manifest":99')
+    with pytest.raises(EvaluationError, match="format 99; this version of adhere reads format 2"):
         manifest.from_text(text, "m")
 
 
@@ -285,6 +302,36 @@ def test_edited_manifest(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     with pytest.raises(EvaluationError, match="was changed"):
         manifest.from_text(text.replace('"seed":1', '"seed":2'), "m")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"prompt":"a cat and a dog","things"', '"prompt":"a cat and a cow","things"'),
+        ('"licence":"none"', '"licence":"free"'),
+        ('"entries":12', '"entries":13'),
+    ],
+)
+def test_edited_items_and_headers(tmp_path: Path, before: str, after: str) -> None:
+    text = text_of(tmp_path)
+    assert before in text
+    with pytest.raises(EvaluationError, match="was changed since it was written"):
+        manifest.from_text(text.replace(before, after), "m")
+
+
+def test_prompts_with_odd_line_ends_survive(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", prompts=1, extra=["a cat\u2028and a dog\x85 here"])
+    again = Folder(run.path).manifest
+    assert {entry.item.prompt for entry in again.entries} >= {"a cat\u2028and a dog\x85 here"}
+
+
+def test_code_belongs_to_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fakes.planned(tmp_path / "a" / "run").manifest
+    monkeypatch.setattr(provenance, "module_code", lambda module: "other")
+    other = fakes.planned(tmp_path / "b" / "run").manifest
+    plain = {entry.job for entry in made.entries if entry.variant == "plain"}
+    # Another plugin's code makes other pictures of its own, and the same unguided ones.
+    assert set(made.jobs) & set(other.jobs) == plain
 
 
 def test_torn_manifest(tmp_path: Path) -> None:

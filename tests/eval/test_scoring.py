@@ -23,8 +23,9 @@ from adhere.eval.evaluators.sets.set_evaluators import (
     FrechetDistance,
     KernelDistance,
 )
-from adhere.eval.report import results
-from adhere.eval.run import generate, scoring
+from adhere.eval.files import Log
+from adhere.eval.report import gathering
+from adhere.eval.run import generate, scoring, stored
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
@@ -82,7 +83,7 @@ def made(folder: Path, **options: object) -> Folder:
 
 
 def all_rows(run: Folder) -> dict[str, object]:
-    return {key: row["values"] for key, row in scoring.scores_of(run, Brightness()).items()}
+    return {key: row["values"] for key, row in stored.scores_of(run, Brightness()).items()}
 
 
 FRECHET = FrechetDistance(features="tiny", reference="plain")
@@ -93,7 +94,7 @@ def test_rows_and_features_for_every_entry(tmp_path: Path) -> None:
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert summary.scored == 20
     assert set(all_rows(run)) == {entry.key for entry in run.manifest.entries}
-    features = scoring.features_of(run, "tiny")
+    features = stored.features_of(run, "tiny")
     assert set(features) == set(run.manifest.jobs)
     job = next(iter(features))
     with Image.open(run.image(job)) as image:
@@ -108,9 +109,9 @@ def test_shards_give_the_same_rows_and_features(tmp_path: Path, count: int) -> N
     for k in range(count, 0, -1):
         scoring.score(many, recipes, Shard(k, count))
     assert all_rows(one) == all_rows(many)
-    both = [scoring.features_of(run, "tiny") for run in (one, many)]
+    both = [stored.features_of(run, "tiny") for run in (one, many)]
     assert all(torch.equal(both[0][job], both[1][job]) for job in both[0])
-    texts = [json.dumps(results.gather(run, recipes, {}).to_json()) for run in (one, many)]
+    texts = [json.dumps(gathering.gather(run, recipes, {}).to_json()) for run in (one, many)]
     assert texts[0] == texts[1]
 
 
@@ -125,7 +126,7 @@ def test_a_killed_scorer_leaves_whole_rows(tmp_path: Path) -> None:
     run, still = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
     scoring.score(still, [Brightness()])
     scoring.score(run, [Brightness()])
-    log = scoring.row_folder(run, Brightness()) / "1-of-1.jsonl"
+    log = stored.current(stored.rows_of(run, Brightness())) / "1-of-1.jsonl"
     log.write_bytes(log.read_bytes()[:-37])
     scoring.score(run, [Brightness()], Shard(1, 1))
     assert all_rows(run) == all_rows(still)
@@ -139,13 +140,13 @@ def test_missing_and_truncated_pictures_are_recorded(tmp_path: Path) -> None:
     run.image(jobs[1]).write_bytes(whole[: len(whole) // 2])
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert summary.bad.keys() == {jobs[0], jobs[1]}
-    found = scoring.scores_of(run, Brightness())
+    found = stored.scores_of(run, Brightness())
     errors = {key: row["error"] for key, row in found.items() if "error" in row}
     assert len(errors) == 2
     assert "picture is missing" in errors[run.manifest.entries_of[jobs[0]][0].key]
     assert "picture is damaged" in errors[run.manifest.entries_of[jobs[1]][0].key]
-    assert len(scoring.features_of(run, "tiny")) == 18
-    told = results.gather(run, [Brightness()], {})
+    assert len(stored.features_of(run, "tiny")) == 18
+    told = gathering.gather(run, [Brightness()], {})
     assert any(
         w == "1 pictures have no score of brightness: picture is missing" for w in told.warnings
     )
@@ -153,11 +154,11 @@ def test_missing_and_truncated_pictures_are_recorded(tmp_path: Path) -> None:
     run.image(jobs[1]).write_bytes(whole)
     scoring.score(run, [Brightness(), FRECHET])
     assert len(all_rows_or_errors(run)) == 1
-    assert len(scoring.features_of(run, "tiny")) == 19
+    assert len(stored.features_of(run, "tiny")) == 19
 
 
 def all_rows_or_errors(run: Folder) -> list[str]:
-    rows = scoring.scores_of(run, Brightness()).values()
+    rows = stored.scores_of(run, Brightness()).values()
     return [row["error"] for row in rows if "error" in row]
 
 
@@ -177,7 +178,7 @@ def test_a_score_that_fails_spoils_no_other(tmp_path: Path) -> None:
     dogs = [entry for entry in run.manifest.entries if "dog" in entry.item.prompt]
     assert summary.errors == len(errors) == len(dogs) > 0
     assert all("I cannot look at dogs" in error for error in errors)
-    assert len(scoring.scores_of(run, Brightness())) == 20
+    assert len(stored.scores_of(run, Brightness())) == 20
 
 
 def test_numbers_that_are_none_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ def test_numbers_that_are_none_are_errors(tmp_path: Path, monkeypatch: pytest.Mo
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert summary.errors == 20
     assert set(all_rows_or_errors(run)) == {"mean is not a finite number"}
-    told = results.gather(run, [Brightness(), FRECHET], {})
+    told = gathering.gather(run, [Brightness(), FRECHET], {})
     assert told.scores == []
     assert len(told.left_out) == 1
 
@@ -202,7 +203,7 @@ def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
 
     run = made(tmp_path / "run")
     scoring.score(run, [ToyboxJudge()])
-    found = scoring.scores_of(run, ToyboxJudge())
+    found = stored.scores_of(run, ToyboxJudge())
     for entry in run.manifest.entries:
         row = found[entry.key]
         if "dog" in entry.item.prompt:
@@ -235,7 +236,65 @@ def test_failed_jobs_have_a_reason_instead_of_a_score(tmp_path: Path) -> None:
     scoring.score(run, [Brightness()])
     errors = all_rows_or_errors(run)
     assert len(errors) == 4
-    assert all("was not made: PromptError" in error for error in errors)
+    assert sum("was not made: PromptError" in error for error in errors) == 2
+    assert sum("is not applicable: PromptError" in error for error in errors) == 2
+    again = scoring.score(run, [Brightness()])
+    assert (again.scored, again.errors) == (0, 0)
+
+
+def test_a_picture_that_was_swapped_is_not_scored(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    one, two, *_ = run.manifest.jobs
+    whole = run.image(one).read_bytes()
+    run.image(one).write_bytes(run.image(two).read_bytes())
+    summary = scoring.score(run, [Brightness(), FRECHET])
+    assert "not the file that was written" in summary.bad[one]
+    assert len(all_rows(run)) == 19
+    assert one not in stored.features_of(run, "tiny")
+    run.image(one).write_bytes(whole)
+    assert scoring.score(run, [Brightness(), FRECHET]).scored == 8
+    assert len(all_rows(run)) == 20
+
+
+def test_an_extractor_that_fails_leaves_its_distances_out_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made(tmp_path / "run")
+
+    def broken(images: Sequence[Image.Image]) -> torch.Tensor:
+        raise ValueError("You have to specify input_ids")
+
+    monkeypatch.setattr(extractors, "load", lambda spec, device="cpu": broken)
+    summary = scoring.score(run, [Brightness(), FRECHET])
+    assert "input_ids" in summary.left_out[evaluators.slug(FRECHET)]
+    assert len(all_rows(run)) == 20
+
+
+def test_other_weights_under_the_same_path_are_other_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made(tmp_path / "run")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    monkeypatch.setattr(Brightness, "models", ("model",), raising=False)
+    monkeypatch.setattr(Brightness, "model", str(folder), raising=False)
+    assert scoring.score(run, [Brightness()]).scored == 20
+    assert scoring.score(run, [Brightness()]).scored == 0
+    (folder / "model.safetensors").write_bytes(b"two")
+    assert scoring.score(run, [Brightness()]).scored == 20
+    told = gathering.gather(run, [Brightness()], {})
+    assert any("other weights" in warning for warning in told.warnings)
+
+
+def test_the_rest_is_scored_by_whoever_is_free(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    with Log(run.path / "scores" / "at_work" / "2-of-3.jsonl"):
+        first = scoring.score_rest(run, [Brightness()], Shard(1, 3))
+    assert (first.busy, first.scored) == (1, 12)
+    last = scoring.score_rest(run, [Brightness()], Shard(2, 3))
+    assert (last.busy, last.scored) == (0, 8)
+    assert len(all_rows(run)) == 20
 
 
 def test_a_metric_without_its_extra_is_left_out(tmp_path: Path) -> None:
@@ -245,7 +304,7 @@ def test_a_metric_without_its_extra_is_left_out(tmp_path: Path) -> None:
     ((name, why),) = summary.left_out.items()
     assert name.startswith("frechet-")
     assert "torch-fidelity" in why
-    assert scoring.left_out(run) == summary.left_out
+    assert stored.left_out(run) == summary.left_out
     assert len(all_rows(run)) == 20
 
 
@@ -271,12 +330,14 @@ def test_reference_folder_and_statistics_give_the_same(tmp_path: Path) -> None:
         (photos / f"{number}.png").write_bytes(data)
     by_folder = FrechetDistance(features="tiny", reference=str(photos))
     scoring.score(run, [by_folder])
-    kept = references.load(str(photos), "tiny", tiny_extract, scoring.feature_folder(run, "tiny"))
+    kept = references.load(
+        str(photos), "tiny", tiny_extract, stored.current(stored.features_at(run, "tiny"))
+    )
     statistics = tmp_path / "photos.safetensors"
     kept.moments.save(statistics, {"features": "tiny"})
     by_file = FrechetDistance(features="tiny", reference=str(statistics))
     kid = KernelDistance(features="tiny", reference=str(statistics))
-    told = results.gather(run, [by_folder, by_file, kid], {})
+    told = gathering.gather(run, [by_folder, by_file, kid], {})
     values = [score.mean for score in told.scores if score.column.startswith("frechet@")]
     assert len(values) == 4
     assert values[:2] == pytest.approx(values[2:], rel=1e-9)
@@ -290,10 +351,10 @@ def test_scores_can_be_had_again_without_pictures(tmp_path: Path) -> None:
         ClipDiscrepancy(features="tiny", reference="plain"),
     ]  # fmt: skip
     scoring.score(run, recipes)
-    before = results.gather(run, recipes, {}).to_json()
+    before = gathering.gather(run, recipes, {}).to_json()
     for path in run.path.glob("images/*/*.png"):
         path.unlink()
-    assert results.gather(run, recipes, {}).to_json() == before
+    assert gathering.gather(run, recipes, {}).to_json() == before
 
 
 def test_one_extractor_serves_all_its_distances(
@@ -309,11 +370,11 @@ def test_one_extractor_serves_all_its_distances(
 def test_features_are_safetensors_with_their_jobs(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     scoring.score(run, [FRECHET])
-    files = sorted(scoring.feature_folder(run, "tiny").glob("*.safetensors"))
+    files = sorted(stored.current(stored.features_at(run, "tiny")).glob("*.safetensors"))
     assert sum(len(load_file(path)["features"]) for path in files) == 20
     files[0].write_bytes(files[0].read_bytes()[:20])
     scoring.score(run, [FRECHET])
-    assert len(scoring.features_of(run, "tiny")) == 20
+    assert len(stored.features_of(run, "tiny")) == 20
 
 
 def test_a_damaged_reference_picture_is_named(tmp_path: Path) -> None:

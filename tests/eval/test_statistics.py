@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets import distances
 from adhere.eval.evaluators.sets.accumulators import Mean, Moments, Overlap, moments_from_file
-from adhere.eval.report import bootstrap
+from adhere.eval.report import distributions, statistics
+from adhere.eval.report.statistics import Key, difference, interval
 
 
 def features(count: int, channels: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -100,10 +101,11 @@ def test_kid_agrees_with_torchmetrics(channels: int) -> None:
     theirs = features(80, channels, 0.2, seed=2).double()
     expected = float(poly_mmd(theirs, ours))
     assert distances.unbiased_mmd(ours, theirs) == pytest.approx(expected, rel=1e-4)
-    # Where subsets are as large as the sets, every subset is the whole.
+    # Where subsets are as large as the sets, every subset is the whole: no spread to tell.
     mean, spread = distances.kid(ours, theirs, subsets=3, size=1000)
     assert mean == pytest.approx(expected, rel=1e-4)
-    assert spread == pytest.approx(0, abs=1e-9)
+    assert spread is None
+    assert distances.kid(ours, theirs, subsets=9, size=40)[1] > 0  # type: ignore[operator]
 
 
 def test_kid_by_loops() -> None:
@@ -189,7 +191,7 @@ def test_interval_covers_the_truth_nine_times_in_ten() -> None:
         values = {
             (str(p), seed): prompts[p] + rng.normal(0, 0.3) for p in range(40) for seed in range(3)
         }
-        found = bootstrap.interval(values)
+        found = interval(values)
         assert found is not None
         hits += found.low <= 1.0 <= found.high  # type: ignore[operator]
     assert hits >= 52
@@ -198,17 +200,20 @@ def test_interval_covers_the_truth_nine_times_in_ten() -> None:
 def test_interval_counts_prompts_not_pictures() -> None:
     """Forty seeds of a prompt that always gives the same are no forty witnesses."""
     values = {(str(p), seed): float(p % 2) for p in range(10) for seed in range(40)}
-    found = bootstrap.interval(values)
+    found = interval(values)
     assert found is not None
     assert (found.n, found.prompts) == (400, 10)
     assert found.high - found.low > 0.4  # type: ignore[operator]
 
 
 def test_one_prompt_draws_its_seeds() -> None:
-    found = bootstrap.interval({("a", seed): float(seed % 2) for seed in range(100)})
+    found = interval({("a", seed): float(seed % 2) for seed in range(100)})
     assert found is not None
     assert 0.15 < found.high - found.low < 0.25  # type: ignore[operator]
-    assert bootstrap.interval({}) is None
+    assert (
+        difference({("a", n): 1.0 for n in range(9)}, {("a", n): 0.0 for n in range(9)}).p is None
+    )  # type: ignore[union-attr]
+    assert interval({}) is None
 
 
 def test_difference_is_paired() -> None:
@@ -216,9 +221,156 @@ def test_difference_is_paired() -> None:
     base = {(str(p), 0): float(rng.normal(0, 5)) for p in range(50)}
     after = {key: value + 0.1 for key, value in base.items()}
     after["new", 0] = 100.0
-    found = bootstrap.difference(after, base)
+    found = difference(after, base)
     assert found is not None
     assert found.n == 50
     assert found.mean == pytest.approx(0.1)
     assert found.clear
-    assert bootstrap.interval(base) == bootstrap.interval(dict(reversed(list(base.items()))))
+    assert interval(base) == interval(dict(reversed(list(base.items()))))
+
+
+# -- few prompts
+
+
+def test_distributions_agree_with_scipy() -> None:
+    from scipy import stats
+
+    for a, b in ((0.5, 0.5), (1, 7), (3, 4), (40, 2.5), (500, 300)):
+        for p in (0.025, 0.5, 0.975):
+            x = float(stats.beta.ppf(p, a, b))
+            assert distributions.beta_cdf(x, a, b) == pytest.approx(p, abs=1e-10)
+            assert distributions.beta_quantile(p, a, b) == pytest.approx(x, rel=1e-8)
+    for freedom in (1, 2, 9, 200):
+        expected = float(stats.t.ppf(0.975, freedom))
+        assert distributions.t_quantile(0.975, freedom) == pytest.approx(expected, rel=1e-9)
+        assert distributions.t_two_sided(1.7, freedom) == pytest.approx(
+            float(2 * stats.t.sf(1.7, freedom)), rel=1e-9
+        )
+
+
+@pytest.mark.parametrize(("hits", "size"), [(0, 6), (6, 6), (3, 10), (1, 40)])
+def test_shares_have_clopper_pearson(hits: int, size: int) -> None:
+    from scipy.stats import binomtest
+
+    values = {(str(n), 0): float(n < hits) for n in range(size)}
+    found = interval(values, share=True)
+    assert found is not None
+    expected = binomtest(hits, size).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_seeds_of_a_prompt_are_no_witnesses_of_their_own() -> None:
+    """None of 24 pictures of 6 prompts says no more than none of 6."""
+    values = {(str(n), seed): 0.0 for n in range(6) for seed in range(4)}
+    found = interval(values, share=True)
+    assert found is not None
+    assert found.high == pytest.approx(0.459258, abs=1e-5)
+
+
+def test_one_prompt_and_no_change_are_not_certain() -> None:
+    one = interval({("a", 0): 1.0}, share=True)
+    assert one is not None
+    assert one.low == pytest.approx(0.025)
+    number = interval({("a", 0): 1.0})
+    assert number is not None
+    assert number.low is None
+    same = difference({(str(n), 0): 0.0 for n in range(6)}, {(str(n), 0): 0.0 for n in range(6)},
+                      share=True)  # fmt: skip
+    assert same is not None
+    assert same.p == 1
+    assert same.low < -0.2  # type: ignore[operator]
+    assert same.high > 0.2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("prompts", [5, 10, 30])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "share", "clustered share"])
+def test_intervals_hold(prompts: int, kind: str) -> None:
+    rng = np.random.default_rng(11)
+    truth = {"normal": 0.0, "skewed": 1.0, "share": 0.25, "clustered share": 0.4}[kind]
+    hits = 0
+    for _ in range(200):
+        values: dict[Key, float] = {}
+        for n in range(prompts):
+            chance = {"share": 0.25, "clustered share": rng.choice([0.05, 0.75])}.get(kind, 0.0)
+            for seed in range(4 if kind == "clustered share" else 1):
+                drawn = {"normal": rng.normal(), "skewed": rng.exponential()}
+                values[str(n), seed] = drawn.get(kind, float(rng.random() < chance))
+        found = interval(values, share="share" in kind)
+        assert found is not None
+        hits += found.low <= truth <= found.high  # type: ignore[operator]
+    # Few draws of a skewed quantity never say how long its tail is.
+    assert hits >= (166 if kind == "skewed" and prompts == 5 else 180)
+
+
+def test_sign_test_by_all_changes_and_against_scipy() -> None:
+    from itertools import product
+
+    from scipy.stats import binomtest, ttest_1samp
+
+    moved = np.array([0.3, -0.1, 0.7, 0.2, 0.05])
+    sums = [abs(float((np.array(s) * moved).sum())) for s in product((-1, 1), repeat=5)]
+    expected = np.mean([one >= moved.sum() - 1e-9 for one in sums])
+    assert statistics.sign_test(moved) == pytest.approx(expected)
+    # Of yes and no it is McNemar's exact test.
+    discordant = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 30)
+    assert statistics.sign_test(discordant) == pytest.approx(binomtest(2, 11).pvalue)
+    rng = np.random.default_rng(3)
+    many = rng.normal(0.1, 1, 150)
+    assert statistics.sign_test(many) == pytest.approx(ttest_1samp(many, 0).pvalue, abs=0.02)
+    most = rng.normal(0.1, 1, 900)
+    assert statistics.sign_test(most) == pytest.approx(ttest_1samp(most, 0).pvalue, rel=1e-6)
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, None, 0.04, 0.03]) == [
+        pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06),
+    ]  # fmt: skip
+    assert statistics.holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def any_verdict(rng: np.random.Generator, prompts: int, variants: int, scores: int) -> bool:
+    """Whether a report without any effect calls anything a difference."""
+    ps = []
+    for score in range(scores):
+        share = score % 2 == 0
+
+        def draw(share: bool = share) -> dict[Key, float]:
+            drawn = rng.random(prompts) < 0.4 if share else rng.normal(size=prompts)
+            return {(str(n), 0): float(value) for n, value in enumerate(drawn)}
+
+        plain = draw()
+        for _ in range(variants):
+            found = difference(draw(), plain, share=share)
+            assert found is not None
+            ps.append(found.p if prompts >= statistics.FEWEST else None)
+    return any(p is not None and p < statistics.ALPHA for p in statistics.holm(ps))
+
+
+@pytest.mark.parametrize(("prompts", "variants", "scores"), [(3, 2, 2), (10, 1, 1), (20, 8, 6)])
+def test_without_any_effect_one_report_in_twenty_cries_wolf(
+    prompts: int, variants: int, scores: int
+) -> None:
+    rng = np.random.default_rng(17)
+    reports = 150
+    false = sum(any_verdict(rng, prompts, variants, scores) for _ in range(reports))
+    # 5 % and three standard errors of the simulation.
+    assert false <= 0.05 * reports + 3 * (0.05 * 0.95 * reports) ** 0.5
+
+
+def test_a_real_effect_is_found() -> None:
+    rng = np.random.default_rng(2)
+    plain = {(str(n), 0): float(rng.random() < 0.3) for n in range(100)}
+    better = {key: max(value, float(rng.random() < 0.4)) for key, value in plain.items()}
+    found = difference(better, plain, share=True)
+    assert found is not None
+    assert found.clear
+    assert found.low > 0  # type: ignore[operator]
+    assert found.before == pytest.approx(np.mean(list(plain.values())))
+
+
+def test_weights_make_categories_equal() -> None:
+    values = {("a", 0): 1.0, ("b", 0): 0.0, ("c", 0): 0.0, ("d", 0): 1.0}
+    weights = {"a": 1.0, "b": 1 / 3, "c": 1 / 3, "d": 1 / 3}
+    found = interval(values, weights=weights)
+    assert found is not None
+    assert found.mean == pytest.approx((1 + 1 / 3) / 2)

@@ -233,3 +233,34 @@ def llava(folder: Path, template: bool = True) -> Path:
         chat_template=chat if template else None,
     ).save_pretrained(folder)
     return folder
+
+
+def blip_vqa(folder: Path) -> Path:
+    """BLIP that answers questions: an encoder for the question beside the other parts."""
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    blip(folder)
+    torch.manual_seed(0)
+    config = BlipConfig.from_pretrained(folder)
+    BlipForQuestionAnswering(config).save_pretrained(folder)
+    return folder
+
+
+def siglip(folder: Path) -> Path:
+    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
+
+    torch.manual_seed(0)
+    tokenizer = _words("<s>", "</s>")
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 16,
+        "projection_size": 32,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8,
+    }  # fmt: skip
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    SiglipImageProcessorPil(size=PROCESSOR["size"]).save_pretrained(folder)
+    return folder

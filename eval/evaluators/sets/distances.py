@@ -105,11 +105,13 @@ def unbiased_mmd(x: Features, y: Features) -> float:
 
 def kid(
     x: Features, y: Features, *, subsets: int = 100, size: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     """Mean and standard deviation of the squared MMD over random subsets.
 
-    Where a set has fewer than `size` pictures, subsets are as large as the smaller set.
+    Where a set has no more than `size` pictures, subsets are as large as the smaller set; then they
+    are all the same pictures of it, and say nothing of the spread: it is None.
     """
+    whole = size >= min(len(x), len(y))
     size = min(size, len(x), len(y))
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -118,7 +120,7 @@ def kid(
         theirs = torch.randperm(len(y), generator=generator)[:size]
         found.append(unbiased_mmd(x[ours], y[theirs]))
     values = torch.tensor(found, dtype=torch.float64)
-    return float(values.mean()), float(values.std(unbiased=False))
+    return float(values.mean()), None if whole else float(values.std(unbiased=False))
 
 
 def cmmd(x: Features, y: Features, sigma: float = CMMD_SIGMA) -> float:

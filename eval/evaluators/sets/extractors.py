@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import ParameterError
+from adhere.errors import ModelError, ParameterError
 from adhere.eval.evaluators import backends
 
 Extract = Callable[[Sequence[Image.Image]], Float[Tensor, "n channels"]]
@@ -49,6 +49,11 @@ def load(spec: str, device: str = "cpu") -> Extract:
 def _dinov2(model: str, device: str) -> Extract:
     from transformers import AutoModel
 
+    kind = backends.architecture(model)
+    if not kind.startswith("dinov"):
+        raise ModelError(
+            f"dinov2:{model} is a {kind!r} model; give one of DINOv2 or its successors"
+        )
     images = backends.image_processor(model)
     network: Any = backends.network(AutoModel, model, device)
 

@@ -24,6 +24,7 @@ from adhere.errors import ExtraMissing, ModelError
 from adhere.eval.evaluators.sets.extractors import Extract
 
 SIDE = 299
+_CLASSES = 1008
 Pair = tuple[int, int]
 
 
@@ -34,11 +35,7 @@ def load(weights: str | None, device: str) -> Extract:
     network = Inception()
     state = _state(Path(weights))
     wanted = network.state_dict()
-    missing = [name for name in wanted if name not in state and "num_batches" not in name]
-    if missing:
-        raise ModelError(
-            f"{weights} has no {missing[0]!r}: it is not the state of pt_inception-2015-12-05"
-        )
+    _check_whole(weights, wanted, state)
     network.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
     network.eval().requires_grad_(False).to(device)
 
@@ -50,6 +47,21 @@ def load(weights: str | None, device: str) -> Extract:
         return found.cpu()
 
     return extract
+
+
+def _check_whole(weights: str, wanted: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    what = "it is not the state of pt_inception-2015-12-05"
+    missing = [name for name in wanted if name not in state and "num_batches" not in name]
+    if missing:
+        raise ModelError(f"{weights} has no {missing[0]!r}: {what}")
+    # The published state ends in a classifier of 1008 classes; torchvision's, whose names are
+    # otherwise the same, in one of 1000 and a second one at its side.
+    unknown = [name for name in state if name not in wanted and not name.startswith("fc.")]
+    if unknown:
+        raise ModelError(f"{weights} has a {unknown[0]!r}: {what}")
+    classes = len(state["fc.weight"]) if "fc.weight" in state else _CLASSES
+    if classes != _CLASSES:
+        raise ModelError(f"{weights} has {classes} classes, not {_CLASSES}: {what}")
 
 
 def _state(path: Path) -> dict[str, Tensor]:

@@ -66,7 +66,8 @@ def load(spec: str, name: str, extract: Extract, cache: Path) -> Reference:
         key, pictures = f"toybox-{RENDERS}-{_RENDER_SEED}", _renders()
     else:
         files = _pictures_in(path)
-        stamp = "".join(f"{file.name}:{file.stat().st_size};" for file in files)
+        stats = ((file, file.stat()) for file in files)
+        stamp = "".join(f"{file.name}:{told.st_size}:{told.st_mtime_ns};" for file, told in stats)
         key, pictures = f"folder-{digest(str(path.resolve()) + stamp, 16)}", _opened(files)
     return from_features(
         _cached(cache / f"reference-{digest(name + key, 16)}.safetensors", extract, pictures)

@@ -74,7 +74,10 @@ class KernelDistance:
         """Mean and spread over subsets, times 1000 as it is usually told."""
         theirs = reference.all_features(self.name)
         mean, spread = distances.kid(features, theirs, subsets=self.subsets, size=self.size)
-        return Measured({"kid": 1000 * mean, "kid_std": 1000 * spread})
+        values = {"kid": 1000 * mean}
+        if spread is not None:
+            values["kid_std"] = 1000 * spread
+        return Measured(values)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""COCO-Stuff style folders and I2P style files."""
+"""COCO-Stuff style folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.suites import readers, suites
+from adhere.eval.suites import suites
+from adhere.eval.suites.items import Item
 from adhere.layout.layout import Layout
 
 
@@ -45,7 +46,7 @@ def coco(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def layout_of(item: suites.Item) -> Layout:
+def layout_of(item: Item) -> Layout:
     return Layout.from_json(dict(item.layout or {}))
 
 
@@ -86,34 +87,22 @@ def test_limit(coco: Path) -> None:
 
 def test_bad_coco_folders(coco: Path, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="protocol 'x'"):
-        readers.coco_stuff(f"{coco},protocol=x")
+        suites.find(f"coco-stuff:{coco},protocol=x")
     with pytest.raises(EvaluationError, match="option 'colour=1'"):
-        readers.coco_stuff(f"{coco},colour=1")
+        suites.find(f"coco-stuff:{coco},colour=1")
     with pytest.raises(EvaluationError, match="not a whole number"):
-        readers.coco_stuff(f"{coco},seed=a")
-    with pytest.raises(EvaluationError, match="not a folder"):
-        readers.coco_stuff(str(tmp_path / "none"))
+        suites.find(f"coco-stuff:{coco},seed=a")
+    with pytest.raises(EvaluationError, match="no such file or folder"):
+        suites.find(f"coco-stuff:{tmp_path / 'none'}")
     Image.new("RGB", (4, 4)).save(coco / "maps" / "000000000007.png")
     with pytest.raises(EvaluationError, match="has colours"):
-        readers.coco_stuff(str(coco))
+        suites.find(str(coco))
     (coco / "maps" / "000000000007.png").write_bytes(b"\x89PNG")
     with pytest.raises(EvaluationError, match="cannot be read"):
-        readers.coco_stuff(str(coco))
+        suites.find(str(coco))
     (coco / "captions_val2017.json").write_text("{}")
     with pytest.raises(EvaluationError, match="COCO captions"):
-        readers.coco_stuff(str(coco))
+        suites.find(str(coco))
     (coco / "labels.txt").write_text("nothing")
     with pytest.raises(EvaluationError, match="names no class"):
-        readers.coco_stuff(str(coco))
-
-
-def test_bad_i2p(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_text("text\nhello\n")
-    with pytest.raises(EvaluationError, match="column 'prompt'"):
-        readers.i2p(str(path))
-    path.write_text("prompt,sd_seed\na cat,many\n")
-    with pytest.raises(EvaluationError, match="row 1"):
-        readers.i2p(str(path))
-    with pytest.raises(EvaluationError, match="cannot read"):
-        readers.i2p(str(tmp_path / "none.csv"))
+        suites.find(str(coco))

@@ -1,14 +1,11 @@
-"""Suites from other people's data sets: COCO-Stuff style folders and I2P style CSV files."""
+"""COCO: captions (JSON), and COCO-Stuff's label pictures as layouts (a folder)."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -16,8 +13,10 @@ from PIL import Image
 
 from adhere.errors import LayoutError
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import digest
-from adhere.eval.suites.suites import Item, Suite, names
+from adhere.eval.suites.formats import content as contents
+from adhere.eval.suites.formats.content import Content
+from adhere.eval.suites.items import Item, Suite
+from adhere.eval.suites.reading import names
 from adhere.layout.layout import Layout, Region
 
 PROTOCOLS = ("eval-all", "eval-filtered", "eval-few")
@@ -27,39 +26,36 @@ _UNLABELLED = 255
 _MOST_REGIONS = 64
 
 
-def i2p(text: str) -> Suite:
-    """Inappropriate Image Prompts (Schramowski et al. 2023, arXiv:2211.05105): `i2p:FILE.csv`.
-
-    Needs a column `prompt`; `categories`, `sd_seed` and `sd_guidance_scale` are used if there.
-    """
-    path = Path(text)
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvaluationError(f"cannot read {path}: {error}") from error
-    if not rows or "prompt" not in rows[0]:
-        raise EvaluationError(f"{path} has no rows with a column 'prompt'")
-    items = tuple(_prompt(number, row, path) for number, row in enumerate(rows, 1) if row["prompt"])
-    version = digest(path.read_bytes(), 8)
-    about = "prompts that bring about inappropriate pictures"
-    return Suite(f"i2p-{path.stem}", version, f"{path.name} (I2P form)", "see source", items, about)
+_DEFAULTS = {"protocol": "eval-filtered", "limit": "0", "seed": "0", "offset": "1"}
+_CAPTIONS = {"images", "annotations"}
 
 
-def _prompt(number: int, row: Mapping[str, str], path: Path) -> Item:
-    request: dict[str, Any] = {}
-    try:
-        if row.get("sd_seed"):
-            request["seed"] = int(float(row["sd_seed"]))
-        if row.get("sd_guidance_scale"):
-            request["guidance_scale"] = float(row["sd_guidance_scale"])
-    except ValueError as error:
-        raise EvaluationError(f"{path}, row {number}: {error}") from error
-    tags = tuple(tag.strip() for tag in (row.get("categories") or "").split(",") if tag.strip())
-    return Item(f"{number:05d}", row["prompt"].strip(), tags=tags, request=request)
+def is_captions(content: Content) -> bool:
+    """`images` and `annotations` that have captions."""
+    data = content.data
+    return (
+        content.kind == "json"
+        and isinstance(data, Mapping)
+        and set(data) >= _CAPTIONS
+        and isinstance(data["annotations"], list)
+        and all("caption" in note for note in data["annotations"][:1])
+    )
 
 
-def coco_stuff(text: str) -> Suite:
+def captions(content: Content) -> Suite:
+    """COCO captions (arXiv:1504.00325): the first caption of every photograph, under its stem."""
+    found = _captions(content)
+    items = tuple(Item(stem, caption) for stem, caption in found.items())
+    source = "COCO captions (Chen et al. 2015, arXiv:1504.00325)"
+    return Suite(f"coco-{content.name}", content.version, source, "CC BY 4.0", items)
+
+
+def is_coco_stuff(content: Content) -> bool:
+    """A folder with captions and labels."""
+    return content.kind == "folder" and (content.path / "labels.txt").is_file()
+
+
+def coco_stuff(content: Content) -> Suite:
     """COCO-Stuff with ZestGuide's protocols: `coco-stuff:FOLDER,protocol=eval-few,limit=500`.
 
     The folder holds `captions*.json` (COCO's form), `labels.txt` (`1: person` a line) and label
@@ -70,16 +66,12 @@ def coco_stuff(text: str) -> Suite:
     keeps every labelled segment, Eval-filtered those above 5 % of the picture, Eval-few one to
     three of these, drawn with `seed`.
     """
-    place, options = _options(
-        text, {"protocol": "eval-filtered", "limit": "0", "seed": "0", "offset": "1"}
-    )
+    place, options = content.path, _options(content.options)
     protocol = options["protocol"]
-    if protocol not in PROTOCOLS:
-        raise EvaluationError(f"protocol {protocol!r}; use {', '.join(PROTOCOLS)}")
     labels = _labels(place / "labels.txt", int(options["offset"]))
     maps = {path.stem: path for path in sorted(place.rglob("*.png"))}
     items = []
-    for stem, caption in _captions(place).items():
+    for stem, caption in _first_captions(place).items():
         if stem in maps and (item := _scene(stem, caption, maps[stem], labels, options)):
             items.append(item)
         if len(items) == int(options["limit"]):
@@ -91,30 +83,22 @@ def coco_stuff(text: str) -> Suite:
     return Suite(f"coco-stuff-{protocol}", version, source, "annotations CC BY 4.0", tuple(items))
 
 
-def _options(text: str, defaults: dict[str, str]) -> tuple[Path, dict[str, str]]:
-    place, *pairs = text.split(",")
-    options = dict(defaults)
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if key not in options or not equals:
-            raise EvaluationError(f"option {pair!r}; known: {', '.join(defaults)}")
+def _options(given: Mapping[str, str]) -> dict[str, str]:
+    for key, value in given.items():
+        if key not in _DEFAULTS:
+            raise EvaluationError(f"option '{key}={value}'; known: {', '.join(_DEFAULTS)}")
         if key != "protocol" and not value.isdigit():
-            raise EvaluationError(f"option {pair!r}: {value!r} is not a whole number")
-        options[key] = value
-    folder = Path(place)
-    if not folder.is_dir():
-        raise EvaluationError(f"{place!r} is not a folder")
-    return folder, options
+            raise EvaluationError(f"option '{key}={value}': {value!r} is not a whole number")
+    if given.get("protocol", PROTOCOLS[0]) not in PROTOCOLS:
+        raise EvaluationError(f"protocol {given['protocol']!r}; use {', '.join(PROTOCOLS)}")
+    return {**_DEFAULTS, **given}
 
 
 def _labels(path: Path, offset: int) -> dict[int, str]:
     """Pixel values and what they are called, in words that a prompt can have."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise EvaluationError(
-            f"{path}: {error.strerror}; it has a line '1: person' a class"
-        ) from error
+    if not path.is_file():
+        raise EvaluationError(f"{path} is not there; it has a line '1: person' a class")
+    lines = contents.decoded(path).splitlines()
     found = {}
     for line in lines:
         match = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line)
@@ -125,19 +109,27 @@ def _labels(path: Path, offset: int) -> dict[int, str]:
     return found
 
 
-def _captions(place: Path) -> dict[str, str]:
-    """The first caption of each photograph, by the stem of its file name."""
+def _first_captions(place: Path) -> dict[str, str]:
     files = sorted(place.rglob("captions*.json"))
     if not files:
         raise EvaluationError(f"{place} has no captions*.json (COCO's form)")
+    return _captions(contents.read(files[0]))
+
+
+def _captions(content: Content) -> dict[str, str]:
+    """The first caption of each photograph, by the stem of its file name."""
+    data = content.data
     try:
-        data = json.loads(files[0].read_text(encoding="utf-8"))
         stems = {image["id"]: Path(image["file_name"]).stem for image in data["images"]}
         found: dict[str, str] = {}
         for one in sorted(data["annotations"], key=lambda note: note["id"]):
             found.setdefault(stems[one["image_id"]], " ".join(one["caption"].split()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{files[0]} does not read as COCO captions: {error!r}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EvaluationError(
+            f"{content.path} does not read as COCO captions: {error!r}"
+        ) from error
+    if not found:
+        raise EvaluationError(f"{content.path} has no captions")
     return dict(sorted(found.items()))
 
 
@@ -200,6 +192,3 @@ def _placed(
         count = len(re.findall(rf"(?<!\w){re.escape(name)}(?!\w)", prompt, re.IGNORECASE))
         region = Region.painted(f"{name}#{count}", mask)
     return prompt, region
-
-
-READERS: dict[str, Callable[[str], Suite]] = {"i2p": i2p, "coco-stuff": coco_stuff}

@@ -1,0 +1,1 @@
+"""`adhere eval` on the command line: what each command takes and says."""

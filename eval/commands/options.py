@@ -1,0 +1,80 @@
+"""Options that several commands share, and errors as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from adhere.errors import GuidanceError
+
+Out = Annotated[Path, typer.Argument(help="output folder of the run")]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML experiment")]
+Include = Annotated[
+    list[Path] | None, typer.Option("--include", help="more suites: a file or folder; repeatable")
+]
+Suites = Annotated[
+    list[str] | None,
+    typer.Option("--suite", "-s", help="suite name, file or FORMAT:PATH; repeatable"),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", "-p", help="a plugin or a stack a+b, each a variant; repeatable"),
+]
+Seeds = Annotated[str | None, typer.Option(help="4 is 0 to 3; also 2-5 or 0,5,9")]
+Model = Annotated[str | None, typer.Option(help="toybox, a hub id or a folder")]
+Steps = Annotated[int | None, typer.Option(min=1, help="denoising steps")]
+Scale = Annotated[float | None, typer.Option(help="classifier-free guidance scale")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="first N prompts of each suite: a smoke run")
+]
+Primary = Annotated[
+    str | None, typer.Option(help="the score that decides, named before any picture is made")
+]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", help="i/n, from 1/n; else what the launcher says")
+]
+ShardCount = Annotated[
+    int | None,
+    typer.Option("--shards", min=1, help="how many, where a launcher (PBS, Kubernetes) is silent"),
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="pictures made together")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...")]
+Engine = Annotated[str, typer.Option(help="local, or ray for many GPUs and machines")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="ray: workers; one for each GPU if left out")
+]
+Address = Annotated[str | None, typer.Option(help="ray: address of a running cluster, or auto")]
+Retries = Annotated[int, typer.Option(min=0, help="new tries for a picture that failed")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="also what failed for good")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", "-m", help="evaluator, name:key=value,...; repeatable"),
+]
+Pairs = Annotated[int, typer.Option(min=0, help="before/after pairs on the page, at the most")]
+Keep = Annotated[Path | None, typer.Option(help="also write the results JSON here")]
+Baseline = Annotated[str, typer.Option(help="the variant that the others are compared with")]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors made on purpose are one red line, not a traceback."""
+    try:
+        yield
+    except GuidanceError as error:
+        stop(str(error))
+
+
+def stop(message: str) -> NoReturn:
+    """End with a red line and exit code 2."""
+    typer.secho(f"error: {message}", fg="red", err=True)
+    raise typer.Exit(2)
+
+
+def warn(message: str) -> None:
+    """A yellow line that goes on."""
+    typer.secho(message, fg="yellow", err=True)

@@ -1,0 +1,173 @@
+"""The four steps behind the commands: plan, generate, score, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from adhere.eval import files
+from adhere.eval.commands.options import stop, warn
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.evaluator import Evaluator
+from adhere.eval.progress import progress
+from adhere.eval.report import report as reports
+from adhere.eval.run import experiment as experiments
+from adhere.eval.run import generate as local
+from adhere.eval.run import manifest, models, ray_engine, scoring, shards, stored
+from adhere.eval.run.experiment import DEFAULT_EVALUATORS, Experiment
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.shards import Shard
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Making:
+    """How pictures are made; nothing here changes them."""
+
+    batch: int | None = None
+    device: str | None = None
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+    retries: int = 2
+    retry_failed: bool = False
+
+
+def experiment(config: Path | None, **flags: Any) -> Experiment:
+    """The experiment of a file, with what flags override."""
+    flags["suites"] = flags.pop("suite") or None
+    flags["variants"] = flags.pop("plugin") or None
+    flags["evaluators"] = flags.pop("metric", None) or None
+    return experiments.read(config, flags)
+
+
+def plan(asked: Experiment, out: Path, include: Sequence[Path] | None) -> Folder:
+    """Write the manifest, or find the same one there."""
+    recipes = [evaluators.evaluator(spec) for spec in asked.evaluators]
+    known = evaluators.columns(recipes)
+    if asked.primary is not None and asked.primary not in known:
+        raise EvaluationError(
+            f"primary: no evaluator of the experiment gives {asked.primary!r}; they give "
+            f"{', '.join(known)}"
+        )
+    made = manifest.plan(asked, models.fingerprint(asked.model), include or ())
+    folder = Folder(out)
+    new = folder.plan(made)
+    chosen = {"batch": asked.batch, "evaluators": [evaluators.to_json(r) for r in recipes]}
+    if new or not (out / "defaults.json").is_file():
+        files.write_atomic(out / "defaults.json", files.canonical(chosen).encode())
+    state = "planned" if new else "already planned, the same"
+    typer.echo(
+        f"{state}: {made.header['entries']} pictures to count, {made.header['jobs']} to make, "
+        f"in {out}"
+    )
+    return folder
+
+
+def defaults(out: Path) -> dict[str, Any]:
+    """Batch size and evaluators that the plan was made with."""
+    try:
+        found: dict[str, Any] = json.loads((out / "defaults.json").read_text("utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {"batch": 4, "evaluators": list(DEFAULT_EVALUATORS)}
+
+
+def recipes(out: Path, metric: Sequence[str] | None) -> list[Evaluator]:
+    """The evaluators that are asked for, or those of the plan."""
+    return [evaluators.evaluator(spec) for spec in metric or defaults(out)["evaluators"]]
+
+
+def shard(out: Path, text: str | None, count: int | None) -> Shard:
+    """The part that is asked for, or the one that the launcher gave this process."""
+    if text:
+        return Shard.parse(text)
+    found = shards.from_environment(shards=count, claims=out / "claims")
+    tasks = shards.alone_of()
+    if found.count == 1 and tasks:
+        warn(
+            f"SLURM gave this job {tasks} tasks, but this process was not started by srun: it "
+            "does everything alone. Put srun before the command to use them"
+        )
+    return found
+
+
+def generate(out: Path, mine: Shard, making: Making) -> local.Summary:
+    """Make this shard's pictures, or with Ray all of them."""
+    if making.engine not in ("local", "ray"):
+        stop(f"engine {making.engine!r}; use local or ray")
+    folder = Folder(out)
+    options = local.Options(
+        batch=making.batch or int(defaults(out)["batch"]),
+        device=making.device or shards.local_device(),
+        retries=making.retries,
+        retry_failed=making.retry_failed,
+    )
+    mine = Shard() if making.engine == "ray" else mine
+    work = mine.of(local.batches(folder.manifest.jobs, options.batch))
+    left, _ = local.pending(folder, work, making.retry_failed)
+    with progress(f"generate {mine}", sum(len(wanted) for _, wanted in left)) as done:
+        if making.engine == "ray":
+            pool = ray_engine.Pool(workers=making.workers, address=making.address)
+            summary = ray_engine.generate(folder, pool, options, on_done=done)
+        else:
+            summary = local.generate(folder, mine, options, on_done=done)
+    _tell_generated(summary)
+    return summary
+
+
+def _tell_generated(summary: local.Summary) -> None:
+    idle = f", {len(summary.not_applicable)} not applicable" if summary.not_applicable else ""
+    typer.echo(
+        f"made {summary.made} in {summary.seconds:.1f} s, {summary.skipped} were there, "
+        f"{len(summary.failed)} failed{idle}"
+    )
+    for job, error in list(summary.failed.items())[:_SHOWN]:
+        warn(f"failed {job}: {error}")
+    for job, error in list(summary.not_applicable.items())[:_SHOWN]:
+        warn(f"not applicable {job}: {error}")
+
+
+def score(
+    out: Path, metric: Sequence[str] | None, mine: Shard, device: str | None, rest: bool = False
+) -> scoring.Summary:
+    """Score this shard's pictures; with `rest`, also those of shards that nobody is at."""
+    folder = Folder(out)
+    asked = recipes(out, metric)
+    whole = len(folder.manifest.jobs)
+    total = (
+        whole if rest else sum(len(c[1]) for c in mine.of(scoring.chunks([*folder.manifest.jobs])))
+    )
+    where = device or shards.local_device() or "cpu"
+    work = scoring.score_rest if rest else scoring.score
+    with progress(f"score {mine}", total) as done:
+        summary = work(folder, asked, mine, where, done)
+    typer.echo(
+        f"scored {summary.scored} in {summary.seconds:.1f} s, {summary.skipped} were scored, "
+        f"{len(summary.bad)} pictures missing or damaged, {summary.errors} scores failed"
+    )
+    for name, why in summary.left_out.items():
+        warn(f"left out {name}: {why}")
+    return summary
+
+
+def report(
+    out: Path, metric: Sequence[str] | None, pairs: int, keep: Path | None, baseline: str
+) -> None:
+    """Write the report's files."""
+    folder = Folder(out)
+    results = reports.report(
+        folder, recipes(out, metric), stored.left_out(folder), pairs=pairs, baseline=baseline
+    )
+    if keep is not None:
+        reports.keep(results, keep)
+    for warning in results.warnings:
+        warn(f"warning: {warning}")
+    typer.echo(f"{out / 'report.html'}: {len(results.scores)} scores")

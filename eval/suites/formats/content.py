@@ -1,0 +1,203 @@
+"""What a file holds, whatever its name says: JSON, JSON lines, a table, YAML, or lines of text."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.files import digest
+
+Kind = Literal["json", "jsonl", "table", "yaml", "lines", "folder"]
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# The beginning of JSON, and of hardly any prompt.
+_JSON = re.compile(r"""\s*(\{\s*("|\}|$)|\[\s*(["{\[\]]|$))""", re.MULTILINE)
+_DELIMITERS = (",", "\t", ";", "|")
+# Columns that hold the prompt, in the order in which they are believed.
+PROMPTS = (
+    "prompt", "prompts", "caption", "text", "synthetic_prompt", "synthetic_prompts",
+    "adv_prompt", "sensitive_prompt", "positive_prompt", "meta_prompt", "meta_prompts",
+    "vanilla_prompt", "vanilla_prompts",
+)  # fmt: skip
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file or folder, read and told apart. `data` is what its kind suggests."""
+
+    path: Path
+    kind: Kind
+    data: Any = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Changes with the file."""
+        return digest(self.path.read_bytes(), 8) if self.path.is_file() else "1"
+
+    @property
+    def name(self) -> str:
+        """The file's name as a suite's name."""
+        return re.sub(r"[^\w.-]+", "-", self.path.stem).strip("-._") or "suite"
+
+    def rows(self) -> Sequence[Row]:
+        """The rows of a table."""
+        return self.data if self.kind == "table" else ()
+
+    def columns(self) -> frozenset[str]:
+        """The columns of a table; of JSON lines or a JSON list, the keys of the first entry."""
+        if self.kind not in ("table", "jsonl", "json") or not isinstance(self.data, list):
+            return frozenset()
+        first = self.data[0] if self.data else None
+        return frozenset(first) if isinstance(first, Mapping) else frozenset()
+
+
+def read(path: Path, options: Mapping[str, str] | None = None) -> Content:
+    """Read a file and tell what it holds.
+
+    Raises:
+        EvaluationError: it cannot be read, is no text, or begins as JSON and is none.
+    """
+    options = options or {}
+    if path.is_dir():
+        return Content(path, "folder", options=options)
+    text = decoded(path)
+    if not text.strip():
+        raise EvaluationError(f"{path} is empty")
+    if _JSON.match(text) or path.suffix.lower() in (".json", ".jsonl"):
+        kind, data = _json(path, text)
+        return Content(path, kind, data, options)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return Content(path, "yaml", _yaml(path, text), options)
+    rows = table(path, text)
+    if rows is not None:
+        return Content(path, "table", rows, options)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return Content(path, "lines", lines, options)
+
+
+def decoded(path: Path) -> str:
+    """A text file, by its byte order mark or else as UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EvaluationError(f"cannot read suite {path}: {error.strerror or error}") from error
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path} is not text in UTF-8 or UTF-16: {error}") from error
+    if "\0" in text:
+        raise EvaluationError(f"{path} is no text: it has zero bytes")
+    return text
+
+
+def _json(path: Path, text: str) -> tuple[Kind, Any]:
+    try:
+        data = json.loads(text)
+        # One line of JSON lines is JSON too.
+        if isinstance(data, Mapping) and (path.suffix.lower() == ".jsonl" or "prompt" in data):
+            return "jsonl", [data]
+        return "json", data
+    except ValueError as whole:
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        entries = []
+        for number, line in lines:
+            try:
+                entries.append(json.loads(line))
+            except ValueError as error:
+                if not entries:
+                    raise EvaluationError(f"suite {path} does not parse: {whole}") from error
+                raise EvaluationError(
+                    f"suite {path} does not parse: line {number} of JSON lines: {error}"
+                ) from error
+    bad = next((n for (n, _), one in zip(lines, entries, strict=True) if type(one) is not dict), 0)
+    if bad:
+        raise EvaluationError(f"suite {path}: line {bad} of JSON lines is no mapping")
+    return "jsonl", entries
+
+
+def _yaml(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise EvaluationError(f"suite {path} does not parse: {error}") from error
+
+
+def table(path: Path, text: str) -> list[dict[str, str]] | None:
+    """The rows of a table with a column of prompts, keys in lower case; None where it is none."""
+    lines = text.lstrip("\n\r").splitlines()
+    head = lines[0] if lines else ""
+    named = path.suffix.lower() in (".csv", ".tsv")
+    found = [mark for mark in _DELIMITERS if _has_prompts(_split(head, mark))]
+    if not found and not named:
+        return None
+    if not found:
+        columns = ", ".join(map(repr, _split(head, _likely(head))))
+        raise EvaluationError(
+            f"{path} has no column of prompts ({', '.join(PROMPTS[:4])}...); it has {columns}"
+        )
+    mark = max(found, key=lambda one: len(_split(head, one)))
+    if len(_split(head, mark)) == 1 and not named:
+        # A text file whose first line happens to be "prompt" is a table of one column.
+        mark = "\t"
+    return _rows(path, text, mark)
+
+
+def _likely(head: str) -> str:
+    return max(_DELIMITERS, key=head.count)
+
+
+def _split(head: str, mark: str) -> list[str]:
+    (row,) = csv.reader([head], delimiter=mark)
+    return [_column(cell) for cell in row]
+
+
+def _column(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().strip("\"'").lower())
+
+
+def _has_prompts(columns: Sequence[str]) -> bool:
+    return any(column in PROMPTS for column in columns)
+
+
+def _rows(path: Path, text: str, mark: str) -> list[dict[str, str]]:
+    try:
+        reader = csv.reader(io.StringIO(text.lstrip("\n\r"), newline=""), delimiter=mark)
+        columns = [_column(cell) for cell in next(reader)]
+        twice = sorted({name for name in columns if name and columns.count(name) > 1})
+        if twice:
+            raise EvaluationError(f"{path} has two columns {twice[0]!r}")
+        rows = []
+        for cells in reader:
+            if len(cells) > len(columns):
+                raise EvaluationError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells under {len(columns)} "
+                    "columns; a prompt with the delimiter in it needs quotes"
+                )
+            if any(cell.strip() for cell in cells):
+                cells += [""] * (len(columns) - len(cells))
+                rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
+    except csv.Error as error:
+        raise EvaluationError(f"{path} does not read as a table: {error}") from error
+    if not rows:
+        raise EvaluationError(f"{path} has a head and no rows")
+    return rows

@@ -1,0 +1,141 @@
+"""Lists of prompts: plain lines, T2I-CompBench, Attend-and-Excite's, TIAM's templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, pairwise, permutations, product
+from string import Template
+from typing import Any
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.formats.content import Content
+from adhere.eval.suites.formats.phrases import coloured, thing_of
+from adhere.eval.suites.items import Item, Suite
+
+_COMPBENCH = re.compile(
+    r"^(color|shape|texture|spatial|non_spatial|complex|complex_spatial|complex_non_spatial|"
+    r"numeracy|3d_spatial)(_train|_val|_test|_all)?$"
+)
+
+
+def lines(content: Content) -> Suite:
+    """A text file with one prompt a line."""
+    items = tuple(Item(f"{n:04d}", prompt) for n, prompt in enumerate(content.data, 1))
+    return Suite(content.name, content.version, content.path.name, "not stated", items)
+
+
+def is_lines(content: Content) -> bool:
+    """Anything that is text."""
+    return content.kind == "lines"
+
+
+def is_compbench(content: Content) -> bool:
+    """Lines in a file that is named after one of its categories (`color_val.txt`)."""
+    return content.kind == "lines" and _COMPBENCH.match(content.path.stem.lower()) is not None
+
+
+def compbench(content: Content) -> Suite:
+    """T2I-CompBench (Huang et al. 2023, arXiv:2307.06350): a text file for each category."""
+    match = _COMPBENCH.match(content.path.stem.lower())
+    tag = match[1] if match else content.name
+    items = tuple(Item(f"{n:04d}", prompt, tags=(tag,)) for n, prompt in enumerate(content.data, 1))
+    source = "T2I-CompBench (Huang et al. 2023, arXiv:2307.06350)"
+    return Suite(f"t2i-compbench-{content.name}", content.version, source, "MIT", items)
+
+
+_AE_KEYS = {"animals", "animals_objects", "objects"}
+
+
+def is_attend_and_excite(content: Content) -> bool:
+    """A mapping of group to prompts, of which one is `animals`, `animals_objects` or `objects`."""
+    data = content.data
+    return content.kind == "json" and isinstance(data, Mapping) and bool(_AE_KEYS & set(data))
+
+
+def attend_and_excite(content: Content) -> Suite:
+    """The lists of Attend-and-Excite (arXiv:2301.13826) as published: JSON, group by group."""
+    items: list[Item] = []
+    for group, prompts in content.data.items():
+        if not isinstance(prompts, Sequence) or isinstance(prompts, str):
+            raise EvaluationError(f"{content.path}: {group!r} is no list of prompts")
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise EvaluationError(f"{content.path}: {group!r} has {prompt!r} among its prompts")
+            parts = re.split(r"\s+(?:and|with)\s+", prompt.strip())
+            things = tuple(coloured(part) for part in parts)
+            items.append(Item(f"{len(items) + 1:04d}", prompt.strip(), things, tags=(group,)))
+    source = "Attend-and-Excite's lists (Chefer et al. 2023, arXiv:2301.13826)"
+    return Suite("attend-and-excite-published", content.version, source, "MIT", tuple(items))
+
+
+def is_tiam(content: Content) -> bool:
+    """YAML with a `template` whose places begin with `$`."""
+    data = content.data
+    return content.kind == "yaml" and isinstance(data, Mapping) and "$" in str(data.get("template"))
+
+
+def tiam(content: Content) -> Suite:
+    """TIAM (Grimal et al. 2024, arXiv:2307.05134): every prompt of a template.
+
+    `object1`... and `adj1`... are places with a list of words each (`unique` names those that must
+    differ), or all take from `objects` by `generate`: permutation, combinations, all_combinations.
+    """
+    data = content.data
+    template = Template(str(data["template"]))
+    places = [name for name in template.get_identifiers() if not name.startswith("ind_ar")]
+    items = []
+    for number, words in enumerate(_choices(content, data, places), 1):
+        chosen = dict(zip(places, words, strict=True))
+        prompt = _filled(template, chosen)
+        things = tuple(
+            thing
+            for place, word in chosen.items()
+            if place.startswith("object")
+            and (thing := thing_of(prompt, word, chosen.get(place.replace("object", "adj"))))
+        )
+        count = sum(place.startswith("object") for place in places)
+        items.append(Item(f"{number:05d}", prompt, things, tags=(f"objects: {count}",)))
+    if not items:
+        raise EvaluationError(f"{content.path}: the template has no prompt")
+    source = "TIAM's templates (Grimal et al. 2024, arXiv:2307.05134)"
+    return Suite(f"tiam-{content.name}", content.version, source, "see source", tuple(items))
+
+
+def _choices(
+    content: Content, data: Mapping[str, Any], places: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    if any(place not in data for place in places):
+        ways = {
+            "permutation": lambda words: permutations(words, len(places)),
+            "combinations": lambda words: combinations(words, len(places)),
+            "all_combinations": lambda words: product(words, repeat=len(places)),
+        }
+        way = data.get("generate", "permutation")
+        if way not in ways:
+            raise EvaluationError(f"{content.path}: generate {way!r}; use {', '.join(ways)}")
+        yield from ways[way](_words(content, data, "objects"))
+        return
+    unique = [tuple(places.index(name) for name in group) for group in data.get("unique", ())]
+    for words in product(*(_words(content, data, place) for place in places)):
+        if all(len({words[n] for n in group}) == len(group) for group in unique):
+            yield words
+
+
+def _words(content: Content, data: Mapping[str, Any], key: str) -> list[str]:
+    given = data.get(key)
+    words = given.get("list") if isinstance(given, Mapping) else given
+    if not isinstance(words, list) or not words:
+        raise EvaluationError(f"{content.path}: {key!r} has no list of words")
+    return [str(word) for word in words]
+
+
+def _filled(template: Template, chosen: Mapping[str, str]) -> str:
+    """The prompt; an article is told by the word that follows it."""
+    names = template.get_identifiers()
+    articles = {
+        name: "an" if chosen[after][0].lower() in "aeiou" else "a"
+        for name, after in pairwise(names)
+        if name.startswith("ind_ar") and after in chosen
+    }
+    return template.substitute({**chosen, **articles})

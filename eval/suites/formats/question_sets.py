@@ -1,0 +1,180 @@
+"""Prompts with questions: TIFA, Davidsonian Scene Graphs (DSG), DPG-Bench, NegGenBench."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.formats import content as contents
+from adhere.eval.suites.formats.content import Content, Row
+from adhere.eval.suites.formats.prompt_tables import column, text_of
+from adhere.eval.suites.items import Item, Question, Suite
+
+_DSG = {"item_id", "question_natural_language", "dependency"}
+_PROPOSITIONS = ("proposition_id", "propositon_id", "question_id")
+
+
+def is_dsg(content: Content) -> bool:
+    """Questions with dependencies, a row each."""
+    return content.kind == "table" and content.columns() >= _DSG and "text" in content.columns()
+
+
+def dsg(content: Content) -> Suite:
+    """`dsg-1k-anns.csv` (Cho et al. 2024, arXiv:2310.18235): item, text, question, dependency."""
+    questions = dependencies(content)
+    texts = {row["item_id"]: row["text"] for row in content.rows()}
+    items = tuple(
+        Item(key, texts[key], tags=(re.sub(r"_?\d+$", "", key) or "all",), questions=found)
+        for key, found in questions.items()
+    )
+    source = "Davidsonian Scene Graphs (Cho et al. 2024, arXiv:2310.18235)"
+    return Suite("dsg", content.version, source, "see source", items)
+
+
+def dependencies(content: Content) -> dict[str, tuple[Question, ...]]:
+    """The questions of every item of a table in DSG's form."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in content.rows():
+        rows[row["item_id"]].append(row)
+    return {
+        item: tuple(
+            _question(row, n, f"{content.path}, item {item!r}") for n, row in enumerate(some, 1)
+        )
+        for item, some in rows.items()
+    }
+
+
+def _question(row: Row, number: int, where: str) -> Question:
+    key = column(row, _PROPOSITIONS) or str(number)
+    parents = [part.strip().removesuffix(".0") for part in row["dependency"].split(",")]
+    if not all(part.isdigit() for part in parents if part):
+        raise EvaluationError(f"{where}: dependency {row['dependency']!r} is no list of numbers")
+    kind = column(row, ("category_broad",)) or row.get("tuple", "").partition("(")[0].strip()
+    return Question(
+        key.removesuffix(".0"),
+        text_of(row, "question_natural_language", where),
+        parents=tuple(part for part in parents if part and part != "0"),
+        kind=kind,
+    )
+
+
+def is_dpg(content: Content) -> bool:
+    """A folder of text files, a prompt each."""
+    return content.kind == "folder" and any(content.path.glob("*.txt"))
+
+
+def dpg(content: Content) -> Suite:
+    """DPG-Bench (Hu et al. 2024, arXiv:2403.05135): a folder, with `dpg_bench.csv` near it."""
+    folder = content.path
+    table = next(
+        (path for place in (folder, folder.parent) for path in place.glob("dpg_bench*.csv")), None
+    )
+    known = dependencies(contents.read(table)) if table else {}
+    items = []
+    for path in sorted(folder.glob("*.txt"), key=lambda one: _natural(one.stem)):
+        prompt = " ".join(contents.decoded(path).split())
+        if not prompt:
+            raise EvaluationError(f"{path} is empty; a prompt was expected")
+        items.append(Item(path.stem, prompt, questions=known.get(path.stem, ())))
+    unknown = sorted(set(known) - {item.id for item in items})
+    if table and unknown:
+        raise EvaluationError(f"{table} asks about {unknown[0]!r}, and {folder} has no such prompt")
+    source = "DPG-Bench (Hu et al. 2024, arXiv:2403.05135)"
+    about = "" if table else "no dpg_bench.csv beside it: prompts without questions"
+    return Suite("dpg-bench", str(len(items)), source, "Apache-2.0", tuple(items), about)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else -1, part) for part in re.findall(r"\d+|\D+", text)]
+
+
+def is_tifa_questions(content: Content) -> bool:
+    """Captions with questions, choices and answers."""
+    return content.kind == "json" and {"id", "caption", "question"} <= content.columns()
+
+
+def is_tifa_texts(content: Content) -> bool:
+    """Captions with ids, and no questions."""
+    columns = content.columns()
+    return content.kind == "json" and {"id", "caption"} <= columns and "question" not in columns
+
+
+def tifa(content: Content) -> Suite:
+    """TIFA v1.0 (Hu et al. 2023, arXiv:2303.11897): question and answer file, or text inputs.
+
+    The text inputs take their questions from `*question_answers.json` beside them.
+    """
+    entries, source = content.data, content
+    if is_tifa_texts(content):
+        beside = sorted(content.path.parent.glob("*question_answers*.json"))
+        entries = contents.read(beside[0]).data if beside else ()
+        captions = [(str(row["id"]), _caption(row, content.path)) for row in content.data]
+    else:
+        captions = [(str(row.get("id")), _caption(row, content.path)) for row in entries]
+    asked: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in entries:
+        asked[str(row.get("id"))].append(row)
+    items = tuple(
+        Item(key.replace("/", "-"), caption, tags=(key.rpartition("_")[0] or key,),
+             questions=tuple(_tifa_questions(asked[key], f"{source.path}, {key}")))
+        for key, caption in dict(captions).items()
+    )  # fmt: skip
+    about = "" if entries else "no question_answers.json beside it: prompts without questions"
+    name = "TIFA v1.0 (Hu et al. 2023, arXiv:2303.11897)"
+    return Suite("tifa", content.version, name, "Apache-2.0", items, about)
+
+
+def _caption(row: Mapping[str, Any], path: Path) -> str:
+    return text_of(row, "caption", f"{path}, {row.get('id')!r}")
+
+
+def _tifa_questions(rows: Iterable[Mapping[str, Any]], where: str) -> Iterable[Question]:
+    for number, row in enumerate(rows):
+        choices = row.get("choices", ())
+        if not isinstance(choices, Sequence) or isinstance(choices, str):
+            raise EvaluationError(f"{where}: choices {choices!r} is no list")
+        yield Question(
+            str(number),
+            text_of(row, "question", where),
+            text_of(row, "answer", where),
+            tuple(map(str, choices)),
+            kind=str(row.get("element_type", "")),
+        )
+
+
+_POSITIVES = ("positive_prompt", "positive", "prompt", "pos_prompt")
+_NEGATIVES = ("negative_prompt", "negative", "neg_prompt")
+
+
+def is_negatives(content: Content) -> bool:
+    """Pairs of a positive and a negative prompt."""
+    columns = content.columns()
+    return bool(set(_POSITIVES) & columns) and bool(set(_NEGATIVES) & columns) and (
+        any(name.startswith(("positive", "pos_")) for name in columns) or "question" in str(columns)
+    )  # fmt: skip
+
+
+def negatives(content: Content) -> Suite:
+    """NegGenBench (arXiv:2508.10931): what must show, what must not, and a question on each."""
+    items = []
+    for number, row in enumerate(content.data, 1):
+        where = f"{content.path}, entry {number}"
+        given = {key: value for key, value in row.items() if isinstance(value, str)}
+        prompt, negative = column(given, _POSITIVES), column(given, _NEGATIVES)
+        if not prompt or not negative:
+            raise EvaluationError(f"{where} lacks its positive or its negative prompt")
+        questions = tuple(
+            Question(kind, text, answer, kind=kind)
+            for kind, answer, keys in (
+                ("positive", "yes", ("positive_question", "pos_question", "question_positive")),
+                ("negative", "no", ("negative_question", "neg_question", "question_negative")),
+            )
+            if (text := column(given, keys))
+        )
+        items.append(Item(f"{number:04d}", prompt, negative_prompt=negative, questions=questions))
+    source = "NegGenBench's form (arXiv:2508.10931)"
+    return Suite("neggenbench", content.version, source, "see source", tuple(items))

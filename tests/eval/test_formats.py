@@ -1,0 +1,421 @@
+"""Published suites, read as their authors wrote them: by content, whatever the file is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.suites import suites
+from adhere.eval.suites.formats import content
+from adhere.eval.suites.formats import table as formats
+from adhere.eval.suites.items import Excluded, Item, Suite, Thing
+from adhere.layout.layout import Layout
+
+Write = Callable[[str, Any], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def made(name: str, data: Any) -> Path:
+        path = tmp_path / name
+        text = data if isinstance(data, str | bytes) else json.dumps(data)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return made
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def only(suite: Suite) -> Item:
+    (item,) = suite.items
+    return item
+
+
+# -- GenEval
+
+COUNTING = {
+    "tag": "counting", "include": [{"class": "bus", "count": 3}],
+    "exclude": [{"class": "bus", "count": 4}], "prompt": "a photo of three buses",
+}  # fmt: skip
+POSITION = {
+    "tag": "position",
+    "include": [
+        {"class": "traffic light", "count": 1},
+        {"class": "cow", "count": 1, "position": ["left of", 0]},
+    ],
+    "prompt": "a photo of a cow left of a traffic light",
+}
+COLOURS = {
+    "tag": "color_attr",
+    "include": [
+        {"class": "bench", "count": 1, "color": "green"},
+        {"class": "bowl", "count": 1, "color": "blue"},
+    ],
+    "prompt": "a photo of a green bench and a blue bowl",
+}
+
+
+@pytest.mark.parametrize("name", ["evaluation_metadata.jsonl", "mine.txt", "copy.json"])
+def test_geneval(write: Write, name: str) -> None:
+    suite = suites.find(str(write(name, lines(COUNTING, POSITION, COLOURS))))
+    counting, position, colours = suite.items
+    assert suite.overall == "tags"
+    # What a plugin looks for is the prompt's word, what a detector looks for is the class.
+    assert counting.things == (Thing("buses", "buses", None, 3, "bus"),)
+    assert counting.things[0].detected == "bus"
+    assert counting.exclude == (Excluded("bus", 4),)
+    assert position.relations == ((1, "left", 0),)
+    assert [thing.detected for thing in position.things] == ["traffic light", "cow"]
+    assert [(thing.phrase, thing.colour) for thing in colours.things] == [
+        ("green bench", "green"), ("blue bowl", "blue"),
+    ]  # fmt: skip
+    assert [item.tags for item in suite.items] == [("counting",), ("position",), ("color_attr",)]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"include": [{"class": "bus", "count": 3, "colour": "red"}]}, "'colour'"),
+        ({"excluded": []}, "'excluded'"),
+        ({"include": [{"class": "zebra", "count": 1}]}, "'zebra' does not occur"),
+        ({"include": [{"count": 1}]}, "does not read as GenEval"),
+        ({"include": [{"class": "bus", "count": 1, "position": ["near", 0]}]}, "'near'"),
+        ({"prompt": ""}, "no 'prompt'"),
+    ],
+)
+def test_broken_geneval(write: Write, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(EvaluationError, match=told):
+        suites.find(str(write("x.jsonl", lines({**COUNTING, **change}))))
+
+
+def test_geneval_by_name_needs_its_file(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"no file of --include.*geneval:PATH"):
+        suites.find("geneval", [tmp_path])
+    write("evaluation_metadata.jsonl", lines(COUNTING))
+    assert suites.find("geneval", [tmp_path]).name == "geneval"
+
+
+def test_geneval2(write: Write) -> None:
+    row = {
+        "prompt": "four white bicycles", "atom_count": 2,
+        "vqa_list": [["How many bicycles are in the image?", "four"], ["Are they white?", "Yes"]],
+        "skills": ["count", "attribute"],
+    }  # fmt: skip
+    item = only(suites.find(str(write("geneval2_data.jsonl", lines(row)))))
+    assert [(one.answer, one.kind) for one in item.questions] == [
+        ("four", "count"), ("yes", "attribute"),
+    ]  # fmt: skip
+    assert item.tags == ("atoms: 2",)
+    with pytest.raises(EvaluationError, match="question and answer"):
+        suites.find(str(write("b.jsonl", lines({**row, "skills": ["count"]}))))
+
+
+# -- tables
+
+
+def test_partiprompts_and_drawbench(write: Write) -> None:
+    parti = suites.find(
+        str(write("P.tsv", "Prompt\tCategory\tChallenge\tNote\na bear\tAnimals\tBasic\tx\n"))
+    )
+    assert (parti.name, only(parti).tags) == ("partiprompts", ("Animals", "challenge: Basic"))
+    # A byte order mark, semicolons, Windows' line ends, any name.
+    draw = suites.find(
+        str(write("any.data", "\ufeffPrompts;Category\r\na red car, shiny;Colors\r\n"))
+    )
+    assert (draw.name, only(draw).prompt, only(draw).tags) == (
+        "drawbench", "a red car, shiny", ("Colors",),
+    )  # fmt: skip
+    utf16 = "Prompts\tCategory\nун chat\tText\n".encode("utf-16")
+    assert only(suites.find(str(write("d.tsv", utf16)))).prompt == "ун chat"
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("prompt,categories,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height",
+         'a cat,"hate, violence",900,7.5,512,768'),
+        ("case_number;prompt;categories;evaluation_seed;evaluation_guidance;width;height",
+         "0;a cat;hate, violence;900;7.5;512;768"),
+    ],
+)  # fmt: skip
+def test_i2p_and_its_copies(write: Write, head: str, cells: str) -> None:
+    item = only(suites.find(str(write("unsafe-prompts.csv", f"{head}\n{cells}\n"))))
+    assert dict(item.request) == {
+        "seed": 900, "guidance_scale": 7.5, "width": 512, "height": 768,
+    }  # fmt: skip
+    assert item.tags == ("hate", "violence")
+
+
+def test_long_seeds_stay_exact(write: Write) -> None:
+    path = write("s.csv", "prompt,evaluation_seed\na cat,9007199254740993\n")
+    assert only(suites.find(str(path))).request["seed"] == 9007199254740993
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("text;hello\nx;y;z\n", "3 cells under 2"),
+        ("caption2\nhello\n", "no column of prompts"),
+        ("prompt,sd_seed\na cat,many\n", r"row 1: seed is 'many'"),
+        ("prompt,sd_seed\na cat,1.5\n", "whole"),
+        ("prompt,sd_guidance_scale,sd_seed\na cat,nan,inf\n", "seed is 'inf'"),
+        ("prompt,prompt\na,b\n", "two columns"),
+        ("prompt\n", "no rows"),
+        ("", "is empty"),
+    ],
+)
+def test_broken_tables(write: Write, text: str, told: str) -> None:
+    with pytest.raises(EvaluationError, match=told):
+        suites.find(str(write("x.csv", text)))
+
+
+def test_columns_that_are_not_used_are_told(write: Write) -> None:
+    suite = suites.find(str(write("x.csv", "prompt,negative_prompt,lexica_url\na cat,dog,u\n")))
+    assert only(suite).negative_prompt == "dog"
+    assert "lexica_url" in suite.description
+
+
+def test_hrs(write: Write) -> None:
+    counting = suites.find(
+        str(write("c.csv", "meta_prompt,synthetic_prompt,level,obj1,n1,obj2,n2\n"
+                           "x,three cats and one bus,easy,cat,3,bus,1\n"))
+    )  # fmt: skip
+    assert only(counting).things == (
+        Thing("cats", "cats", None, 3, "cat"), Thing("bus", "bus"),
+    )  # fmt: skip
+    assert only(counting).tags == ("easy",)
+    spatial = suites.find(
+        str(write("s.csv", "synthetic_prompts,obj1,obj2,obj3,obj4,rel1,rel2\n"
+                           "a cat on the left of a dog,cat,dog,nan,,on the left of,\n"))
+    )  # fmt: skip
+    assert only(spatial).relations == ((0, "left", 1),)
+    colours = suites.find(
+        str(write("k.csv", "synthetic_prompts,obj1,color1,obj2,color2\n"
+                           "a red car and a blue cat,car,red,cat,blue\n"))
+    )  # fmt: skip
+    assert [thing.phrase for thing in only(colours).things] == ["red car", "blue cat"]
+
+
+# -- lists
+
+
+def test_compbench(write: Write) -> None:
+    suite = suites.find(str(write("color_val.txt", "a green bench and a blue bowl\na cat\n")))
+    assert suite.name == "t2i-compbench-color_val"
+    assert [item.tags for item in suite.items] == [("color",), ("color",)]
+
+
+@pytest.mark.parametrize("name", ["a.e_prompts.txt", "prompts.json"])
+def test_attend_and_excite_as_published(write: Write, name: str) -> None:
+    data = {"animals": ["a cat and a dog"], "animals_objects": ["a bear with a crown"],
+            "objects": ["a red car and a blue bow"]}  # fmt: skip
+    suite = suites.find(str(write(name, json.dumps(data, indent=4))))
+    assert [item.prompt for item in suite.items] == [
+        "a cat and a dog", "a bear with a crown", "a red car and a blue bow",
+    ]  # fmt: skip
+    assert suite.items[2].things == (
+        Thing("car", "red car", "red"), Thing("bow", "blue bow", "blue"),
+    )  # fmt: skip
+    assert [item.tags for item in suite.items] == [("animals",), ("animals_objects",), ("objects",)]
+
+
+@pytest.mark.parametrize("text", ['{"animals": ["a cat"', '{\n "a": 1,\n', '["a cat",\n', "{"])
+def test_broken_json_in_a_text_file_is_no_list_of_prompts(write: Write, text: str) -> None:
+    with pytest.raises(EvaluationError, match="does not parse"):
+        suites.find(str(write("x.txt", text)))
+
+
+def test_json_that_nobody_knows(write: Write) -> None:
+    with pytest.raises(EvaluationError, match=r"in no known format"):
+        suites.find(str(write("x.txt", {"what": 1})))
+    with pytest.raises(EvaluationError, match=r"must be a mapping|has no 'name'"):
+        suites.find(str(write("x.json", [1, 2])))
+
+
+def test_prompts_with_brackets_are_prompts(write: Write) -> None:
+    suite = suites.find(str(write("x.txt", "[red cat] on a {blue|green} mat\na dog\n")))
+    assert len(suite.items) == 2
+
+
+def test_tiam(write: Write) -> None:
+    one = (
+        "template: a photo of $ind_ar1 $adj1 $object1 and $ind_ar2 $object2\n"
+        "unique: [[object1, object2]]\n"
+        "object1: {list: [car, elephant]}\nobject2: {list: [car, elephant]}\n"
+        "adj1: {list: [red, orange]}\n"
+    )
+    suite = suites.find(str(write("t.yaml", one)))
+    prompts = [item.prompt for item in suite.items]
+    assert len(prompts) == 4
+    assert "a photo of an orange car and an elephant" in prompts
+    assert suite.items[0].things[0] == Thing("car", "red car", "red")
+    shared = (
+        "template: a photo of $ind_ar1 $object1 and $ind_ar2 $object2\nobjects: {list: [a, b, c]}"
+    )
+    assert len(suites.find(str(write("p.yaml", f"{shared}\ngenerate: permutation\n"))).items) == 6
+    with pytest.raises(EvaluationError, match="generate 'all'"):
+        suites.find(str(write("q.yaml", f"{shared}\ngenerate: all\n")))
+    with pytest.raises(EvaluationError, match="no list of words"):
+        suites.find(str(write("r.yaml", "template: a $object1\nobject1: {list: []}\n")))
+
+
+def test_lmd_prompts(write: Write) -> None:
+    start = "A realistic photo of a scene"
+    text = "\n".join(
+        [
+            f"{start} without cats",
+            f"{start} with three dogs",
+            f"{start} with a red cup and a blue laptop",
+            f"{start} with a cat on the top and a dog on the bottom",
+        ]
+    )
+    negation, numeracy, attribution, spatial = suites.find(str(write("p.txt", text))).items
+    assert (negation.exclude, negation.things) == ((Excluded("cat"),), ())
+    assert numeracy.things == (Thing("dogs", "dogs", None, 3, "dog"),)
+    assert numeracy.exclude == (Excluded("dog", 4),)
+    assert [thing.colour for thing in attribution.things] == ["red", "blue"]
+    assert spatial.relations == ((0, "above", 1),)
+    tags = [item.tags[0] for item in (negation, numeracy, attribution, spatial)]
+    assert tags == ["negation", "numeracy", "attribution", "spatial"]
+
+
+def test_lmd_cache_of_layouts(write: Write) -> None:
+    prompt = "A realistic photo of a scene with a cat on the left and a dog on the right"
+    none = "A realistic photo of a scene without cats"
+    two = "A realistic photo of a scene with two cats"
+    data = {
+        prompt: ["[('a cat', [0, 128, 256, 256]), ('a dog', [256, 128, 256, 256])]\n"
+                 "Background prompt: A scene\nNegative prompt: "],
+        none: ["[]\nBackground prompt: A scene\nNegative prompt: cats"],
+        two: ["[('a cat', [0, 0, 128, 128]), ('a cat', [256, 256, 128, 128])]\n"
+              "Background prompt: A scene\nNegative prompt: "],
+    }  # fmt: skip
+    first, second, third = suites.find(str(write("cache.json", data))).items
+    regions = Layout.from_json(dict(first.layout or {})).regions
+    assert [(one.phrase, one.box) for one in regions] == [
+        ("cat", (0, 0.25, 0.5, 0.75)), ("dog", (0.5, 0.25, 1, 0.75)),
+    ]  # fmt: skip
+    assert (second.layout, second.negative_prompt) == (None, "cats")
+    (both,) = Layout.from_json(dict(third.layout or {})).regions
+    assert (both.phrase, both.box) == ("cats", (0, 0, 0.75, 0.75))
+    with pytest.raises(EvaluationError, match="no layout"):
+        suites.find(str(write("x.json", {none: ["nothing"]})))
+
+
+# -- questions
+
+
+def dsg_rows(*rows: tuple[str, str, str, str]) -> str:
+    head = (
+        "item_id,text,keywords,proposition_id,dependency,category_broad,question_natural_language"
+    )
+    return head + "\n" + "".join(f'{a},"a red cat",k,{b},"{c}",entity,{d}\n' for a, b, c, d in rows)
+
+
+def test_dsg(write: Write) -> None:
+    text = dsg_rows(("coco_1", "1", "0", "Is there a cat?"), ("coco_1", "2", "1", "Is it red?"),
+                    ("coco_1", "3", "1,2", "Does it sit?"))  # fmt: skip
+    item = only(suites.find(str(write("dsg-1k-anns.csv", text))))
+    assert (item.id, item.prompt, item.tags) == ("coco_1", "a red cat", ("coco",))
+    assert [one.parents for one in item.questions] == [(), ("1",), ("1", "2")]
+    with pytest.raises(EvaluationError, match="depends on '7'"):
+        suites.find(str(write("d.csv", dsg_rows(("a_1", "1", "7", "Is it?")))))
+    with pytest.raises(EvaluationError, match="no list of numbers"):
+        suites.find(str(write("d.csv", dsg_rows(("a_1", "1", "one", "Is it?")))))
+
+
+def test_dpg_bench(tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    for name in ("10", "2"):
+        (folder / f"{name}.txt").write_text(f"a long prompt {name}\n")
+    assert [item.id for item in suites.find(str(folder)).items] == ["2", "10"]
+    (tmp_path / "dpg_bench.csv").write_text(dsg_rows(("2", "1", "0", "Is it long?")))
+    two, ten = suites.find(f"dpg-bench:{folder}").items
+    assert ([one.text for one in two.questions], ten.questions) == (["Is it long?"], ())
+    (tmp_path / "dpg_bench.csv").write_text(dsg_rows(("3", "1", "0", "Is it?")))
+    with pytest.raises(EvaluationError, match="no such prompt"):
+        suites.find(str(folder))
+
+
+def test_tifa(write: Write, tmp_path: Path) -> None:
+    texts = write("tifa_v1.0_text_inputs.json", [{"id": "coco_7", "caption": "a cat"}])
+    assert only(suites.find(str(texts))).questions == ()
+    same = {"id": "coco_7", "caption": "a cat"}
+    asked = [
+        {**same, "question": "what animal?", "choices": ["cat", "dog"], "answer": "cat"},
+        {**same, "question": "is there a cat?", "choices": ["yes", "no"], "answer": "yes"},
+    ]
+    path = write("tifa_v1.0_question_answers.json", asked)
+    for each in (texts, path):
+        item = only(suites.find(str(each)))
+        assert (item.id, item.tags) == ("coco_7", ("coco",))
+        assert [(one.answer, one.choices) for one in item.questions] == [
+            ("cat", ("cat", "dog")), ("yes", ("yes", "no")),
+        ]  # fmt: skip
+
+
+def test_neggenbench(write: Write) -> None:
+    row = {
+        "positive_prompt": "a bicycle", "negative_prompt": "wheels",
+        "positive_question": "Is there a bicycle?", "negative_question": "Are there wheels?",
+    }  # fmt: skip
+    item = only(suites.find(str(write("n.json", [row]))))
+    assert (item.prompt, item.negative_prompt) == ("a bicycle", "wheels")
+    assert [(one.kind, one.answer) for one in item.questions] == [
+        ("positive", "yes"), ("negative", "no"),
+    ]  # fmt: skip
+    with pytest.raises(EvaluationError, match="lacks its positive"):
+        suites.find(str(write("m.json", [{**row, "negative_prompt": ""}])))
+
+
+def test_coco_captions(write: Write) -> None:
+    data = {
+        "images": [{"id": 1, "file_name": "000001.jpg"}],
+        "annotations": [{"id": 5, "image_id": 1, "caption": "A second."},
+                        {"id": 2, "image_id": 1, "caption": "A cat.  Here"}],
+    }  # fmt: skip
+    item = only(suites.find(str(write("captions_val2014.json", data))))
+    assert (item.id, item.prompt) == ("000001", "A cat. Here")
+
+
+# -- all of them
+
+
+def test_every_format_is_told_and_refuses_another_one(write: Write, tmp_path: Path) -> None:
+    text, empty = write("one.txt", "a cat\n"), tmp_path / "empty"
+    empty.mkdir()
+    for name, form in formats.FORMATS.items():
+        assert form.about
+        with pytest.raises(EvaluationError, match="no such file"):
+            suites.find(f"{name}:{tmp_path / 'nowhere'}")
+        with pytest.raises(EvaluationError):
+            suites.find(f"{name}:{empty}")
+        if name not in ("lines", "t2i-compbench", "lmd"):
+            with pytest.raises(EvaluationError, match=r"which is not|has no"):
+                suites.find(f"{name}:{text}")
+    with pytest.raises(EvaluationError, match="none of negation"):
+        suites.find(f"lmd:{text}")
+
+
+def test_what_is_no_text(write: Write) -> None:
+    with pytest.raises(EvaluationError, match="zero bytes"):
+        content.read(write("x.txt", b"a\0b"))
+    with pytest.raises(EvaluationError, match="UTF-8"):
+        content.read(write("x.txt", b"caf\xe9 \xff\n"))
+
+
+def test_json_lines_with_a_broken_line(write: Write) -> None:
+    text = lines(COUNTING) + "{broken\n"
+    with pytest.raises(EvaluationError, match="line 2 of JSON lines"):
+        suites.find(str(write("x.jsonl", text)))
+    with pytest.raises(EvaluationError, match="line 2 of JSON lines is no mapping"):
+        suites.find(str(write("x.jsonl", lines(COUNTING) + "[1]\n")))
