@@ -249,7 +249,7 @@ def test_a_picture_that_was_swapped_is_not_scored(tmp_path: Path) -> None:
     run.image(one).write_bytes(run.image(two).read_bytes())
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert "not the file that was written" in summary.bad[one]
-    assert len(all_rows(run)) == 19
+    assert len(all_rows_or_errors(run)) == 1
     assert one not in stored.features_of(run, "tiny")
     run.image(one).write_bytes(whole)
     assert scoring.score(run, [Brightness(), FRECHET]).scored == 8
