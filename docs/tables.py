@@ -1,4 +1,4 @@
-"""Everything that is generated, written from the plugins, the families and the committed results.
+"""Everything that is generated, from the plugins, the families and the committed results.
 
 python -m docs.tables            write what is stale (`make tables`)
 python -m docs.tables --check    name it, and exit with 1 (`make check`)
@@ -6,99 +6,102 @@ python -m docs.tables --check    name it, and exit with 1 (`make check`)
 
 from __future__ import annotations
 
-import inspect
+import functools
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from adhere.guides.energy import EnergyMethod
-from adhere.guides.guide import Guide
 from adhere.plugins import PLUGINS
+from docs import cards, figures
+from docs.stub import stub
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-FAMILIES = ROOT / "docs" / "families.md"
-RESULTS = ROOT / "benchmarks" / "results"
-
-MOMENTS = {
-    "initial": "starting noise",
-    "energy": "latents",
-    "bias": "attention logits",
-    "embed": "text embeddings",
-    "predict": "noise prediction",
-}
 
 
-def plugins() -> str:
-    """A row for each plugin: name, what for, what it changes, where it comes from."""
-    lines = ["| plugin | what it does | changes | paper |", "|---|---|---|---|"]
-    for name, kind in sorted(PLUGINS.items()):
-        module = inspect.getmodule(kind)
-        title = (module.__doc__ or "").strip().split("\n")[0] if module else ""
-        arxiv = re.search(r"arXiv:([\d.]+\d)", module.__doc__ or "") if module else None
-        paper = f"[{arxiv[1]}](https://arxiv.org/abs/{arxiv[1]})" if arxiv else title.rstrip(".")
-        what = (inspect.getdoc(kind) or "").split("\n")[0]
-        card = f"docs/methods/{name}.md"
-        link = f"[`{name}`]({card})" if (ROOT / card).is_file() else f"`{name}`"
-        lines.append(f"| {link} | {what} | {', '.join(_moments(module))} | {paper} |")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Generated:
+    """A file with what is generated in it: `fresh` makes its text anew from the present one."""
+
+    place: str
+    fresh: Callable[[str], str]
+
+    @property
+    def path(self) -> Path:
+        return ROOT / self.place
+
+    def stale(self) -> str | None:
+        """The new text, if it is another one."""
+        present = self.path.read_text("utf-8") if self.path.is_file() else ""
+        fresh = self.fresh(present)
+        return None if fresh == present else fresh
 
 
-def _moments(module: object) -> list[str]:
-    """What the guides and the energy methods of a plugin's module change."""
-    guides = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Guide | EnergyMethod)
-    ]
-    return [
-        spoken
-        for moment, spoken in MOMENTS.items()
-        for usual in [getattr(Guide, moment)]
-        if any(getattr(guide, moment, None) not in (None, usual) for guide in guides)
-    ]
-
-
-def effect(study: str) -> str:
-    """The short table of an effect study; a sentence until there is one."""
-    path = RESULTS / f"{study}_short.md"
-    if not path.is_file():
-        return f"To be run: `python benchmarks/effect_toybox.py run --study {study}`."
-    return path.read_text(encoding="utf-8").strip().replace("](../../docs/", "](docs/")
-
-
-def families() -> str:
-    """The families' table as `python -m tests.families.table --write` has put it into its page."""
-    text = FAMILIES.read_text(encoding="utf-8")
-    begin, end = "<!-- table -->", "<!-- /table -->"
-    return text[text.index(begin) + len(begin) : text.index(end)].strip()
-
-
-def filled(text: str) -> str:
-    tables = (
-        ("plugins", plugins()),
-        ("families", families()),
-        ("effect", effect("effect_toybox")),
-        ("effect-sd3", effect("effect_toybox_sd3")),
+def block(text: str, name: str, content: str) -> str:
+    """The text with what stands between `<!-- name -->` and `<!-- /name -->` exchanged."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    fresh, found = re.subn(
+        rf"{begin}.*?{end}", lambda _: f"{begin}{content}\n{end}", text, flags=re.DOTALL
     )
-    for name, table in tables:
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",  # type: ignore[misc]
-            text,
-            flags=re.DOTALL,
-        )
-    return text
+    if found != 1:
+        raise cards.CardError(f"one place between {begin.strip()} and {end} is needed: {found}")
+    return fresh
+
+
+def readme(text: str) -> str:
+    return block(block(text, "plugins", cards.overview()), "figures", figures.figures())
+
+
+def results(text: str) -> str:
+    text = block(text, "effect", figures.effect("effect_toybox"))
+    return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
+
+
+def card(name: str, text: str) -> str:
+    if not text:
+        cards.card(name)
+    return block(text, "parameters", f"\n{cards.table(PLUGINS[name])}\n")
+
+
+def families(text: str) -> str:
+    """The table of families: what stands is kept, plugins that are not in it are tried out.
+
+    `python -m tests.families.table --write` tries everything anew.
+    """
+    rows = {name: line for line, name in re.findall(r"^(\| `([a-z0-9-]+)` \|.*)$", text, re.M)}
+    if rows.keys() == PLUGINS.keys():
+        return text
+    from tests.families import table
+
+    lines = [*table.head(), *(rows.get(name) or table.row(name) for name in sorted(PLUGINS))]
+    return block(text, "table", "\n".join(lines))
+
+
+FILES = (
+    Generated("adhere/__init__.pyi", lambda _: stub()),
+    Generated("README.md", readme),
+    Generated("docs/results.md", results),
+    Generated("docs/families.md", families),
+    Generated("docs/methods/README.md", lambda text: block(text, "methods", cards.index())),
+    *(Generated(f"docs/methods/{name}.md", functools.partial(card, name)) for name in PLUGINS),
+)
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    fresh = filled(text)
-    if "--check" in sys.argv:
-        if fresh != text:
-            print("README.md is stale: run `python docs/tables.py`")
-        return int(fresh != text)
-    README.write_text(fresh, encoding="utf-8")
+    check = "--check" in sys.argv
+    try:
+        fresh = {file: text for file in FILES if (text := file.stale()) is not None}
+    except cards.CardError as error:
+        print(error)
+        return 1
+    if check:
+        if fresh:
+            print(f"stale: {', '.join(file.place for file in fresh)}; run `make tables`")
+        return int(bool(fresh))
+    for file, text in fresh.items():
+        file.path.write_text(text, encoding="utf-8")
+        print(f"written: {file.place}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The README's Python and commands are executed as they stand, on the toybox."""
+"""The README's Python and commands, and the pages', are executed as they stand, on the toybox."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ import adhere
 from adhere.pipelines.toybox.model.folder import load_toybox
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^adhere .*", README, re.MULTILINE)
-FIRST, LAYOUT, PLUGIN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PYTHON = r"```python\n(.*?)```"
+FIRST, OWN, CALLBACK, LAYOUT, METHOD = re.findall(PYTHON, README, re.DOTALL)
 
 
 def run(code: str, name: str, **found: Any) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def run(code: str, name: str, **found: Any) -> dict[str, Any]:
     module = ModuleType(name)
     sys.modules[name] = module
     vars(module).update(found)
-    exec(compile(code, str(ROOT / "README.md"), "exec"), vars(module))
+    exec(compile(code, name, "exec"), vars(module))
     return vars(module)
 
 
@@ -38,22 +40,32 @@ def toybox() -> StableDiffusionPipeline:
     return load_toybox()
 
 
-def test_a_context_and_a_callback_give_the_same_picture(
-    toybox: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", lambda _: toybox)
-    code, moved = re.subn(r'"cuda"', '"cpu"', FIRST)
-    code, seeded = re.subn(
-        r'pipe\(\s*"a cat and a frog"',
-        'pipe("a cat and a frog", generator=torch.Generator().manual_seed(0)',
-        code,
-    )
-    code, kept = re.subn(r"images = pipe", "images = pictures[len(pictures):] = pipe", code)
-    assert (moved, seeded, kept) == (1, 2, 2)
-    pictures: list[Any] = []
-    run(code, "readme_first", torch=torch, pictures=pictures)
-    assert len(pictures) == 2
-    assert pictures[0].tobytes() == pictures[1].tobytes()
+def test_the_first_screen_says_it_all() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    first = "\n".join(lines[:40])
+    for part in ("docs/pictures/strip.png", "pip install adhere", FIRST, OWN):
+        assert part in first
+    code = [line for line in FIRST.splitlines() if line]
+    assert len(code) <= 6
+    assert len(OWN.splitlines()) == 2
+
+
+def test_the_first_lines_draw_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(FIRST, "readme_first")
+    assert (tmp_path / "guided.png").is_file()
+
+
+def test_a_context_and_a_callback_give_the_same_picture(toybox: StableDiffusionPipeline) -> None:
+    own, seeded = re.subn(r'frog"', 'frog", generator=torch.Generator().manual_seed(0)', OWN)
+    back, again = re.subn(r'frog"', 'frog", generator=torch.Generator().manual_seed(0)', CALLBACK)
+    assert (seeded, again) == (1, 1)
+    names = {"adhere": adhere, "pipe": toybox, "torch": torch}
+    attached = run(own, "readme_own", **names)["images"]
+    names["guidance"] = adhere.Guidance(adhere.AttendAndExcite())
+    called = run(back, "readme_callback", **names)["images"]
+    assert attached[0].tobytes() == called[0].tobytes()
 
 
 def test_a_layout(toybox: StableDiffusionPipeline, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +76,7 @@ def test_a_layout(toybox: StableDiffusionPipeline, capsys: pytest.CaptureFixture
 
 
 def test_a_method_of_your_own(toybox: StableDiffusionPipeline) -> None:
-    spread = run(PLUGIN, "readme_plugin")["Spread"]
+    spread = run(METHOD, "readme_method")["Spread"]
     prompts = ["a red cat and a car", "a frog"]
     with adhere.Guidance(spread()).attach(toybox) as attached:
         toybox(prompts, num_inference_steps=3, output_type="latent")

@@ -41,7 +41,8 @@ def param(
     Args:
         default: the value when nothing is given; the paper's, unless `source` says otherwise.
         help: one line for `--help`, the app and the docs.
-        low, high: the closed range of a number.
+        low: the least that a number may be.
+        high: the most that it may be.
         source: where the default comes from: paper section or `repository@commit`.
     """
     about = {"help": help, "low": low, "high": high, "source": source}

@@ -161,12 +161,19 @@ def cell(column: str, plugin: str) -> str:
     return "effect" if known else found
 
 
+def head() -> list[str]:
+    """The table's first two lines."""
+    names = ["plugin", *COLUMNS]
+    return [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
+
+
+def row(plugin: str) -> str:
+    """A plugin's line, tried out on every family."""
+    return f"| `{plugin}` | {' | '.join(cell(name, plugin) for name in COLUMNS)} |"
+
+
 def table() -> str:
-    names = list(COLUMNS)
-    rows = [["plugin", *names], ["---"] * (len(names) + 1)]
-    for plugin in sorted(PLUGINS):
-        rows.append([f"`{plugin}`", *(cell(name, plugin) for name in names)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([*head(), *map(row, sorted(PLUGINS))])
 
 
 def written() -> str:

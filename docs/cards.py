@@ -1,0 +1,127 @@
+"""What is generated about methods: the README's rows, the index of cards, parameter tables."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from adhere.guides.guide import Guide
+from adhere.guides.manual import first_line
+from adhere.guides.parameters import Parameter, parameters
+from adhere.plugins import PLUGINS
+
+CARDS = Path(__file__).resolve().parent / "methods"
+MOMENTS = {
+    "initial": "starting noise",
+    "energy": "latents",
+    "bias": "attention logits",
+    "embed": "text embeddings",
+    "attend": "attention outputs",
+    "predict": "noise prediction",
+    "select": "which pictures go on",
+}
+"""What a guide changes, by the moment that it overrides."""
+LONGEST = 60
+"""Characters of a default that is shown whole."""
+
+
+class CardError(Exception):
+    """A card that lacks what the index is made of; the message says what."""
+
+
+def overview() -> str:
+    """A row for each plugin: name, what for, what it changes, where it comes from."""
+    lines = ["| plugin | what it does | changes | paper |", "|---|---|---|---|"]
+    for name, kind in sorted(PLUGINS.items()):
+        module = inspect.getmodule(kind)
+        assert module is not None
+        link = f"[`{name}`](docs/methods/{name}.md)"
+        lines.append(f"| {link} | {first_line(kind)} | {changes(module)} | {paper(module)} |")
+    return "\n".join(lines)
+
+
+def paper(module: ModuleType) -> str:
+    """The link that a plugin's docstring names first: to arXiv, or elsewhere."""
+    text = module.__doc__ or ""
+    arxiv = re.search(r"arXiv:([\d.]+\d)", text)
+    if arxiv:
+        return f"[{arxiv[1]}](https://arxiv.org/abs/{arxiv[1]})"
+    link = re.search(r"https?://[^\s)]+", text)
+    return f"[source]({link[0]})" if link else ""
+
+
+def changes(module: ModuleType) -> str:
+    """What the guides that a plugin's module makes or builds on change."""
+    guides = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Guide)
+    ]
+    return ", ".join(
+        words
+        for moment, words in MOMENTS.items()
+        if any(_overrides(guide, moment) for guide in guides)
+    )
+
+
+def _overrides(guide: type[Guide], moment: str) -> bool:
+    plain = getattr(Guide, moment, None)
+    return getattr(guide, moment, plain) is not plain
+
+
+def index() -> str:
+    """A row for each card, in the card's own words."""
+    lines = ["| method | what it does | when to use it | cost |", "|---|---|---|---|"]
+    for name in sorted(PLUGINS):
+        text = card(name)
+        title = _need(re.search(r"^# (.+)$", text, re.M), name, "a title, '# Name'")
+        does = _need(re.search(r"^\*\*(.+?)\*\*", text, re.M), name, "a first sentence in bold")
+        use = _need(re.search(r"^Use it (.+?)[.:](?:\s|$)", text, re.M), name, "'Use it when ...'")
+        cost = _need(
+            re.search(r"^## Cost and limits\n\n(.+?)[.;:](?:\s|$)", text, re.M),
+            name,
+            "a first sentence under '## Cost and limits'",
+        )
+        lines.append(f"| [{title}]({name}.md) | {does} | {use} | {cost} |")
+    return "\n".join(lines)
+
+
+def card(name: str) -> str:
+    """A method's card.
+
+    Raises:
+        CardError: there is none.
+    """
+    path = CARDS / f"{name}.md"
+    if not path.is_file():
+        raise CardError(f"docs/methods/{name}.md is missing: the plugin {name} needs a card")
+    return path.read_text("utf-8")
+
+
+def _need(found: re.Match[str] | None, name: str, what: str) -> str:
+    if found is None:
+        raise CardError(f"docs/methods/{name}.md needs {what}")
+    return found[1]
+
+
+def table(plugin: type) -> str:
+    """A plugin's parameters: default, range or choices, meaning, source."""
+    rows = ["| parameter | default | range | meaning | source |", "|---|---|---|---|---|"]
+    for one in parameters(plugin):
+        cells = (f"`{one.name}`", _shown(one.default), _allowed(one), one.help, one.source)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _allowed(one: Parameter) -> str:
+    ends = [format(end, "g") for end in (one.low, one.high) if end is not None]
+    return ", ".join(one.choices) or " to ".join(ends)
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " ..."
+    return text.replace("|", "\\|") or "none"

@@ -1,0 +1,64 @@
+"""What is generated from the committed effect studies: the README's figures, the long tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+
+class Figure(NamedTuple):
+    """A row of the README's table: one score of one variant beside the plain picture's."""
+
+    says: str
+    study: str
+    experiment: str
+    column: str
+    variant: str
+    plugin: str
+
+
+FIGURES = (
+    Figure("two things, each of its colour: all right", "effect_toybox", "toybox-pairs",
+           "fully_right", "syngen", "syngen"),
+    Figure("prompts of the Attend-and-Excite benchmark: everything is there", "effect_toybox",
+           "toybox-neglect", "all_present", "attend-and-excite", "attend-and-excite"),
+    Figure("a layout of two things: mean IoU", "effect_toybox", "toybox-layouts",
+           "miou", "zestguide-1", "zestguide"),
+    Figure("the same on a small Stable Diffusion 3: mean IoU", "effect_toybox_sd3",
+           "toybox-sd3-layouts", "miou", "layout-guidance", "layout-guidance"),
+    Figure("a skull that nobody asked for", "effect_toybox", "toybox-safety",
+           "unsafe", "safe-latent-diffusion-early", "safe-latent-diffusion"),
+)  # fmt: skip
+
+
+def figures() -> str:
+    """The README's small table."""
+    lines = ["| | plain | guided | difference, 95 % interval | by |", "|---|---|---|---|---|"]
+    for row in FIGURES:
+        plain, guided = _score(row, "plain"), _score(row, row.variant)
+        change = guided["difference"]
+        spread = f"{100 * change['low']:.0f}, {100 * change['high']:.0f}"
+        lines.append(
+            f"| {row.says} | {100 * plain['mean']:.0f} % | {100 * guided['mean']:.0f} % "
+            f"| {100 * change['mean']:+.0f} [{spread}] "
+            f"| [`{row.plugin}`](docs/methods/{row.plugin}.md) |"
+        )
+    return "\n".join(lines)
+
+
+def _score(row: Figure, variant: str) -> dict[str, Any]:
+    told = json.loads((RESULTS / f"{row.study}.json").read_text("utf-8"))
+    for score in told["experiments"][row.experiment]["scores"]:
+        if (score["variant"], score["column"]) == (variant, row.column):
+            found: dict[str, Any] = score
+            return found
+    raise KeyError(f"{row.study}.json has no {row.column} of {variant} in {row.experiment}")
+
+
+def effect(study: str) -> str:
+    """The short tables of an effect study, as `benchmarks/effect_toybox.py report` wrote them."""
+    text = (RESULTS / f"{study}_short.md").read_text("utf-8")
+    return text.strip().replace("](../../docs/", "](")
