@@ -8,14 +8,25 @@ from adhere.errors import ModelError as ModelError
 from adhere.errors import ParameterError as ParameterError
 from adhere.errors import PromptError as PromptError
 from adhere.eval.errors import EvaluationError as EvaluationError
+from adhere.guides.energy import EnergyMethod as EnergyMethod
+from adhere.guides.energy import LayoutMethod as LayoutMethod
+from adhere.guides.energy import SubjectMethod as SubjectMethod
 from adhere.guides.guide import Energy as Energy
 from adhere.guides.guide import Guide as Guide
+from adhere.guides.guide import Logits as Logits
+from adhere.guides.guide import Look as Look
 from adhere.guides.guide import Plugin as Plugin
+from adhere.guides.guide import Prediction as Prediction
 from adhere.guides.guide import Step as Step
+from adhere.guides.guide import Text as Text
+from adhere.guides.maps import ImageMaps as ImageMaps
 from adhere.guides.maps import Maps as Maps
 from adhere.guides.maps import Read as Read
 from adhere.guides.parameters import param as param
+from adhere.guides.parameters import share as share
+from adhere.guides.run import BoundNoun as BoundNoun
 from adhere.guides.run import Prompt as Prompt
+from adhere.guides.run import Regions as Regions
 from adhere.guides.run import Run as Run
 from adhere.layout.layout import Layout as Layout
 from adhere.layout.layout import Region as Region
@@ -44,6 +55,7 @@ from adhere.plugins.syngen import SynGen as SynGen
 from adhere.plugins.zestguide import ZestGuide as ZestGuide
 from adhere.prompt.parser import parse as parse
 from adhere.prompt.phrases import find as find
+from adhere.prompt.tokens import Phrase as Phrase
 
 __version__: str
 HOMES: dict[str, str]
@@ -54,39 +66,50 @@ def homes() -> dict[str, str]: ...
 __all__ = [
     "AttendAndExcite",
     "BestOfNoise",
+    "BoundNoun",
     "BoxDiff",
     "Conform",
     "DelayedNegative",
     "DenseDiffusion",
     "Ebama",
     "Energy",
+    "EnergyMethod",
     "EvaluationError",
     "ExtraMissing",
     "Guidance",
     "GuidanceError",
     "GuidanceWarning",
     "Guide",
+    "ImageMaps",
     "InitNO",
     "Layout",
     "LayoutError",
     "LayoutGuidance",
+    "LayoutMethod",
+    "Logits",
+    "Look",
     "Maps",
     "Memory",
     "ModelError",
     "PaintWithWords",
     "ParameterError",
+    "Phrase",
     "Plugin",
+    "Prediction",
     "PredictionGuider",
     "Prompt",
     "PromptError",
     "Read",
     "Region",
+    "Regions",
     "Run",
     "RunReport",
     "SafeLatentDiffusion",
     "Sega",
     "Step",
+    "SubjectMethod",
     "SynGen",
+    "Text",
     "ToyboxError",
     "ZestGuide",
     "__version__",
@@ -97,4 +120,5 @@ __all__ = [
     "param",
     "parse",
     "prediction_guider",
+    "share",
 ]

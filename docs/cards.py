@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from adhere.guides.energy import EnergyMethod
 from adhere.guides.guide import Guide
 from adhere.guides.manual import first_line
 from adhere.guides.parameters import Parameter, parameters
@@ -54,22 +55,22 @@ def paper(module: ModuleType) -> str:
 
 
 def changes(module: ModuleType) -> str:
-    """What the guides that a plugin's module makes or builds on change."""
-    guides = [
+    """What the guides and energy methods change that a plugin's module makes or builds on."""
+    kinds = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Guide)
+        if inspect.isclass(value) and issubclass(value, Guide | EnergyMethod)
     ]
     return ", ".join(
         words
         for moment, words in MOMENTS.items()
-        if any(_overrides(guide, moment) for guide in guides)
+        if any(_overrides(kind, moment) for kind in kinds)
     )
 
 
-def _overrides(guide: type[Guide], moment: str) -> bool:
-    plain = getattr(Guide, moment, None)
-    return getattr(guide, moment, plain) is not plain
+def _overrides(kind: type, moment: str) -> bool:
+    usual = getattr(Guide, moment, None)
+    return getattr(kind, moment, usual) is not usual
 
 
 def index() -> str:

@@ -17,6 +17,7 @@ from diffusers import StableDiffusionPipeline
 
 import adhere
 from adhere.pipelines.toybox.model.folder import load_toybox
+from tests.families.table import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -75,12 +76,36 @@ def test_a_layout(toybox: StableDiffusionPipeline, capsys: pytest.CaptureFixture
     assert "zestguide" in capsys.readouterr().out
 
 
-def test_a_method_of_your_own(toybox: StableDiffusionPipeline) -> None:
-    spread = run(METHOD, "readme_method")["Spread"]
+@pytest.fixture(scope="module")
+def spread() -> Any:
+    return run(METHOD, "readme_method")["Spread"]
+
+
+def test_a_method_of_your_own_is_short() -> None:
+    assert len(METHOD.splitlines()) <= 25
+
+
+def test_it_guides_any_number_of_subjects(spread: Any, toybox: StableDiffusionPipeline) -> None:
     prompts = ["a red cat and a car", "a frog"]
     with adhere.Guidance(spread()).attach(toybox) as attached:
-        toybox(prompts, num_inference_steps=3, output_type="latent")
+        toybox(prompts, num_inference_steps=6, output_type="latent")
     assert [len(steps) for steps in attached.report.losses["spread"]] == [3, 3]
+
+
+@pytest.mark.parametrize("family", COLUMNS)
+def test_it_runs_on_every_family(spread: Any, family: str) -> None:
+    """And does there what it says: with a step downhill its loss is lower than without."""
+    losses = {}
+    for step_size in (1e-6, 10.0):
+        column = COLUMNS[family]
+        pipe = column.pipe()
+        with adhere.Guidance(spread(step_size=step_size)).attach(pipe) as attached:
+            assert torch.isfinite(column.call(pipe)).all()
+        losses[step_size] = [loss for _, loss in attached.report.losses["spread"][0]]
+    still, moved = losses.values()
+    assert len(still) == len(moved) >= 2
+    assert moved[0] == pytest.approx(still[0])
+    assert moved[-1] < still[-1]
 
 
 def test_every_file_that_a_command_names_is_there() -> None:

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import adhere
-from adhere import AttendAndExcite, Energy, Guide, Layout, Maps, Read, Run, Step, param
+from adhere import AttendAndExcite, Energy, Guide, ImageMaps, Layout, Maps, Phrase, Read, Run
+from adhere import Step, SubjectMethod, param, share
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,21 @@ class _Guide(Guide):
         return Energy(-maps.cross().mean(dim=(1, 2, 3)), self.plugin.step_size)
 
 
+@dataclass(frozen=True)
+class Gather(SubjectMethod):
+    """Another, a loss and nothing else."""
+
+    name = "gather"
+    subjects: tuple[str, ...] | None = param(None, "phrases to gather")
+    step_size: float = param(10.0, "length of a step", low=0, high=100)
+    stop: float = share(0.5, "share of the steps that are guided")
+
+    def loss(self, maps: ImageMaps, wanted: tuple[Phrase, ...]) -> Tensor:
+        return -maps.of(wanted[0]).amax()
+
+
 pipe = adhere.load_toybox()
-guidance = adhere.Guidance(AttendAndExcite(step_size=10), Spread(subjects=("cat",)))
+guidance = adhere.Guidance(AttendAndExcite(step_size=10), Spread(subjects=("cat",)), Gather(stop=0.3))
 with guidance.attach(pipe, layout=Layout.read("scene.json")) as attached:
     pipe("a cat")
 losses: dict[str, list[list[tuple[int, float]]]] = attached.report.losses
@@ -60,6 +75,7 @@ adhere.Guidance(AttendAndExcite().guide)  # error
 guidance.attach(pipe, layout="scene.json")  # error
 Spread(step=3)  # error
 Spread(subjects="cat")  # error
+Gather(until=0.3)  # error
 adhere.Memory(sub_batch="two")  # error
 words: int = attached.report.losses  # error
 '''
