@@ -60,7 +60,8 @@ class Gather(SubjectMethod):
 
 
 pipe = adhere.load_toybox()
-guidance = adhere.Guidance(AttendAndExcite(step_size=10), Spread(subjects=("cat",)), Gather(stop=0.3))
+methods = (AttendAndExcite(step_size=10), Spread(subjects=("cat",)), Gather(stop=0.3))
+guidance = adhere.Guidance(*methods)
 with guidance.attach(pipe, layout=Layout.read("scene.json")) as attached:
     pipe("a cat")
 losses: dict[str, list[list[tuple[int, float]]]] = attached.report.losses
