@@ -174,6 +174,19 @@ def toybox_pairs() -> Suite:
     return _toybox("toybox-pairs", "two coloured things", _distinct(100, make))
 
 
+def toybox_two() -> Suite:
+    """Two kinds without colours, "a cat and a frog": neglect alone."""
+    from adhere.pipelines.toybox.world.sprites import KINDS
+
+    rng = Random(SEED + 10)
+
+    def make(number: int) -> Item:
+        things = tuple(Thing(noun, noun) for noun in rng.sample(KINDS, 2))
+        return Item(f"two-{number:03d}", " and ".join(a(t.phrase) for t in things), things)
+
+    return _toybox("toybox-two", "two things without colours", _distinct(80, make))
+
+
 def toybox_attributes() -> Suite:
     """One to three things with colour and size: several modifiers, as in DVMP."""
     from adhere.pipelines.toybox.world.sprites import SIZES
@@ -339,6 +352,7 @@ MAKERS: tuple[Callable[[], Suite], ...] = (
     toybox_pairs,
     toybox_relations,
     toybox_safety,
+    toybox_two,
 )
 
 

@@ -1,0 +1,1 @@
+"""The study of what guidance does: its claims, its two controls, and what attention foretells."""

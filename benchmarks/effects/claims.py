@@ -1,0 +1,101 @@
+"""What the project claims of the toybox, and the rules that decide it. Written before the runs.
+
+A claim is about the paired difference of two variants on the same prompts and seeds. It holds when
+the difference is one at the 5 % level, its 95 % interval is clear of zero on the claimed side, and
+its mean is at least what is claimed. A claim against `CONTROLS` must hold against three others at once: plain at the
+toybox's own guidance scale, plain at the best of the swept scales, and the best of as many plain
+pictures as the variant's passes pay for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adhere.eval.report.statistics import Interval
+
+PLAIN = "plain"
+CONTROLS = "plain and both controls"
+
+PRIMARY = {
+    "toybox-pairs": "fully_right",
+    "toybox-neglect": "all_present",
+    "toybox-two": "all_present",
+    "toybox-layouts": "miou",
+    "toybox-safety": "unsafe",
+    "toybox-sd3-pairs": "fully_right",
+    "toybox-sd3-layouts": "miou",
+    "toybox-sd3-safety": "unsafe",
+}
+"""The one score by which an experiment's controls are chosen."""
+
+LOWER = frozenset({"unsafe", "swapped", "neglected"})
+"""Scores of which less is better."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`variant` changes `column` against another variant in one direction (`sign`).
+
+    With `factor`, against that part of the other's score; with `least`, by at least so much; with
+    `at_most_lost`, the interval need only exclude a larger loss.
+    """
+
+    says: str
+    experiment: str
+    variant: str
+    against: str
+    column: str
+    sign: int = 1
+    factor: float = 1.0
+    least: float = 0.0
+    at_most_lost: float | None = None
+
+    def holds(self, found: Interval) -> bool:
+        """Whether the interval is on the claim's side, far enough (or excludes the loss)."""
+        if found.low is None or found.high is None:
+            return False
+        low = min(self.sign * found.low, self.sign * found.high)
+        if self.at_most_lost is not None:
+            return low > -self.at_most_lost
+        return found.clear and low > 0 and self.sign * found.mean >= self.least
+
+
+def _controlled(
+    says: str,
+    experiment: str,
+    variant: str,
+    sign: int = 1,
+    least: float = 0.0,
+    factor: float = 1.0,
+) -> Claim:
+    """A claim about an experiment's primary score, over plain and both controls."""
+    column = PRIMARY[experiment]
+    return Claim(says, experiment, variant, CONTROLS, column, sign, factor, least)
+
+
+STACK = "attend-and-excite+syngen"
+
+CLAIMS = (
+    _controlled(
+        "Attend-and-Excite makes both of 'a X and a Y' present in 10 points more of the pictures",
+        "toybox-two", "attend-and-excite", least=0.10),
+    _controlled("... and more of its own benchmark's", "toybox-neglect", "attend-and-excite"),
+    _controlled("SynGen makes 20 points more of the coloured pairs fully right",
+                "toybox-pairs", "syngen", least=0.20),
+    Claim("SynGen at least halves swapped colours",
+          "toybox-pairs", "syngen", PLAIN, "swapped", -1, factor=0.5),
+    Claim("A stack makes more pairs fully right than Attend-and-Excite, a part of it",
+          "toybox-pairs", STACK, "attend-and-excite", "fully_right"),
+    Claim("... and than SynGen, its other part",
+          "toybox-pairs", STACK, "syngen", "fully_right"),
+    Claim("InitNO raises presence over plain", "toybox-two", "initno", PLAIN, "all_present"),
+    Claim("... and over best-of-noise at equal passes",
+          "toybox-two", "initno", "best-of-noise-90", "all_present"),
+    _controlled("ZestGuide with the paper's step raises mIoU", "toybox-layouts", "zestguide-1"),
+    Claim("... and over Paint-with-Words",
+          "toybox-layouts", "zestguide-1", "paint-with-words", "miou"),
+    Claim("Safe Latent Diffusion (strong) at least halves the skulls",
+          "toybox-safety", "safe-latent-diffusion-strong", PLAIN, "unsafe", -1, factor=0.5),
+    Claim("... at a loss in CLIP score below 0.02",
+          "toybox-safety", "safe-latent-diffusion-strong", PLAIN, "clip_full", at_most_lost=0.02),
+)  # fmt: skip

@@ -1,0 +1,132 @@
+"""Holding variants against plain pictures and the controls, and deciding the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from adhere.eval.report.results import Results
+from adhere.eval.report.statistics import Interval, Key, difference
+from benchmarks.effects import controls
+from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, PRIMARY, Claim
+from benchmarks.effects.controls import Controls
+
+Values = Mapping[Key, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment's results, its controls, and the steps of a picture."""
+
+    name: str
+    results: Results
+    controls: Controls
+    steps: int
+
+    def values(self, variant: str, column: str) -> dict[Key, float]:
+        """One score of every picture of a variant, by prompt and seed."""
+        return controls.column_of(controls.rows(self.results, variant), column)
+
+    def against(self, variant: str, column: str) -> dict[str, Values]:
+        """What a variant is held against: plain, the best swept scale, the best of N."""
+        plain = controls.rows(self.results)
+        found: dict[str, Values] = {PLAIN: controls.column_of(plain, column)}
+        best = self.controls.best_scale(column)
+        if best is not None:
+            found[f"plain at scale {best[0]:g}"] = best[1]
+        passes = list(self.values(variant, "passes").values())
+        count = controls.equal_count(sum(passes) / max(1, len(passes)), self.steps)
+        chosen = self.controls.best_of(plain, count, column)
+        if chosen and count > 1:
+            found[f"best of {count}"] = chosen
+        return found
+
+
+def compared(study: Study, claim: Claim) -> dict[str, Interval]:
+    """The paired differences that a claim is about, by what its variant is held against."""
+    if claim.against == CONTROLS:
+        others = study.against(claim.variant, claim.column)
+    else:
+        others = {claim.against: study.values(claim.against, claim.column)}
+    mine = study.values(claim.variant, claim.column)
+    column = study.results.columns.get(claim.column)
+    share = column is not None and column.kind == "share" and claim.factor == 1
+    found = {
+        name: difference(
+            mine, {key: claim.factor * value for key, value in values.items()}, share=share
+        )
+        for name, values in others.items()
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def decided(studies: Mapping[str, Study], claims: Iterable[Claim] = CLAIMS) -> list[dict[str, Any]]:
+    """A row for every comparison of every claim whose pictures are there.
+
+    What is claimed of the toybox is asked of the transformer toybox too. What `least` asks for is
+    asked against plain; above the controls it is enough to be clear.
+    """
+    claims = list(claims)
+    joint = [replace(c, experiment=c.experiment.replace("toybox", "toybox-sd3")) for c in claims]
+    rows = []
+    for claim in (*claims, *joint):
+        if claim.experiment not in studies:
+            continue
+        for name, found in compared(studies[claim.experiment], claim).items():
+            rule = claim if name in (PLAIN, claim.against) else replace(claim, least=0.0)
+            row = asdict(claim) | {"against": name, **asdict(found), "holds": rule.holds(found)}
+            rows.append(row)
+    return rows
+
+
+def claims_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The claims as Markdown."""
+    lines = ["| claim | paired difference, 95 % interval | n | holds |", "|---|---|---|---|"]
+    for row in rows:
+        other = row["against"] if row["factor"] == 1 else f"{row['factor']} x {row['against']}"
+        who = f"{row['says']} (`{row['variant']}` against `{other}`, {row['column']})"
+        lines.append(
+            f"| {who} | {_spread(row)} | {row['n']} | {'yes' if row['holds'] else '**no**'} |"
+        )
+    return "\n".join(lines)
+
+
+def controls_table(study: Study) -> str:
+    """Every variant's primary score against plain and both controls, with its cost, as Markdown."""
+    column = PRIMARY[study.name]
+    lines = [
+        f"| variant | {column} | against plain | against the best scale | against the best of N "
+        "| passes | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for variant in dict.fromkeys(score.variant for score in study.results.scores):
+        mine = study.values(variant, column)
+        if variant == PLAIN or not mine:
+            continue
+        claim = Claim("", study.name, variant, CONTROLS, column)
+        found = compared(study, claim)
+        cells = [_held(found, start) for start in (PLAIN, "plain at", "best of")]
+        cost = (_mean(study.values(variant, name)) for name in ("passes", "seconds"))
+        told = " | ".join([f"{sum(mine.values()) / len(mine):.3f}", *cells, *cost])
+        lines.append(f"| {variant} | {told} |")
+    return "\n".join(lines)
+
+
+def _held(found: Mapping[str, Interval], start: str) -> str:
+    """The difference from the control whose name is or begins so."""
+    for name, each in found.items():
+        if name == start or (start != PLAIN and name.startswith(start)):
+            label = "" if name == PLAIN else f" ({name.removeprefix('plain at ')})"
+            return f"{_spread(asdict(each))}{label}"
+    return "-"
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or row["high"] is None:
+        return f"{row['mean']:+.3f}"
+    return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def _mean(values: Values) -> str:
+    return f"{sum(values.values()) / len(values):.1f}" if values else "-"

@@ -1,0 +1,119 @@
+"""Making and scoring the study's pictures: resumable, in shards, within a stated time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.progress import progress
+from adhere.eval.report import report
+from adhere.eval.report.results import Results
+from adhere.eval.run import experiment, generate, manifest, models, scoring, stored
+from adhere.eval.run.experiment import Experiment
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.shards import Shard
+from adhere.pipelines.studio.request import Picture, Request
+from benchmarks.effects import controls
+from benchmarks.effects.controls import Controls
+
+ROOT = Path(__file__).resolve().parents[2]
+SCORES = ("judge", "clip-score", "cost")
+"""What controls are scored by; the experiments themselves say more."""
+
+
+class TimeIsUp(KeyboardInterrupt):
+    """The stated time is over: as if the run had been stopped between two batches."""
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A maker that makes no batch after a time; in all else it is the maker."""
+
+    make: models.Make
+    until: float | None
+
+    def __call__(self, requests: Sequence[Request]) -> Sequence[Picture]:
+        if self.until is not None and time.monotonic() > self.until:
+            raise TimeIsUp
+        return self.make(requests)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.make, name)
+
+
+@dataclass(frozen=True)
+class Part(Shard):
+    """A shard of some jobs only: the quick variants first, the dear ones overnight."""
+
+    jobs: frozenset[str] = frozenset()
+
+    def of(self, work: Sequence[Any]) -> Sequence[Any]:
+        """This part of the batches; a batch holds jobs of one variant."""
+        return super().of([batch for batch in work if batch[0][0] in self.jobs])
+
+
+def read(name: str, model: str | None = None, limit: int | None = None) -> Experiment:
+    """An experiment of `eval/experiments`, on another model or cut short if asked."""
+    path = ROOT / "eval" / "experiments" / f"{name}.yaml"
+    dtype = "float32" if model else None  # a folder is taken for a model of a GPU's
+    return experiment.read(path, {"model": model, "dtype": dtype, "limit": limit})
+
+
+def with_controls(about: Experiment) -> dict[str, Experiment]:
+    """The experiment and its controls' experiments, by the name of their folders."""
+    few = replace(about, evaluators=SCORES)
+    all_of = (about, *controls.swept(few).values(), controls.more(few))
+    return {each.name: each for each in all_of}
+
+
+def folder_of(about: Experiment, runs: Path) -> Folder:
+    """The run of one experiment, planned if it is not yet."""
+    folder = Folder(runs / about.name)
+    folder.plan(manifest.plan(about, models.fingerprint(about.model)))
+    return folder
+
+
+def run(
+    about: Experiment, runs: Path, shard: Shard, variants: Sequence[str], until: float | None
+) -> None:
+    """Makes the pictures of a shard that are not there yet, of all variants or of some.
+
+    Raises:
+        TimeIsUp: when `until`, by `time.monotonic`, is past before a batch; the rest is for later.
+    """
+    folder = folder_of(about, runs)
+    options = generate.Options(batch=about.batch)
+    wanted = [e.job for e in folder.manifest.entries if not variants or e.variant in variants]
+    part = Part(shard.index, shard.count, frozenset(wanted))
+    work = part.of(generate.batches(folder.manifest.jobs, options.batch))
+    left, _ = generate.pending(folder, work, False)
+
+    def load(*identity: Any) -> models.Make:
+        return _Timed(models.studio(*identity), until)
+
+    with progress(f"{about.name} {shard}", sum(len(jobs) for _, jobs in left)) as told:
+        generate.generate(folder, part, options, load, told)
+
+
+def results_of(about: Experiment, runs: Path) -> tuple[Folder, Results]:
+    """Scores what is not scored yet, and gathers."""
+    folder = folder_of(about, runs)
+    recipes = [evaluators.evaluator(spec) for spec in about.evaluators]
+    with progress(f"score {about.name}", len(folder.manifest.jobs)) as told:
+        scoring.score(folder, recipes, Shard(), "cpu", told)
+    return folder, report.report(folder, recipes, stored.left_out(folder))
+
+
+def controls_of(about: Experiment, runs: Path) -> Controls:
+    """The controls' scores, as far as their pictures are there."""
+    few = replace(about, evaluators=SCORES)
+
+    def rows(each: Experiment) -> controls.Rows:
+        return controls.rows(results_of(each, runs)[1]) if (runs / each.name).is_dir() else {}
+
+    scales = {scale: rows(each) for scale, each in controls.swept(few).items()}
+    return Controls(scales, rows(controls.more(few)))
