@@ -95,7 +95,7 @@ def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -
 
 def gathered(name: str, given: Given) -> tuple[Folder, Study]:
     """One experiment's results and controls, scored as far as they are made."""
-    about = making.read(name, given.model, given.limit)
+    about = making.read(name, given.model, given.limit, given.seeds)
     folder, results = making.results_of(about, given.runs)
     where = toybox_folder(about.model) if about.model in TOYBOXES else Path(about.model)
     steps = about.steps or DEFAULTS[kind_of(where)].steps
@@ -165,11 +165,12 @@ class Given:
     runs: Path
     model: str | None = None
     limit: int | None = None
+    seeds: int | None = None
 
     @property
     def published(self) -> bool:
         """Whether this is the whole study on a bundled model."""
-        return self.model is None and self.limit is None
+        return self.model is None and self.limit is None and self.seeds is None
 
 
 def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequence[str],
@@ -180,7 +181,7 @@ def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequ
     for name in STUDIES[study]:
         if only not in (None, name):
             continue
-        about = making.read(name, given.model, given.limit)
+        about = making.read(name, given.model, given.limit, given.seeds)
         plans = making.with_controls(about) if pictured else {name: about}
         for each in plans.values():
             try:
@@ -211,9 +212,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop after so long; what is made is kept")
     parser.add_argument("--model", help="another pipeline folder than the bundled model")
     parser.add_argument("--limit", type=int, help="only so many prompts of every suite")
+    parser.add_argument("--seeds", type=int, help="noises of every prompt, 10 at the most")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     asked = parser.parse_args()
-    given = Given(asked.runs, asked.model, asked.limit)
+    given = Given(asked.runs, asked.model, asked.limit, asked.seeds)
     if missing := left_out():
         print(f"not in the study: {', '.join(missing)}")
     if asked.what == "report":

@@ -138,19 +138,20 @@ def areas(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def load(model: str) -> Any:
+def load(model: str, device: str = "cpu") -> Any:
     """A bundled toybox by its name, or one from a folder."""
-    return load_toybox(name=model) if model in TOYBOXES else load_toybox(folder=model)
+    pipe = load_toybox(name=model) if model in TOYBOXES else load_toybox(folder=model)
+    return pipe.to(device)
 
 
 def gathered(
-    model: str, question: str, count: int, folder: Path, until: float
+    model: str, question: str, count: int, folder: Path, until: float, device: str = "cpu"
 ) -> list[dict[str, Any]]:
     """What is kept of the pictures, after making what is missing while there is time."""
     path = folder / f"{Path(model).name}-{fingerprint(model)}-{question}.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]
-    pipe = load(model) if len(rows) < count else None
+    pipe = load(model, device) if len(rows) < count else None
     while len(rows) < count and time.monotonic() < until:
         made = list(pictures(pipe, question, len(rows), min(BATCH, count - len(rows))))
         rows += made
@@ -182,16 +183,18 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(TOYBOXES), help="names or folders")
     parser.add_argument("--pictures", type=int, default=300, help="of each question and model")
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, default=Path("runs/foretell"))
     parser.add_argument("--out", type=Path, default=record.RESULTS)
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
     for model in given.models:
-        found = {
-            question: areas(gathered(model, question, given.pictures, given.runs, until))
+        kept = {
+            question: gathered(model, question, given.pictures, given.runs, until, given.device)
             for question in QUESTIONS
         }
-        made = record.about("cpu")
+        found = {question: areas(rows) for question, rows in kept.items()}
+        made = record.about(given.device)
         path = given.out / f"foretell_{Path(model).name}.json"
         write_json(path, {"made": made, "questions": found})
         write_text(path.with_suffix(".md"), table(found) + "\n")

@@ -56,11 +56,13 @@ class Part(Shard):
         return super().of([batch for batch in work if batch[0][0] in self.jobs])
 
 
-def read(name: str, model: str | None = None, limit: int | None = None) -> Experiment:
-    """An experiment of `eval/experiments`, on another model or cut short if asked."""
+def read(
+    name: str, model: str | None = None, limit: int | None = None, seeds: int | None = None
+) -> Experiment:
+    """An experiment of `eval/experiments`, on another model, cut short or with more seeds."""
     path = ROOT / "eval" / "experiments" / f"{name}.yaml"
     dtype = "float32" if model else None  # a folder is taken for a model of a GPU's
-    return experiment.read(path, {"model": model, "dtype": dtype, "limit": limit})
+    return experiment.read(path, {"model": model, "dtype": dtype, "limit": limit, "seeds": seeds})
 
 
 def with_controls(about: Experiment) -> dict[str, Experiment]:

@@ -184,7 +184,7 @@ def toybox_two() -> Suite:
         things = tuple(Thing(noun, noun) for noun in rng.sample(KINDS, 2))
         return Item(f"two-{number:03d}", " and ".join(a(t.phrase) for t in things), things)
 
-    return _toybox("toybox-two", "two things without colours", _distinct(80, make))
+    return _toybox("toybox-two", "two things without colours", _distinct(100, make))
 
 
 def toybox_attributes() -> Suite:

@@ -21,6 +21,17 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
+def _stages(stage: str, samples: int | None) -> tuple[str, ...]:
+    """The stages that are asked for."""
+    from adhere.pipelines.toybox.training.stages import ALL, STAGES
+
+    if stage != "all" and stage not in STAGES:
+        raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
+    if samples is not None and stage == "all":
+        raise ToyboxError("--samples belongs to one stage; name it with --stage")
+    return ALL if stage == "all" else (stage,)
+
+
 Rates = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,6 +44,9 @@ Compiled = Annotated[
 ]
 Init = Annotated[
     Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
+]
+Parts = Annotated[
+    Path | None, typer.Option(help="take the VAE and CLIP of this pipeline folder over")
 ]
 
 
@@ -60,6 +74,7 @@ def train(
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
     init: Init = None,
+    parts: Parts = None,
     export: Annotated[
         Path | None, typer.Option(help="when done, write the pipeline folder here")
     ] = None,
@@ -68,14 +83,10 @@ def train(
     from adhere.pipelines.toybox.training.assembly import assemble
     from adhere.pipelines.toybox.training.parallel import default_workers
     from adhere.pipelines.toybox.training.plan import Plan
-    from adhere.pipelines.toybox.training.stages import ALL, STAGES
+    from adhere.pipelines.toybox.training.stages import STAGES
     from adhere.pipelines.toybox.world.faults import faults
 
     try:
-        if stage != "all" and stage not in STAGES:
-            raise ToyboxError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
-        if samples is not None and stage == "all":
-            raise ToyboxError("--samples belongs to one stage; name it with --stage")
         plan = Plan(
             out,
             seed,
@@ -87,8 +98,9 @@ def train(
             compile=compiled,
             workers=workers or default_workers(device),
             init=init,
+            parts=parts,
         )
-        for name in ALL if stage == "all" else (stage,):
+        for name in _stages(stage, samples):
             told = plan if samples is None else plan.with_samples(name, samples)
             typer.echo(f"{name}: done, {STAGES[name](told)}")
         if export is not None:

@@ -182,6 +182,15 @@ def test_a_checkpoint_of_another_world_is_refused_and_kept(run: Path, tmp_path: 
     assert load_state(tmp_path / "unet.state.pt")["step"] == 3
 
 
+def test_finished_parts_are_taken_over(run: Path, tmp_path: Path) -> None:
+    plan = tiny(tmp_path / "run", pool=20, unet_samples=8, stop_after=1, parts=run)
+    train_unet(plan)
+    for part in ("vae", "clip", "text_encoder"):
+        assert (tmp_path / "run" / part / "config.json").is_file()
+    with pytest.raises(ToyboxError, match="has no vae"):
+        train_unet(replace(plan, parts=tmp_path))
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from adhere.pipelines.toybox.model.tokenizer import build_tokenizer
 from adhere.pipelines.toybox.training.data import Pool, latent_pool
 from adhere.pipelines.toybox.training.grounding import WEIGHT, Grounded, GroundedTransformer
 from adhere.pipelines.toybox.training.parallel import Team, run_team
-from adhere.pipelines.toybox.training.plan import Plan, autocast, load_part
+from adhere.pipelines.toybox.training.plan import Plan, autocast, load_part, take_over
 from adhere.pipelines.toybox.training.training import Job, Trainer, load_state
 from adhere.pipelines.toybox.world.world import VERSION
 
@@ -150,6 +150,7 @@ def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
     if plan.workers > 1:  # before any tensor is made: forked workers do not survive threads
         torch.set_num_threads(1)
     torch.manual_seed(plan.seed)
+    take_over(plan)
     setup = prepare(plan)
     model = setup.model
     tokenizer = build_tokenizer()

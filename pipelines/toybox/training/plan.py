@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from adhere.pipelines.toybox.world.faults import Faults
 class Plan:
     """How long and how large to train. The tests use a tiny one.
 
-    `faults`, `batch` (its own if None) and `learning_rate` are a denoiser's.
+    `faults`, `batch` (its own if None) and `learning_rate` are a denoiser's; `init` is what its
+    weights start from, `parts` a pipeline folder whose finished VAE and CLIP are taken over.
     """
 
     out: Path
@@ -38,6 +40,7 @@ class Plan:
     unet_changes: tuple[tuple[str, Any], ...] = ()
     transformer_changes: tuple[tuple[str, Any], ...] = ()
     init: Path | None = None
+    parts: Path | None = None
     stop_after: int | None = None
 
     def with_samples(self, stage: str, samples: int) -> Plan:
@@ -62,6 +65,20 @@ def autocast(device: str) -> torch.autocast:
     kind = device.split(":")[0]
     quick = kind != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast(kind, torch.bfloat16, enabled=quick)
+
+
+def take_over(plan: Plan) -> None:
+    """Copies the parts that are trained before a denoiser from another pipeline folder.
+
+    A run that has a part already keeps it.
+    """
+    if plan.parts is None:
+        return
+    for part in ("vae", "clip", "text_encoder"):
+        if not (plan.parts / part).is_dir():
+            raise ToyboxError(f"{plan.parts} has no {part}: name a folder of the toybox's kind")
+        if not (plan.out / part).exists():
+            shutil.copytree(plan.parts / part, plan.out / part)
 
 
 def load_part(kind: Any, folder: Path) -> Any:
