@@ -2,9 +2,9 @@
 
 A claim is about the paired difference of two variants on the same prompts and seeds. It holds when
 the difference is one at the 5 % level, its 95 % interval is clear of zero on the claimed side, and
-its mean is at least what is claimed. A claim against `CONTROLS` must hold against three others at once: plain at the
-toybox's own guidance scale, plain at the best of the swept scales, and the best of as many plain
-pictures as the variant's passes pay for.
+its mean is at least what is claimed. A claim against `CONTROLS` must hold against three others at
+once: plain at the toybox's own guidance scale, plain at the best of the swept scales, and the best
+of as many plain pictures as the variant's passes pay for.
 """
 
 from __future__ import annotations
