@@ -3,6 +3,7 @@
 from adhere.errors import ExtraMissing as ExtraMissing
 from adhere.errors import GuidanceError as GuidanceError
 from adhere.errors import GuidanceWarning as GuidanceWarning
+from adhere.errors import Interrupted as Interrupted
 from adhere.errors import LayoutError as LayoutError
 from adhere.errors import ModelError as ModelError
 from adhere.errors import ParameterError as ParameterError
@@ -31,7 +32,7 @@ from adhere.guides.run import Run as Run
 from adhere.layout.layout import Layout as Layout
 from adhere.layout.layout import Region as Region
 from adhere.pipelines.engine.guidance import Guidance as Guidance
-from adhere.pipelines.engine.guidance import Memory as Memory
+from adhere.pipelines.engine.memory import Memory as Memory
 from adhere.pipelines.engine.report import RunReport as RunReport
 from adhere.pipelines.modular.blocks import guided_blocks as guided_blocks
 from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
@@ -82,6 +83,7 @@ __all__ = [
     "Guide",
     "ImageMaps",
     "InitNO",
+    "Interrupted",
     "Layout",
     "LayoutError",
     "LayoutGuidance",

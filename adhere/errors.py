@@ -5,6 +5,7 @@
     ├── ParameterError   an unknown plugin or parameter, or a value out of range
     ├── LayoutError      a layout that cannot be read or does not fit the prompt
     ├── ModelError       a pipeline, scheduler or weights folder that cannot be guided as asked
+    ├── Interrupted      whoever attached the guidance asked for the call to end
     └── ExtraMissing     an optional dependency that is not installed
 
     GuidanceWarning      the run goes on, but not quite as asked (a scheduler that drops edits)
@@ -31,6 +32,10 @@ class LayoutError(GuidanceError, ValueError):
 
 class ModelError(GuidanceError, RuntimeError):
     """A pipeline, scheduler or weights folder that cannot be guided as asked."""
+
+
+class Interrupted(GuidanceError):
+    """A guided call that was ended by the `interrupt` it was attached with."""
 
 
 class ExtraMissing(GuidanceError, ImportError):

@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Family
-from adhere.pipelines.hooks.call import Call
-from adhere.pipelines.hooks.readout import Pass, StopForward, reading
+from adhere.pipelines.hooks.attending import Pass, StopForward
+from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.readout import reading
 from benchmarks import models, record
 
 

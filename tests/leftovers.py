@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from adhere.pipelines.engine import attachment
-from adhere.pipelines.hooks import readout
-from adhere.pipelines.hooks.call import unwrapped
+from adhere.pipelines.engine import session
+from adhere.pipelines.hooks import attending
+from adhere.pipelines.hooks.compat import unwrapped
 
 HOOKS = (
     "_forward_pre_hooks",
@@ -26,8 +26,8 @@ def picture(pipe: Any) -> dict[str, Any]:
     """Everything that guidance touches while it works, as values that compare."""
     denoiser = unwrapped(pipe.unet if hasattr(pipe, "unet") else pipe.transformer)
     seen: dict[str, Any] = {
-        "run": attachment._running.get(),
-        "pass": readout._passing.get(),
+        "run": session.running.get(),
+        "pass": attending.passing.get(),
         "checkpointing": denoiser.is_gradient_checkpointing,
         "corrector": tuple(getattr(pipe.scheduler, "disable_corrector", ())),
     }

@@ -1,53 +1,42 @@
 """Guidance as an official diffusers callback.
 
-Diffusers offers no hook before the first step and none at the end of a failed call. It does read
-`tensor_inputs` as the first thing in a call, and keeps what it got in a local variable for as long
-as the call lives. So the guidance goes on when the names are read, and comes off when the run is
-over, or when the last name is let go of.
+Diffusers gives a callback no moment before the first step. So the pipeline is watched for as long
+as the callback lives, and a call that is given it, alone or among others, is guided from its
+beginning; what diffusers calls at the end of each step has nothing left to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-from weakref import ReferenceType, ref
+from weakref import finalize, ref
 
-from diffusers.callbacks import PipelineCallback
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from adhere.errors import ModelError
 from adhere.pipelines.engine.attachment import Attachment
-from adhere.pipelines.engine.report import RunReport
-from adhere.pipelines.hooks.callers import calling_pipeline
+from adhere.pipelines.engine.report import GuidedCalls, Outcome
+from adhere.pipelines.engine.state import Setup
+from adhere.pipelines.hooks.pipeline_call import PipelineCall
 
 
-class _Lease(str):
-    """A tensor name that takes the guidance off when the call that holds it is gone."""
-
-    attachment: Attachment
-
-    def __del__(self) -> None:
-        self.attachment.close()
-
-
-class GuidanceCallback(PipelineCallback):
+class GuidanceCallback(PipelineCallback, GuidedCalls):
     """Made by `Guidance.callback(pipe)`. Can be used for any number of calls, one at a time."""
 
-    def __init__(self, make: Callable[[Callable[[Attachment], None]], Attachment]) -> None:
+    def __init__(self, pipe: Any, setup: Setup) -> None:
         super().__init__(cutoff_step_ratio=1.0)
-        self._make = make
-        self._lease: ReferenceType[_Lease] | None = None
-        self.reports: list[RunReport] = []
+        self.outcome = Outcome()
+        mine = ref(self)  # or the watched pipeline would keep the callback alive
+        self._attachment = Attachment(
+            pipe, setup, self.outcome, carried=lambda call: _carries(call, mine())
+        )
+        self._attachment.open()
+        finalize(self, self._attachment.close).atexit = False
 
     @property
     def tensor_inputs(self) -> list[str]:
-        attachment = self._make(self._ended)
-        _refuse_another(attachment.pipe, calling_pipeline(attachment.pipe))
-        attachment.open()
-        lease = _Lease("latents")
-        lease.attachment = attachment
-        attachment.only = id(lease)
-        self._lease = ref(lease)
-        return [lease]
+        name = _Name("latents")
+        name.callback = self
+        return [name]
 
     def callback_fn(
         self, pipeline: Any, step_index: int, timestep: Any, callback_kwargs: dict[str, Any]
@@ -55,29 +44,62 @@ class GuidanceCallback(PipelineCallback):
         """Does nothing at the end of a step but see that the guidance was on from the first.
 
         Raises:
-            ModelError: diffusers was given something around the callback and never read its names.
+            ModelError: the call is not guided: it is another pipeline's, or something was put
+                around the callback.
         """
-        lease = None if self._lease is None else self._lease()
-        if lease is None:
+        self.refuse_other(pipeline)
+        if not self.guides_now:
             raise ModelError(
                 "the guidance's callback was called by a function of yours, so the steps before "
                 "were not guided; give it to the pipeline itself, as callback_on_step_end=callback "
                 "or callback_on_step_end=MultiPipelineCallbacks([callback, yours]) "
                 "(diffusers.callbacks)"
             )
-        _refuse_another(lease.attachment.pipe, pipeline)
         return callback_kwargs
 
-    def _ended(self, attachment: Attachment) -> None:
-        self.reports.extend(attachment.reports)
-        attachment.reports.clear()
-        attachment.close()
+    @property
+    def guides_now(self) -> bool:
+        """Whether a call that was given this callback is under way."""
+        return self._attachment.session is not None
 
-
-def _refuse_another(made_for: Any, calling: Any) -> None:
-    if calling is not None and calling is not made_for:
+    def refuse_other(self, pipeline: Any = None) -> None:
+        """Raise `ModelError` in a call of another pipeline than the callback's."""
+        own = self._attachment.pipe
+        if pipeline is own or (pipeline is None and self.guides_now):
+            return
+        other = "one" if pipeline is None else type(pipeline).__name__
         raise ModelError(
-            f"this callback was made for another pipeline (a {type(made_for).__name__}) than the "
-            f"{type(calling).__name__} that calls it, whose steps it would not guide; make one for "
+            f"this callback was made for another pipeline (a {type(own).__name__}) than the "
+            f"{other} that calls it, whose steps it would not guide; make one for "
             "each: pipe(..., callback_on_step_end=guidance.callback(pipe))"
         )
+
+
+class _Name(str):
+    """The name of a tensor that diffusers is to hand over, which knows whose callback asked.
+
+    A pipeline compares the names with those it has before it does anything else. So a pipeline
+    that the callback was not made for is found out before its first step.
+    """
+
+    callback: GuidanceCallback
+
+    def __eq__(self, other: object) -> bool:
+        self.callback.refuse_other()
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def _carries(call: PipelineCall, callback: GuidanceCallback | None) -> bool:
+    """Whether a call is given a callback, or the tensor names of one that a function calls."""
+    names = call.values.get("callback_on_step_end_tensor_inputs") or ()
+    asking = [name.callback for name in names if isinstance(name, _Name)]
+    given = [*asking, *_flat(call.values.get("callback_on_step_end"))]
+    return any(one is callback for one in given)
+
+
+def _flat(given: Any) -> list[Any]:
+    if isinstance(given, MultiPipelineCallbacks):
+        return [one for inner in given.callbacks for one in _flat(inner)]
+    return [given]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,11 +11,9 @@ from torch import Tensor
 
 from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps
-from adhere.pipelines.hooks.call import single
-
-if TYPE_CHECKING:
-    from adhere.pipelines.engine.engine import Engine
-    from adhere.pipelines.engine.guidance import Memory
+from adhere.pipelines.engine.passes import Passes
+from adhere.pipelines.engine.state import State
+from adhere.pipelines.hooks.denoiser_call import single
 
 HALF_SCALE = 2.0**10
 """Half precision gradients of softmaxed maps underflow, so the loss is scaled up meanwhile."""
@@ -51,8 +48,8 @@ class _Stated:
 class Descent:
     """Turns energies into changes of the latents."""
 
-    def __init__(self, engine: Engine, memory: Memory) -> None:
-        self.engine, self.memory = engine, memory
+    def __init__(self, state: State, passes: Passes) -> None:
+        self.state, self.passes = state, passes
 
     def descend(self, step: Step, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         """All energies of a step.
@@ -63,13 +60,13 @@ class Descent:
         """
         asking = [
             (name, guide)
-            for name, guide in zip(self.engine.names, self.engine.guides, strict=True)
+            for name, guide in zip(self.state.names, self.state.guides, strict=True)
             if guide.reads and guide.guides(step)
         ]
         if not asking:
             return latents, None
         x = single(latents.detach())
-        everything = list(range(self.engine.run.batch))
+        everything = list(range(self.state.run.batch))
         slope = self._slope(asking, step, x, everything)
         x, redo = self._refined(asking, step, x, slope)
         if redo:
@@ -107,7 +104,7 @@ class Descent:
         return x, touched
 
     def _count(self, image: int, index: int) -> None:
-        record = self.engine.report.refinements[image]
+        record = self.state.report.refinements[image]
         if record and record[-1][0] == index:
             record[-1] = (index, record[-1][1] + 1)
         else:
@@ -117,7 +114,7 @@ class Descent:
         self, asking: list[tuple[str, Guide]], step: Step, x: Tensor, images: list[int]
     ) -> Update:
         """One pass over some images, in sub-batches if memory is short."""
-        size = self.memory.sub_batch or len(images)
+        size = self.state.memory.sub_batch or len(images)
         parts = [
             self._part(asking, step, x[start : start + size], images[start : start + size])
             for start in range(0, len(images), size)
@@ -136,12 +133,12 @@ class Descent:
         reads = sorted({read for _, guide in asking for read in guide.reads}, key=str)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = x.clone().requires_grad_(True)
-            maps = self.engine.passes.read(leaf, images, reads, step)
+            maps = self.passes.read(leaf, images, reads, step)
             stated = self._stated(asking, step, maps)
             for one in stated:
                 values = one.energy.loss.detach().tolist()
                 if step.iteration <= 0:
-                    self.engine.report.loss(one.name, step.index, images, values)
+                    self.state.report.loss(one.name, step.index, images, values)
 
             def gradient(total: Tensor) -> Tensor:
                 return self._gradient(total, leaf)
@@ -182,15 +179,15 @@ class Descent:
             energies = [energy for energy in found if energy is not None]
             if not energies:
                 continue
-            stated.append(_Stated(name, self.engine.family.restate(_averaged(energies))))
+            stated.append(_Stated(name, self.state.family.restate(_averaged(energies))))
         return stated
 
     def _gradient(self, total: Tensor, leaf: Tensor) -> Tensor:
         if not total.requires_grad:
             return torch.zeros_like(leaf)
-        half = self.engine.family.dtype == torch.float16
+        half = self.state.family.dtype == torch.float16
         scale = HALF_SCALE if half else 1.0
-        with self.engine.passes.replayed():
+        with self.passes.replayed():
             (found,) = torch.autograd.grad(total * scale, [leaf], retain_graph=True)
         return single(found) / scale
 
@@ -215,8 +212,8 @@ class Descent:
         good = torch.isfinite(change).flatten(1).all(dim=1)
         for image, fine in zip(images, good.tolist(), strict=True):
             if not fine:
-                self.engine.report.skipped[image] += 1
-                self.engine.report.note(
+                self.state.report.skipped[image] += 1
+                self.state.report.note(
                     "some gradients were not finite and their updates were left out; "
                     "float32 or bfloat16 may be needed"
                 )

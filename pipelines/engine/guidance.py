@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.attachment import Annotations, Attachment
+from adhere.pipelines.engine.annotations import Annotations
+from adhere.pipelines.engine.attachment import Attachment
 from adhere.pipelines.engine.callback import GuidanceCallback
-from adhere.pipelines.engine.report import RunReport
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the extra passes may cost.
-
-    Attributes:
-        checkpointing: recompute activations in the backward pass instead of keeping them.
-        sub_batch: images that go through a gradient pass at once; all when None.
-        layers: glob patterns of the attention layers to read; the family's choice when empty.
-    """
-
-    checkpointing: bool = False
-    sub_batch: int | None = None
-    layers: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.sub_batch is not None and self.sub_batch < 1:
-            raise ParameterError(f"sub_batch={self.sub_batch} is not a number of images, 1 or more")
+from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.engine.report import GuidedCalls, Outcome
+from adhere.pipelines.engine.state import Setup
 
 
 class Guidance:
@@ -55,7 +37,6 @@ class Guidance:
     def __repr__(self) -> str:
         return f"Guidance({', '.join(map(repr, self.plugins))})"
 
-    @contextmanager
     def attach(
         self,
         pipe: Any,
@@ -64,8 +45,9 @@ class Guidance:
         subjects: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
         layout: Layout | Sequence[Layout | None] | None = None,
         record: bool = False,
-    ) -> Iterator[Attached]:
-        """Guide every call of `pipe` inside the `with`.
+        interrupt: Callable[[], bool] | None = None,
+    ) -> Attached:
+        """Guide every call of `pipe` from now on, until `detach()` or the end of a `with`.
 
         Args:
             pipe: a diffusers pipeline; it is left exactly as it was.
@@ -75,18 +57,15 @@ class Guidance:
                 one for each.
             layout: likewise.
             record: keep the attention maps of every step in `Attached.attention`.
+            interrupt: asked before each pass of the model, extra ones included; when it says True
+                the call ends with `Interrupted`.
 
         Raises:
             ModelError: the pipeline is of no known family, cannot be guided as asked, or has
                 guidance attached already.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        attachment = Attachment(pipe, self.plugins, self.memory, annotations, record)
-        attachment.open()
-        try:
-            yield Attached(attachment)
-        finally:
-            attachment.close()
+        return Attached(pipe, Setup(self.plugins, self.memory, annotations, record, interrupt))
 
     def callback(
         self,
@@ -95,38 +74,33 @@ class Guidance:
         prompt: str | Sequence[str] | None = None,
         subjects: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
         layout: Layout | Sequence[Layout | None] | None = None,
+        record: bool = False,
+        interrupt: Callable[[], bool] | None = None,
     ) -> GuidanceCallback:
         """The guidance as a diffusers callback: `pipe(..., callback_on_step_end=...)`.
 
-        It composes in `MultiPipelineCallbacks`, and gives the same picture as `attach` does.
+        It composes in `MultiPipelineCallbacks`, and gives the same picture as `attach` does. The
+        arguments are those of `attach`; `report` and `attention` are the callback's own.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        return GuidanceCallback(
-            lambda on_end: Attachment(
-                pipe, self.plugins, self.memory, annotations, record=False, on_end=on_end
-            )
-        )
+        setup = Setup(self.plugins, self.memory, annotations, record, interrupt)
+        return GuidanceCallback(pipe, setup)
 
 
-@dataclass
-class Attached:
-    """What comes out of guided calls besides pictures."""
+class Attached(GuidedCalls):
+    """Guidance on a pipeline. As a context it is detached at the end."""
 
-    _attachment: Attachment = field(repr=False)
+    def __init__(self, pipe: Any, setup: Setup) -> None:
+        self.outcome = Outcome()
+        self._attachment = Attachment(pipe, setup, self.outcome)
+        self._attachment.open()
 
-    @property
-    def reports(self) -> list[RunReport]:
-        """One for each call, oldest first."""
-        return self._attachment.reports
+    def detach(self) -> None:
+        """Leave the pipeline as it was before. May be called again, and during a call."""
+        self._attachment.close()
 
-    @property
-    def report(self) -> RunReport:
-        """The last call's."""
-        if not self.reports:
-            raise ParameterError("no guided call has been made yet, so there is no report")
-        return self.reports[-1]
+    def __enter__(self) -> Attached:
+        return self
 
-    @property
-    def attention(self) -> Any:
-        """`Float[batch steps h w tokens]` of the last call, on the CPU; needs `record=True`."""
-        return self._attachment.attention
+    def __exit__(self, *failure: object) -> None:
+        self.detach()

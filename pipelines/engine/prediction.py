@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.pipelines.hooks.call import Call, single
-
-if TYPE_CHECKING:
-    from adhere.pipelines.engine.engine import Engine, Now
+from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.hooks.denoiser_call import Call, single
 
 
 @dataclass
@@ -36,36 +34,36 @@ class _Parts:
 class Predictions:
     """The guides of a run that change the prediction."""
 
-    def __init__(self, engine: Engine, guides: Sequence[Guide], call: Call) -> None:
-        self.engine, self.guides = engine, tuple(guides)
-        self.texts = [text for guide in guides for text in guide.texts]
-        self.apart = engine.family.apart(call)
+    def __init__(self, state: State, call: Call) -> None:
+        self.state, self.guides = state, tuple(state.overriding("predict"))
+        self.texts = [text for guide in self.guides for text in guide.texts]
+        self.apart = state.family.apart(call)
         self._extra: dict[str, Any] | None = None
         self._parts: _Parts | None = None
 
     def encode(self) -> None:
         """Embed the guides' own texts, once a run."""
         if self.texts:
-            self._extra = dict(self.engine.family.encode(self.texts).values)
+            self._extra = dict(self.state.family.encode(self.texts).values)
 
     def available(self, call: Call) -> bool:
         """Whether a step of this pipeline call makes an unconditional prediction at all."""
-        family = self.engine.family
-        return self.apart or family.unconditional_rows(call, self.engine.run.batch) is not None
+        family = self.state.family
+        return self.apart or family.unconditional_rows(call, self.state.run.batch) is not None
 
     def extended(self, call: Call, rows: slice) -> Call:
         """The call with one more part for each extra text."""
         if self._extra is None or not self.available(call):
             return call
-        call, extra = self.engine.family.fitted(call, self._extra)
+        call, extra = self.state.family.fitted(call, self._extra)
         longer = call.repeat_rows(rows, len(self.texts))
-        return longer.replace(**spliced(longer.values, extra, call.rows, self.engine.run.batch))
+        return longer.replace(**spliced(longer.values, extra, call.rows, self.state.run.batch))
 
     def after(self, now: Now, output: Any) -> Any:
         """The call with the conditional rows has been made. Returns another output, or None."""
         if not self.guides or not self.available(now.given):
             return None
-        family, batch = self.engine.family, self.engine.run.batch
+        family, batch = self.state.family, self.state.run.batch
         everything = family.output(output, now.given)
         own, rest = everything[: now.base], everything[now.base :]
         extra = rest.split(batch) if len(rest) else ()
@@ -87,7 +85,7 @@ class Predictions:
         parts = self._parts
         if parts is None or parts.uncond is not None:
             return
-        parts.uncond = self.engine.family.output(output, now.given)
+        parts.uncond = self.state.family.output(output, now.given)
         parts.changed = self._changed(now, parts, parts.uncond)
 
     def combined(self, given: Tensor) -> Tensor:
@@ -99,15 +97,15 @@ class Predictions:
         parts, self._parts = self._parts, None
         if parts is None or parts.changed is None or parts.uncond is None:
             return given
-        family = self.engine.family
+        family = self.state.family
         packed = [family.as_sample(p, given) for p in (parts.uncond, parts.cond, parts.changed)]
         return family.recombined(given, *packed).to(given.dtype)
 
     def _changed(self, now: Now, parts: _Parts, uncond: Tensor) -> Tensor | None:
         """The conditional prediction after all guides, in the model's terms; None if untouched."""
-        engine, family = self.engine, self.engine.family
-        seen = single(engine.scaled(now.moved, now.call))
-        level = single(engine.alpha_bar).to(uncond.device)
+        state, family = self.state, self.state.family
+        seen = single(state.scaled(now.moved, now.call))
+        level = single(state.alpha_bar).to(uncond.device)
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
         noise = [family.to_noise(part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
+from adhere.errors import ParameterError
+
 
 @dataclass
 class RunReport:
@@ -67,6 +71,41 @@ class RunReport:
                 for name, said in self.plugins.items()
             },
         }
+
+
+@dataclass
+class Outcome:
+    """What guided calls have left: a report for each, and the last one's attention."""
+
+    reports: list[RunReport] = field(default_factory=list)
+    attention: Tensor | None = None
+
+
+class GuidedCalls:
+    """What comes out of guided calls besides pictures."""
+
+    outcome: Outcome
+
+    @property
+    def reports(self) -> list[RunReport]:
+        """One for each call, oldest first."""
+        return self.outcome.reports
+
+    @property
+    def report(self) -> RunReport:
+        """The last call's.
+
+        Raises:
+            ParameterError: no call has been made.
+        """
+        if not self.reports:
+            raise ParameterError("no guided call has been made yet, so there is no report")
+        return self.reports[-1]
+
+    @property
+    def attention(self) -> Tensor | None:
+        """`Float[batch steps h w tokens]` of the last call, on the CPU; needs `record=True`."""
+        return self.outcome.attention
 
 
 def _of_image(said: dict[str, Any], image: int, batch: int) -> dict[str, Any]:

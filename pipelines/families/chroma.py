@@ -17,7 +17,7 @@ from torch import Tensor
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
 from adhere.pipelines.families.transformer import rows_of, track_prompt
-from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
 
 MASK = "attention_mask"
@@ -58,7 +58,7 @@ class Chroma(Flux):
         length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
         embeds, _, mask, *_ = self.pipe.encode_prompt(
             list(texts),
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
             max_sequence_length=length,

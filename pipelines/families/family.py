@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
-from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Attending, AttentionLayer
+from adhere.pipelines.hooks.attending import Attending, AttentionLayer
+from adhere.pipelines.hooks.compat import execution_device, unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track
 
 
@@ -40,9 +41,9 @@ class Family:
         shared: arguments of the denoiser without a batch axis, whatever their size.
         layer_texts: whether an attention layer can be given a text of its own.
         rounds: whether the denoiser is shown a rounded copy of the scheduler's sample.
-        entrances: methods of the pipeline, the first of which is called first in every call of it.
         distilled: for models that need no unconditional prediction, why a call without one cannot
             be steered, and what works; None where a low guidance scale is the only reason.
+        asked: arguments of the pipeline's call that goes on, by name.
         encodings: arguments of the pipeline's own `encode_prompt` calls of the run that goes on.
         modular: this family's kinds of modular pipeline, by diffusers' name for their blocks: the
             class of the classic pipeline that is made of the same parts.
@@ -58,7 +59,6 @@ class Family:
     shared: ClassVar[frozenset[str]] = frozenset()
     layer_texts: ClassVar[bool] = True
     rounds: ClassVar[bool] = False
-    entrances: ClassVar[tuple[str, ...]] = ("check_inputs",)
     distilled: str | None = None
     modular: ClassVar[Mapping[str, str]] = MappingProxyType({})
     scale: float | None = None
@@ -66,6 +66,7 @@ class Family:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.asked: Mapping[str, Any] = {}
         self.encodings: list[Mapping[str, Any]] = []
         self.separate = False
 
@@ -83,6 +84,16 @@ class Family:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.denoiser.dtype  # type: ignore[assignment]
         return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pipeline runs its models."""
+        return execution_device(self.pipe)
+
+    def argument(self, name: str, default: Any) -> Any:
+        """An argument of the pipeline's call that goes on; the default where it has none."""
+        given = self.asked.get(name)
+        return default if given is None else given
 
     def bind(self, args: Any, kwargs: Any) -> Call:
         return Call.bind(self.denoiser, args, kwargs, self.leading, self.shared)

@@ -22,9 +22,9 @@ from adhere.errors import ModelError
 from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
-from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.frames import local_of_call
-from adhere.pipelines.hooks.readout import AttentionLayer
+from adhere.pipelines.hooks.attending import AttentionLayer
+from adhere.pipelines.hooks.compat import unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
 
 
@@ -74,7 +74,7 @@ class PackedFamily(JointFamily):
     def guidance_scale(self) -> float:
         if self.scale is not None:
             return self.scale
-        return float(local_of_call(self.pipe, "true_cfg_scale", 1.0))
+        return float(self.argument("true_cfg_scale", 1.0))
 
     def timestep(self, call: Call) -> float:
         return 1000 * super().timestep(call)
@@ -118,7 +118,7 @@ class Flux(PackedFamily):
 
     @cached_property
     def channels(self) -> int:
-        return int(unwrapped(self.denoiser).out_channels)  # type: ignore[arg-type]
+        return int(unwrapped(self.denoiser).out_channels)
 
     def packed_grid(self, call: Call) -> tuple[int, int]:
         places: Tensor = call.values["img_ids"]
@@ -161,7 +161,7 @@ class Flux(PackedFamily):
         embeds, pooled, _ = self.pipe.encode_prompt(
             list(texts),
             None,
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             max_sequence_length=length,
         )

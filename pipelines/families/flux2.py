@@ -17,7 +17,7 @@ from adhere.errors import ModelError, PromptError
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
 from adhere.pipelines.families.transformer import in_chat, inside, rows_of, same_text
-from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
 
@@ -127,7 +127,7 @@ class Flux2(Flux):
         layers = self.told("text_encoder_out_layers")
         embeds, _ = self.pipe.encode_prompt(
             list(texts),
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             max_sequence_length=length,
             **({} if layers is None else {"text_encoder_out_layers": layers}),

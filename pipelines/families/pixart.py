@@ -22,9 +22,9 @@ from adhere.pipelines.families.transformer import (
     rows_of,
     track_prompt,
 )
-from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.frames import local_of_call
-from adhere.pipelines.hooks.readout import AttentionLayer
+from adhere.pipelines.hooks.attending import AttentionLayer
+from adhere.pipelines.hooks.compat import unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
 
@@ -39,7 +39,7 @@ class CrossFamily(TransformerFamily):
             list(texts),
             False,
             num_images_per_prompt=1,
-            device=self.pipe._execution_device,
+            device=self.device,
             clean_caption=bool(self.told("clean_caption", False)),
             **self.encoding(),
         )
@@ -72,7 +72,7 @@ class PixArt(CrossFamily):
         )
 
     def guidance_scale(self) -> float:
-        return float(local_of_call(self.pipe, "guidance_scale", 1.0))
+        return float(self.argument("guidance_scale", 1.0))
 
     def output(self, output: Any, call: Call) -> Tensor:
         return super().output(output, call)[:, : call.values[self.leading].shape[1]]

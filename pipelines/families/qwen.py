@@ -21,7 +21,7 @@ from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.flux import PackedFamily
 from adhere.pipelines.families.pixart import remasked, shown
 from adhere.pipelines.families.transformer import check_lengths, inside, rows_of, shifted
-from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 MASK = "encoder_hidden_states_mask"
@@ -83,7 +83,7 @@ class QwenImage(PackedFamily):
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
         embeds, mask = self.pipe.encode_prompt(
-            list(texts), device=self.pipe._execution_device, num_images_per_prompt=1
+            list(texts), device=self.device, num_images_per_prompt=1
         )
         return Encoded({self.text: embeds, MASK: _whole(embeds, mask)})
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adhere.pipelines.families.pixart import CrossFamily, lowered, restored, shown
 from adhere.pipelines.families.transformer import check_lengths, rows_of, shifted
-from adhere.pipelines.hooks.call import Call
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from adhere.errors import ModelError
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
-from adhere.pipelines.hooks.call import Call, unwrapped
+from adhere.pipelines.hooks.compat import unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
 
 
@@ -76,7 +77,7 @@ class StableDiffusion3(JointFamily):
             list(texts),
             None,
             None,
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
             max_sequence_length=self._length(),

@@ -24,8 +24,9 @@ from adhere.pipelines.engine import schedulers
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads
 from adhere.pipelines.families.unet import restated
-from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import Attending, AttentionLayer
+from adhere.pipelines.hooks.attending import Attending, AttentionLayer
+from adhere.pipelines.hooks.compat import unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
 
 LEAST_SIGNAL = 1e-2
@@ -53,7 +54,7 @@ class TransformerFamily(Family):
 
     @classmethod
     def knows(cls, pipe: Any) -> bool:
-        transformer = unwrapped(getattr(pipe, "transformer", None))  # type: ignore[arg-type]
+        transformer = unwrapped(getattr(pipe, "transformer", None))
         return type(transformer).__name__ == cls.model
 
     @property

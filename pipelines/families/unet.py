@@ -18,8 +18,9 @@ from adhere.errors import ModelError
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Encoded, Family
-from adhere.pipelines.hooks.call import Call, unwrapped
-from adhere.pipelines.hooks.readout import AttentionLayer
+from adhere.pipelines.hooks.attending import AttentionLayer
+from adhere.pipelines.hooks.compat import unwrapped
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track, tokenise
 
 SEMANTIC_CELLS = 16
@@ -34,7 +35,7 @@ class UNetFamily(Family):
 
     @classmethod
     def knows(cls, pipe: Any) -> bool:
-        unet = unwrapped(getattr(pipe, "unet", None))  # type: ignore[arg-type]
+        unet = unwrapped(getattr(pipe, "unet", None))
         usual = type(unet).__name__ == "UNet2DConditionModel" and hasattr(pipe, "encode_prompt")
         return usual and cls.fits(pipe, unet)
 
@@ -132,7 +133,7 @@ class UNetFamily(Family):
         self._require("text_encoder", texts)
         embeds = self.pipe.encode_prompt(
             list(texts),
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
         )[0]
@@ -192,7 +193,7 @@ class StableDiffusionXL(UNetFamily):
         self._require("text_encoder_2", texts)
         embeds, _, pooled, _ = self.pipe.encode_prompt(
             list(texts),
-            device=self.pipe._execution_device,
+            device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
         )

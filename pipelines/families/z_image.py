@@ -27,9 +27,8 @@ from adhere.pipelines.families.transformer import (
     inside,
     rows_of,
 )
-from adhere.pipelines.hooks.call import Call
-from adhere.pipelines.hooks.frames import local_of_call
-from adhere.pipelines.hooks.readout import Attending
+from adhere.pipelines.hooks.attending import Attending
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track, tokenise
 
 MULTIPLE = 32
@@ -47,7 +46,6 @@ class ZImage(JointFamily):
     text = "cap_feats"
     text_first = False
     rounds = True
-    entrances: ClassVar[tuple[str, ...]] = ("encode_prompt", "prepare_latents")
     distilled = (
         "this call of Z-Image makes no unconditional prediction to steer from; pass guidance_scale "
         "above 0 (with Z-Image itself: Z-Image-Turbo is distilled and made for 0), or use plugins "
@@ -81,7 +79,7 @@ class ZImage(JointFamily):
         return values
 
     def images_per_prompt(self, told: int) -> int:
-        return int(local_of_call(self.pipe, "num_images_per_prompt", told))
+        return int(self.argument("num_images_per_prompt", told))
 
     def conditional_rows(self, call: Call, batch: int) -> slice | None:
         return slice(0, batch)
@@ -140,7 +138,7 @@ class ZImage(JointFamily):
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
         captions, _ = self.pipe.encode_prompt(
             list(texts),
-            device=self.pipe._execution_device,
+            device=self.device,
             do_classifier_free_guidance=False,
             max_sequence_length=int(self.told("max_sequence_length", 512)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from adhere.errors import ModelError
-from adhere.pipelines.hooks.call import unwrapped
+from adhere.pipelines.hooks.compat import compiled_in_place, hook_names, unwrapped
 
 _SWAPPED = {
     "group_offloading": "group offload",
@@ -21,8 +21,7 @@ def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
     """
     model = unwrapped(denoiser)
     for module in model.modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        for name in getattr(registry, "hooks", {}):
+        for name in hook_names(module):
             for hook, spoken in _SWAPPED.items():
                 if hook in name:
                     raise ModelError(
@@ -43,7 +42,7 @@ def refuse_compiled_in_place(denoiser: nn.Module) -> None:
     A module that was compiled by its own `compile()` runs compiled from the outside in, so that by
     the time a run is known its layers can no longer be reached. Extra passes are not concerned.
     """
-    if denoiser._compiled_call_impl is not None:
+    if compiled_in_place(denoiser):
         raise ModelError(
             "the denoiser was compiled in place, and attention that is biased, recorded or given "
             "other text must be reached inside it; compile a wrapper around it instead: "

@@ -29,10 +29,13 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 
 from adhere.errors import ModelError, ParameterError
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.attachment import Annotations, Attachment, Session
+from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.guidance import Guidance
-from adhere.pipelines.engine.report import RunReport
-from adhere.pipelines.families import Family, classic_name
+from adhere.pipelines.engine.report import Outcome, RunReport
+from adhere.pipelines.engine.session import Session
+from adhere.pipelines.engine.state import Setup
+from adhere.pipelines.families import Family, classic_name, family_of
+from adhere.pipelines.hooks.compat import guider_is_on
 
 _ENCODED = ("prompt_2", "prompt_3", "prompt_embeds", "max_sequence_length")
 """What families ask of a pipeline's `encode_prompt` call, where the blocks were given it."""
@@ -65,19 +68,14 @@ class GuidedLoop:
             return super().__call__(components, state)  # type: ignore[misc]
         finally:
             session.close()
-            self.reports.extend(session.attachment.reports)
+            self.reports.extend(session.outcome.reports)
 
     def _session(self, components: Any, state: Any) -> Session:
-        attachment = Attachment(
-            classic_twin(components, self.model_name),
-            self.guidance.plugins,
-            self.guidance.memory,
-            self.annotations,
-            record=False,
-        )
-        _joined(attachment.family, getattr(components, "guider", None))
-        attachment.family.from_picture = state.get("image_latents") is not None
-        session = Session(attachment)
+        family = family_of(classic_twin(components, self.model_name))
+        _joined(family, getattr(components, "guider", None))
+        family.from_picture = state.get("image_latents") is not None
+        setup = Setup(self.guidance.plugins, self.guidance.memory, self.annotations)
+        session = Session(setup, family, Outcome())
         prompt = state.get("prompt")
         if prompt is not None:
             session.prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -199,7 +197,7 @@ def _joined(family: Family, guider: Any) -> None:
         )
     else:
         family.scale = guider.guidance_scale + float(guider.use_original_formulation)
-        family.separate = guider._enabled and family.scale != 1
+        family.separate = guider_is_on(guider) and family.scale != 1
         family.distilled = (
             "this loop's guider is switched off or at a scale of 1, so there is no unconditional "
             "prediction to steer from; pipe.update_components(guider=ClassifierFreeGuidance("

@@ -34,7 +34,8 @@ from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.prediction import agreed, spliced
 from adhere.pipelines.families import Family, family_of
-from adhere.pipelines.hooks.call import Call, single
+from adhere.pipelines.hooks import compat
+from adhere.pipelines.hooks.denoiser_call import Call, single
 from adhere.pipelines.modular.blocks import classic_twin
 
 _ELSEWHERE = ("initial", "energy", "bias")
@@ -91,10 +92,8 @@ class PredictionGuider(ClassifierFreeGuidance):
         guides = [_tried(plugin) for plugin in guidance.plugins]
         self.texts = [text for guide in guides for text in guide.texts]
         self._steers = bool(self.texts) or any(guide.negative for guide in guides)
-        self._input_predictions = [
-            *ClassifierFreeGuidance._input_predictions,
-            *(f"pred_extra_{number}" for number in range(len(self.texts))),
-        ]
+        extra = [f"pred_extra_{number}" for number in range(len(self.texts))]
+        compat.name_predictions(self, compat.predictions_of(ClassifierFreeGuidance) + extra)
         self._run: _Run | None = None
         self._hook: Any = None
 
@@ -111,7 +110,7 @@ class PredictionGuider(ClassifierFreeGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        return bool(self._count_prepared != UNCOND)
+        return compat.calls_prepared(self) != UNCOND
 
     def reports(self) -> list[dict[str, Any]]:
         """What each plugin's guide reports of the last call."""
@@ -123,7 +122,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         super().set_state(step, num_inference_steps, timestep)
         if step == 0:
             self._run = None
-            off = not self._enabled or self._scale() == 1
+            off = not compat.guider_is_on(self) or self._scale() == 1
             if self._steers and off:
                 raise ModelError(
                     "this guider is switched off or at a scale of 1, so there is no unconditional "
@@ -133,20 +132,18 @@ class PredictionGuider(ClassifierFreeGuidance):
     def prepare_inputs(self, data: Any) -> list[Any]:
         """One batch for each prediction; those under extra texts begin as the prompt's."""
         found: list[Any] = super().prepare_inputs(data)
-        names = self._input_predictions[len(found) : self.num_conditions]
-        return found + [self._prepare_batch(data, 0, name) for name in names]
+        names = compat.predictions_of(self)[len(found) : self.num_conditions]
+        return found + [compat.inputs_for(self, data, name) for name in names]
 
     def prepare_inputs_from_block_state(self, data: Any, input_fields: Any) -> list[Any]:
         found: list[Any] = super().prepare_inputs_from_block_state(data, input_fields)
-        names = self._input_predictions[len(found) : self.num_conditions]
-        return found + [
-            self._prepare_batch_from_block_state(input_fields, data, 0, name) for name in names
-        ]
+        names = compat.predictions_of(self)[len(found) : self.num_conditions]
+        return found + [compat.inputs_from_state(self, input_fields, data, name) for name in names]
 
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Before each denoiser call: a hook that fires once, in that call."""
         super().prepare_models(denoiser)
-        number = self._count_prepared
+        number = compat.calls_prepared(self)
 
         def once(module: nn.Module, args: Any, kwargs: Any) -> Any:
             handle.remove()
@@ -199,7 +196,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         family.encodings = [{"prompt_embeds": call.values[family.text]}]
         family.scale = self._scale()
         prompts = (Prompt(NO_TEXT),) * call.rows
-        told = Run(prompts, (), grid, int(self._num_inference_steps or 1), family.name)
+        told = Run(prompts, (), grid, compat.step_of(self)[1], family.name)
         guides = [plugin.guide(told) for plugin in self.guidance.plugins]
         run = _Run(family, self.pipe.scheduler, guides)
         if self.texts:
@@ -247,9 +244,7 @@ class PredictionGuider(ClassifierFreeGuidance):
     def _now(self, run: _Run, call: Call) -> Step:
         timestep = run.family.timestep(call)
         sigma, noise, _ = schedulers.noise_levels(run.scheduler, timestep)
-        return Step(
-            int(self._step or 0), int(self._num_inference_steps or 1), timestep, sigma, noise
-        )
+        return Step(*compat.step_of(self), timestep, sigma, noise)
 
     def _scale(self) -> float:
         return float(self.guidance_scale) + float(self.use_original_formulation)

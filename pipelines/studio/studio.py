@@ -15,7 +15,8 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.run import Prompt
-from adhere.pipelines.engine.guidance import Guidance, Memory
+from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request

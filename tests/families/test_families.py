@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from adhere import Guidance
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.maps import Read
 from adhere.guides.run import Run
+from adhere.pipelines.families import family_of
 from adhere.plugins import PLUGINS
 from tests.families.cases import (
     CASES,
@@ -273,16 +275,17 @@ def test_energies_move_the_latents_by_a_share_of_their_size(case: Case) -> None:
     """A published step of 20 moves them by 3 % of their RMS, on the prompt's rows alone."""
     moved: list[Tensor] = []
     guide = Energetic(lambda maps: maps.cross()[..., 2].mean(dim=(1, 2)), step_size=20.0)
-    family: Any = None
-    with Guidance(Probe(lambda run: guide)).attach(case.pipe) as attached:
-        family = attached._attachment.family
-        latents = type(family).latents
+    family = family_of(case.pipe)
+    latents = type(family).latents
 
-        def watch(call: Any, unscaled: Any, batch: int) -> Tensor:
-            moved.append(latents(family, call, unscaled, batch))
-            return moved[-1]
+    def watch(self: Any, call: Any, unscaled: Any, batch: int) -> Tensor:
+        moved.append(latents(self, call, unscaled, batch))
+        return moved[-1]
 
-        family.latents = watch
+    with (
+        mock.patch.object(type(family), "latents", watch),
+        Guidance(Probe(lambda run: guide)).attach(case.pipe),
+    ):
         inner = case.pipe.scheduler.step
         seen_by_scheduler: list[Tensor] = []
 

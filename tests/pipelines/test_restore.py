@@ -186,15 +186,14 @@ def test_a_guided_call_inside_a_guided_call(pipe: Any) -> None:
 
 
 def test_a_shared_unet_is_frozen_until_the_last_run_ends(pipe: Any) -> None:
-    from adhere.pipelines.engine.attachment import _frozen
+    from adhere.pipelines.hooks.weights import frozen
 
     trainable = pipe.unet.conv_in.weight
     fixed = pipe.unet.conv_out.weight
     fixed.requires_grad_(False)
-    _frozen.hold(pipe.unet)
-    _frozen.hold(torch.compile(pipe.unet, backend="eager"))
-    _frozen.release(pipe.unet)
-    assert not trainable.requires_grad
-    _frozen.release(pipe.unet)
+    with frozen(pipe.unet):
+        with frozen(torch.compile(pipe.unet, backend="eager")):
+            assert not trainable.requires_grad
+        assert not trainable.requires_grad
     assert trainable.requires_grad
     assert not fixed.requires_grad

@@ -59,7 +59,7 @@ def test_an_edit_survives(case: str, when: str, monkeypatch: pytest.MonkeyPatch)
     target = 0
 
     def descend(self: Descent, step: Step, x: torch.Tensor) -> tuple[Any, Any]:
-        seen[step.index] = (self.engine.clock.made, step.timestep)
+        seen[step.index] = (self.state.clock.made, step.timestep)
         if step.index != target:
             return x, None
         return (x + 1, None) if when == "before" else (x, -torch.ones_like(x))

@@ -11,11 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that `torch.compile` wrapped, or the module itself."""
-    inner: nn.Module = getattr(module, "_orig_mod", module)
-    return inner
+from adhere.pipelines.hooks.compat import unwrapped
 
 
 def differentiable() -> AbstractContextManager[Any]:

@@ -1,0 +1,61 @@
+"""The text embeddings of each denoiser call, as the guides want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from adhere.guides.guide import Step, Text
+from adhere.guides.maps import Site
+from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.hooks.denoiser_call import Call
+
+
+class Embedding:
+    """The guides of a run that change the text, for all layers or for some of `sites`."""
+
+    def __init__(self, state: State, sites: Sequence[Site]) -> None:
+        self.state, self.sites = state, tuple(sites)
+        self.guides = state.overriding("embed")
+
+    def applied(self, call: Call, step: Step) -> Call:
+        """The step's own call with the text that the guides want."""
+        if not self.guides:
+            return call
+        family, batch = self.state.family, self.state.run.batch
+        embeds: Tensor = call.values[family.text]
+        rows, none = family.conditional_rows(call, batch), family.unconditional_rows(call, batch)
+        assert rows is not None  # or the call would not be the step's own
+        text = self._said(step, embeds[rows], None if none is None else embeds[none])
+        self.state.texts = dict(text.layers)
+        changed = embeds.clone()
+        changed[rows] = text.cond
+        if none is not None and text.uncond is not None:
+            changed[none] = text.uncond
+        return family.retexted(call, changed)
+
+    def applied_apart(self, call: Call, now: Now) -> Call:
+        """A later call of the step that has the unconditional text."""
+        if not self.guides:
+            return call
+        name = self.state.family.text
+        embeds: Tensor = call.values[name]
+        text = self._said(now.step, now.given.values[name][now.rows], embeds)
+        if text.uncond is None or text.uncond is embeds:
+            return call
+        return self.state.family.retexted(call, text.uncond)
+
+    def _said(self, step: Step, cond: Tensor, uncond: Tensor | None) -> Text:
+        """What the guides make of a step's embeddings."""
+        width = (cond if uncond is None else uncond).shape[1]
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            encoded: Tensor = self.state.family.encode(texts).values[self.state.family.text]
+            return F.pad(encoded, (0, 0, 0, width - encoded.shape[1]))
+
+        text = Text(cond, uncond, encode, sites=self.sites)
+        for guide in self.guides:
+            text = guide.embed(step, text)
+        return text

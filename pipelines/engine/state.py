@@ -1,0 +1,136 @@
+"""What the parts of the engine share in one run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adhere.errors import GuidanceWarning, Interrupted
+from adhere.guides.guide import Guide, Step
+from adhere.guides.run import Run
+from adhere.pipelines.engine import schedulers
+from adhere.pipelines.engine.annotations import Annotations
+from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.engine.report import RunReport
+from adhere.pipelines.families import Family
+from adhere.pipelines.hooks.denoiser_call import Call
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a pipeline is to be guided: the same for all its calls.
+
+    Attributes:
+        plugins: the methods, each of which makes a guide for each call.
+        memory: what extra passes may cost.
+        annotations: what was said of the prompts.
+        record: whether the attention of every step is kept.
+        interrupt: asked before each pass whether the call is to end.
+    """
+
+    plugins: tuple[Any, ...]
+    memory: Memory
+    annotations: Annotations
+    record: bool = False
+    interrupt: Callable[[], bool] | None = None
+
+
+@dataclass
+class State:
+    """One run, as all parts of the engine know it.
+
+    Attributes:
+        run: what the guides were told.
+        names: the plugins' names, for reports; `guides`: their guides, in the same order.
+        clock: how far the run is.
+        alpha_bar: of the current step.
+        texts: text embeddings that the guides gave to single attention layers at this step.
+        busy: whether the pipeline's parts are being called by the engine.
+    """
+
+    setup: Setup
+    family: Family
+    scheduler: Any
+    run: Run
+    clock: schedulers.Clock
+    report: RunReport
+    names: tuple[str, ...]
+    guides: tuple[Guide, ...]
+    alpha_bar: Tensor = field(default_factory=lambda: torch.ones(()))
+    texts: Mapping[str, Tensor] = field(default_factory=dict)
+    busy: bool = False
+
+    @property
+    def memory(self) -> Memory:
+        return self.setup.memory
+
+    def overriding(self, moment: str) -> list[Guide]:
+        """The guides that do something at a moment."""
+        plain = getattr(Guide, moment)
+        return [guide for guide in self.guides if getattr(type(guide), moment) is not plain]
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Inside, the engine's own calls of the pipeline's parts are not the pipeline's."""
+        self.busy = True
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy = False
+            self.report.seconds += time.perf_counter() - started
+
+    def step_at(self, timestep: float) -> Step:
+        """The step that is made at a timestep, which is the current one from now on."""
+        sigma, noise, self.alpha_bar = schedulers.noise_levels(self.scheduler, timestep)
+        return Step(self.clock.index, self.clock.count, timestep, sigma, noise)
+
+    def scaled(self, latents: Tensor, call: Call) -> Tensor:
+        """Latents as the model sees them."""
+        if not hasattr(self.scheduler, "scale_model_input"):
+            return latents
+        timestep = call.values.get("timestep", self.family.timestep(call))
+        if isinstance(timestep, Tensor):
+            timestep = timestep.flatten()[0]
+        scaled: Tensor = self.scheduler.scale_model_input(latents, timestep)
+        return scaled
+
+    def heed_interrupt(self) -> None:
+        """Before each pass: end the call if whoever attached the guidance wants it to end.
+
+        Raises:
+            Interrupted: they do.
+        """
+        if self.setup.interrupt is not None and self.setup.interrupt():
+            raise Interrupted("the guided call was asked to end")
+
+    def warn(self, sentence: str) -> None:
+        """Say it in the report and as a Python warning."""
+        self.report.note(sentence)
+        warnings.warn(sentence, GuidanceWarning, stacklevel=2)
+
+
+@dataclass
+class Now:
+    """The step that is being made.
+
+    `given` as the pipeline calls, `call` as it will be made, `rows` its conditional rows, `base`
+    its rows before extra texts were added; `latents` as given, `moved` as the guides moved them,
+    `later` the change after the step.
+    """
+
+    step: Step
+    given: Call
+    call: Call
+    rows: slice
+    base: int
+    latents: Tensor
+    moved: Tensor
+    later: Tensor | None = None

@@ -1,0 +1,130 @@
+"""One test for each private name in `pipelines/hooks/compat.py`: is it still there, and the same?
+
+A failure here names what a new release of diffusers, torch or Python has taken away; the comment
+beside the name says what to use in its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers.guiders import ClassifierFreeGuidance
+from torch import nn
+
+from adhere.pipelines.hooks import compat
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_orig_mod() -> None:
+    inner = nn.Linear(1, 1)
+    assert compat.unwrapped(torch.compile(inner, backend="eager")) is inner
+    assert compat.unwrapped(inner) is inner
+
+
+def test_compiled_call_impl() -> None:
+    module = nn.Linear(1, 1)
+    assert not compat.compiled_in_place(module)
+    module.compile(backend="eager")
+    assert compat.compiled_in_place(module)
+
+
+def test_dummy_thread() -> None:
+    """Hooks of a backward pass on the CPU run in this thread, those of a raw thread in a foreign."""
+    import _thread
+
+    seen: list[bool] = []
+    done = threading.Event()
+
+    def note() -> None:
+        seen.append(compat.in_foreign_thread())
+        done.set()
+
+    _thread.start_new_thread(note, ())
+    assert done.wait(10)
+    thread = threading.Thread(target=note)
+    thread.start()
+    thread.join()
+    assert seen == [True, False]
+
+
+def test_diffusers_hook() -> None:
+    unet = tiny.unet()
+    assert not any(map(compat.hook_names, unet.modules()))
+    unet.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=torch.float32)
+    names = {name for module in unet.modules() for name in compat.hook_names(module)}
+    assert any("layerwise_casting" in name for name in names)
+
+
+def test_attention_backend() -> None:
+    """What `set_attention_backend` chooses is undone inside, and put back."""
+    from tests.families import pipes
+
+    model = pipes.flux().transformer
+    assert isinstance(model, diffusers.FluxTransformer2DModel)
+    processors = [m.processor for m in model.modules() if hasattr(m, "processor")]
+    model.set_attention_backend("_native_math")
+    try:
+        chosen = [processor._attention_backend for processor in processors]
+        assert all(chosen)
+        with compat.without_chosen_backends(model):
+            assert not any(processor._attention_backend for processor in processors)
+        assert [processor._attention_backend for processor in processors] == chosen
+    finally:
+        model.reset_attention_backend()
+        diffusers.attention_backend("native").__enter__()
+
+
+def test_execution_device() -> None:
+    pipe = tiny.sd1()
+    assert compat.execution_device(pipe) == torch.device("cpu")
+
+
+def test_the_private_parts_of_guiders() -> None:
+    guider: Any = ClassifierFreeGuidance(guidance_scale=3.0)
+    assert compat.guider_is_on(guider)
+    guider.disable()
+    assert not compat.guider_is_on(guider)
+    guider.enable()
+    assert compat.predictions_of(ClassifierFreeGuidance) == ["pred_cond", "pred_uncond"]
+    compat.name_predictions(guider, ["pred_cond", "pred_uncond", "pred_extra"])
+    assert compat.predictions_of(guider)[-1] == "pred_extra"
+    assert compat.predictions_of(ClassifierFreeGuidance) == ["pred_cond", "pred_uncond"]
+    guider.set_state(step=2, num_inference_steps=7, timestep=torch.tensor(500))
+    assert compat.step_of(guider) == (2, 7)
+    guider.prepare_models(nn.Linear(1, 1))
+    assert compat.calls_prepared(guider) == 1
+    data = {"text": (torch.ones(1), torch.zeros(1))}
+    made = compat.inputs_for(guider, data, "pred_extra")
+    assert torch.equal(made.text, torch.ones(1))
+
+
+@pytest.mark.parametrize("folder", ["adhere", "plugins", "pipelines", "eval"])
+def test_no_other_file_touches_private_names(folder: str) -> None:
+    """`x._name` of anything but oneself, one's class and one's own modules is for `compat` only."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if path.name == "compat.py" or path.is_symlink():
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        mine = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("self", "cls")
+        } | {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                private = not node.attr.startswith("__") and node.attr not in mine
+                assert not private, f"{path.relative_to(ROOT)}:{node.lineno}: .{node.attr}"
