@@ -44,6 +44,15 @@ def in_foreign_thread() -> bool:
     return isinstance(threading.current_thread(), threading._DummyThread)
 
 
+def move_towards(tensors: list[torch.Tensor], targets: list[torch.Tensor], weight: float) -> None:
+    """`tensor.lerp_(target, weight)` for each, in one go.
+
+    `torch._foreach_lerp_`: many small tensors one by one cost more than their arithmetic. When it
+    goes: a loop.
+    """
+    torch._foreach_lerp_(tensors, targets, weight)
+
+
 # ---- diffusers: models -------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_compiled_call_impl() -> None:
 
 
 def test_dummy_thread() -> None:
-    """Hooks of a backward pass on the CPU run in this thread, those of a raw thread in a foreign."""
+    """As the autograd engine's: a thread that Python's threading module has not started."""
     import _thread
 
     seen: list[bool] = []
@@ -53,6 +54,12 @@ def test_dummy_thread() -> None:
     thread.start()
     thread.join()
     assert seen == [True, False]
+
+
+def test_foreach_lerp() -> None:
+    shadows = [torch.zeros(2), torch.ones(1)]
+    compat.move_towards(shadows, [torch.ones(2), torch.zeros(1)], 0.25)
+    assert [shadow.tolist() for shadow in shadows] == [[0.25, 0.25], [0.75]]
 
 
 def test_diffusers_hook() -> None:
@@ -113,18 +120,17 @@ def test_no_other_file_touches_private_names(folder: str) -> None:
         if path.name == "compat.py" or path.is_symlink():
             continue
         tree = ast.parse(path.read_text("utf-8"))
-        mine = {
-            node.attr
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id in ("self", "cls")
-        } | {
-            node.name
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        }
+        mine = set(_own_names(tree))
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
                 private = not node.attr.startswith("__") and node.attr not in mine
                 assert not private, f"{path.relative_to(ROOT)}:{node.lineno}: .{node.attr}"
+
+
+def _own_names(tree: ast.AST) -> Iterator[str]:
+    """What a file defines, or has as attributes of its own instances and classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
+            yield node.attr

@@ -21,6 +21,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from adhere.pipelines.hooks.compat import move_towards
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.training.parallel import Team
 
@@ -151,7 +152,7 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         current = model.state_dict()
         shadows = list(self.shadow.values())
-        torch._foreach_lerp_(shadows, [current[k].float() for k in self.shadow], 1 - decay)
+        move_towards(shadows, [current[k].float() for k in self.shadow], 1 - decay)
 
 
 class Trainer:
