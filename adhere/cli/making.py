@@ -11,7 +11,7 @@ from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
 from adhere.errors import ParameterError, PromptError
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.guidance import Memory
+from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.studio import prompts
 from adhere.pipelines.studio.loading import Lora
 from adhere.pipelines.studio.output import writable

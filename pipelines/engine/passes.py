@@ -178,10 +178,10 @@ class Passes:
                 )
             return [running.layers[name] for name in scales[read]]
 
-        gain = self.state.family.gain
+        run, gain = self.state.run, self.state.family.gain
         return [
-            Maps(tuple(images), layers, _keep(track, images).to(device), number, gain)
-            for number, track in enumerate(self.state.run.tracks)
+            Maps(tuple(images), layers, _keep(track, images).to(device), run, number, gain)
+            for number, track in enumerate(run.tracks)
         ]
 
     def _eager(self) -> Any:
