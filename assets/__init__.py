@@ -1,1 +1,1 @@
-
+"""The bundled toyboxes, prompt suites, layouts and example pictures, as files."""

@@ -11,7 +11,7 @@ import torch
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.run import provenance
-from adhere.pipelines.studio import saved
+from adhere.pipelines.folders import saved
 from adhere.pipelines.studio.request import Picture, Request
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 

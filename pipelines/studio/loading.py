@@ -12,7 +12,7 @@ import torch
 
 from adhere import __version__
 from adhere.errors import ExtraMissing, ModelError, ParameterError
-from adhere.pipelines.studio import saved, single_file
+from adhere.pipelines.folders import saved, single_file
 from adhere.pipelines.toybox import TOYBOXES
 
 PRECISIONS = ("float32", "float16", "bfloat16")

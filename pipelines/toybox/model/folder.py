@@ -14,7 +14,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from adhere.pipelines.studio import saved
+from adhere.pipelines.folders import saved
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.model.clip import preprocess
 

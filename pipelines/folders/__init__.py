@@ -1,0 +1,1 @@
+"""What saved models consist of: pipeline folders and single files, told without loading them."""
