@@ -133,8 +133,8 @@ LINES = (
     "pipelines.hooks pipelines.families pipelines.engine pipelines.modular",
     "pipelines.folders pipelines.toybox.model pipelines.studio",
     "pipelines.engine pipelines.studio",
-    "pipelines.toybox.world pipelines.toybox.model pipelines.toybox.judge pipelines.toybox.training "
-    "pipelines.toybox.card",
+    "pipelines.toybox.world pipelines.toybox.model pipelines.toybox.judge pipelines.toybox.card",
+    "pipelines.toybox.judge pipelines.toybox.training pipelines.toybox.card",
     "eval.suites eval.run eval.report eval.commands",
     "eval.evaluators eval.report",
     "app.jobs app.parts app.tabs app.serving",
