@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -93,7 +94,7 @@ def refuse_unknown(plugin: type, names: Iterable[str]) -> None:
         if name in known:
             continue
         renamed = RENAMED.get(name)
-        hint = f"is called {renamed!r} now; " if renamed in known else ""
+        hint = f"it is called {renamed!r} now; " if renamed in known else ""
         raise ParameterError(
             f"{getattr(plugin, 'name', plugin)} has no parameter {name!r}; {hint}"
             f"it has: {', '.join(known) or 'none'}"
@@ -232,26 +233,64 @@ def _as_tuple(inner: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 
 def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
-    if value is None and NoneType in _options(parameter.kind):
-        return
+    options = _options(parameter.kind)
     if parameter.choices and isinstance(value, str) and value not in parameter.choices:
         raise ParameterError(
             f"{plugin}: {parameter.name}={value!r} is not one of {', '.join(parameter.choices)}"
         )
-    if parameter.low is None and parameter.high is None:
-        return
-    numbers = value if isinstance(value, tuple) else (value,)
+    if not any(_fits(option, value) for option in options):
+        raise ParameterError(
+            f"{plugin}: {parameter.name}={value!r} is not {_wanted(parameter.kind, value)} "
+            f"({parameter.help})"
+        )
     low = float("-inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high
-    for number in numbers:
-        if isinstance(number, tuple):
-            continue
+    for number in value if isinstance(value, tuple) else (value,):
         # A NaN fails every comparison, so it is refused here too.
-        if not isinstance(number, (int, float)) or not low <= number <= high:
+        if isinstance(number, (int, float)) and not low <= number <= high:
             raise ParameterError(
                 f"{plugin}: {parameter.name}={value!r} is out of range; "
                 f"expected {_name(parameter.kind)} from {low:g} to {high:g} ({parameter.help})"
             )
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a parameter's type; whole numbers count as numbers."""
+    if kind is NoneType:
+        return value is None
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return all(_fits(inner[0], item) for item in value)
+        return len(value) == len(inner) and all(map(_fits, inner, value))
+    if kind in (int, float):
+        number = Integral if kind is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _wanted(kind: Any, value: Any) -> str:
+    """What a parameter is to be, in words, with an example made of what was given."""
+    option = next(one for one in _options(kind) if one is not NoneType)
+    if get_origin(option) is not tuple:
+        return {
+            bool: "True or False",
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+        }.get(option, f"of type {_name(option)}")
+    inner, *more = get_args(option)
+    count = "" if more == [Ellipsis] else f"{1 + len(more)} "
+    plural = {str: "texts", float: "numbers", int: "whole numbers"}.get(inner, _name(inner))
+    items = value if isinstance(value, (list, set, tuple)) else (value,)
+    kept = tuple(item for item in items if _fits(inner, item))
+    if count or not kept:
+        kept = {str: ("cat", "frog"), float: (0.2, 0.4)}.get(inner, ())
+    return f"a tuple of {count}{plural}; write for example {kept!r}"
 
 
 def _name(kind: Any) -> str:

@@ -203,8 +203,9 @@ class Run:
             return tuple(self.phrase(image, phrase) for phrase in phrases)
         entities = self._entities(image)
         if not entities:
+            doubts = "".join(f" ({doubt})" for doubt in prompt.parsed.uncertain)
             raise PromptError(
-                f"no noun found in {prompt.plain!r}: name the subjects "
+                f"no noun found in {prompt.plain!r}{doubts}: name the subjects "
                 '(subjects=("cat", "frog"), --subjects "cat|frog")'
             )
         return tuple(self._columns(image, entity.noun) for entity in entities)

@@ -5,9 +5,42 @@ from __future__ import annotations
 import re
 
 from adhere.errors import PromptError
-from adhere.prompt.phrases import Entity, Span, names_a_word, span_of
+from adhere.prompt.phrases import UNSPACED, Entity, Span, names_a_word, span_of
 
 _EXAMPLE = "write [red|cat] and [big, blue|suitcase]; a literal bracket or bar is \\[, \\] or \\|"
+
+
+HANGUL = re.compile("[\\u1100-\\u11ff\\u3130-\\u318f\\ua960-\\ua97f\\uac00-\\ud7ff\\uffa0-\\uffdc]")
+"""Korean, which sets words apart by spaces but joins particles to them."""
+
+_WEIGHT = re.compile(r"\([^()\[\]:]*[^\W\d]\s*:\s*\d*\.?\d+\s*\)|\(\([^()]+\)\)+|\w{2,}\+\+(?!\w)")
+"""Weights as web UIs write them, `(red cat:1.3)` and `((red cat))`, and compel: `cat++`."""
+
+
+def unread(prompt: str) -> tuple[str, ...]:
+    """Sentences on what looks like syntax in a pipeline's prompt and is read as plain text.
+
+    Args:
+        prompt: as the pipeline was given it.
+    """
+    said = []
+    weight = _WEIGHT.search(prompt)
+    if weight:
+        said.append(
+            f"the weight {weight.group()!r} has no effect, it is read as plain text; "
+            "take it out, or give prompt_embeds made with compel and their text as prompt=..."
+        )
+    try:
+        _, marked = read_markup(prompt)
+    except PromptError:
+        marked = ()
+    if marked:
+        said.append(
+            f"the markup {marked[0].phrase.text!r} in the call's prompt is read as plain text, "
+            "brackets included; give the call the prompt without it, and the marked one to the "
+            "guidance: attach(pipe, prompt=...)"
+        )
+    return tuple(said)
 
 
 def strip_markup(prompt: str) -> str:
@@ -64,7 +97,7 @@ def _marked(prompt: str, inner: str, offset: int) -> tuple[str, Entity]:
         raise _markup_error(
             prompt, at, f"'[{inner}]' has a bar but no modifier; write '[{noun}]' for a bare noun"
         )
-    plain = f"{left} {noun}" if left else noun
+    plain = left + _between(left, noun) + noun
     start = offset + len(plain) - len(noun)
     # A comma lets a modifier have several words: "[polka dot, red|dress]".
     parts = re.finditer(r"[^,\s][^,]*[^,\s]|[^,\s]" if "," in left else r"\S+", left)
@@ -72,6 +105,13 @@ def _marked(prompt: str, inner: str, offset: int) -> tuple[str, Entity]:
     return plain, Entity(
         Span(start, start + len(noun), ""), modifiers, Span(offset, offset + len(plain), "")
     )
+
+
+def _between(left: str, noun: str) -> str:
+    """What stands between a modifier and its noun: nothing where the script has no spaces."""
+    edges = left[-1:] + noun[:1]
+    solid = len(edges) == 2 and all(map(UNSPACED.match, edges))
+    return "" if not left or (solid and not any(map(HANGUL.match, edges))) else " "
 
 
 def _cut(text: str, entity: Entity) -> Entity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -56,7 +57,12 @@ class Parse:
         """
         if not self.entities:
             raise PromptError(
-                f"no noun was found in the prompt {self.text!r}; name a thing, or mark one: [cat]"
+                f"no noun was found in the prompt {self.text!r}; "
+                + (
+                    ENGLISH_ONLY
+                    if ENGLISH_ONLY in self.uncertain
+                    else "name a thing, or mark one: [cat]"
+                )
             )
         return self.nouns
 
@@ -106,8 +112,24 @@ def parse(prompt: str, backend: Backend = "auto") -> Parse:
     return _parse_chunks(clean)
 
 
+ENGLISH_ONLY = (
+    "the parser reads English: mark the nouns, as in [red|cat], or name them (subjects=...)"
+)
+
+
+def _is_foreign(prompt: str) -> bool:
+    """Whether most letters are of another script than the Latin one."""
+    letters = [c for c in prompt if c.isalpha()]
+    foreign = sum(
+        not unicodedata.name(c, "").startswith(("LATIN", "FULLWIDTH LATIN")) for c in letters
+    )
+    return 2 * foreign > len(letters)
+
+
 @lru_cache(maxsize=256)
 def _parse_chunks(prompt: str) -> Parse:
+    if _is_foreign(prompt):
+        return Parse(prompt, (), (ENGLISH_ONLY,), "chunker")
     reading = chunker.read(prompt)
 
     def span(words: tuple[int, int]) -> Span:

@@ -143,7 +143,7 @@ def test_json_that_is_refused(values: dict[str, Any], message: str) -> None:
         ({"shares": (0.5, -1)}, "shares="),
         ({"mode": "loud"}, "mode='loud' is not one of calm, wild"),
         ({"whim": "other"}, "whim='other' is not one of this, that"),
-        ({"size": "2"}, "size='2' is out of range"),
+        ({"size": "2"}, "size='2' is not a number"),
         ({"maybe": -1}, "maybe=-1"),
     ],
 )
@@ -177,3 +177,28 @@ def test_json_text_that_is_refused(text: str, message: str) -> None:
 
     with pytest.raises(ParameterError, match=message):
         plugin(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("attend-and-excite", {"subjects": (3, 7)}, r"a tuple of texts; write .*\('cat', 'frog'\)"),
+        ("attend-and-excite", {"subjects": "car"}, r"write for example \('car',\)"),
+        ("attend-and-excite", {"subjects": ["car"]}, r"write for example \('car',\)"),
+        ("attend-and-excite", {"refine_at": 0.2}, r"write for example \(0\.2,\)"),
+        ("attend-and-excite", {"step_size": "20"}, "not a number"),
+        ("attend-and-excite", {"refinements": 2.5}, "not a whole number"),
+        ("attend-and-excite", {"until": 0.5}, "it is called 'stop' now"),
+        ("delayed-negative", {"begin": 0.5}, "it is called 'start' now"),
+        ("sega", {"edits": "bird"}, r"write for example \('bird',\)"),
+        ("sega", {"warmup": 0.2}, "it is called 'start' now"),
+        ("zestguide", {"ignore": (0.1,)}, "a tuple of 2 numbers"),
+        ("zestguide", {"layout": {"cat": (0, 0, 1, 1)}}, "not of type Layout"),
+        ("syngen", {"nothing": 1}, "has no parameter 'nothing'; it has: subjects"),
+    ],
+)
+def test_what_is_wanted_is_said(name: str, values: dict[str, Any], message: str) -> None:
+    from adhere.plugins import PLUGINS
+
+    with pytest.raises(ParameterError, match=message):
+        PLUGINS[name](**values)

@@ -1,0 +1,104 @@
+"""Subjects, layout phrases and markup in scripts that are not English's."""
+
+from __future__ import annotations
+
+import pytest
+
+from adhere.errors import PromptError
+from adhere.guides.run import Prompt
+from adhere.layout.layout import Layout, Region
+from adhere.prompt.markup import strip_markup, unread
+from adhere.prompt.parser import parse
+from adhere.prompt.phrases import find, numbered, occurrences, split_words
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "places"),
+    [
+        ("一只红色的猫和一只蓝色的狗", "红色的猫", [2]),
+        ("一只猫和一只猫", "猫", [2, 6]),
+        ("赤い猫と青い犬", "青い犬", [4]),
+        ("빨간 고양이와 파란 개가 있다", "고양이", [3]),
+        ("빨간 고양이와 파란 개가 있다", "파란 개", [8]),
+        ("แมวสีแดงและสุนัข", "สุนัข", [11]),
+        ("красная кошка и кот", "кот", [16]),
+        ("красная кошка", "кош", []),
+        ("लाल बिल्ली", "बिल", []),  # a combining mark goes on with the word
+        ("a cat, a concat and cats", "cat", [2]),
+        ("un café-crème", "café", [3]),
+        ("a 猫cat", "cat", [3]),
+    ],
+)
+def test_a_phrase_is_found_where_it_stands(prompt: str, phrase: str, places: list[int]) -> None:
+    assert [span.start for span in occurrences(prompt, phrase)] == places
+
+
+def test_the_second_occurrence_without_spaces() -> None:
+    assert find("一只猫和一只猫", "猫#2").start == 6
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain", "noun"),
+    [
+        ("一只[红色的|猫]和[狗]", "一只红色的猫和狗", "猫"),
+        ("[赤い|猫]と犬", "赤い猫と犬", "猫"),
+        ("[빨간|고양이]와 개", "빨간 고양이와 개", "고양이"),
+        ("a [red|猫]", "a red 猫", "猫"),
+    ],
+)
+def test_markup_reads_as_the_script_is_written(marked: str, plain: str, noun: str) -> None:
+    assert strip_markup(marked) == plain
+    found = parse(marked).entities[0]
+    assert found.noun.text == noun
+    assert plain[found.noun.start : found.noun.end] == noun
+    assert found.modifiers
+
+
+@pytest.mark.parametrize("prompt", ["一只红色的猫", "赤い猫", "빨간 고양이", "красная кошка"])
+def test_the_parser_says_that_it_reads_english(prompt: str) -> None:
+    parsed = parse(prompt)
+    assert parsed.entities == ()
+    assert any("reads English" in doubt for doubt in parsed.uncertain)
+    with pytest.raises(PromptError, match="reads English"):
+        parsed.require_nouns()
+
+
+def test_a_name_in_another_script_leaves_a_prompt_english() -> None:
+    assert parse("a red cat called 猫").nouns[0].text == "cat"
+
+
+def test_layout_phrases_in_any_script() -> None:
+    layout = Layout((Region("红色的猫", box=(0, 0, 0.5, 1)), Region("狗", box=(0.5, 0, 1, 1))))
+    layout.check(Prompt("一只红色的猫和狗").plain)
+
+
+def test_words_are_cut_at_tokens_where_no_space_is() -> None:
+    text = "红色的猫, a red-haired dog's cat"
+    assert [span.text for span in split_words(text)] == [
+        "红色的猫",
+        "a",
+        "red-haired",
+        "dog's",
+        "cat",
+    ]
+    cut = split_words(text, {2, 3, 9})
+    assert [span.text for span in cut][:4] == ["红色", "的", "猫", "a"]
+    assert numbered(["cat", "dog", "cat"]) == ("cat", "dog", "cat#2")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a (red cat:1.3) and a dog", "a ((red cat))", "a cat++ in a car", "(cat: .5)"]
+)
+def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
+    assert "no effect" in unread(prompt)[0]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat (small)", "a picture (ratio 16:9)", "a C++ book", "a red cat", "noon (12:30)"]
+)
+def test_what_is_no_weight(prompt: str) -> None:
+    assert unread(prompt) == ()
+
+
+def test_markup_in_the_calls_own_prompt_is_said() -> None:
+    assert "attach(pipe, prompt=" in unread("a [red|cat] and a dog")[0]
