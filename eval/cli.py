@@ -13,5 +13,6 @@ eval_app = typer.Typer(
 
 for command in (running.plan, running.generate, running.score, running.report, running.run):
     eval_app.command()(command)
+eval_app.command("import")(running.import_pictures)
 eval_app.command("ls")(looking.list_all)
 eval_app.command()(looking.validate)

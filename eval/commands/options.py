@@ -57,7 +57,10 @@ Metrics = Annotated[
 ]
 Pairs = Annotated[int, typer.Option(min=0, help="before/after pairs on the page, at the most")]
 Keep = Annotated[Path | None, typer.Option(help="also write the results JSON here")]
-Baseline = Annotated[str, typer.Option(help="the variant that the others are compared with")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(help="the variant that the others are compared with; plain if left out"),
+]
 
 
 @contextmanager

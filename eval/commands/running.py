@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from adhere.eval.commands.options import (
@@ -62,6 +64,23 @@ def plan(
         work.plan(experiment, out, include)
 
 
+def import_pictures(
+    out: Out,
+    pictures: Annotated[
+        list[str], typer.Argument(help="FOLDER, or VARIANT=FOLDER; the first is the baseline")
+    ],
+    suite: Annotated[
+        str | None, typer.Option("--suite", "-s", help="the suite that they are pictures of")
+    ] = None,
+    include: Include = None,
+) -> None:
+    """Make a run of pictures that somebody else made; then score and report it as any."""
+    with told():
+        from adhere.eval.commands import steps as work
+
+        work.import_pictures(out, pictures, suite, include)
+
+
 def generate(
     out: Out,
     shard: ShardOption = None,
@@ -102,7 +121,7 @@ def report(
     metric: Metrics = None,
     pairs: Pairs = 200,
     keep: Keep = None,
-    baseline: Baseline = "plain",
+    baseline: Baseline = None,
 ) -> None:
     """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures."""
     with told():
@@ -136,7 +155,7 @@ def run(
     retry_failed: RetryFailed = False,
     pairs: Pairs = 200,
     keep: Keep = None,
-    baseline: Baseline = "plain",
+    baseline: Baseline = None,
 ) -> None:
     """Plan, generate, score and report in one go; given again, it goes on where it stopped.
 

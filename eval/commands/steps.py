@@ -19,10 +19,11 @@ from adhere.eval.progress import progress
 from adhere.eval.report import report as reports
 from adhere.eval.run import experiment as experiments
 from adhere.eval.run import generate as local
-from adhere.eval.run import manifest, models, ray_engine, scoring, shards, stored
-from adhere.eval.run.experiment import DEFAULT_EVALUATORS, Experiment
+from adhere.eval.run import imported, manifest, models, ray_engine, scoring, shards, stored
+from adhere.eval.run.experiment import BASELINE, DEFAULT_EVALUATORS, Experiment
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
+from adhere.eval.suites import suites
 
 _SHOWN = 10
 
@@ -69,6 +70,24 @@ def plan(asked: Experiment, out: Path, include: Sequence[Path] | None) -> Folder
         f"in {out}"
     )
     return folder
+
+
+def import_pictures(
+    out: Path, given: Sequence[str], suite: str | None, include: Sequence[Path] | None
+) -> None:
+    """A run of pictures that somebody else made, each folder a variant."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        variant, folder = (name, Path(place)) if equals else (BASELINE, Path(text))
+        if variant in folders:
+            raise EvaluationError(f"two folders are variant {variant!r}; name them: a=FOLDER")
+        folders[variant] = folder
+    known = suites.find(suite, include or ()) if suite else None
+    run = imported.plan(out, folders, known, out.resolve().name)
+    told = run.manifest.header
+    failed = sum(row["status"] != "done" for row in run.records().values())
+    typer.echo(f"{told['entries']} pictures in {out}, {failed} of them unreadable")
 
 
 def defaults(out: Path) -> dict[str, Any]:
@@ -159,10 +178,12 @@ def score(
 
 
 def report(
-    out: Path, metric: Sequence[str] | None, pairs: int, keep: Path | None, baseline: str
+    out: Path, metric: Sequence[str] | None, pairs: int, keep: Path | None, baseline: str | None
 ) -> None:
-    """Write the report's files."""
+    """Write the report's files; without a baseline it is `plain`, or the first variant there is."""
     folder = Folder(out)
+    variants = list(dict.fromkeys(entry.variant for entry in folder.manifest.entries))
+    baseline = baseline or (BASELINE if BASELINE in variants else variants[0])
     results = reports.report(
         folder, recipes(out, metric), stored.left_out(folder), pairs=pairs, baseline=baseline
     )

@@ -296,6 +296,11 @@ def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | N
         EvaluationError: the weights, the engine or a plugin are not those of the plan.
     """
     about = folder.manifest.header["identity"]
+    if any(entry.picture for entry in folder.manifest.entries):
+        raise EvaluationError(
+            f"the pictures of {folder.path} were made elsewhere and some are not there; give the "
+            "same `adhere eval import` again"
+        )
     now = models.fingerprint(about["model"])
     if about["weights"] not in (now, "any"):
         raise EvaluationError(

@@ -36,7 +36,10 @@ ID_LENGTH = 24
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of the experiment, as the report counts them."""
+    """One picture of the experiment, as the report counts them.
+
+    `picture` is the checksum of one that was made elsewhere.
+    """
 
     suite: str
     item: Item
@@ -44,6 +47,7 @@ class Entry:
     seed: int
     job: str
     request: Request
+    picture: str = ""
 
     @property
     def key(self) -> str:
@@ -107,7 +111,17 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         for item in suite.items
         for seed, request in _requests(experiment, variant, suite, item)
     ]
-    header = {
+    return Manifest(header(experiment, identity, found, entries), tuple(entries))
+
+
+def header(
+    experiment: Experiment,
+    identity: dict[str, Any],
+    found: Sequence[Suite],
+    entries: Sequence[Entry],
+) -> dict[str, Any]:
+    """The first line: what makes the pictures, the experiment, and its suites."""
+    return {
         "adhere_manifest": FORMAT,
         "identity": identity,
         "experiment": experiment.settings(),
@@ -125,7 +139,6 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         "entries": len(entries),
         "jobs": len({entry.job for entry in entries}),
     }
-    return Manifest(header, tuple(entries))
 
 
 def default_dtype(model: str) -> str:
@@ -199,15 +212,17 @@ def code_of(experiment: Experiment) -> dict[str, Any]:
     return {"engine": provenance.engine_code(), "plugins": provenance.code_of(plugins)}
 
 
-def job_id(identity: dict[str, Any], request: Request) -> str:
+def job_id(identity: dict[str, Any], request: Request, picture: str = "") -> str:
     """The hash of everything that changes pixels: model, weights, type, code and request.
 
-    Of the plugins' code only that of the request's own counts.
+    Of the plugins' code only that of the request's own counts. Of a picture that was made
+    elsewhere its checksum is all that is known.
     """
     code = identity["code"]
     own = {one.name: code["plugins"][one.name] for one in request.plugins}
     told = {**identity, "code": {"engine": code["engine"], "plugins": own}}
-    return digest(canonical({"identity": told, "request": request.to_json()}), ID_LENGTH)
+    what = {"identity": told, "request": request.to_json()}
+    return digest(canonical({**what, "picture": picture} if picture else what), ID_LENGTH)
 
 
 def to_text(manifest: Manifest) -> str:
@@ -230,6 +245,7 @@ def to_text(manifest: Manifest) -> str:
                     "entry": [entry.suite, entry.item.id, entry.variant, entry.seed],
                     "job": entry.job,
                     "request": request,
+                    **({"picture": entry.picture} if entry.picture else {}),
                 }
             )
         )
@@ -297,13 +313,16 @@ def _from_lines(header: dict[str, Any], lines: list[dict[str, Any]], where: str)
             if place not in layouts:
                 layouts[place] = Layout.from_json(dict(items[place].layout or {}))
             request = replace(request, layout=layouts[place])
-        if job_id(header["identity"], request) != line["job"]:
+        picture = str(line.get("picture", ""))
+        if job_id(header["identity"], request, picture) != line["job"]:
             raise EvaluationError(
                 f"{where}: the request of job {line['job']} ({request.prompt[:60]!r}) was changed, "
                 "or this version of adhere reads it otherwise; a manifest is never edited: "
                 "plan again into a new folder"
             )
-        entries.append(Entry(suite, items[place], variant, int(seed), line["job"], request))
+        entries.append(
+            Entry(suite, items[place], variant, int(seed), line["job"], request, picture)
+        )
     if len(entries) != header["entries"]:
         raise EvaluationError(
             f"{where} has {len(entries)} of {header['entries']} entries: it is torn; plan again"

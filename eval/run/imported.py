@@ -1,0 +1,208 @@
+"""Pictures that somebody else made, as a run: planned from what is there, then scored like any.
+
+A folder of pictures is a variant. Which prompt a picture is of is told by
+
+- GenEval's form: `00000/metadata.jsonl` with `00000/samples/0000.png`...;
+- a table in the folder (CSV or TSV) with a column of prompts and one of file names;
+- its name, in a suite that is given: the item's id or its prompt, then perhaps `_` and a number;
+- its name alone: the prompt, then perhaps `_` and a number (T2I-CompBench's form).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators.sets.references import IMAGES
+from adhere.eval.files import Log, digest
+from adhere.eval.run import manifest, provenance
+from adhere.eval.run.experiment import Experiment, Variant
+from adhere.eval.run.folder import Folder, png
+from adhere.eval.run.manifest import Entry, Manifest
+from adhere.eval.suites.formats import content, geneval
+from adhere.eval.suites.formats.prompt_tables import column
+from adhere.eval.suites.items import Item, Suite
+from adhere.pipelines.studio.request import Request
+
+MODEL = "pictures made elsewhere"
+_FILES = ("image", "file", "file_name", "filename", "path", "image_path", "picture")
+_LABEL = "imported"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture, the item that it is of, and which of the item's pictures it is."""
+
+    path: Path
+    item: Item
+    number: int
+
+
+def plan(out: Path, folders: Mapping[str, Path], suite: Suite | None, name: str) -> Folder:
+    """A run of the pictures in some folders, each folder a variant.
+
+    Raises:
+        EvaluationError: a folder without pictures, a picture of no prompt, or another run there.
+    """
+    found = {variant: pictures(folder, suite) for variant, folder in folders.items()}
+    items = {one.item.id: one.item for some in found.values() for one in some}
+    whole = suite or Suite(name, "1", f"pictures in {', '.join(folders)}", "see source",
+                           tuple(items.values()))  # fmt: skip
+    experiment = Experiment(
+        name=name, model=MODEL, suites=(whole.name,), variants=tuple(map(Variant, folders))
+    )
+    identity: dict[str, Any] = {
+        "model": MODEL, "weights": "none", "dtype": "none", "code": manifest.code_of(experiment),
+    }  # fmt: skip
+    entries, sources = [], {}
+    for variant, some in found.items():
+        for one in some:
+            entry = _entry(whole.name, variant, one, identity)
+            entries.append(entry)
+            sources[entry.job] = one.path
+    folder = Folder(out)
+    folder.plan(Manifest(manifest.header(experiment, identity, [whole], entries), tuple(entries)))
+    _copy(folder, sources)
+    return folder
+
+
+def _entry(suite: str, variant: str, one: Given, identity: dict[str, Any]) -> Entry:
+    request = Request(one.item.prompt, one.number)
+    picture = hashlib.sha256(one.path.read_bytes()).hexdigest()
+    job = manifest.job_id(identity, request, picture)
+    return Entry(suite, one.item, variant, one.number, job, request, picture)
+
+
+def _copy(folder: Folder, sources: Mapping[str, Path]) -> None:
+    """Put the pictures in their places, pixel for pixel."""
+    done = folder.done()
+    jobs = folder.manifest.jobs
+    with Log(folder.log(_LABEL)) as journal:
+        for job, path in sources.items():
+            if job in done:
+                continue
+            try:
+                with Image.open(path) as image:
+                    data = png(image, job, jobs[job])
+                    size = image.size
+            except (OSError, SyntaxError, ValueError) as error:
+                record = {"job": job, "status": "failed", "permanent": True,
+                          "error": f"{path.name} cannot be read: {error}"}  # fmt: skip
+                journal.append(record)
+                continue
+            folder.write_image(job, data, _LABEL)
+            journal.append(
+                {
+                    "job": job,
+                    "status": "done",
+                    "sha256": digest(data),
+                    "bytes": len(data),
+                    "settings": {"width": size[0], "height": size[1]},
+                    "made": {**provenance.made_now(), "imported": path.name},
+                }
+            )
+
+
+def pictures(folder: Path, suite: Suite | None) -> list[Given]:
+    """The pictures of a folder with their items.
+
+    Raises:
+        EvaluationError: there are none, or one that is of no prompt.
+    """
+    if not folder.is_dir():
+        raise EvaluationError(f"{folder} is not a folder of pictures")
+    found = _geneval(folder, suite) or _table(folder, suite) or _named(folder, suite)
+    if not found:
+        raise EvaluationError(f"{folder} has no pictures ({', '.join(IMAGES)})")
+    seen: dict[tuple[str, int], Path] = {}
+    for one in found:
+        other = seen.setdefault((one.item.id, one.number), one.path)
+        if other != one.path:
+            raise EvaluationError(f"{other} and {one.path} are both picture {one.number} of item "
+                                  f"{one.item.id!r}")  # fmt: skip
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+
+
+def _geneval(folder: Path, suite: Suite | None) -> list[Given]:
+    found = []
+    known = {item.prompt: item for item in suite.items} if suite else {}
+    for place in sorted(path.parent for path in folder.glob("*/metadata.jsonl")):
+        (item,) = geneval.geneval(content.read(place / "metadata.jsonl")).items
+        item = known.get(item.prompt) or Item(
+            place.name, item.prompt, item.things, item.relations, tags=item.tags,
+            exclude=item.exclude,
+        )  # fmt: skip
+        for number, path in enumerate(_images(place / "samples")):
+            found.append(Given(path, item, int(path.stem) if path.stem.isdigit() else number))
+    return found
+
+
+def _table(folder: Path, suite: Suite | None) -> list[Given]:
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv")]
+    if not tables:
+        return []
+    read = content.read(tables[0])
+    known = {item.prompt: item for item in suite.items} if suite else {}
+    counts: dict[str, int] = defaultdict(int)
+    found = []
+    for number, row in enumerate(read.rows(), 1):
+        name, prompt = column(row, _FILES), column(row, content.PROMPTS)
+        path = folder / name
+        if not name or not path.is_file():
+            raise EvaluationError(
+                f"{tables[0]}, row {number}: {name or 'no file'!r} is not in {folder} "
+                f"(columns for it: {', '.join(_FILES)})"
+            )
+        if known and prompt not in known:
+            raise EvaluationError(f"{tables[0]}, row {number}: {prompt!r} is not in the suite")
+        item = known.get(prompt) or Item(digest(prompt, 12), prompt)
+        seed = row.get("seed", "")
+        found.append(Given(path, item, int(seed) if seed.isdigit() else counts[prompt]))
+        counts[prompt] += 1
+    return found
+
+
+def _named(folder: Path, suite: Suite | None) -> list[Given]:
+    items = _by_name(suite.items) if suite else None
+    counts: dict[str, int] = defaultdict(int)
+    found = []
+    for path in _images(folder):
+        match = re.fullmatch(r"(.+?)_(\d+)", path.stem)
+        if items is None:
+            prompt = match[1] if match else path.stem
+            item = Item(digest(prompt, 12), prompt)
+            number = counts[prompt]
+        else:
+            exact = items.get(_plain(path.stem))
+            near = items.get(_plain(match[1])) if match else None
+            fits = exact or near
+            if fits is None:
+                raise EvaluationError(
+                    f"{path} is named after neither an id nor a prompt of the suite"
+                )
+            item = fits
+            number = counts[item.id] if exact or not match else int(match[2])
+        counts[item.prompt if items is None else item.id] += 1
+        found.append(Given(path, item, number))
+    return found
+
+
+def _by_name(items: Sequence[Item]) -> dict[str, Item]:
+    return {_plain(name): item for item in items for name in (item.prompt, item.id)}
+
+
+def _plain(text: str) -> str:
+    """Without what file names cannot have, or have instead of blanks."""
+    return re.sub(r"[^0-9a-z]+", " ", text.lower()).strip()

@@ -1,0 +1,117 @@
+"""Pictures that somebody else made are scored like a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from adhere.eval.cli import eval_app
+from adhere.eval.run.folder import Folder
+from tests.eval import fakes
+
+
+def adhere(*words: object) -> Result:
+    return CliRunner().invoke(eval_app, [str(word) for word in words])
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_genevals_folders(tmp_path: Path) -> None:
+    clause = {"class": "cat", "count": 1}
+    told = {"tag": "single_object", "include": [clause], "prompt": "a photo of a cat"}
+    for place in ("00000", "00001"):
+        folder = tmp_path / "made" / place
+        for number in range(2):
+            picture(folder / "samples" / f"{number:04d}.png", number)
+        (folder / "metadata.jsonl").write_text(json.dumps(told))
+        told = {**told, "prompt": "a photo of a cat here"}
+    made = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert made.exit_code == 0, made.output
+    run = Folder(tmp_path / "out")
+    assert [(e.item.id, e.seed, e.variant) for e in run.manifest.entries] == [
+        ("00000", 0, "plain"), ("00000", 1, "plain"), ("00001", 0, "plain"), ("00001", 1, "plain"),
+    ]  # fmt: skip
+    assert run.manifest.entries[0].item.things[0].noun == "cat"
+    # Pixel for pixel.
+    with Image.open(run.image(run.manifest.entries[1].job)) as image:
+        assert (
+            image.tobytes()
+            == Image.open(tmp_path / "made" / "00000" / "samples" / "0001.png").tobytes()
+        )
+    assert adhere("score", tmp_path / "out", "-m", "clip-score").exit_code == 0
+    assert adhere("report", tmp_path / "out", "-m", "clip-score").exit_code == 0
+    assert adhere("validate", tmp_path / "out").exit_code == 0
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {score["n"] for score in data["scores"]} == {4}
+    assert "already" not in adhere("import", tmp_path / "out", tmp_path / "made").output
+
+
+def test_variants_are_compared_by_item_and_number(tmp_path: Path) -> None:
+    suite = fakes.suite_file(tmp_path, 2)
+    for variant in ("theirs", "ours"):
+        for item in ("i000", "i001"):
+            for number in (0, 1):
+                picture(tmp_path / variant / f"{item}_{number}.png", len(variant) + number)
+    given = [f"{variant}={tmp_path / variant}" for variant in ("theirs", "ours")]
+    assert adhere("import", tmp_path / "out", *given, "-s", suite).exit_code == 0
+    assert adhere("score", tmp_path / "out", "-m", "clip-score").exit_code == 0
+    assert adhere("report", tmp_path / "out", "-m", "clip-score").exit_code == 0
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert data["baseline"] == "theirs"
+    compared = [score for score in data["scores"] if "difference" in score]
+    assert {(score["variant"], score["difference"]["n"]) for score in compared} == {("ours", 4)}
+
+
+def test_a_table_says_which_prompt(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "x.png")
+    (tmp_path / "made" / "all.csv").write_text("file_name;prompt;seed\nx.png;a red cat;7\n")
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    (entry,) = Folder(tmp_path / "out").manifest.entries
+    assert (entry.item.prompt, entry.seed) == ("a red cat", 7)
+
+
+def test_file_names_are_prompts(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a green bench and a blue bowl_000000.png", 1)
+    picture(tmp_path / "made" / "a green bench and a blue bowl_000001.png", 2)
+    picture(tmp_path / "made" / "a cat.jpg", 3)
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    entries = Folder(tmp_path / "out").manifest.entries
+    assert sorted((e.item.prompt, e.seed) for e in entries) == [
+        ("a cat", 0), ("a green bench and a blue bowl", 0), ("a green bench and a blue bowl", 1),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_imported(tmp_path: Path) -> None:
+    suite = fakes.suite_file(tmp_path, 2)
+    (tmp_path / "empty").mkdir()
+    picture(tmp_path / "made" / "nobody.png")
+    picture(tmp_path / "listed" / "y.png")
+    (tmp_path / "listed" / "t.csv").write_text("file,prompt\nz.png,a cat\n")
+    for words, told in (
+        ([tmp_path / "empty"], "has no pictures"),
+        ([tmp_path / "none"], "not a folder"),
+        ([tmp_path / "made", "-s", suite], "neither an id nor a prompt"),
+        ([tmp_path / "listed"], "row 1"),
+        ([tmp_path / "made", tmp_path / "made"], "two folders are variant"),
+    ):
+        result = adhere("import", tmp_path / "out", *words)
+        assert result.exit_code == 2
+        assert told in " ".join(result.output.split())
+
+
+def test_a_damaged_picture_is_a_recorded_failure(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a cat.png")
+    (tmp_path / "made" / "a dog.png").write_bytes(b"\x89PNG\r\n")
+    made = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert made.exit_code == 0
+    assert "1 of them unreadable" in made.output
+    assert adhere("score", tmp_path / "out", "-m", "clip-score").exit_code == 0
