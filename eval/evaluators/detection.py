@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from adhere.eval.evaluators import backends, columns, composition
+from adhere.eval.evaluators import backends, columns, composition, protocols
 from adhere.eval.evaluators.composition import Box, Found
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
 from adhere.eval.suites.items import Item
@@ -41,7 +41,10 @@ class Detector:
 
     name: ClassVar[str] = "detector"
     revision: ClassVar[int] = 2  # 2: GenEval's exact verdict, what is excluded included
-    columns: ClassVar[tuple[Column, ...]] = columns.COMPOSITION
+    columns: ClassVar[tuple[Column, ...]] = (
+        *columns.COMPOSITION,
+        Column("tiam", "pictures with every thing in its colour, by TIAM's rule", kind="share"),
+    )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("google/owlv2-base-patch16-ensemble", "hub id or folder")
     threshold: float = param(0.25, "lowest score that counts", low=0, high=1, source="our choice")
@@ -92,7 +95,11 @@ class _Scorer:
     def _row(self, item: Item, image: Image.Image) -> Row:
         if not (item.things or item.exclude):
             return Row({})
-        return Row(composition.judge(item, self.found(item, image)))
+        found = self.found(item, image)
+        values = composition.judge(item, found)
+        if item.things:
+            values["tiam"] = protocols.tiam(item, found)
+        return Row(values)
 
     def found(self, item: Item, image: Image.Image) -> list[Found]:
         """The asked and excluded classes in a picture, with colours where one is asked for."""
@@ -153,7 +160,7 @@ def _apart(hits: Sequence[_Hit], overlap: float) -> list[_Hit]:
     """The best hits that do not overlap (greedy non-maximum suppression)."""
     kept: list[_Hit] = []
     for hit in sorted(hits, key=lambda one: -one.score):
-        if all(iou(hit.box, other.box) <= overlap for other in kept):
+        if all(protocols.overlap(hit.box, other.box) <= overlap for other in kept):
             kept.append(hit)
     return kept
 
@@ -163,17 +170,6 @@ def _colour(hit: _Hit, by_colour: dict[str, list[_Hit]]) -> str | None:
     best, name = 0.0, None
     for colour, hits in by_colour.items():
         for other in hits:
-            if other.score > best and iou(hit.box, other.box) > 0.5:
+            if other.score > best and protocols.overlap(hit.box, other.box) > 0.5:
                 best, name = other.score, colour
     return name
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - common
-    return common / either if either > 0 else 0.0

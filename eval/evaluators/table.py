@@ -7,12 +7,14 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from adhere.errors import ParameterError
+from adhere.eval.evaluators.asking.blip_vqa import BlipVqa
+from adhere.eval.evaluators.asking.question_sets import QuestionSets
+from adhere.eval.evaluators.asking.questions import Questions
 from adhere.eval.evaluators.clip_score import ClipScore
 from adhere.eval.evaluators.cost import Cost
 from adhere.eval.evaluators.detection import Detector
 from adhere.eval.evaluators.evaluator import Column, Evaluator
 from adhere.eval.evaluators.judging import ToyboxJudge
-from adhere.eval.evaluators.questions import Questions
 from adhere.eval.evaluators.safety import ClipClassifier, SafetyChecker
 from adhere.eval.evaluators.segmentation import Segmentation
 from adhere.eval.evaluators.sets.set_evaluators import (
@@ -36,6 +38,8 @@ EVALUATORS: dict[str, type] = {
         SafetyChecker,
         ClipClassifier,
         Questions,
+        QuestionSets,
+        BlipVqa,
         Cost,
     )
 }

@@ -189,23 +189,63 @@ def test_vqa_yes_probability(tmp_path: Path, template: bool) -> None:
     (row,) = rows(f"vqa:model={folder}", count=1)
     assert 0 < row.values["vqa_minimum"] < 1
     scorer = evaluators.evaluator(f"vqa:model={folder}").load("cpu")
-    tokenizer = scorer.processor.tokenizer
-    assert scorer.yes == {tokenizer.convert_tokens_to_ids("yes")}
-    assert scorer.no == {tokenizer.convert_tokens_to_ids("no")}
+    tokenizer = scorer.vlm.processor.tokenizer
+    assert scorer.vlm.yes == {tokenizer.convert_tokens_to_ids("yes")}
+    assert scorer.vlm.no == {tokenizer.convert_tokens_to_ids("no")}
     # By hand: the softmax over the two tokens after the whole question.
     text = scorer.recipe.question.replace("{}", ITEM.prompt)
     asked = f"<image> {text} " if template else f"<image>\n{text}"
     image = shown(count=1)[0].image
-    inputs = scorer.processor(text=asked, images=image, return_tensors="pt")
+    inputs = scorer.vlm.processor(text=asked, images=image, return_tensors="pt")
     with torch.no_grad():
-        last = scorer.model(**inputs).logits[0, -1]
+        last = scorer.vlm.model(**inputs).logits[0, -1]
     yes, no = (float(last[tokenizer.convert_tokens_to_ids(word)]) for word in ("yes", "no"))
     assert row.values["vqa"] == pytest.approx(1 / (1 + np.exp(no - yes)), abs=1e-6)
+    assert row.values["vqascore"] == pytest.approx(
+        float(last.softmax(0)[next(iter(scorer.vlm.yes))])
+    )
 
 
 def test_question_needs_its_place() -> None:
     with pytest.raises(ParameterError, match="needs one"):
         evaluators.evaluator({"evaluator": "vqa", "question": "Is it good?"})
+
+
+def test_blip_vqa_is_the_product_over_phrases(tmp_path: Path) -> None:
+    folder = tiny_models.blip_vqa(tmp_path / "blip")
+    scorer = evaluators.evaluator(f"blip-vqa:model={folder}").load("cpu")
+    (one,) = shown(count=1)
+    (row,) = scorer([one])
+    each = [round(scorer.ask(one.image, phrase), 4) for phrase in ("cat", "red car")]
+    assert row.values["blip_vqa"] == pytest.approx(round(each[0] * each[1], 4))
+    # By the model's own way to an answer: its first word after the start.
+    inputs = scorer.processor(images=one.image, text="cat?", return_tensors="pt")
+    with torch.no_grad():
+        made = scorer.model.generate(
+            **inputs, max_new_tokens=1, output_scores=True, return_dict_in_generate=True
+        )
+    yes, no = (float(made.scores[0][0, token]) for token in (scorer.yes, scorer.no))
+    assert each[0] == pytest.approx(1 / (1 + np.exp(no - yes)), abs=1e-3)
+
+
+def test_questions_of_a_suite_are_asked(tmp_path: Path) -> None:
+    from adhere.eval.suites.items import Question
+
+    folder = tiny_models.llava(tmp_path / "llava")
+    scorer = evaluators.evaluator(f"questions:model={folder}").load("cpu")
+    asked = (
+        Question("1", "a cat ?"),
+        Question("2", "red car ?", parents=("1",)),
+        Question("3", "a dog ?", "no"),
+        Question("4", "a cat or a dog ?", "dog", ("cat", "dog")),
+    )
+    (one,) = shown(Item("1", "a cat", questions=asked), 1)
+    (row,) = scorer([one])
+    answers = [scorer.ask(one.image, question) for question in asked]
+    assert all(0 <= probability <= 1 for _, probability in answers)
+    assert row.values["tifa"] == sum(right for right, _ in answers) / 4
+    assert row.values["soft_tifa_am"] == pytest.approx(np.mean([p for _, p in answers]))
+    assert scorer([Shown(one.image, shown(Item("1", "sky"), 1)[0].entry)])[0].values == {}
 
 
 # -- features

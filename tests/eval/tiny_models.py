@@ -173,7 +173,8 @@ def blip(folder: Path) -> Path:
     )
 
     torch.manual_seed(0)
-    words = [*BERT, "[DEC]", "a", "red", "blue", "cat", "dog", "frog", "car", ".", "of", "and"]
+    words = [*BERT, "[DEC]", "a", "red", "blue", "cat", "dog", "frog", "car", ".", "of", "and",
+             "yes", "no", "?"]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(words))

@@ -149,7 +149,7 @@ _HRS_RELATIONS = {
     "on the right of": "right", "on the left of": "left", "on": "above", "above": "above",
     "over": "above", "below": "below", "beneath": "below", "under": "below",
 }  # fmt: skip
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def hrs(content: Content) -> Suite:
@@ -214,8 +214,8 @@ def relation_named(text: str) -> str | None:
 def spelled(number: str) -> int | None:
     """The number that a word or digits say, up to ten."""
     word = number.lower()
-    if word in _NUMBERS:
-        return _NUMBERS.index(word)
+    if word in NUMBERS:
+        return NUMBERS.index(word)
     return int(word) if re.fullmatch(r"\d{1,3}", word) else None
 
 

@@ -1,0 +1,1 @@
+"""Scores by models that are asked about a picture in words."""

@@ -1,0 +1,98 @@
+"""BLIP-VQA as T2I-CompBench has it (arXiv:2307.06350): the product over a prompt's noun phrases.
+
+The published figures come from BLIP's capfilt-large VQA checkpoint at 480 pixels with spaCy's noun
+chunks. Here the phrases are those of the suite's things, or of this project's parser, and the
+pictures are of the size that the checkpoint's own processor gives them (384 on the hub).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+
+from adhere.errors import ModelError
+from adhere.eval.evaluators import backends, protocols
+from adhere.eval.evaluators.asking.vision_language import yes_share
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.suites.items import Item
+from adhere.guides import parameters
+from adhere.guides.parameters import param
+from adhere.guides.run import Prompt
+
+# BLIP's vocabulary is BERT's and two more: [DEC], which begins an answer, and [ENC], a question.
+_VOCABULARY = 30524
+
+
+@dataclass(frozen=True)
+class BlipVqa:
+    """Does the picture show each phrase of the prompt, says BLIP: T2I-CompBench's score."""
+
+    name: ClassVar[str] = "blip-vqa"
+    models: ClassVar[tuple[str, ...]] = ("model",)
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("blip_vqa", "product over noun phrases of P(yes), T2I-CompBench's", kind="share"),
+    )
+    model: str = param("Salesforce/blip-vqa-capfilt-large", "BLIP for VQA: hub id or folder")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def load(self, device: str) -> _Scorer:
+        """Load BLIP with its question encoder."""
+        return _Scorer(self.model, device)
+
+
+def phrases(item: Item) -> tuple[str, ...]:
+    """The noun phrases of a prompt: of its things, or as the parser finds them."""
+    if item.things:
+        return tuple(dict.fromkeys(thing.phrase for thing in item.things))
+    found = Prompt(item.prompt).parsed.entities
+    return tuple(dict.fromkeys(entity.phrase.text for entity in found))
+
+
+class _Scorer:
+    def __init__(self, model: str, device: str) -> None:
+        from transformers import BlipForQuestionAnswering
+
+        self.device = device
+        self.processor = backends.processor(model)
+        self.model: Any = backends.network(BlipForQuestionAnswering, model, device)
+        tokenizer = self.processor.tokenizer
+        self.yes, self.no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
+        if tokenizer.unk_token_id in (self.yes, self.no):
+            raise ModelError(f"{model!r}: its tokenizer does not know yes and no")
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row]:
+        return [self._row(one) for one in shown]
+
+    def _row(self, shown: Shown) -> Row:
+        asked = phrases(shown.entry.item)[: protocols.MOST_PHRASES]
+        if not asked:
+            return Row({})
+        shares = [self.ask(shown.image, phrase) for phrase in asked]
+        return Row({"blip_vqa": protocols.blip_vqa(shares)}, notes={"phrases": " | ".join(asked)})
+
+    @torch.inference_mode()
+    def ask(self, image: Image.Image, phrase: str) -> float:
+        """P(yes) against P(no) of the first word of the answer to "PHRASE?"."""
+        inputs = self.processor(images=image.convert("RGB"), text=f"{phrase}?", return_tensors="pt")
+        inputs = inputs.to(self.device)
+        model, tokens, told = self.model, inputs["input_ids"], inputs["attention_mask"]
+        if model.config.text_config.vocab_size == _VOCABULARY:
+            tokens[:, 0] = _VOCABULARY - 1
+        seen = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
+        question = model.text_encoder(
+            input_ids=tokens,
+            attention_mask=told,
+            encoder_hidden_states=seen,
+            encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long),
+        ).last_hidden_state
+        start = torch.full((1, 1), model.config.text_config.bos_token_id, device=self.device)
+        logits = model.text_decoder(
+            input_ids=start, encoder_hidden_states=question, encoder_attention_mask=told
+        ).logits[0, 0]
+        return yes_share(logits.cpu(), [self.yes], [self.no])

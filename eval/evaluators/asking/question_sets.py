@@ -1,0 +1,99 @@
+"""The questions of a suite, asked of a vision-language model: DSG, TIFA, Soft-TIFA, DPG-Bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from PIL import Image
+
+from adhere.eval.evaluators import protocols
+from adhere.eval.evaluators.asking.vision_language import NO, YES, VisionLanguage, yes_share
+from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.suites.formats.prompt_tables import NUMBERS
+from adhere.eval.suites.items import Question
+from adhere.guides import parameters
+from adhere.guides.parameters import param
+
+_BINARY = (("yes", "no"), ("no", "yes"))
+
+
+@dataclass(frozen=True)
+class QuestionSets:
+    """Are the suite's own questions answered rightly, says a vision-language model."""
+
+    name: ClassVar[str] = "questions"
+    models: ClassVar[tuple[str, ...]] = ("model",)
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("dsg", "questions answered rightly, with their parents (DSG, DPG-Bench)",
+               kind="share"),
+        Column("tifa", "questions answered rightly (TIFA)", kind="share"),
+        Column("soft_tifa_am", "mean probability of the right answers (Soft-TIFA AM)",
+               kind="share"),
+        Column("soft_tifa_gm", "their geometric mean (Soft-TIFA GM)", kind="share"),
+    )  # fmt: skip
+    model: str = param("Qwen/Qwen2.5-VL-3B-Instruct", "vision-language model: hub id or folder")
+
+    def __post_init__(self) -> None:
+        parameters.check(self)
+
+    def load(self, device: str) -> _Scorer:
+        """Load the model."""
+        return _Scorer(VisionLanguage(self.model, device))
+
+
+@dataclass
+class _Scorer:
+    model: VisionLanguage
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row]:
+        return [self._row(one) for one in shown]
+
+    def _row(self, shown: Shown) -> Row:
+        questions = shown.entry.item.questions
+        if not questions:
+            return Row({})
+        asked = {one.id: self.ask(shown.image, one) for one in questions}
+        right = {key: answer for key, (answer, _) in asked.items()}
+        am, gm = protocols.soft_tifa([probability for _, probability in asked.values()])
+        return Row(
+            {
+                "dsg": protocols.dsg(questions, right),
+                "tifa": protocols.tifa(questions, right),
+                "soft_tifa_am": am,
+                "soft_tifa_gm": gm,
+            }
+        )
+
+    def ask(self, image: Image.Image, question: Question) -> tuple[bool, float]:
+        """Whether the answer is right, and how likely the model finds the right one."""
+        words = (question.answer, *question.choices)
+        if {word.lower() for word in words} <= {"yes", "no"}:
+            yes, no = (sorted(self.model.first_tokens(some)) for some in (YES, NO))
+            share = yes_share(self.model.logits(image, _binary(question.text)), yes, no)
+            likely = share if question.answer.lower() == "yes" else 1 - share
+            # At one half a model says yes as it says no: neither is an answer.
+            return likely > 0.5, likely
+        answer = self.model.answer(image, _worded(question))
+        said = protocols.chosen(answer, question.choices or (question.answer,))
+        likely = self.model.probability(image, _worded(question), spellings(question.answer))
+        return said == question.answer, likely
+
+
+def _binary(text: str) -> str:
+    return f"{text} Please answer yes or no."
+
+
+def _worded(question: Question) -> str:
+    if question.choices:
+        return f"Question: {question.text} Choices: {', '.join(question.choices)}. Answer:"
+    return f"{question.text} Answer in one word."
+
+
+def spellings(answer: str) -> tuple[str, ...]:
+    """Forms of an answer that mean the same: capital, with a blank, a number in digits."""
+    forms = [answer, answer.capitalize()]
+    if answer.lower() in NUMBERS:
+        forms.append(str(NUMBERS.index(answer.lower())))
+    return tuple(dict.fromkeys([*forms, *(f" {form}" for form in forms)]))
