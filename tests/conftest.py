@@ -17,6 +17,10 @@ import torch
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--keep-packages", metavar="FOLDER", help="keep what test_packages.py builds")
+
+
 @pytest.fixture(autouse=True)
 def _same_every_time() -> Iterator[None]:
     """Tests see the same random numbers in any order, and leave torch's switches and the handling

@@ -198,14 +198,27 @@ def from_mapping(data: Mapping[str, Any]) -> Experiment:
         raise EvaluationError(f"the experiment does not read: {error}") from error
 
 
+def bundled() -> dict[str, Path]:
+    """The experiments that come with adhere, by name."""
+    folder = Path(__file__).resolve().parent.parent / "experiments"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
-    """An experiment from a YAML file and flags that override it; without a file, flags alone."""
+    """An experiment from a YAML file and flags that override it; without a file, flags alone.
+
+    The name of a bundled experiment stands for its file.
+    """
     data: dict[str, Any] = {}
     if path is not None:
+        path = path if path.exists() else bundled().get(str(path), path)
         try:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise EvaluationError(f"cannot read experiment {path}: {error}") from error
+            raise EvaluationError(
+                f"cannot read experiment {path}: {error}; give a YAML file, or one that comes with "
+                f"adhere: {', '.join(bundled())}"
+            ) from error
         if not isinstance(loaded, dict):
             raise EvaluationError(f"experiment {path} must be a mapping of field: value")
         data = {"name": path.stem, **loaded}
