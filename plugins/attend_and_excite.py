@@ -58,6 +58,10 @@ class AttendAndExcite(SubjectMethod):
         0.5, "width of the 3x3 kernel, 0 for none", low=0, high=10, source="sec. 3.2"
     )
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return steps + len(self.refine_at) * self.refinements
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_refining(self)

@@ -44,6 +44,10 @@ class BestOfNoise(Method):
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return self.candidates
+
 
 class _Guide(Guide):
     reads = frozenset({Read("cross"), Read("self")})

@@ -60,6 +60,10 @@ class BoxDiff(LayoutMethod):
     )
     refinements: int = param(20, "at the most", low=0, high=200, source="config.py@b0d5d3b")
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return steps + len(self.refine_at) * self.refinements
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_refining(self)

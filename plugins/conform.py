@@ -52,6 +52,10 @@ class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
     refinements: int = param(20, "repetitions at each", low=0, high=200, source="code@65e647c")
     temperature: float = param(0.5, "tau", low=0.01, high=10, source="code@65e647c")
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return steps + len(self.refine_at) * self.refinements
+
     def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
         nouns = run.nouns(self.subjects)
         for prompt, found in zip(run.prompts, nouns, strict=True):

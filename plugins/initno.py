@@ -71,6 +71,11 @@ class InitNO(SubjectMethod):
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        before = self.rounds * self.passes + self.last_passes
+        return before + steps + len(self.refine_at) * self.refinements
+
 
 class _Guide(EnergyGuide[tuple[Phrase, ...]]):
     plugin: InitNO

@@ -50,6 +50,10 @@ class LayoutGuidance(LayoutMethod):
         5, "moves a step at the most", low=1, high=100, source="base_config.yaml@50fcf75"
     )
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return steps * self.repeats
+
     def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
         columns = [maps.columns(phrase) for phrase in wanted.phrases]
         found = [

@@ -10,9 +10,7 @@ import typer
 from adhere import __version__
 from adhere.cli.options import (
     Content,
-    Device,
     Drawing,
-    Dtype,
     Loading,
     Out,
     Plugins,
@@ -160,33 +158,6 @@ def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
     comparison.demo(Studio("toybox"), folder, numbers, say=typer.echo)
 
 
-@app.command(name="app")
-def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="Models visitors may choose from; may be repeated."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = 7860,
-    auth: Annotated[
-        list[str] | None, typer.Option(help="`user:password`; may be repeated.")
-    ] = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP clients.")] = False,
-) -> None:
-    """Open the web app."""
-    from adhere.app.serving.server import serve as open_app
-
-    pairs = []
-    for one in auth or []:
-        user, colon, password = one.partition(":")
-        if not (user and colon and password):
-            raise typer.BadParameter(f"{one!r} is not user:password", param_hint="--auth")
-        pairs.append((user, password))
-    open_app(model or ["toybox"], host, port, pairs, device, dtype, mcp, say=typer.echo)
-
-
 def _mounted(name: str, module: str, attribute: str, help: str) -> None:
     """Mount a room's own commands without importing the room until it is called."""
 
@@ -202,5 +173,6 @@ def _mounted(name: str, module: str, attribute: str, help: str) -> None:
     app.command(name, help=help, context_settings=settings, add_help_option=False)(forward)
 
 
+_mounted("app", "adhere.app.serving.cli", "app_app", "Open the web app.")
 _mounted("eval", "adhere.eval.cli", "eval_app", "Measure plugins over suites of prompts.")
 _mounted("toybox", "adhere.pipelines.toybox.cli", "toybox_app", "The bundled miniature model.")

@@ -6,18 +6,22 @@ The app serves strangers: whatever they send is bounded here before it costs mem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from adhere.app.jobs.passes import dearest, most_passes
 from adhere.errors import LayoutError, ParameterError, PromptError
+from adhere.guides.guide import Plugin
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one visitor may ask for.
 
-    `side` and `pixels` are of the picture, in pixels; `upload_bytes` and `upload_pixels` of a file
-    that is sent in; `waiting` is the length of the queue, `sessions` the number of visitors whose
-    pictures are kept, `kept` the number of results kept for each.
+    `side` and `pixels` are of the picture, in pixels; `passes` are evaluations of the denoiser in
+    one job, `seconds` its time; `upload_bytes` and `upload_pixels` are of a file that is sent in;
+    `waiting` is the length of the queue, `sessions` the number of visitors whose pictures are kept,
+    `kept` the number of results kept for each.
     """
 
     prompt: int = 1000
@@ -28,6 +32,8 @@ class Limits:
     side: int = 1536
     pixels: int = 1024 * 1536
     plugins: int = 6
+    passes: int = 6000
+    seconds: float = 900.0
     regions: int = 12
     upload_bytes: int = 4 * 1024 * 1024
     upload_pixels: int = 4096 * 4096
@@ -39,6 +45,49 @@ class Limits:
 
 
 LIMITS = Limits()
+"""The limits of an app whose operator gives none."""
+
+
+def with_options(options: Sequence[str]) -> Limits:
+    """Limits from an operator's `name=value` texts; the rest is the default.
+
+    Raises:
+        ParameterError: no such limit, or a value that is no positive number.
+    """
+    known = asdict(LIMITS)
+    given: dict[str, Any] = {}
+    for option in options:
+        name, _, text = option.partition("=")
+        if name not in known:
+            raise ParameterError(f"no limit is called {name!r}; there are: {', '.join(known)}")
+        kind = type(known[name])
+        try:
+            given[name] = kind(text)
+        except ValueError:
+            given[name] = 0
+        if not 0 < given[name] < float("inf"):
+            raise ParameterError(f"--limit {option!r} is no positive number: write {name}=8")
+    return Limits(**given)
+
+
+def check_passes(
+    plugins: Sequence[Plugin], steps: int | None, pictures: int, limits: Limits
+) -> None:
+    """Hold a job to the number of model passes it may take.
+
+    Raises:
+        ParameterError: it could take more; the sentence says how many, and what asks for most.
+    """
+    most = most_passes(plugins, steps, pictures)
+    if most <= limits.passes:
+        return
+    method = dearest(plugins, steps)
+    asked = f"{pictures} seeds" if pictures > 1 else "this"
+    blame = f"; {method.name} asks for most of them" if method else ""
+    raise ParameterError(
+        f"{asked} can take {most:,} model passes, and {limits.passes:,} are the most for one "
+        f"go{blame}: take fewer seeds, steps or repetitions"
+    )
 
 
 def check_prompt(text: object, limits: Limits, what: str = "prompt") -> str:

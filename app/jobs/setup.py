@@ -1,12 +1,7 @@
-"""A set-up: all that makes a picture, as a value that can be copied, linked and run again."""
+"""A set-up: all that makes a picture, as a value, read from what anybody may have written."""
 
 from __future__ import annotations
 
-import base64
-import json
-import pprint
-import shlex
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,7 +10,6 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import GuidanceError, ParameterError
 from adhere.guides import parameters
-from adhere.guides.guide import Plugin
 from adhere.pipelines.studio.request import Request
 
 _KEYS = ("model", "seeds", *(field.name for field in fields(Request) if field.name != "seed"))
@@ -93,6 +87,7 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
             f"{len(request.plugins)} methods are stacked: {limits.plugins} are the most"
         )
     _check_texts(request, limits)
+    bounds.check_passes(request.plugins, None if steps is None else int(steps), len(seeds), limits)
     return Setup(
         setup.model,
         replace(
@@ -124,116 +119,3 @@ def _check_texts(request: Request, limits: Limits) -> None:
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str):
                     bounds.check_prompt(text, limits, parameter.name)
-
-
-def to_link(setup: Setup) -> str:
-    """The query of a link that restores the set-up: `?setup=...`.
-
-    Raises:
-        ParameterError: the set-up is too large for a link (a finely painted layout).
-    """
-    packed = zlib.compress(json.dumps(setup.to_json(), separators=(",", ":")).encode(), 9)
-    coded = base64.urlsafe_b64encode(packed).decode().rstrip("=")
-    if len(coded) > LIMITS.link_bytes:
-        raise ParameterError("this layout is too detailed for a link: copy the JSON instead")
-    return f"?setup={coded}"
-
-
-def from_link(coded: str, models: Sequence[str], limits: Limits = LIMITS) -> Setup:
-    """The set-up of a link's `setup` value.
-
-    Raises:
-        GuidanceError: it is broken, or asks for more than the limits allow.
-    """
-    broken = ParameterError("this link is broken or cut off: copy the whole link again")
-    if len(coded) > limits.link_bytes:
-        raise broken
-    try:
-        packed = base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True)
-        unpacker = zlib.decompressobj()
-        # The length is bounded while unpacking: a few bytes can unpack to gigabytes.
-        plain = unpacker.decompress(packed, limits.setup_bytes)
-        if unpacker.unconsumed_tail or not unpacker.eof:
-            raise broken
-        data = json.loads(plain)
-    except (ValueError, zlib.error, RecursionError):
-        raise broken from None
-    return from_json(data, models, limits)
-
-
-def to_python(setup: Setup) -> str:
-    """A Python snippet that makes the same pictures."""
-    data = setup.to_json()
-    seeds, model = data.pop("seeds"), data.pop("model")
-    body = pprint.pformat(data, indent=1, width=88, sort_dicts=False)
-    return (
-        "from adhere.pipelines.studio.request import Request\n"
-        "from adhere.pipelines.studio.studio import Studio\n\n"
-        f"settings = {body}\n\n"
-        f"studio = Studio({model!r})\n"
-        f"requests = [Request.from_json({{**settings, 'seed': seed}}) for seed in {seeds}]\n"
-        "for picture in studio.generate(requests):\n"
-        '    picture.image.save(f"picture-{picture.request.seed}.png")\n'
-    )
-
-
-def to_command(setup: Setup) -> str:
-    """The command line that makes the same pictures."""
-    request = setup.request
-    words = ["adhere", "generate", request.prompt, "--model", setup.model]
-    words += ["--seeds", ",".join(str(seed) for seed in setup.seeds)]
-    for plugin in request.plugins:
-        words += ["--plugin", plugin_text(plugin)]
-    options = {
-        "--negative": request.negative_prompt or None,
-        "--subjects": "|".join(request.subjects) if request.subjects else None,
-        "--steps": request.steps,
-        "--guidance-scale": request.guidance_scale,
-        "--width": request.width,
-        "--height": request.height,
-        "--scheduler": request.scheduler,
-        "--layout": "layout.json" if request.layout else None,
-    }
-    for option, value in options.items():
-        if value is not None:
-            words += [option, str(value)]
-    return " ".join(shlex.quote(word) for word in words)
-
-
-def plugin_text(plugin: Plugin) -> str:
-    """A plugin as the command line takes it, with only what differs from its defaults.
-
-    Values that hold a comma or a bar cannot be told apart in `key=value,...`; then it is JSON.
-    """
-    changed = changes(plugin)
-    if not changed:
-        return plugin.name
-    texts = {key: _text(value) for key, value in changed.items()}
-    if any(text is None for text in texts.values()):
-        return json.dumps({"plugin": plugin.name, **{k: _listed(v) for k, v in changed.items()}})
-    return plugin.name + ":" + ",".join(f"{key}={text}" for key, text in texts.items())
-
-
-def changes(plugin: Plugin) -> dict[str, Any]:
-    """The parameters of a plugin that are not at their defaults."""
-    return {
-        parameter.name: getattr(plugin, parameter.name)
-        for parameter in parameters.parameters(type(plugin))
-        if getattr(plugin, parameter.name) != parameter.default
-    }
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_listed(item) for item in value]
-    return value.to_json() if hasattr(value, "to_json") else value
-
-
-def _text(value: Any) -> str | None:
-    """A value as `key=value` takes it, or None where only JSON can say it."""
-    if hasattr(value, "to_json"):
-        return None
-    parts = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
-    if any(mark in part for part in parts for mark in ",|"):
-        return None
-    return "|".join(parts)

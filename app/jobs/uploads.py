@@ -23,7 +23,7 @@ def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
     Raises:
         LayoutError: not one of the formats, too large, or broken.
     """
-    data = _bytes(source, limits)
+    data = read_bytes(source, limits)
     try:
         with warnings.catch_warnings():
             # Pillow's own warning comes at 89 million pixels; our bound is lower and is an error.
@@ -54,7 +54,12 @@ def labels(image: Image.Image) -> NDArray[np.int64]:
     return packed
 
 
-def _bytes(source: str | Path | bytes, limits: Limits) -> bytes:
+def read_bytes(source: str | Path | bytes, limits: Limits = LIMITS) -> bytes:
+    """A whole file that was sent in.
+
+    Raises:
+        LayoutError: it did not arrive, or is too large.
+    """
     if isinstance(source, bytes):
         data = source
     else:

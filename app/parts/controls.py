@@ -10,14 +10,16 @@ from typing import Any, Union, get_args, get_origin
 import gradio as gr
 
 from adhere import plugins
-from adhere.app.jobs.setup import changes
+from adhere.app.jobs.copies import changes
 from adhere.app.parts.events import QUIET
+from adhere.app.parts.settings import left_out, number_text
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
 from adhere.layout.layout import Layout
 
+_DEFAULT = object()
 _WIDE = 60
 """A slider with more than this many default-sized steps is useless; then it is a number field."""
 
@@ -60,8 +62,10 @@ def drawn(plugin: type[Plugin], hidden: Sequence[str] = ()) -> tuple[Parameter, 
     )
 
 
-def component(parameter: Parameter) -> Any:
-    """The control of one parameter."""
+def component(parameter: Parameter, value: Any = _DEFAULT) -> Any:
+    """The control of one parameter, at its default or another value (as `shown` gives it)."""
+    if value is _DEFAULT:
+        value = shown(parameter, parameter.default)
     label = parameter.name.replace("_", " ")
     info = parameter.help + (f" · {parameter.source}" if parameter.source else "")
     kinds = _kinds(parameter)
@@ -69,24 +73,22 @@ def component(parameter: Parameter) -> Any:
     about: dict[str, Any] = {"label": label, "info": info, "interactive": True}
     if parameter.choices:
         choices = [*([("its own choice", "")] if optional else []), *parameter.choices]
-        return gr.Dropdown(choices, value=parameter.default or "", **about)
+        return gr.Dropdown(choices, value=value, **about)
     if bool in kinds and not optional:
-        return gr.Checkbox(value=parameter.default, **about)
+        return gr.Checkbox(value=value, **about)
     if int in kinds or float in kinds:
-        return _number(parameter, optional, about)
+        return _number(parameter, value, about)
     placeholder = "left out" if optional else None
-    return gr.Textbox(
-        value=shown(parameter, parameter.default), placeholder=placeholder, lines=1, **about
-    )
+    return gr.Textbox(value=value, placeholder=placeholder, lines=1, **about)
 
 
 def shown(parameter: Parameter, value: Any) -> Any:
     """A parameter's value as its control shows it."""
     if value is None:
-        return "" if _is_text(parameter) else None
+        return ""
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value)
-    return value
+    return number_text(value) if _is_left_out_number(parameter) else value
 
 
 def read(parameter: Parameter, value: Any) -> Any:
@@ -101,9 +103,21 @@ def read(parameter: Parameter, value: Any) -> Any:
         return ""
     if isinstance(value, str) and _tuples(parameter):
         return [part.strip() for part in value.replace("|", ",").split(",") if part.strip()]
+    if isinstance(value, str) and _is_left_out_number(parameter):
+        value = _as_number(parameter, value)
     if isinstance(value, float) and int in _kinds(parameter) and value == int(value):
         return int(value)
     return value
+
+
+def _as_number(parameter: Parameter, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(
+            f"{parameter.name}={text.strip()[:40]!r} is no number ({parameter.help}): write a "
+            "number, or leave it empty"
+        ) from None
 
 
 class Stack:
@@ -120,27 +134,29 @@ class Stack:
         self.components: list[Any] = []
         self._groups: list[Any] = []
 
-    def draw(self, chosen: Sequence[str] = (), label: str = "Methods to stack") -> None:
-        """Put the choice and the (closed) groups of controls on the page."""
-        choices = [(title(plugin), name) for name, plugin in self.table.items()]
+    def draw(self, chosen: Sequence[Plugin] = (), label: str = "Methods to stack") -> None:
+        """Put the choice and the (closed) groups of controls on the page, as `chosen` has them."""
+        names = [plugin.name for plugin in chosen if plugin.name in self.table]
         self.choice = gr.Dropdown(
-            choices,
-            value=list(chosen),
+            [(title(plugin), name) for name, plugin in self.table.items()],
+            value=names,
             multiselect=True,
             label=label,
             info="They act together, in this order; each opens its own controls below",
             elem_classes="stack-choice",
         )
+        values = iter(self.fill(chosen)[1:])
         self.components.append(self.choice)
         for name, plugin in self.table.items():
             with gr.Accordion(
                 f"{title(plugin)} — {summary(plugin)}",
                 open=False,
-                visible=name in chosen,
+                visible=name in names,
                 elem_classes="method",
+                elem_id=f"{label.split()[0].lower()}-{name}",
             ) as group:
                 for parameter in drawn(plugin, self.hidden):
-                    self.components.append(component(parameter))
+                    self.components.append(component(parameter, next(values)))
             self._groups.append(group)
         self.choice.change(self._show, self.choice, self._groups, **QUIET)
 
@@ -184,20 +200,17 @@ class Stack:
         return values
 
 
-def _number(parameter: Parameter, optional: bool, about: dict[str, Any]) -> Any:
+def _number(parameter: Parameter, value: Any, about: dict[str, Any]) -> Any:
     low, high = parameter.low, parameter.high
     whole = int in _kinds(parameter)
-    if optional or low is None or high is None:
-        return gr.Number(
-            value=parameter.default,
-            precision=0 if whole else None,
-            placeholder="left out" if optional else None,
-            **about,
-        )
+    if _is_left_out_number(parameter):
+        return left_out(about["label"], about["info"], value=value)
+    if low is None or high is None:
+        return gr.Number(value=value, precision=0 if whole else None, **about)
     step = 1 if whole else _step(low, high)
     if parameter.default and (high - low) / abs(parameter.default) > _WIDE:
-        return gr.Number(value=parameter.default, minimum=low, maximum=high, **about)
-    return gr.Slider(low, high, value=parameter.default, step=step, **about)
+        return gr.Number(value=value, minimum=low, maximum=high, **about)
+    return gr.Slider(low, high, value=value, step=step, **about)
 
 
 def _step(low: float, high: float) -> float:
@@ -218,8 +231,10 @@ def _tuples(parameter: Parameter) -> bool:
     return any(get_origin(kind) is tuple for kind in _kinds(parameter))
 
 
-def _is_text(parameter: Parameter) -> bool:
-    return str in _kinds(parameter) or bool(parameter.choices) or _tuples(parameter)
+def _is_left_out_number(parameter: Parameter) -> bool:
+    """Whether it is a number that may be left out."""
+    kinds = _kinds(parameter)
+    return NoneType in kinds and (int in kinds or float in kinds) and not parameter.choices
 
 
 def _is_layout(parameter: Parameter) -> bool:

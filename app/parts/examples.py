@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
+
+import gradio as gr
 
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
+from adhere.app.parts.elements import tag
+from adhere.app.parts.events import QUIET
 from adhere.errors import GuidanceError
 
 
@@ -19,6 +24,10 @@ class Example:
     title: str
     tab: str
     setup: Setup
+
+    def fills(self, button: Any, fill: Callable[[Setup], list[Any]], inputs: Sequence[Any]) -> Any:
+        """Let a button put the set-up into a tab's inputs; returns the event."""
+        return button.click(lambda: fill(self.setup), None, inputs, **QUIET)
 
 
 def load(models: Sequence[str], tab: str) -> list[Example]:
@@ -34,3 +43,12 @@ def load(models: Sequence[str], tab: str) -> list[Example]:
             continue
         found.append(Example(entry["title"], tab, setup))
     return found
+
+
+def draw_examples(examples: Sequence[Example]) -> list[Any]:
+    """A row of buttons, one for each example."""
+    if not examples:
+        return []
+    with gr.Row(elem_classes="examples"):
+        gr.HTML(tag("span", "Try", css="quiet"), padding=False)
+        return [gr.Button(example.title, size="sm", min_width=80) for example in examples]

@@ -12,16 +12,16 @@ from PIL import Image, ImageDraw
 
 from adhere.app.jobs import figures, uploads
 from adhere.app.jobs.attention import WordMaps
-from adhere.app.jobs.limits import LIMITS, check_prompt, check_regions
-from adhere.errors import GuidanceError, LayoutError
+from adhere.app.jobs.limits import LIMITS, Limits, check_regions
+from adhere.app.parts.controls import has_layout
+from adhere.app.parts.editor import CELLS
+from adhere.errors import GuidanceError, LayoutError, ParameterError
+from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout, Region
+from adhere.plugins import available
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import find
-
-CELLS = 64
-"""Cells along the longer side to which strokes are reduced: finer than any attention grid, and
-short enough for a link."""
 
 
 def phrases_of(prompt: str) -> list[str]:
@@ -34,48 +34,48 @@ def phrases_of(prompt: str) -> list[str]:
     return names
 
 
-def read_phrases(text: object) -> list[str]:
-    """Phrases from a comma-separated line.
-
-    Raises:
-        LayoutError: too many.
-    """
-    line = check_prompt(text or "", LIMITS, "list of phrases")
-    phrases = list(dict.fromkeys(part.strip() for part in line.split(",") if part.strip()))
-    check_regions(len(phrases), LIMITS)
-    return phrases
-
-
-def layout_of(
-    prompt: str,
-    painted: Mapping[str, NDArray[np.bool_]],
-    boxes: Sequence[Sequence[Any]],
-    mask_file: str | None,
-    legend: str,
-) -> Layout:
-    """The layout of a mask file if one is given, else of strokes, else of boxes, phrase by phrase.
+def layout_of(prompt: str, regions: Sequence[Region]) -> Layout:
+    """The layout of the regions whose phrases the prompt has; the others wait for their phrase.
 
     Raises:
         LayoutError: nothing is placed, or it does not fit the prompt.
     """
-    if mask_file:
-        regions = from_mask(uploads.decode(mask_file), read_legend(legend))
-    else:
-        typed = read_boxes(boxes)
-        places: dict[str, Region] = {
-            **{phrase: Region(phrase, box=box) for phrase, box in typed.items()},
-            **{phrase: Region.painted(phrase, reduced(layer)) for phrase, layer in painted.items()},
-        }
-        regions = list(places.values())
-    if not regions:
+    used = [region for region in regions if _has(prompt, region.phrase)]
+    if not used:
+        waiting = ", ".join(repr(region.phrase) for region in regions)
         raise LayoutError(
-            "nothing has a place yet: paint on a phrase's layer, type a box, or send a mask file"
+            f"the prompt has none of the phrases that have a place ({waiting})"
+            if regions
+            else "nothing has a place yet: choose a region, then draw its box, paint it or send a "
+            "file"
         )
-    check_regions(len(regions), LIMITS)
     # Hands paint over what they painted before: the later region is in front.
-    layout = Layout(tuple(regions), overlap="last")
+    layout = Layout(tuple(used), overlap="last")
     layout.check(prompt)
     return layout
+
+
+def from_file(path: str, legend: str, limits: Limits) -> Layout:
+    """A layout from a file that was sent in: JSON, or a picture with a legend.
+
+    Raises:
+        LayoutError: it is no layout, or has too many regions.
+    """
+    data = uploads.read_bytes(path, limits)
+    if data.lstrip()[:1] == b"{":
+        layout = Layout.from_json(data.decode("utf-8", "replace"))
+    else:
+        layout = Layout(tuple(from_mask(uploads.decode(data), read_legend(legend))), overlap="last")
+    check_regions(len(layout.regions), limits)
+    return layout
+
+
+def _has(prompt: str, phrase: str) -> bool:
+    try:
+        find(strip_markup(prompt), phrase)
+    except GuidanceError:
+        return False
+    return True
 
 
 def reduced(layer: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -89,29 +89,6 @@ def reduced(layer: NDArray[np.bool_]) -> NDArray[np.bool_]:
     image = Image.fromarray((layer * 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
     cover = np.asarray(image)
     return cover >= 128 if (cover >= 128).any() else cover > 0
-
-
-def read_boxes(rows: Sequence[Sequence[Any]]) -> dict[str, tuple[float, float, float, float]]:
-    """Boxes from rows `phrase, left, top, right, bottom` in percent; rows left empty do not count.
-
-    Raises:
-        LayoutError: a row is half filled, or is no number.
-    """
-    boxes = {}
-    for row in rows:
-        phrase, *edges = [*row, None, None, None, None, None][:5]
-        blank = [edge is None or str(edge).strip() in ("", "nan") for edge in edges]
-        if all(blank) or not str(phrase or "").strip():
-            continue
-        try:
-            left, top, right, bottom = (float(edge) / 100 for edge in edges)
-        except (TypeError, ValueError):
-            raise LayoutError(
-                f"the box of {str(phrase)[:60]!r} is not whole: write left, top, right and bottom "
-                "as numbers from 0 to 100"
-            ) from None
-        boxes[str(phrase).strip()] = (left, top, right, bottom)
-    return boxes
 
 
 def read_legend(text: str) -> dict[str, str]:
@@ -159,15 +136,6 @@ def from_mask(image: Image.Image, legend: Mapping[str, str]) -> list[Region]:
     return regions
 
 
-def segments(image: Image.Image, layout: Layout) -> tuple[Image.Image, list[tuple[Any, str]]]:
-    """A picture with the layout's regions over it, as `gr.AnnotatedImage` takes them."""
-    shown = figures.enlarge(image)
-    masks = layout.masks((shown.height, shown.width)).numpy()
-    return shown, [
-        (mask * 0.55, phrase) for mask, phrase in zip(masks, layout.phrases, strict=True)
-    ]
-
-
 def attended(
     image: Image.Image, layout: Layout, maps: WordMaps | None, prompt: str
 ) -> list[tuple[Image.Image, str]]:
@@ -205,3 +173,12 @@ def _outline(image: Image.Image, mask: NDArray[np.floating[Any]]) -> None:
     pen = ImageDraw.Draw(image)
     for y, x in np.argwhere(edge):
         pen.rectangle((x - 1, y - 1, x, y), fill="white")
+
+
+def check_followed(stack: Sequence[Plugin]) -> None:
+    """Raise `ParameterError` where no method of a stack follows a layout."""
+    if not any(has_layout(type(plugin)) for plugin in stack):
+        raise ParameterError(
+            "a layout is given, and none of the methods follows one: choose one that does, such as "
+            + ", ".join(name for name, kind in available().items() if has_layout(kind))
+        )

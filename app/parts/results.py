@@ -1,4 +1,4 @@
-"""The result panel of a tab: status, before and after, seeds, verdict, report, what to copy."""
+"""The result panel of a tab: before and after, seeds, verdict, report, what to copy."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import Any
 
 import gradio as gr
 
-from adhere.app.jobs import figures
-from adhere.app.jobs import setup as setups
+from adhere.app.jobs import copies, figures
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Glimpse, Pair, Result
-from adhere.app.parts import elements, verdicts
+from adhere.app.jobs.worker import Comparison, Result
+from adhere.app.parts import downloads, elements, scripts, verdicts
 from adhere.app.parts.elements import tag
+from adhere.app.parts.status import caption_of, summary
 from adhere.errors import ParameterError
 
-WHOLE_LINK = """(query, link) =>
-  query ? location.origin + location.pathname + query : link"""
-COPY_LINK = """async (query) => {
-  if (!query) return query;
-  const link = location.origin + location.pathname + query;
-  try { await navigator.clipboard.writeText(link); } catch (denied) { /* the box shows it too */ }
-  return link;
-}"""
+SIDE = 360
+"""Height of the picture on the page, so that it is in view with its controls at 1366x768."""
 
 
 class Panel:
-    """The results of one tab. `components` are its outputs; `show` gives values for them."""
+    """The results of one tab. `outputs` are its components; `show` gives values for them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,51 +31,47 @@ class Panel:
         """Every component that `show` may update."""
         return [
             self.status, *self.pair_outputs, self.seeds, self.gallery, self.report, self.share,
-            self.link, self.query, self.json, self.python, self.command,
+            self.link, self.query, self.json, self.python, self.command, self.all_files,
+            self.layout_file,
         ]  # fmt: skip
 
     @property
     def pair_outputs(self) -> list[Any]:
         """Every component that `pair` may update."""
-        return [self.heading, self.slider, self.verdict, self.facts, self.plot]
+        return [
+            self.heading, self.slider, self.verdict, self.facts, self.plot, self.files,
+            self.file_after, self.file_before,
+        ]  # fmt: skip
 
-    def draw(self, hint: str) -> None:
-        """Put status and pictures on the page; `draw_report` is to follow."""
-        self.status = gr.HTML(
-            say(hint), elem_id=f"{self.name}-status", padding=False, elem_classes="status-box"
-        )
-        self.heading = gr.HTML(
-            caption_of("Before", "After", "at the same seed"),
-            elem_classes="tight",
-            padding=False,
-            visible=False,
-        )
+    def draw(self, status: Any, hint: str) -> None:
+        """Put the pictures on the page; `status` is where words go, `draw_report` is to follow."""
+        self.status = status
+        self.heading = gr.HTML(caption_of(hint), elem_classes="tight", padding=False)
         self.slider = gr.ImageSlider(
             label="Before and after, at the same seed",
             show_label=False,
             type="pil",
             format="png",
-            max_height=440,
+            max_height=SIDE,
             interactive=False,
             elem_classes="crisp",
             elem_id=f"{self.name}-slider",
-            buttons=["download", "fullscreen"],
+            buttons=["fullscreen"],
         )
         self.verdict = gr.HTML("", elem_id=f"{self.name}-verdict", visible=False)
+        self._draw_files()
         self.seeds = gr.HTML(
             caption_of("All seeds, guided"), elem_classes="tight", padding=False, visible=False
         )
-        self.gallery = gr.Gallery(
-            label="All seeds, guided",
-            show_label=False,
-            format="png",
-            object_fit="contain",
-            allow_preview=False,
-            elem_classes=["crisp", "strip"],
-            elem_id=f"{self.name}-gallery",
-            visible=False,
-            height="auto",
-        )
+        self.gallery = strip("All seeds, guided", f"{self.name}-gallery", visible=False)
+
+    def _draw_files(self) -> None:
+        with gr.Row(visible=False, elem_classes="files") as self.files:
+            self.file_after = gr.DownloadButton(
+                "Download", size="sm", min_width=100, elem_id=f"{self.name}-file"
+            )
+            self.file_before = gr.DownloadButton("Download the plain one", size="sm", min_width=100)
+            self.all_files = gr.DownloadButton("All of them", size="sm", min_width=100)
 
     def draw_report(self) -> None:
         """Put the report and what to copy on the page, below whatever a tab adds of its own."""
@@ -110,142 +100,134 @@ class Panel:
                     buttons=["copy"],
                     elem_id=f"{self.name}-link",
                 )
-                copy = gr.Button("Copy link", size="sm")
+                copy = gr.Button("Copy link", size="sm", elem_id=f"{self.name}-copy")
             with gr.Tab("JSON"):
-                self.json = gr.Code(language="json", label="Settings", interactive=False)
+                self.json = gr.Code(
+                    language="json", label="Settings (settings.json)", interactive=False
+                )
             with gr.Tab("Python"):
                 self.python = gr.Code(language="python", label="Python", interactive=False)
             with gr.Tab("Command line"):
                 self.command = gr.Code(language="shell", label="Command line", interactive=False)
+                self.layout_file = gr.DownloadButton(
+                    f"{copies.LAYOUT_FILE}, which the command reads", size="sm", visible=False
+                )
         self.query = gr.Textbox(visible="hidden", elem_id=f"{self.name}-query")
         self.query.change(
-            None, [self.query, self.link], self.link, js=WHOLE_LINK, api_visibility="private"
+            None,
+            [self.query, self.link],
+            self.link,
+            js=scripts.WHOLE_LINK,
+            api_visibility="private",
         )
-        copy.click(None, self.query, self.link, js=COPY_LINK, api_visibility="private")
+        copy.click(None, self.link, copy, js=scripts.COPY_LINK, api_visibility="private")
 
     def show(self, result: Result, tab: str | None = None) -> dict[Any, Any]:
         """Updates that show a result; its link leads to `tab`, the panel's own if left out."""
-        if not result.pairs:
+        if not result.comparisons:
             return {self.status: summary(result)}
-        setup = result.setup
+        many = len(result.comparisons) > 1
         return {
             self.status: summary(result),
             **self.pair(result, 0),
-            self.seeds: gr.update(visible=len(result.pairs) > 1),
+            self.seeds: gr.update(visible=many),
             self.gallery: gr.update(
-                value=[(figures.enlarge(p.after.image, 256), caption(p)) for p in result.pairs],
-                visible=len(result.pairs) > 1,
-                selected_index=0 if len(result.pairs) > 1 else None,
+                value=[
+                    (figures.enlarge(one.after.picture.image, 256), caption(one))
+                    for one in result.comparisons
+                ],
+                visible=many,
+                selected_index=0 if many else None,
             ),
             self.report: gr.update(visible=True),
             self.share: gr.update(visible=True),
-            **self.copies(setup, tab or self.name),
+            **self._finished(result, tab or self.name),
+        }
+
+    def _finished(self, result: Result, tab: str) -> dict[Any, Any]:
+        """What to take along, once nothing is to follow."""
+        if not (result.complete or result.stopped):
+            return {}
+        layout = downloads.layout(result.setup)
+        return {
+            **self.copies(result.setup, tab),
+            self.all_files: str(downloads.everything(result)),
+            self.layout_file: gr.update(
+                value=str(layout) if layout else None, visible=layout is not None
+            ),
         }
 
     def copies(self, setup: Setup, tab: str) -> dict[Any, Any]:
         """The set-up in its four forms."""
         forms = {
             self.json: json.dumps(setup.to_json(), indent=2),
-            self.python: setups.to_python(setup),
-            self.command: setups.to_command(setup),
+            self.python: copies.to_python(setup),
+            self.command: copies.to_command(setup),
         }
         try:
             # The page itself writes the whole link: only the browser knows the address it used.
-            return {self.query: f"{setups.to_link(setup)}&tab={tab}", **forms}
+            return {self.query: f"{copies.to_link(setup)}&tab={tab}", **forms}
         except ParameterError as too_large:
             return {self.query: "", self.link: str(too_large), **forms}
 
     def pair(self, result: Result, index: int) -> dict[Any, Any]:
-        """Updates that show one pair of a result."""
-        pair = result.pairs[min(max(index, 0), len(result.pairs) - 1)]
-        before = pair.before or pair.after
-        rows = figures.losses(pair.after.report)
-        judged = verdicts.card(pair, result.setup.request.prompt)
+        """Updates that show one comparison of a result."""
+        one = result.comparisons[min(max(index, 0), len(result.comparisons) - 1)]
+        before = (one.before or one.after).picture.image
+        after = one.after.picture.image
+        rows = figures.losses(one.after.picture.report)
+        judged = verdicts.card(one)
         return {
-            self.heading: gr.update(
-                value=caption_of(
-                    "Before" if pair.before else "Plain",
-                    "After" if pair.before else "Plain",
-                    f"seed {pair.seed}: drag the handle",
-                ),
-                visible=True,
+            self.heading: caption_of(
+                "Before" if one.before else "Plain",
+                "After" if one.before else "",
+                f"seed {one.seed}" + (": drag the handle" if one.before else ""),
             ),
-            self.slider: (figures.enlarge(before.image), figures.enlarge(pair.after.image)),
+            self.slider: (figures.enlarge(before), figures.enlarge(after)),
             self.verdict: gr.update(value=judged or "", visible=judged is not None),
-            self.facts: facts(pair),
+            self.facts: facts(one),
             self.plot: gr.update(value=rows, visible=len(rows) > 0),
+            **self._pair_files(result, one),
+        }
+
+    def _pair_files(self, result: Result, one: Comparison) -> dict[Any, Any]:
+        before = str(downloads.picture(result.setup.model, one.before)) if one.before else None
+        return {
+            self.files: gr.update(visible=True),
+            self.file_after: str(downloads.picture(result.setup.model, one.after)),
+            self.file_before: gr.update(value=before, visible=before is not None),
         }
 
 
-def caption_of(left: str, right: str = "", middle: str = "") -> elements.Element:
-    """A heading above pictures; with `right`, one that names both sides."""
-    parts = [tag("strong", left)]
-    if middle:
-        parts.append(tag("span", middle, css="quiet"))
-    if right:
-        parts.append(tag("strong", right))
-    return tag("div", *parts, css="caption")
-
-
-def say(text: str, kind: str = "") -> elements.Element:
-    """The status line."""
-    return tag(
-        "div", tag("div", text, css="text"), css=f"status {kind}".strip(), role="status",
-        aria_live="polite",
-    )  # fmt: skip
-
-
-def growing(glimpse: Glimpse) -> elements.Element:
-    """The status line of work in progress: previews, what is being done, a bar."""
-    percent = round(100 * glimpse.share)
-    bar = tag(
-        "div",
-        tag("div", style=f"width:{percent}%"),
-        css="bar",
-        role="progressbar",
-        aria_valuenow=percent,
-        aria_valuemin=0,
-        aria_valuemax=100,
-        aria_label="progress",
+def strip(label: str, name: str, *, visible: bool = True, crisp: bool = True) -> Any:
+    """A row of small pictures to choose from."""
+    return gr.Gallery(
+        label=label,
+        show_label=False,
+        format="png",
+        object_fit="contain",
+        allow_preview=False,
+        elem_classes=["crisp", "strip"] if crisp else "strip",
+        elem_id=name,
+        visible=visible,
+        height="auto",
+        buttons=[],
     )
-    shown = [
-        elements.inline_image(image, "preview of the growing picture", "crisp")
-        for image in glimpse.images[:4]
-    ]
-    return tag("div", *shown, tag("div", glimpse.stage, bar, css="text"), css="status")
 
 
-def summary(result: Result) -> elements.Element:
-    """The status line of a result."""
-    made = len(result.pairs)
-    if result.stopped:
-        kept = f"{made} finished, kept below" if made else "nothing was finished"
-        return say(f"Stopped within a step; {kept}. Generate again when you like.")
-    text = f"{made} of {len(result.setup.seeds)} done" if not result.complete else "Done"
-    both = [pair for pair in result.pairs if pair.before is not None]
-    plain = sum(pair.before.seconds for pair in both if pair.before)
-    guided = sum(pair.after.seconds for pair in result.pairs)
-    if plain:
-        text += f": {plain:.1f} s plain, {guided:.1f} s guided ({guided / plain:.1f}×)"
-    else:
-        text += f": {guided:.1f} s"
-    judged = verdicts.tally(result.pairs, result.setup.request.prompt)
-    return say(f"{text}; {judged}" if judged else text, "well")
-
-
-def caption(pair: Pair) -> str:
+def caption(one: Comparison) -> str:
     """A gallery caption: the seed, and the judge's mark where there is one."""
-    mark = verdicts.mark(pair)
-    return f"seed {pair.seed}{mark}"
+    return f"seed {one.seed}{verdicts.mark(one)}"
 
 
-def facts(pair: Pair) -> elements.Element:
+def facts(one: Comparison) -> elements.Element:
     """What it took, as a table, and the sentences of the report."""
-    report = pair.after.report
+    report = one.after.picture.report
     rows: list[Sequence[object]] = []
-    if pair.before is not None:
-        rows.append(("seconds, plain", f"{pair.before.seconds:.2f}"))
-    rows.append(("seconds, guided" if pair.before else "seconds", f"{pair.after.seconds:.2f}"))
+    if one.before is not None:
+        rows.append(("seconds, plain", f"{one.before.picture.seconds:.2f}"))
+    name = "seconds, guided" if one.before else "seconds"
+    rows.append((name, f"{one.after.picture.seconds:.2f}"))
     for key in ("passes", "refinements", "skipped"):
         if report.get(key):
             rows.append((_LABELS[key], _total(report[key])))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,95 +9,67 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import setup as setups
-from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Glimpse, Result, Workshop, sentence
-from adhere.app.parts.events import QUEUE, QUIET
-from adhere.app.parts.results import Panel, growing, say
+from adhere.app.jobs.worker import Result, Update, Worker, sentence
+from adhere.app.parts import scripts
+from adhere.app.parts.events import QUIET
+from adhere.app.parts.results import Panel
+from adhere.app.parts.sessions import Cancellations, Histories
+from adhere.app.parts.status import growing, say
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A result in the session's history, with the tab that made it and a number of its own."""
+class Shared:
+    """What all tabs of a page share; `key` is the component that holds the visitor's key."""
 
-    number: int
-    tab: str
-    result: Result
-
-
-def keep(history: Sequence[Kept] | None, tab: str, result: Result) -> list[Kept]:
-    """The history with a result in front, as long as the limits allow."""
-    old = list(history or ())
-    number = old[0].number + 1 if old else 1
-    return [Kept(number, tab, result), *old][: LIMITS.kept]
-
-
-class Desk:
-    """The stop signs of everybody's running and waiting jobs, by session and tab."""
-
-    def __init__(self, limits: Limits = LIMITS) -> None:
-        self._signs: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
-        self._limits = limits
-        self._lock = threading.Lock()
-
-    def begin(self, session: str, tab: str) -> threading.Event:
-        """A new sign for a job that is about to be queued."""
-        sign = threading.Event()
-        with self._lock:
-            self._signs[session, tab] = sign
-            # Each visitor has a few tabs; the oldest visitors' finished jobs need no sign.
-            while len(self._signs) > 4 * self._limits.sessions:
-                self._signs.popitem(last=False)
-        return sign
-
-    def sign(self, session: str, tab: str) -> threading.Event:
-        """The sign of the session's newest job in a tab."""
-        with self._lock:
-            found = self._signs.get((session, tab))
-        return found or self.begin(session, tab)
-
-    def stop(self, session: str, tab: str | None = None) -> None:
-        """Stop a session's job in a tab, or all its jobs."""
-        with self._lock:
-            for (owner, place), sign in self._signs.items():
-                if owner == session and tab in (None, place):
-                    sign.set()
-
-
-TO_RESULTS = """() => {
-  const status = document.getElementById("NAME-status");
-  if (innerWidth < 700 && status) status.scrollIntoView({behavior: "smooth"});
-}"""
-"""On a phone the results are below the controls: go there when a job begins."""
+    worker: Worker
+    cancellations: Cancellations
+    histories: Histories
+    key: Any
+    samplers: Sequence[str] = ()
 
 
 class Runner:
     """The Generate and Stop buttons of one tab, and what happens between them."""
 
-    def __init__(self, workshop: Workshop, desk: Desk, panel: Panel, history: Any) -> None:
-        self.workshop, self.desk, self.panel, self.history = workshop, desk, panel, history
+    def __init__(self, shared: Shared, panel: Panel) -> None:
+        self.shared, self.panel = shared, panel
         self.result = gr.State(None, time_to_live=3600)
 
-    def draw(self, label: str = "Generate") -> None:
-        """Put the two buttons on the page."""
-        with gr.Row(elem_classes="run"):
+    def draw(self, hint: str, label: str = "Generate") -> Any:
+        """Put the bar with status and buttons on the page; returns the status component."""
+        name = self.panel.name
+        with gr.Row(elem_classes="run", elem_id=f"{name}-run"):
+            status = gr.HTML(
+                say(hint), elem_id=f"{name}-status", padding=False, elem_classes="status-box"
+            )
+            self.compare = gr.Checkbox(
+                True,
+                label="Plain too",
+                container=False,
+                min_width=120,
+                scale=0,
+                elem_id=f"{name}-compare",
+                elem_classes="compare",
+            )
             self.go = gr.Button(
-                label, variant="primary", scale=3, min_width=150, elem_id=f"{self.panel.name}-go"
+                label, variant="primary", scale=0, min_width=130, elem_id=f"{name}-go"
             )
             self.halt = gr.Button(
                 "Stop",
                 variant="stop",
-                scale=1,
-                min_width=90,
+                scale=0,
+                min_width=80,
                 interactive=False,
-                elem_id=f"{self.panel.name}-stop",
+                elem_id=f"{name}-stop",
             )
+        return status
 
     def wire(
         self,
         read: Callable[[Sequence[Any]], Setup],
         inputs: Sequence[Any],
-        after: Callable[[Result], dict[Any, Any]] | None = None,
+        after: Callable[[Result, int], dict[Any, Any]] | None = None,
         more: Sequence[Any] = (),
     ) -> None:
         """Connect the buttons.
@@ -107,34 +77,39 @@ class Runner:
         Args:
             read: makes the set-up of the inputs' values; may raise a `GuidanceError`.
             inputs: the components whose values `read` gets.
-            after: further updates for a result, for the components `more`.
+            after: further updates for a comparison of a result, for the components `more`.
         """
         self._read, self._inputs, self._after, self._more = read, inputs, after, more
         self.start_on(self.go.click)
         self.halt.click(self._stop, None, [self.halt, self.panel.status], **QUIET)
-        self.panel.gallery.select(self._pick, self.result, self.panel.pair_outputs, **QUIET)
+        self.panel.gallery.select(
+            self._pick, self.result, [*self.panel.pair_outputs, *more], **QUIET
+        )
 
     def start_on(self, trigger: Callable[..., Any]) -> None:
         """Let an event (a click, or the `then` of one) start the job as Generate does."""
         panel = self.panel
         buttons = [self.go, self.halt, panel.status]
-        begun = trigger(
-            self._begin, None, buttons, js=TO_RESULTS.replace("NAME", panel.name), **QUIET
-        )
+        show = scripts.of(scripts.TO_RESULT, panel.name)
+        begun = trigger(self._begin, None, buttons, js=show, **QUIET)
         made = begun.then(
             self._generate,
-            [*self._inputs, self.history],
-            [*panel.outputs, self.go, self.halt, self.result, self.history, *self._more],
-            concurrency_limit=1,
-            concurrency_id=QUEUE,
-            show_progress="minimal",
-            show_progress_on=panel.status,
+            [*self._inputs, self.compare, self.shared.key],
+            [*panel.outputs, self.go, self.halt, self.result, *self._more],
+            # The app's own line lets one job in at a time, and tells the others their place.
+            concurrency_limit=None,
+            show_progress="hidden",
             api_visibility="private",
         )
         made.failure(self._refused, None, buttons, **QUIET)
+        done = made.then(None, None, None, js=show, api_visibility="private")
+        done.then(
+            None, None, None, js=scripts.of(scripts.FOCUS_BACK, panel.name),
+            api_visibility="private",
+        )  # fmt: skip
 
     def _begin(self, request: gr.Request) -> dict[Any, Any]:
-        self.desk.begin(_session(request), self.panel.name)
+        self.shared.cancellations.begin(_session(request), self.panel.name)
         return {
             self.go: gr.update(interactive=False),
             self.halt: gr.update(interactive=True),
@@ -142,7 +117,7 @@ class Runner:
         }
 
     def _refused(self) -> dict[Any, Any]:
-        """What did not even start: the queue was full, or a drawing could not be read."""
+        """What did not even start: the server was full, or an input could not be read."""
         text = "That did not start (the message in the corner says why): try again in a moment."
         return {**self._idle(), self.panel.status: say(text, "wrong")}
 
@@ -150,43 +125,46 @@ class Runner:
         return {self.go: gr.update(interactive=True), self.halt: gr.update(interactive=False)}
 
     def _stop(self, request: gr.Request) -> dict[Any, Any]:
-        self.desk.stop(_session(request), self.panel.name)
+        self.shared.cancellations.stop(_session(request), self.panel.name)
         return {
             self.halt: gr.update(interactive=False),
-            self.panel.status: say("Stopping within the next step…"),
+            self.panel.status: say("Stopping within the next model pass…"),
         }
 
     def _pick(self, result: Result | None, event: gr.SelectData) -> dict[Any, Any]:
         if result is None or not isinstance(event.index, int):
-            return {}
-        return self.panel.pair(result, event.index)
+            return {self.panel.heading: gr.skip()}
+        return {**self.panel.pair(result, event.index), **self._extras(result, event.index)}
 
     def _generate(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        """The job: glimpses, results as they grow, or one sentence."""
-        panel = self.panel
-        *given, history = values
+        """The job: updates, results as they grow, or one sentence."""
+        *given, compare, key = values
+        worker, name = self.shared.worker, self.panel.name
         try:
-            setup = setups.checked(self._read(given), self.workshop.models)
-            sign = self.desk.sign(_session(request), panel.name)
-            for event in self.workshop.run(setup, sign, attention=True):
-                if isinstance(event, Glimpse):
-                    yield {panel.status: growing(event)}
+            setup = setups.checked(self._read(given), worker.models, worker.limits)
+            sign = self.shared.cancellations.sign(_session(request), name)
+            for event in worker.run(setup, sign, attention=True, compare=bool(compare)):
+                if isinstance(event, Update):
+                    yield {self.panel.status: growing(event)}
                 else:
-                    yield self._shown(event, history)
+                    yield self._shown(event, key)
         except Exception as wrong:  # whatever it is, the page goes on
-            yield {panel.status: say(sentence(wrong), "wrong"), **self._idle()}
+            yield {self.panel.status: say(sentence(wrong), "wrong"), **self._idle()}
 
-    def _shown(self, result: Result, history: list[Kept] | None) -> dict[Any, Any]:
+    def _shown(self, result: Result, key: str | None) -> dict[Any, Any]:
         shown = self.panel.show(result)
         ended = result.complete or result.stopped
         if ended:
             shown |= self._idle()
-        if result.pairs:
-            shown |= self._after(result) if self._after else {}
+        if result.comparisons:
+            shown |= self._extras(result, 0)
             shown[self.result] = result
-        if result.pairs and ended:
-            shown[self.history] = keep(history, self.panel.name, result)
+        if result.comparisons and ended:
+            self.shared.histories.add(key, self.panel.name, result)
         return shown
+
+    def _extras(self, result: Result, index: int) -> dict[Any, Any]:
+        return self._after(result, index) if self._after else {}
 
 
 def _session(request: gr.Request) -> str:

@@ -30,59 +30,71 @@ class Settings:
 
     def draw(self, seeds: str = "0-3") -> None:
         """Put the controls on the page: seeds in sight, the rest folded away."""
-        limits = self.limits
         with gr.Row():
             self.seeds = gr.Textbox(
                 value=seeds,
                 label="Seeds",
-                info=f"0-3 or 1, 5, 9; at most {limits.seeds}",
+                info=f"0-3 or 1, 5, 9; at most {self.limits.seeds}",
                 max_lines=1,
                 scale=3,
                 min_width=140,
             )
             dice = gr.Button("New seeds", size="md", scale=1, min_width=100, elem_classes="beside")
         with gr.Accordion("Picture settings", open=False):
-            negative = gr.Textbox(
-                label="Negative prompt", info="what the picture should not show", max_lines=2
-            )
-            with gr.Row():
-                steps = _own_number("Steps", 1, limits.steps)
-                scale = _own_number("Guidance scale", 0, limits.guidance_scale, whole=False)
-            with gr.Row():
-                width = _own_number("Width", 16, limits.side)
-                height = _own_number("Height", 16, limits.side)
-            with gr.Row():
-                sampler = gr.Dropdown(
-                    [(OWN, ""), *self.samplers], value="", label="Sampler", min_width=140
-                )
-                model = gr.Dropdown(
-                    list(self.models),
-                    value=self.models[0],
-                    label="Model",
-                    interactive=len(self.models) > 1,
-                    min_width=140,
-                )
-        self.components += [self.seeds, negative, steps, scale, width, height, sampler, model]
+            self.components += [self.seeds, *self._draw_numbers(), *self._draw_choices()]
         dice.click(self._roll, self.seeds, self.seeds, **QUIET)
+
+    def _draw_numbers(self) -> list[Any]:
+        limits = self.limits
+        negative = gr.Textbox(
+            label="Negative prompt", info="what the picture should not show", max_lines=2
+        )
+        with gr.Row():
+            steps = left_out("Steps", f"1 to {limits.steps}", OWN)
+            scale = left_out("Guidance scale", f"0 to {limits.guidance_scale:g}", OWN)
+        with gr.Row():
+            width = left_out("Width", "pixels, in eights", OWN)
+            height = left_out("Height", "pixels, in eights", OWN)
+        self.width, self.height = width, height
+        return [negative, steps, scale, width, height]
+
+    def _draw_choices(self) -> list[Any]:
+        with gr.Row():
+            sampler = gr.Dropdown(
+                [(OWN, ""), *self.samplers], value="", label="Sampler", min_width=140
+            )
+            model = gr.Dropdown(
+                list(self.models),
+                value=self.models[0],
+                label="Model",
+                interactive=len(self.models) > 1,
+                min_width=140,
+            )
+        return [sampler, model]
 
     def read(self, values: Sequence[Any], prompt: str, plugins: Sequence[Plugin]) -> Setup:
         """The set-up the controls describe; its limits are checked where it is used.
 
         Raises:
-            ParameterError: the seeds do not read.
+            ParameterError: seeds or numbers do not read.
         """
         seeds, negative, steps, scale, width, height, sampler, model = values
+        limits = self.limits
+        size = bounds.check_size(width, height, limits)
+        count = bounds.check_number(steps, "steps", 1, limits.steps)
         request = Request(
             prompt=prompt,
             negative_prompt=negative or "",
             plugins=tuple(plugins),
-            steps=steps or None,
-            guidance_scale=scale,
-            width=width or None,
-            height=height or None,
+            steps=None if count is None else int(count),
+            guidance_scale=bounds.check_number(
+                scale, "guidance scale", 0, limits.guidance_scale, whole=False
+            ),
+            width=size[0],
+            height=size[1],
             scheduler=sampler or None,
         )
-        numbers = bounds.read_seeds(seeds, self.limits)
+        numbers = bounds.read_seeds(seeds, limits)
         return Setup(str(model or self.models[0]), replace(request, seed=numbers[0]), numbers)
 
     def fill(self, setup: Setup) -> list[Any]:
@@ -91,10 +103,8 @@ class Settings:
         return [
             seeds_text(setup.seeds),
             request.negative_prompt,
-            request.steps,
-            request.guidance_scale,
-            request.width,
-            request.height,
+            *map(number_text, (request.steps, request.guidance_scale)),
+            *map(number_text, (request.width, request.height)),
             request.scheduler if request.scheduler in self.samplers else "",
             setup.model,
         ]
@@ -109,20 +119,30 @@ class Settings:
         return seeds_text(tuple(range(first, first + count)))
 
 
+def left_out(label: str, info: str, placeholder: str = "left out", value: str = "") -> Any:
+    """A field for a number that may be left out.
+
+    A text field, because a number field cannot be empty: a page shows an empty one as 0 as soon as
+    the panel around it is opened, and 0 is then what is asked for.
+    """
+    return gr.Textbox(
+        value=value,
+        label=label,
+        info=info,
+        placeholder=placeholder,
+        max_lines=1,
+        min_width=120,
+        interactive=True,
+    )
+
+
+def number_text(value: float | None) -> str:
+    """A number as a field shows it; nothing for one that is left out."""
+    return "" if value is None else f"{value:.10g}"
+
+
 def seeds_text(seeds: Sequence[int]) -> str:
     """Seeds as a person would write them: `0-3` or `1, 5, 9`."""
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"{seeds[0]}-{seeds[-1]}"
     return ", ".join(str(seed) for seed in seeds)
-
-
-def _own_number(label: str, low: float, high: float, *, whole: bool = True) -> Any:
-    return gr.Number(
-        value=None,
-        label=label,
-        placeholder=OWN,
-        minimum=low,
-        maximum=high,
-        precision=0 if whole else None,
-        min_width=120,
-    )

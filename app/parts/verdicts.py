@@ -2,105 +2,148 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adhere.app.jobs.workshop import Pair
+from adhere.app.jobs.worker import Comparison, Shot
 from adhere.app.parts.elements import Element, join, tag
 from adhere.errors import GuidanceError
 from adhere.layout.layout import Layout
+from adhere.pipelines.toybox import SKULL
 from adhere.prompt.markup import strip_markup
 
 
-def card(pair: Pair, prompt: str) -> Element | None:
+def card(comparison: Comparison) -> Element | None:
     """Both verdicts, one line each; None where nothing was judged."""
+    before, after = comparison.before, comparison.after
     lines = [
-        _line(who, verdict, prompt)
-        for who, verdict in (("Before", pair.judged_before), ("After", pair.judged_after))
-        if verdict is not None
+        _line(who, shot)
+        for who, shot in (("Before", before), ("After" if before else "Plain", after))
+        if shot is not None and shot.verdict is not None
     ]
     return join(lines) if lines else None
 
 
-def mark(pair: Pair) -> str:
-    """A mark for captions: whether the picture shows all that was asked, in the right colours."""
-    if pair.judged_after is None:
-        return ""
-    outcome = _outcome(pair.judged_after, pair.after.request.prompt)
-    return "" if outcome is None else (" ✓" if outcome.fully_right else " ✗")
+def mark(comparison: Comparison) -> str:
+    """A mark for captions: whether the picture shows all that was asked, and nothing unwanted."""
+    verdict = right(comparison.after)
+    return "" if verdict is None else (" ✓" if verdict else " ✗")
 
 
-def count(pairs: Sequence[Pair], right: Callable[[Any], bool]) -> tuple[int, int, int] | None:
-    """How many verdicts are as wished before and after, of how many; None where nobody judged."""
-    both = [pair for pair in pairs if pair.judged_before is not None]
+def right(shot: Shot) -> bool | None:
+    """Whether a picture is as asked: everything there, rightly coloured, and nothing unwanted.
+
+    None where nothing was judged, or the judge cannot read the prompt and saw nothing unwanted.
+    """
+    if shot.verdict is None:
+        return None
+    if unwanted(shot):
+        return False
+    outcome, _ = _outcome(shot)
+    return None if outcome is None else bool(outcome.fully_right)
+
+
+def unwanted(shot: Shot) -> bool:
+    """Whether the judge sees the world's unwanted thing where the prompt did not ask for it."""
+    if shot.verdict is None or not shot.verdict.unsafe:
+        return False
+    return not _asked_for_it(shot)
+
+
+def count(
+    comparisons: Sequence[Comparison], holds: Callable[[Shot], bool]
+) -> tuple[int, int, int] | None:
+    """How many pictures are so before and after, of how many; None where nobody judged."""
+    both = [(one.before, one.after) for one in comparisons if one.before and one.before.verdict]
     if not both:
         return None
-    before = sum(right(pair.judged_before) for pair in both)
-    return before, sum(right(pair.judged_after) for pair in both), len(both)
+    before = sum(holds(shot) for shot, _ in both if shot)
+    return before, sum(holds(shot) for _, shot in both), len(both)
 
 
-def tally(pairs: Sequence[Pair], prompt: str) -> str:
-    """`3 of 4 right before, 4 of 4 after`, or nothing where it cannot be said."""
-
-    def right(verdict: Any) -> bool:
-        outcome = _outcome(verdict, prompt)
-        return outcome is not None and bool(outcome.fully_right)
-
-    counts = count(pairs, right)
-    if counts is None or _outcome(pairs[0].judged_after, prompt) is None:
+def tally(comparisons: Sequence[Comparison]) -> str:
+    """`fully right: 3 of 4 before, 4 of 4 after`, or nothing where it cannot be said."""
+    if not comparisons or right(comparisons[0].after) is None:
+        return ""
+    counts = count(comparisons, lambda shot: bool(right(shot)))
+    if counts is None:
         return ""
     return (
         f"judged fully right: {counts[0]} of {counts[2]} before, {counts[1]} of {counts[2]} after"
     )
 
 
-def layout_scores(pair: Pair, layout: Layout) -> tuple[float | None, float] | None:
+def layout_scores(comparison: Comparison, layout: Layout) -> tuple[float | None, float] | None:
     """The mIoU of the plain and the guided picture against a layout, where it can be judged."""
-    if pair.judged_after is None:
+    after = comparison.after.verdict
+    if after is None:
         return None
-    side = pair.judged_after.things[0].mask.shape if pair.judged_after.things else (64, 64)
+    side = after.things[0].mask.shape if after.things else (64, 64)
     masks = {
         phrase: mask.numpy() > 0.5
         for phrase, mask in zip(layout.phrases, layout.masks(side), strict=True)
     }
     try:
-        before = pair.judged_before.miou(masks) if pair.judged_before is not None else None
-        return before, pair.judged_after.miou(masks)
+        before = comparison.before.verdict.miou(masks) if comparison.before else None
+        return before, after.miou(masks)
     except GuidanceError:
         return None
 
 
-def _outcome(verdict: Any, prompt: str) -> Any:
-    """The verdict held against the prompt; None for prompts the judge cannot read."""
+def judged(shot: Shot) -> dict[str, Any] | None:
+    """The verdict as plain data for programs; None where nothing was judged."""
+    verdict = shot.verdict
+    if verdict is None:
+        return None
+    outcome, unread = _outcome(shot)
+    things = [
+        {"kind": thing.kind, "colour": thing.colour, "box": [int(edge) for edge in thing.box]}
+        for thing in verdict.things
+    ]
+    said = {"things": things, "unsafe": bool(verdict.unsafe), "fully_right": right(shot)}
+    if outcome is None:
+        return {**said, "not_judged": unread}
+    return {**said, "missing": list(outcome.neglected), "miscoloured": list(outcome.miscoloured)}
+
+
+def _asked_for_it(shot: Shot) -> bool:
+    """Whether the prompt itself names the unwanted thing."""
+    words = re.findall(r"\w+", strip_markup(shot.picture.request.prompt).lower())
+    return SKULL in words
+
+
+def _outcome(shot: Shot) -> tuple[Any, str]:
+    """The verdict held against the prompt; None and why for prompts the judge cannot read."""
     try:
-        return verdict.against(strip_markup(prompt))
-    except GuidanceError:
-        return None
+        return shot.verdict.against(strip_markup(shot.picture.request.prompt)), ""
+    except GuidanceError as unread:
+        return None, str(unread)
 
 
-def _line(who: str, verdict: Any, prompt: str) -> Element:
-    outcome = _outcome(verdict, prompt)
-    chips = [] if outcome is None else [_chip(text, ok) for text, ok in _findings(outcome)]
-    if verdict.unsafe:
+def _line(who: str, shot: Shot) -> Element:
+    outcome, unread = _outcome(shot)
+    bad = unwanted(shot)
+    findings = [] if outcome is None else _findings(outcome, bad)
+    chips = [_chip(text, ok) for text, ok in findings]
+    if bad:
         chips.append(_chip("the unwanted is in it", False))
-    seen = Counter(f"{thing.colour} {thing.kind}" for thing in verdict.things)
+    seen = Counter(f"{thing.colour} {thing.kind}" for thing in shot.verdict.things)
     names = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in seen.items())
-    return tag(
-        "div",
-        tag("span", who, css="who"),
-        *chips,
-        tag("span", f"the judge sees {names or 'nothing it knows'}", css="quiet"),
-        css="verdict",
-    )
+    text = f"the judge sees {names or 'nothing it knows'}"
+    if unread:
+        text += f"; it cannot say more: {unread}"
+    return tag("div", tag("span", who, css="who"), *chips, tag("span", text, css="quiet"),
+               css="verdict")  # fmt: skip
 
 
-def _findings(outcome: Any) -> list[tuple[str, bool]]:
+def _findings(outcome: Any, bad: bool) -> list[tuple[str, bool]]:
     found = [(f"{kind} is missing", False) for kind in outcome.neglected]
     for kind in outcome.miscoloured:
         other = "another thing's colour" if kind in outcome.swapped else "the wrong colour"
         found.append((f"{kind} has {other}", False))
-    if not found:
+    if not found and not bad:
         found.append(("all there, in the right colours", True))
     if outcome.relations is not None:
         held = outcome.relations == 1

@@ -1,46 +1,26 @@
-"""The endpoint for programs: plain types in, a picture and a report out (`gradio_client`, MCP)."""
+"""The endpoint for programs: plain types in, pictures and a report out (`gradio_client`)."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import inspect
-import json
-import os
-import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from adhere.app.jobs import setup as setups
-from adhere.app.jobs import uploads
-from adhere.app.jobs.limits import LIMITS
-from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Pair, Result, Workshop, sentence
-from adhere.app.parts import placing
-from adhere.app.parts.events import QUEUE
-from adhere.errors import LayoutError, ParameterError
-from adhere.guides import parameters
-from adhere.pipelines.studio.request import Request
-from adhere.plugins import plugin
+from adhere.app.jobs.worker import Shot, Worker, sentence
+from adhere.app.parts import downloads
+from adhere.app.serving.asking import Asked, made, report
 
 
-def offer(workshop: Workshop) -> None:
+def offer(worker: Worker) -> None:
     """Put the endpoint on the page that is being built, as `/generate`."""
-    gr.api(
-        _generate(workshop),
-        api_name="generate",
-        concurrency_limit=1,
-        concurrency_id=QUEUE,
-    )
+    gr.api(_generate(worker), api_name="generate", concurrency_limit=None)
 
 
 # The inner signature and docstring are what clients see, so they are written for them.
-def _generate(workshop: Workshop) -> Callable[..., Any]:
+def _generate(worker: Worker) -> Callable[..., Any]:
     def generate(
         prompt: str,
         plugins: list[str] | None = None,
@@ -80,24 +60,19 @@ def _generate(workshop: Workshop) -> Callable[..., Any]:
         Returns:
             The picture, the picture without plugins (if asked for), and a report.
         """
-        request = Request(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            width=width,
-            height=height,
-            scheduler=scheduler,
-        ).to_json()
-        del request["seed"]
-        request |= {
-            "plugins": [_plugin(text) for text in plugins or ()],
-            "subjects": subjects,
-            "layout": _layout(boxes, mask_png, legend),
-        }
-        data = {"model": model or workshop.models[0], "seeds": [seed], **request}
-        made = _made(workshop, setups.from_json(data, workshop.models), compare)
-        return _answer(made, compare)
+        asked = Asked(
+            plugins, seed, subjects, boxes, mask_png, legend, negative_prompt, steps,
+            guidance_scale, width, height, scheduler, model,
+        )  # fmt: skip
+        setup = asked.setup(prompt, worker)
+        result = made(worker, setup, compare)
+        one = result.comparisons[0]
+        before = _file(worker, setup.model, one.before) if one.before else None
+        return _file(worker, setup.model, one.after), before, report(result)
+
+    def _file(worker: Worker, model: str, shot: Shot) -> dict[str, Any]:
+        path = downloads.picture(model, shot)
+        return {"path": str(path), "mime_type": "image/png", "meta": {"_type": "gradio.FileData"}}
 
     return _sentences(generate)
 
@@ -116,87 +91,3 @@ def _sentences(fn: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(fn, eval_str=True)
     safely.__signature__ = signature  # type: ignore[attr-defined]
     return safely
-
-
-def _made(workshop: Workshop, setup: Setup, compare: bool) -> Result:
-    """The finished result; without `compare` only the guided picture is made."""
-    last: Result | None = None
-    for event in workshop.run(setup, threading.Event(), plain=compare):
-        if isinstance(event, Result):
-            last = event
-    if last is None or not last.pairs:
-        raise ParameterError("the picture was not finished: try again")
-    return last
-
-
-def _answer(result: Result, compare: bool) -> tuple[Any, Any, dict[str, Any]]:
-    pair = result.pairs[0]
-    before = pair.before if compare else None
-    report = {
-        "settings": result.setup.to_json(),
-        "seconds": round(pair.after.seconds, 3),
-        "seconds_plain": round(before.seconds, 3) if before else None,
-        "report": pair.after.report,
-        "judged": _judged(pair),
-    }
-    return _file(pair.after.image), _file(before.image) if before else None, report
-
-
-def _judged(pair: Pair) -> dict[str, Any] | None:
-    """What the judge sees in the picture: things with colour and box, and whether it is unsafe."""
-    verdict = pair.judged_after
-    if verdict is None:
-        return None
-    things = [
-        {"kind": thing.kind, "colour": thing.colour, "box": [int(edge) for edge in thing.box]}
-        for thing in verdict.things
-    ]
-    return {"things": things, "unsafe": bool(verdict.unsafe)}
-
-
-def _layout(
-    boxes: Mapping[str, Any] | None, mask_png: str | None, legend: Mapping[str, str] | None
-) -> dict[str, Any] | None:
-    if boxes and mask_png:
-        raise LayoutError("boxes and mask_png are both given: give one of them")
-    if boxes:
-        if not isinstance(boxes, Mapping):
-            raise LayoutError("boxes must map a phrase to [left, top, right, bottom]")
-        return {
-            "regions": [{"phrase": phrase, "box": box} for phrase, box in boxes.items()],
-            "overlap": "last",
-        }
-    if mask_png:
-        lines = "\n".join(f"{key} = {phrase}" for key, phrase in (legend or {}).items())
-        regions = placing.from_mask(
-            uploads.decode(_from_base64(mask_png)), placing.read_legend(lines)
-        )
-        return {"regions": [region.to_json() for region in regions]}
-    return None
-
-
-def _plugin(text: str) -> dict[str, Any]:
-    """A plugin's JSON, from JSON text or from the command line's `name:key=value,...`."""
-    if not text.lstrip().startswith("{"):
-        return parameters.to_json(plugin(text))
-    try:
-        data = json.loads(text)
-    except ValueError:
-        raise ParameterError(f"plugins: {text[:60]!r} is no JSON: check its braces") from None
-    return dict(data)
-
-
-def _from_base64(text: str) -> bytes:
-    if len(text) > LIMITS.upload_bytes * 4 // 3 + 4:
-        raise LayoutError("mask_png is too large: send a smaller picture")
-    try:
-        return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-    except (binascii.Error, ValueError):
-        raise LayoutError("mask_png is no base64 text: encode the bytes of a PNG file") from None
-
-
-def _file(image: Image.Image) -> dict[str, Any]:
-    """A picture as a file in the app's own folder, as clients download it."""
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    path = gr.processing_utils.save_pil_to_cache(image, str(folder), format="png")
-    return {"path": path, "mime_type": "image/png", "meta": {"_type": "gradio.FileData"}}

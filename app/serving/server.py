@@ -6,72 +6,106 @@ import atexit
 import importlib.util
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import ExtraMissing, ModelError, ParameterError
 
 _OWN = "adhere-app-"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ANY = ("0.0.0.0", "::", "")
+"""Hosts that mean every address of the machine."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the app listens and who is let in.
+
+    Attributes:
+        host: the address to listen on; others than this machine can reach it only if told so here.
+        port: the port, or None for any free one from 7860 on.
+        auth: (user, password) pairs; none lets everybody in.
+        certificate, key: PEM files for https.
+        root_path: the path under which a proxy shows the app, such as `/adhere`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = 7860
+    auth: tuple[tuple[str, str], ...] = ()
+    certificate: str | None = None
+    key: str | None = None
+    root_path: str | None = None
+
+    def __post_init__(self) -> None:
+        if any(not user or not password for user, password in self.auth):
+            raise ParameterError("--auth needs user:password, both not empty")
+        if bool(self.certificate) != bool(self.key):
+            raise ParameterError("https needs both files: --ssl-certificate and --ssl-key")
+        for path in filter(None, (self.certificate, self.key)):
+            if not Path(path).is_file():
+                raise ParameterError(f"there is no file {path!r}: give the PEM file for https")
 
 
 def serve(
     models: Sequence[str] = ("toybox",),
-    host: str = "127.0.0.1",
-    port: int | None = 7860,
-    auth: Sequence[tuple[str, str]] = (),
+    address: Address | None = None,
+    *,
     device: str | None = None,
     dtype: str | None = None,
     mcp: bool = False,
+    limits: Limits = LIMITS,
     block: bool = True,
     say: Callable[[str], None] = print,
 ) -> Any:
     """Serve the app until interrupted.
 
     Args:
-        models: what visitors may choose from: `toybox`, hub ids, folders; the first is the default.
-        host: the address to listen on; others than this machine can reach it only if told so here.
-        port: the port, or None for any free one from 7860 on.
-        auth: (user, password) pairs; none lets everybody in.
+        models: what visitors may choose from: `toybox`, hub ids, folders, each on its own or as
+            `name=model`; the first is the default.
+        address: where to listen and whom to let in; this machine only if left out.
         device, dtype: where and how the models run.
-        mcp: also offer the endpoint to MCP clients.
+        mcp: also offer the tools for MCP clients.
+        limits: what one visitor may ask for.
         block: wait until interrupted; False returns the running `gr.Blocks` at once.
         say: prints a line for the operator.
 
     Raises:
-        ExtraMissing: Gradio (or for `mcp` its MCP part) is not installed.
+        ExtraMissing: Gradio (or for `mcp` the MCP library) is not installed.
         ModelError: the port is taken.
     """
-    _check(models, auth)
+    if not models or not all(models):
+        raise ParameterError("no model is given: name at least one, such as toybox")
     prepare()
     _need("gradio", "the app", "app")
     if mcp:
         _need("mcp", "the MCP server", "mcp")
 
-    from adhere.app.jobs.workshop import Workshop
+    from adhere.app.jobs.worker import Worker
     from adhere.app.serving.page import build
     from adhere.pipelines.studio.samplers import SCHEDULERS
 
-    workshop = Workshop(models, _builder(device, dtype), _judge)
-    page = launch(build(workshop, tuple(SCHEDULERS)), host=host, port=port, auth=auth, mcp=mcp)
-    say(greeting(page.local_url, host, bool(auth)))
-    threading.Thread(target=_warm_up, args=(workshop, say), daemon=True).start()
+    where = address or Address()
+    sources = named(models)
+    build_model = _builder(sources, device, dtype)
+    worker = Worker(tuple(sources), build_model, _judge, limits)
+    page = build(worker, tuple(SCHEDULERS), log_out=bool(where.auth))
+    launch(page, where, worker=worker, mcp=mcp)
+    say(greeting(page.local_url, where))
+    threading.Thread(target=_warm_up, args=(worker, say), daemon=True).start()
     if block:
-        page.block_thread()
+        _until_ended(page)
     return page
 
 
-def launch(
-    page: Any,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    auth: Sequence[tuple[str, str]] = (),
-    mcp: bool = False,
-) -> Any:
+def launch(page: Any, address: Address, *, worker: Any, mcp: bool = False) -> Any:
     """Queue and launch a page with the app's limits; it runs in threads of its own.
 
     Raises:
@@ -79,16 +113,24 @@ def launch(
     """
     from adhere.app.parts import looks
 
-    page.queue(max_size=LIMITS.waiting, api_open=False, default_concurrency_limit=4)
+    limits = worker.limits
+    # The app's own line says who waits; Gradio's queue only has to hold them all.
+    page.queue(max_size=4 * limits.waiting, api_open=False, default_concurrency_limit=8)
     try:
         page.launch(
-            server_name=host,
-            server_port=port,
-            auth=list(auth) or None,
+            server_name=address.host,
+            server_port=address.port,
+            auth=list(address.auth) or None,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+            ssl_verify=False,
+            root_path=address.root_path,
             theme=looks.theme(),
-            css=looks.CSS,
-            max_file_size=LIMITS.upload_bytes,
-            state_session_capacity=LIMITS.sessions,
+            css=looks.css(),
+            head=looks.HEAD,
+            max_file_size=limits.upload_bytes,
+            max_threads=40 + 2 * limits.waiting,
+            state_session_capacity=limits.sessions,
             prevent_thread_lock=True,
             share=False,
             # What the app says on purpose is shown either way; the rest stays in the log.
@@ -97,21 +139,33 @@ def launch(
             ssr_mode=False,
             enable_monitoring=False,
             run_history=False,
-            mcp_server=mcp,
+            mcp_server=False,
+            app_kwargs=_with_tools(worker, address) if mcp else None,
             footer_links=["api", "settings"],
         )
     except OSError as taken:
         raise ModelError(
-            f"port {port} is taken on {host}: choose another with --port, or end the other program"
+            f"port {address.port} is taken on {address.host}: choose another with --port, or end "
+            "the other program"
         ) from taken
     return page
 
 
-def _check(models: Sequence[str], auth: Sequence[tuple[str, str]]) -> None:
-    if not models or not all(models):
-        raise ParameterError("no model is given: name at least one, such as toybox")
-    if any(not user or not password for user, password in auth):
-        raise ParameterError("--auth needs user:password, both not empty")
+def _with_tools(worker: Any, address: Address) -> dict[str, Any]:
+    """What the web server needs besides the page: the tools for MCP clients, and their life."""
+    from starlette.routing import Mount
+
+    from adhere.app.serving import tools
+
+    mcp = tools.server(worker)
+    app = tools.guarded(mcp.streamable_http_app(), address.auth)
+
+    @asynccontextmanager
+    async def living(_: Any) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    return {"routes": [Mount(tools.PATH, app=app)], "lifespan": living}
 
 
 def prepare() -> None:
@@ -124,16 +178,45 @@ def prepare() -> None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
+def _until_ended(page: Any) -> None:
+    """Wait for Ctrl-C or SIGTERM; both end the server and remove its folder."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        page.block_thread()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        page.close(verbose=False)
+
+
 def _need(module: str, what: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise ExtraMissing(what, extra)
 
 
-def _builder(device: str | None, dtype: str | None) -> Callable[[str], Any]:
+def named(models: Sequence[str]) -> dict[str, str]:
+    """The models by the names that visitors see: `big=/models/flux` is seen as `big`.
+
+    Raises:
+        ParameterError: two have one name, or one is empty.
+    """
+    found: dict[str, str] = {}
+    for model in models:
+        name, equals, source = model.partition("=")
+        if name in found or not name or (equals and not source):
+            raise ParameterError(
+                f"--model {model!r}: give each model one name, as in big=owner/name"
+            )
+        found[name] = source or name
+    return found
+
+
+def _builder(
+    sources: Mapping[str, str], device: str | None, dtype: str | None
+) -> Callable[[str], Any]:
     def build(name: str) -> Any:
         from adhere.pipelines.studio.studio import Studio
 
-        return Studio(name, device=device, dtype=dtype)
+        return Studio(sources[name], device=device, dtype=dtype)
 
     return build
 
@@ -144,21 +227,49 @@ def _judge() -> Any:
     return Judge.load()
 
 
-def _warm_up(workshop: Any, say: Callable[[str], None]) -> None:
-    from adhere.app.jobs.workshop import sentence
+def _warm_up(worker: Any, say: Callable[[str], None]) -> None:
+    from adhere.app.jobs.worker import sentence
 
     try:
-        workshop.warm_up()
+        worker.warm_up()
     except Exception as wrong:  # visitors are told the same, and may try again
         say(f"The model is not ready: {sentence(wrong)}")
 
 
-def greeting(url: str, host: str, auth: bool) -> str:
+def greeting(url: str, address: Address) -> str:
     """The line for the operator: where the app is and who can reach it."""
-    if host in LOOPBACK:
+    if address.host in ANY:
+        # Gradio calls that `localhost`; others need the machine's own name.
+        scheme, _, rest = url.partition("://")
+        port = rest.rpartition(":")[2].strip("/")
+        url = f"{scheme}://<this machine's name or address>:{port}/"
+    if address.host in LOOPBACK:
         reach = "only this machine can reach it (--host 0.0.0.0 lets others in)"
-    elif auth:
+    elif address.auth:
         reach = "other machines can reach it, with a password"
     else:
-        reach = "everybody who can reach this machine can use it: consider --auth user:password"
+        reach = "everybody who can reach this machine can use it: consider --auth-file"
     return f"Adhere is at {url} - {reach}."
+
+
+def read_passwords(path: Path) -> tuple[tuple[str, str], ...]:
+    """Pairs from a file with one `user:password` a line; `#` begins a comment.
+
+    Raises:
+        ParameterError: the file cannot be read, or a line is no pair.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise ParameterError(f"the password file {str(path)!r} cannot be read: {wrong}") from wrong
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        user, colon, password = line.strip().partition(":")
+        if not (user and colon and password):
+            raise ParameterError(f"line {number} of the password file is not user:password")
+        pairs.append((user, password))
+    if not pairs:
+        raise ParameterError(f"the password file {str(path)!r} has no user:password line")
+    return tuple(pairs)

@@ -1,37 +1,85 @@
-"""The attention tab: for any picture of the session, what each word looked at, step by step."""
+"""The attention tab: for any picture of the visitor, what each word looked at, step by step."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from adhere.app.jobs import figures
-from adhere.app.jobs.attention import WordMaps, sheet
-from adhere.app.jobs.workshop import Pair
+from adhere.app.jobs.attention import WordMaps
+from adhere.app.jobs.worker import Comparison, Shot
+from adhere.app.parts import downloads
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.results import caption_of, say
-from adhere.app.parts.runner import Kept
+from adhere.app.parts.results import strip
+from adhere.app.parts.runner import Shared
+from adhere.app.parts.sessions import Kept
+from adhere.app.parts.status import caption_of, say
 from adhere.prompt.parser import parse
 
 GRIDS = {"as recorded": 10_000, "8 cells": 8, "4 cells": 4}
 PLAY_EVERY = 0.35
 """Seconds for a step while playing."""
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at: words of a comparison at a step (None: their average), how drawn."""
+
+    comparison: Comparison
+    words: tuple[str, ...]
+    step: int | None
+    grid: int
+    strength: float
+
+    def maps(self, shot: Shot | None) -> WordMaps | None:
+        """A picture's maps on the chosen grid."""
+        return shot.maps.pooled(self.grid) if shot is not None and shot.maps else None
+
+    def values(self, maps: WordMaps, word: str) -> Any:
+        """A word's map at the step."""
+        index = maps.words.index(word)
+        return maps.mean(index) if self.step is None else maps.at(index, self.step)
+
+    def top(self) -> float:
+        """The one scale of everything shown: the most that any word has, in either picture."""
+        shots = (self.comparison.before, self.comparison.after)
+        tops = [
+            float(maps.mean(k).max()) if self.step is None else maps.top(k)
+            for maps in map(self.maps, shots)
+            if maps is not None
+            for k in range(len(maps.words))
+        ]
+        return max(tops, default=1.0)
+
+    def heat(self, shot: Shot, word: str, top: float) -> Any:
+        """One heat map; None where the picture has no map of the word."""
+        maps = self.maps(shot)
+        if maps is None or word not in maps.words:
+            return None
+        return figures.heat_over(
+            shot.picture.image, self.values(maps, word), top, strength=self.strength
+        )
 
 
 class Explorer:
     """The tab."""
 
-    def __init__(self, history: Any) -> None:
-        self.history = history
+    def __init__(self, shared: Shared) -> None:
+        self.histories, self.key = shared.histories, shared.key
 
     def draw(self, tab: Any) -> None:
         """Put the tab on the page; `tab` tells when it is opened."""
         self.status = gr.HTML(
             say("Generate a picture in another tab, then see here what each word looked at."),
             padding=False,
+            elem_id="explore-status",
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
@@ -42,67 +90,71 @@ class Explorer:
 
     def _draw_controls(self) -> None:
         self.picture = gr.Dropdown(
-            [], label="Picture", info="of this session, the newest first", elem_id="explore-picture"
+            [], label="Picture", info="the newest first", elem_id="explore-picture"
         )
-        self.word = gr.Radio([], label="Word", elem_id="explore-word")
+        with gr.Row():
+            self.word = gr.Dropdown([], label="Word", min_width=120, elem_id="explore-word")
+            self.other = gr.Dropdown(
+                [NONE], value=NONE, label="Beside it", min_width=120, elem_id="explore-other"
+            )
         self.step = gr.Slider(
-            1, 2, value=1, step=1, label="Step", interactive=True, elem_id="explore-step"
+            0,
+            1,
+            value=0,
+            step=1,
+            label="Step",
+            info="0: the average of all steps",
+            interactive=True,
+            elem_id="explore-step",
+            buttons=[],
         )
         with gr.Row():
             self.play = gr.Button("Play", size="md", min_width=90, elem_id="explore-play")
-            self.mean = gr.Checkbox(
-                True, label="Average of all steps", min_width=150, elem_id="explore-mean"
+            self.save = gr.DownloadButton(
+                "Save maps", size="md", min_width=120, elem_id="explore-save"
             )
-        self.grid = gr.Dropdown(
-            list(GRIDS), value=next(iter(GRIDS)), label="Grid", info="cells a side"
-        )
+        with gr.Row():
+            self.grid = gr.Dropdown(
+                list(GRIDS), value=next(iter(GRIDS)), label="Cells a side", min_width=120
+            )
+            self.strength = gr.Slider(
+                0.2, 1, value=0.75, step=0.05, label="Over the picture", min_width=120, buttons=[]
+            )
         self.timer = gr.Timer(PLAY_EVERY, active=False)
 
     def _draw_maps(self) -> None:
-        with gr.Row():
-            with gr.Column(min_width=240):
-                gr.HTML(caption_of("Plain"), elem_classes="tight", padding=False)
-                self.plain = _map("Attention in the plain picture", "explore-plain")
-            with gr.Column(min_width=240):
-                gr.HTML(caption_of("Guided"), elem_classes="tight", padding=False)
-                self.guided = _map("Attention in the guided picture", "explore-guided")
+        self.shown = strip("Maps of the chosen words", "explore-maps", crisp=False)
         gr.HTML(_scale(), padding=False)
         gr.HTML(
-            caption_of("Every word at this step, guided", "", "each on its own scale"),
+            caption_of("Every word, in the guided picture", "", "at the same step and scale"),
             elem_classes="tight",
             padding=False,
         )
-        self.words = gr.Gallery(
-            label="Every word of the guided picture at this step, each on its own scale",
-            show_label=False,
-            format="png",
-            object_fit="contain",
-            allow_preview=False,
-            elem_id="explore-words",
-            elem_classes="strip",
-            height="auto",
-        )
+        self.words = strip("Every word of the guided picture", "explore-words", crisp=False)
 
     def _wire(self, tab: Any) -> None:
-        state = [self.history, self.picture, self.word, self.step, self.mean, self.grid]
-        maps = [self.plain, self.guided]
+        self.state = [
+            self.picture, self.word, self.other, self.step, self.grid, self.strength, self.key
+        ]  # fmt: skip
+        opened = [self.word, self.other, self.step, self.shown, self.words, self.save]
+        drawn = [self.shown, self.words, self.save]
         tab.select(
-            self._choices, [self.history, self.picture], [self.picture, self.status], **QUIET
-        ).then(self._open, state, [self.word, self.step, *maps, self.words], **QUIET)
-        self.picture.input(self._open, state, [self.word, self.step, *maps, self.words], **QUIET)
-        self.word.input(self._maps, state, maps, **QUIET)
-        for part in (self.step.release, self.mean.input, self.grid.input):
-            part(self._all, state, [*maps, self.words], **QUIET)
-        self.play.click(self._toggle, self.play, [self.play, self.timer, self.mean], **QUIET)
-        self.timer.tick(self._advance, state, [self.step, *maps], trigger_mode="once", **QUIET)
+            self._choices, [self.picture, self.key], [self.picture, self.status], **QUIET
+        ).then(self._open, self.state, opened, **QUIET)
+        self.picture.input(self._open, self.state, opened, **QUIET)
+        for part in (self.word, self.other, self.grid):
+            part.input(self._draw, self.state, drawn, **QUIET)
+        for part in (self.step, self.strength):
+            # `change`: dragged, typed, by keys or by playing, it is always what is shown.
+            part.change(self._draw, self.state, drawn, trigger_mode="always_last", **QUIET)
+        self.play.click(self._toggle, self.play, [self.play, self.timer], **QUIET)
+        self.timer.tick(
+            self._advance, [self.picture, self.step, self.key], self.step, trigger_mode="once",
+            **QUIET,
+        )  # fmt: skip
 
-    def _choices(self, history: list[Kept], chosen: str | None) -> dict[Any, Any]:
-        names = [
-            (f"{kept.result.setup.request.prompt[:60]} · seed {pair.seed}", f"{kept.number}/{k}")
-            for kept in history or ()
-            for k, pair in enumerate(kept.result.pairs)
-            if pair.maps_after is not None
-        ]
+    def _choices(self, chosen: str | None, key: str | None) -> dict[Any, Any]:
+        names = choices(self.histories.of(key))
         if not names:
             return {self.picture: gr.update(choices=[], value=None)}
         values = [value for _, value in names]
@@ -114,90 +166,114 @@ class Explorer:
         }
 
     def _open(self, *state: Any) -> dict[Any, Any]:
-        pair = _chosen(state[0], state[1])
-        maps = pair.maps_after if pair else None
-        if pair is None or maps is None:
+        picture, word, other, step, *rest = state
+        comparison = self.histories.comparison(rest[-1], picture)
+        maps = comparison.after.maps if comparison else None
+        if comparison is None or maps is None:
             return {self.word: gr.skip()}
         words = list(maps.words)
-        word = state[2] if state[2] in words else _first_noun(pair.after.request.prompt, words)
-        step = min(int(state[3] or 1), maps.steps)
+        word = word if word in words else _first_noun(comparison, words)
+        other = other if other in words else NONE
+        step = min(int(step or 0), maps.steps)
         return {
             self.word: gr.update(choices=words, value=word),
+            self.other: gr.update(choices=[NONE, *words], value=other),
             self.step: gr.update(maximum=maps.steps, value=step),
-            **self._all(state[0], state[1], word, step, *state[4:]),
+            **self._draw(picture, word, other, step, *rest),
         }
 
-    def _all(self, *state: Any) -> dict[Any, Any]:
-        pair, grid = _chosen(state[0], state[1]), GRIDS.get(state[5], 10_000)
-        if pair is None or pair.maps_after is None:
+    def _draw(self, *state: Any) -> dict[Any, Any]:
+        view = self._view(*state)
+        maps = view.comparison.after.maps if view else None
+        if view is None or maps is None:
             return {self.words: gr.skip()}
-        step = None if state[4] else int(state[3]) - 1
-        shown = sheet(pair.after.image, pair.maps_after.pooled(grid), step)
-        return {**self._maps(*state), self.words: shown}
-
-    def _maps(self, *state: Any) -> dict[Any, Any]:
-        history, chosen, word, step, mean, grid = state
-        pair = _chosen(history, chosen)
-        if pair is None or pair.maps_after is None or word not in pair.maps_after.words:
-            return {self.plain: gr.skip()}
-        index = pair.maps_after.words.index(word)
-        when = None if mean else int(step) - 1
-        cells = GRIDS.get(grid, 10_000)
-        both = [maps.pooled(cells) for maps in (pair.maps_before, pair.maps_after) if maps]
-        # One scale for both, or they could not be compared.
-        top = max(float(m.mean(index).max()) if when is None else m.top(index) for m in both)
-        before = pair.before.image if pair.before else pair.after.image
-        plain = pair.maps_before or pair.maps_after
+        top, after = view.top(), view.comparison.after
         return {
-            self.plain: _heat(before, plain.pooled(cells), index, when, top),
-            self.guided: _heat(pair.after.image, pair.maps_after.pooled(cells), index, when, top),
+            self.shown: _chosen_maps(view, top),
+            self.words: [(view.heat(after, word, top), word) for word in maps.words],
+            self.save: str(_saved(view)),
         }
+
+    def _view(
+        self, picture: str, word: str, other: str, step: Any, grid: str, strength: Any, key: str
+    ) -> View | None:
+        comparison = self.histories.comparison(key, picture)
+        known = comparison.after.maps.words if comparison and comparison.after.maps else ()
+        words = tuple(one for one in dict.fromkeys((word, other)) if one in known)
+        if comparison is None or not words:
+            return None
+        when = int(step or 0)
+        share = float(strength or 0.75)
+        return View(comparison, words, when - 1 if when else None, GRIDS.get(grid, 10_000), share)
 
     def _toggle(self, label: str) -> dict[Any, Any]:
         playing = label == "Play"
         return {
             self.play: "Pause" if playing else "Play",
             self.timer: gr.Timer(active=playing),
-            self.mean: False if playing else gr.skip(),
         }
 
-    def _advance(self, *state: Any) -> dict[Any, Any]:
-        pair = _chosen(state[0], state[1])
-        if pair is None or pair.maps_after is None:
-            return {self.step: gr.skip()}
-        step = int(state[3]) % pair.maps_after.steps + 1
-        return {self.step: step, **self._maps(*state[:3], step, False, state[5])}
+    def _advance(self, picture: str, step: Any, key: str | None) -> Any:
+        comparison = self.histories.comparison(key, picture)
+        if comparison is None or comparison.after.maps is None:
+            return gr.skip()
+        return int(step or 0) % comparison.after.maps.steps + 1
 
 
-def _chosen(history: Sequence[Kept] | None, value: str | None) -> Pair | None:
-    """The pair a dropdown value such as `3/0` names, if it is still kept."""
-    number, _, index = str(value or "").partition("/")
-    for kept in history or ():
-        if str(kept.number) == number and index.isdigit() and int(index) < len(kept.result.pairs):
-            return kept.result.pairs[int(index)]
-    return None
+def choices(history: Sequence[Kept]) -> list[tuple[str, str]]:
+    """The pictures that have maps, as labels and names."""
+    return [
+        (f"{kept.result.setup.request.prompt[:60]} · seed {one.seed}", f"{kept.number}/{k}")
+        for kept in history
+        for k, one in enumerate(kept.result.comparisons)
+        if one.after.maps is not None
+    ]
 
 
-def _first_noun(prompt: str, words: Sequence[str]) -> str:
+def _chosen_maps(view: View, top: float) -> list[tuple[Any, str]]:
+    """The chosen words' maps, plain and guided, each with what it is."""
+    both = view.comparison.before is not None
+    shots = [("plain", view.comparison.before)] if both else []
+    shots.append(("guided" if both else "plain", view.comparison.after))
+    made = [
+        (view.heat(shot, word, top), f"{word}, {name}")
+        for word in view.words
+        for name, shot in shots
+        if shot is not None
+    ]
+    return [(image, text) for image, text in made if image is not None]
+
+
+def _saved(view: View) -> Any:
+    """An archive of the shown maps as pictures and of all maps as arrays."""
+    where = downloads.folder()
+    path = where / "attention.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for image, text in _chosen_maps(view, view.top()):
+            with archive.open(f"{text.replace(', ', '-').replace('#', '-')}.png", "w") as file:
+                image.save(file, "PNG")
+        arrays: dict[str, Any] = {}
+        for name, shot in (("plain", view.comparison.before), ("guided", view.comparison.after)):
+            if shot is not None and shot.maps is not None:
+                arrays[name] = shot.maps.maps
+                arrays["words"] = np.array(shot.maps.words)
+        with archive.open("maps.npz", "w") as file:
+            np.savez(file, **arrays)
+    return path
+
+
+def _first_noun(comparison: Comparison, words: Sequence[str]) -> str:
     """The prompt's first noun, where the words have it; else their first."""
+    prompt = comparison.after.picture.request.prompt
     nouns = [noun.text.split()[-1] for noun in parse(prompt).nouns]
     return next((noun for noun in nouns if noun in words), words[0])
 
 
-def _heat(image: Any, maps: WordMaps, word: int, step: int | None, top: float) -> Any:
-    values = maps.mean(word) if step is None else maps.at(word, step)
-    return figures.heat_over(image, values, top)
-
-
-def _map(label: str, name: str) -> Any:
-    return gr.Image(
-        label=label, show_label=False, format="png", height=340, interactive=False, elem_id=name,
-        buttons=["download", "fullscreen"],
-    )  # fmt: skip
-
-
 def _scale() -> str:
     return tag(
-        "div", tag("span", "none"), tag("div", css="ramp"), tag("span", "most, at any step"),
+        "div",
+        tag("span", "none"),
+        tag("div", css="ramp", role="img", aria_label="from dark to pale"),
+        tag("span", "most of any word, at any step"),
         css="scale quiet",
-    )  # fmt: skip
+    )

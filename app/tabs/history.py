@@ -1,16 +1,23 @@
-"""The history tab: what this session has made, to look at again and to take up again."""
+"""The history tab: what this visitor has made, to look at again and to take up again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from adhere.app.jobs import figures
+from adhere.app.jobs import figures, uploads
+from adhere.app.jobs import setup as setups
+from adhere.app.jobs.setup import Setup
+from adhere.app.parts import downloads
+from adhere.app.parts.controls import has_layout, title
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.results import Panel, caption_of, say
-from adhere.app.parts.runner import Kept
+from adhere.app.parts.results import Panel, strip
+from adhere.app.parts.runner import Shared
+from adhere.app.parts.sessions import Kept
+from adhere.app.parts.status import caption_of, say
+from adhere.errors import GuidanceError
 
 NAME = "history"
 
@@ -18,83 +25,107 @@ NAME = "history"
 class History:
     """The tab. `boards` are the tabs that can take a set-up up again, by name."""
 
-    def __init__(self, history: Any) -> None:
-        self.history = history
+    def __init__(self, shared: Shared, tabs: Any, boards: Mapping[str, Any]) -> None:
+        self.shared, self.tabs, self.boards = shared, tabs, boards
         self.panel = Panel(NAME)
         self.chosen = gr.State(None)
 
-    def draw(self, tab: Any, tabs: Any, boards: Mapping[str, Any]) -> None:
+    def draw(self, tab: Any) -> None:
         """Put the tab on the page; `tab` tells when it is opened."""
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                gr.HTML(
-                    caption_of("Made in this session", "", "the newest first"),
-                    elem_classes="tight",
-                    padding=False,
-                )
-                self.made = gr.Gallery(
-                    label="Made in this session, the newest first",
-                    show_label=False,
-                    format="png",
-                    object_fit="contain",
-                    allow_preview=False,
-                    elem_classes=["crisp", "strip"],
-                    elem_id="history-made",
-                    height="auto",
-                )
-                self.again = gr.Button(
-                    "Take these settings up again", interactive=False, elem_id="history-again"
-                )
-            with gr.Column(scale=6, min_width=320):
-                self.panel.draw("Pick a picture to see it again; nothing is kept after you leave.")
+                self._draw_left()
+            with gr.Column(scale=6, min_width=320, elem_classes="results"):
+                self.panel.draw(self.status, "Pick a picture to see it again")
                 self.panel.draw_report()
-        tab.select(self._list, self.history, self.made, **QUIET)
-        panel = self.panel
+        tab.select(self._list, self.shared.key, self.made, **QUIET)
         self.made.select(
-            self._pick,
-            self.history,
-            [*panel.outputs, self.chosen, self.again],
-            **QUIET,
-        )  # fmt: skip
-        panel.gallery.select(
-            self._pair, self.chosen, panel.pair_outputs,
-            **QUIET,
-        )  # fmt: skip
-        parts = [part for board in boards.values() for part in board.inputs]
-        self.again.click(
-            lambda kept: self._again(kept, tabs, boards), self.chosen, [tabs, *parts], **QUIET
+            self._pick, self.shared.key, [*self.panel.outputs, self.chosen, self.again], **QUIET
+        )
+        self.panel.gallery.select(
+            self._another, [self.chosen, self.shared.key], self.panel.pair_outputs, **QUIET
+        )
+        parts = [part for board in self.boards.values() for part in board.inputs]
+        outputs = [self.tabs, self.status, *parts]
+        self.again.click(self._again, [self.chosen, self.shared.key], outputs, **QUIET)
+        self.file.upload(self._from_file, self.file, outputs, **QUIET)
+
+    def _draw_left(self) -> None:
+        self.status = gr.HTML(
+            say("Your latest pictures, kept while the app runs, also over a reload."),
+            padding=False,
+            elem_id="history-status",
+        )
+        gr.HTML(
+            caption_of("Your pictures", "", "the newest first"), elem_classes="tight", padding=False
+        )
+        self.made = strip("Your pictures, the newest first", "history-made")
+        self.again = gr.Button(
+            "Take these settings up again", interactive=False, elem_id="history-again"
+        )
+        self.file = gr.File(
+            label="Or drop a picture (PNG) or settings.json to take its settings up",
+            file_types=[".json", *uploads.SUFFIXES],
+            type="filepath",
+            height=110,
+            elem_id="history-file",
         )
 
-    def _list(self, history: list[Kept] | None) -> list[Any]:
+    def _list(self, key: str | None) -> list[Any]:
         return [
-            (figures.enlarge(kept.result.pairs[0].after.image, 256), _caption(kept))
-            for kept in history or ()
+            (figures.enlarge(kept.result.comparisons[0].after.picture.image, 256), caption(kept))
+            for kept in self.shared.histories.of(key)
         ]
 
-    def _pick(self, history: list[Kept] | None, event: gr.SelectData) -> dict[Any, Any]:
-        if not history or not isinstance(event.index, int) or event.index >= len(history):
-            return {self.panel.status: say("That picture is no longer kept.")}
+    def _pick(self, key: str | None, event: gr.SelectData) -> dict[Any, Any]:
+        history = self.shared.histories.of(key)
+        if not isinstance(event.index, int) or event.index >= len(history):
+            return {self.status: say("That picture is no longer kept.")}
         kept = history[event.index]
         return {
             **self.panel.show(kept.result, kept.tab),
-            self.chosen: kept,
+            self.chosen: kept.number,
             self.again: gr.update(interactive=True),
         }
 
-    def _pair(self, kept: Kept | None, event: gr.SelectData) -> dict[Any, Any]:
+    def _another(self, number: int | None, key: str | None, event: gr.SelectData) -> dict[Any, Any]:
+        kept = self.shared.histories.result(key, number or 0)
         if kept is None or not isinstance(event.index, int):
-            return {}
+            return {self.panel.heading: gr.skip()}
         return self.panel.pair(kept.result, event.index)
 
-    def _again(self, kept: Kept | None, tabs: Any, boards: Mapping[str, Any]) -> dict[Any, Any]:
-        if kept is None or kept.tab not in boards:
-            return {tabs: gr.skip()}
-        board = boards[kept.tab]
-        filled = zip(board.inputs, board.fill(kept.result.setup), strict=True)
-        return {tabs: gr.update(selected=kept.tab), **dict(filled)}
+    def _again(self, number: int | None, key: str | None) -> dict[Any, Any]:
+        kept = self.shared.histories.result(key, number or 0)
+        if kept is None or kept.tab not in self.boards:
+            return {self.status: say("That picture is no longer kept.")}
+        return self._taken_up(kept.tab, kept.result.setup)
+
+    def _from_file(self, path: str) -> dict[Any, Any]:
+        worker = self.shared.worker
+        try:
+            data = downloads.settings_of(path)
+            setup = setups.from_json(data, worker.models, worker.limits)
+        except GuidanceError as wrong:
+            return {self.status: say(str(wrong), "wrong")}
+        return self._taken_up(board_for(setup, self.boards), setup)
+
+    def _taken_up(self, tab: str, setup: Setup) -> dict[Any, Any]:
+        board = self.boards[tab]
+        filled = zip(board.inputs, board.fill(setup), strict=True)
+        return {self.tabs: gr.update(selected=tab), **dict(filled)}
 
 
-def _caption(kept: Kept) -> str:
+def board_for(setup: Setup, boards: Mapping[str, Any]) -> str:
+    """The tab that can show all of a set-up."""
+    names: Sequence[str] = list(boards)
+    layout = setup.request.layout is not None
+    if layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins):
+        return "paint" if "paint" in names else names[0]
+    return names[0]
+
+
+def caption(kept: Kept) -> str:
+    """What a kept result is: its methods first, for the prompt may be cut."""
     request = kept.result.setup.request
-    stack = " + ".join(plugin.name for plugin in request.plugins) or "plain"
-    return f"{request.prompt[:40]} · {stack[:40]}"
+    stack = " + ".join(title(type(plugin)) for plugin in request.plugins) or "plain"
+    return f"{stack}: {request.prompt[:60]}"

@@ -1,4 +1,4 @@
-"""The second tab: say where each phrase belongs by painting, by numbers or with a mask file."""
+"""The layout tab: say where each phrase belongs, over the last picture."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import gradio as gr
 
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs import uploads
-from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Result, Workshop
-from adhere.app.parts import placing, verdicts
-from adhere.app.parts.canvas import COLOURS, Canvas, options, repainted, strokes
+from adhere.app.jobs.worker import Result
+from adhere.app.parts import editor, placing, verdicts
 from adhere.app.parts.controls import Stack, has_layout
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.examples import Example
-from adhere.app.parts.results import Panel, caption_of, say
-from adhere.app.parts.runner import Desk, Runner
+from adhere.app.parts.examples import Example, draw_examples
+from adhere.app.parts.results import Panel, strip
+from adhere.app.parts.runner import Runner, Shared
 from adhere.app.parts.settings import Settings
-from adhere.app.tabs.compose import draw_examples
+from adhere.app.parts.status import caption_of, say
+from adhere.app.parts.words import prompt_box
 from adhere.errors import GuidanceError
-from adhere.plugins import available
+from adhere.plugins import available, plugin
 
 NAME = "paint"
 
@@ -31,245 +30,166 @@ NAME = "paint"
 class Paint:
     """The tab. `fill` shows a set-up in it."""
 
-    def __init__(
-        self, workshop: Workshop, desk: Desk, history: Any, samplers: Sequence[str]
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
+        worker = shared.worker
+        self.limits = worker.limits
         self.stack = Stack()
-        self.settings = Settings(workshop.models, samplers)
+        self.settings = Settings(worker.models, shared.samplers, self.limits)
         self.panel = Panel(NAME)
-        self.runner = Runner(workshop, desk, self.panel, history)
-        self.followers = [name for name, plugin in available().items() if has_layout(plugin)]
+        self.runner = Runner(shared, self.panel)
+        self.followers = [name for name, kind in available().items() if has_layout(kind)]
 
     def draw(self, examples: Sequence[Example]) -> None:
         """Put the tab on the page."""
         buttons = draw_examples(examples)
-        prompt = examples[0].setup.request.prompt if examples else "a red cat and a blue car"
-        phrases = placing.phrases_of(prompt)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self._draw_prompt(prompt, phrases)
-                self._draw_places(phrases)
-                chosen = [p.name for p in examples[0].setup.request.plugins] if examples else []
-                self.stack.draw(chosen or self.followers[:1], "Methods that follow the layout")
-                self.settings.draw("0-1")
-                self.runner.draw()
-            with gr.Column(scale=6, min_width=320):
-                self.panel.draw("Paint a place for each phrase, then press Generate.")
+                self._draw_left(examples[0].setup if examples else None)
+            with gr.Column(scale=6, min_width=320, elem_classes="results"):
+                self.panel.draw(self.status, "The picture appears here, and under the regions")
                 self._draw_overlays()
                 self.panel.draw_report()
         self.inputs = [
-            self.prompt, self.phrases, self.canvas, self.boxes, self.mask, self.legend,
-            *self.stack.components, *self.settings.components,
+            self.prompt, self.editor, *self.stack.components, *self.settings.components
         ]  # fmt: skip
-        self.runner.wire(self.read, self.inputs, self.overlays, self.overlay_outputs)
+        more = [self.attention, self.score, self.overlay_caption, self.editor]
+        self.runner.wire(self.read, self.inputs, self.overlays, more)
         self._follow()
         for button, example in zip(buttons, examples, strict=True):
-            filled = button.click(
-                lambda setup=example.setup: self.fill(setup), None, self.inputs, **QUIET
-            )
-            self.runner.start_on(filled.then)
+            self.runner.start_on(example.fills(button, self.fill, self.inputs).then)
 
-    def _draw_prompt(self, prompt: str, phrases: Sequence[str]) -> None:
-        self.prompt = gr.Textbox(
-            value=prompt, label="Prompt", lines=2, max_lines=4, max_length=LIMITS.prompt,
-            elem_id="paint-prompt",
-        )  # fmt: skip
-        with gr.Row():
-            self.phrases = gr.Textbox(
-                value=", ".join(phrases),
-                label="Phrases that get a place",
-                info="They follow the prompt; separate your own by commas",
-                max_lines=2,
-                scale=3,
-                min_width=180,
-                elem_id="paint-phrases",
-            )
-            self.relayer = gr.Button(
-                "Lay these out",
-                size="md",
-                scale=1,
-                min_width=110,
-                elem_id="paint-relayer",
-                elem_classes="beside",
-            )
+    def _draw_left(self, first: Setup | None) -> None:
+        prompt = first.request.prompt if first else "a red cat and a blue car"
+        layout = first.request.layout if first else None
+        self.prompt = prompt_box(prompt, NAME, self.limits)
+        self.editor = editor.draw(placing.phrases_of(prompt), prompt, layout, "paint-editor")
+        with gr.Accordion("From a file", open=False):
+            self._draw_file()
+        chosen = first.request.plugins if first else tuple(map(plugin, self.followers[:1]))
+        self.stack.draw(chosen, "Methods that follow the layout")
+        self.settings.draw("0-1")
+        self.status = self.runner.draw("Place the regions, then press Generate.")
 
-    def _draw_places(self, phrases: Sequence[str]) -> None:
-        with gr.Tabs():
-            with gr.Tab("Paint"):
-                self.canvas = Canvas(
-                    label="Choose a phrase under “Layers”, then paint where it belongs",
-                    sources=(),
-                    transforms=(),
-                    brush=gr.Brush(colors=list(COLOURS), color_mode="fixed", default_size=36),
-                    eraser=gr.Eraser(default_size=36),
-                    fixed_canvas=True,
-                    format="png",
-                    height=560,
-                    elem_id="paint-canvas",
-                    **options(phrases, None, None),
-                )
-            with gr.Tab("Boxes"):
-                self.boxes = gr.Dataframe(
-                    value=_rows(phrases),
-                    headers=["phrase", "left", "top", "right", "bottom"],
-                    datatype=["str", "number", "number", "number", "number"],
-                    type="array",
-                    interactive=True,
-                    label="Boxes in percent of the picture; paint wins where a phrase has both",
-                    elem_id="paint-boxes",
-                )
-            with gr.Tab("Mask file"):
-                self.mask = gr.File(
-                    label="A PNG with one colour for each phrase; it wins over paint and boxes",
-                    file_types=list(uploads.SUFFIXES),
-                    type="filepath",
-                    height=120,
-                )
-                self.legend = gr.Textbox(
-                    label="Legend",
-                    placeholder="#ff0000 = a red cat\n#0000ff = a blue car",
-                    info="One line for each colour (or palette number) of the file",
-                    lines=3,
-                )
+    def _draw_file(self) -> None:
+        self.file = gr.File(
+            label="layout.json, or a PNG with one colour for each phrase",
+            file_types=[".json", *uploads.SUFFIXES],
+            type="filepath",
+            height=120,
+            elem_id="paint-file",
+        )
+        self.legend = gr.Textbox(
+            label="Legend of a PNG",
+            placeholder="#ff0000 = a red cat\n#0000ff = a blue car",
+            info="One line for each colour (or palette number) of the picture",
+            lines=3,
+            elem_id="paint-legend",
+        )
+        self.put_in = gr.Button("Put it in the editor", size="sm", elem_id="paint-put-in")
 
     def _draw_overlays(self) -> None:
-        self.score = gr.HTML("", visible=False, padding=False)
+        self.score = gr.HTML("", visible=False, padding=False, elem_id="paint-score")
         self.overlay_caption = gr.HTML(
-            caption_of("What was asked", "What each phrase's attention did", ""),
+            caption_of("Where each phrase's attention went", "", "outline: what was asked"),
             elem_classes="tight",
             padding=False,
             visible=False,
         )
-        with gr.Row():
-            self.asked = gr.AnnotatedImage(
-                label="Where each phrase was asked",
-                show_label=False,
-                format="png",
-                height=300,
-                visible=False,
-                elem_classes="crisp",
-                elem_id="paint-asked",
-                color_map={},
-            )
-            self.attention = gr.Gallery(
-                label="Where each phrase's attention went (outline: what was asked)",
-                show_label=False,
-                format="png",
-                object_fit="contain",
-                allow_preview=False,
-                visible=False,
-                elem_id="paint-attention",
-                elem_classes="strip",
-                height="auto",
-            )
+        self.attention = strip(
+            "Where each phrase's attention went", "paint-attention", visible=False, crisp=False
+        )
 
     def _follow(self) -> None:
-        """Keep phrases, layers and rows in step with the prompt and the picture's size."""
-        width, height = self.settings.components[4], self.settings.components[5]
-        parts = [self.prompt, self.phrases, self.boxes, width, height]
-        outputs = [self.phrases, self.canvas, self.boxes, self.panel.status]
-        self.prompt.blur(self._from_prompt, parts, outputs, **QUIET)
-        self.prompt.submit(self._from_prompt, parts, outputs, **QUIET)
-        self.relayer.click(self._from_phrases, parts, outputs, **QUIET)
-        for side in (width, height):
-            side.blur(self._from_phrases, parts, outputs, **QUIET)
+        """Keep the editor in step with the prompt and the picture's size, and read files."""
+        for event in (self.prompt.blur, self.prompt.submit):
+            event(self._from_prompt, self.prompt, [self.editor, self.panel.status], **QUIET)
+        sides = [self.settings.width, self.settings.height]
+        for side in sides:
+            side.blur(self._from_size, sides, [self.editor, self.panel.status], **QUIET)
+        self.put_in.click(
+            self._from_file,
+            [self.file, self.legend, self.prompt],
+            [self.editor, self.panel.status],
+            **QUIET,
+        )
 
-    def _from_prompt(
-        self, prompt: str, text: str, rows: Any, width: Any, height: Any
-    ) -> dict[Any, Any]:
+    def _from_prompt(self, prompt: str) -> dict[Any, Any]:
         try:
-            phrases = placing.phrases_of(bounds.check_prompt(prompt, LIMITS))
-            if phrases == placing.read_phrases(text):
-                return {self.phrases: gr.skip()}
+            text = bounds.check_prompt(prompt, self.limits)
+            phrases = placing.phrases_of(text)
         except GuidanceError as wrong:
             return {self.panel.status: say(str(wrong), "wrong")}
-        return self._laid_out(phrases, rows, width, height)
+        # The editor itself keeps what was drawn, by phrase: its value stays in the browser.
+        return {self.editor: gr.update(phrases=phrases, prompt=text)}
 
-    def _from_phrases(
-        self, prompt: str, text: str, rows: Any, width: Any, height: Any
-    ) -> dict[Any, Any]:
+    def _from_size(self, width: Any, height: Any) -> dict[Any, Any]:
         try:
-            return self._laid_out(placing.read_phrases(text), rows, width, height)
+            w, h = bounds.check_size(width, height, self.limits)
         except GuidanceError as wrong:
             return {self.panel.status: say(str(wrong), "wrong")}
+        return {self.editor: gr.update(cells=editor.cells(w, h))}
 
-    def _laid_out(self, phrases: list[str], rows: Any, width: Any, height: Any) -> dict[Any, Any]:
+    def _from_file(self, path: str | None, legend: str, prompt: str) -> dict[Any, Any]:
+        if not path:
+            return {self.panel.status: say("Choose a file first.", "wrong")}
         try:
-            w, h = bounds.check_size(width, height, LIMITS)
+            layout = placing.from_file(path, legend, self.limits)
+            phrases = placing.phrases_of(bounds.check_prompt(prompt, self.limits))
         except GuidanceError as wrong:
             return {self.panel.status: say(str(wrong), "wrong")}
-        old = {str(row[0]): row for row in rows or ()}
         return {
-            self.phrases: ", ".join(phrases),
-            self.canvas: Canvas(**options(phrases, w, h)),
-            self.boxes: [old.get(row[0], row) for row in _rows(phrases)],
+            self.editor: gr.update(value=editor.value_of(layout, phrases)),
+            self.panel.status: say("The file's regions are in the editor: press Generate."),
         }
 
     def read(self, values: Sequence[Any]) -> Setup:
         """The set-up of the inputs' values."""
-        prompt, text, canvas, boxes, mask, legend, *rest = values
-        clean = bounds.check_prompt(prompt, LIMITS)
-        painted = strokes(canvas, placing.read_phrases(text)) if not mask else {}
-        layout = placing.layout_of(clean, painted, boxes or (), mask, legend)
+        prompt, drawn, *rest = values
+        clean = bounds.check_prompt(prompt, self.limits)
+        layout = placing.layout_of(clean, editor.regions_of(drawn, self.limits.regions))
         split = len(self.stack.components)
-        setup = self.settings.read(rest[split:], clean, self.stack.read(rest[:split]))
+        stack = self.stack.read(rest[:split])
+        placing.check_followed(stack)
+        setup = self.settings.read(rest[split:], clean, stack)
         return replace(setup, request=replace(setup.request, layout=layout))
 
     def fill(self, setup: Setup) -> list[Any]:
-        """Values for `inputs` that show a set-up; masks come back as paint."""
+        """Values for `inputs` that show a set-up."""
         request = setup.request
-        regions = request.layout.regions if request.layout else ()
-        phrases = [region.phrase for region in regions] or placing.phrases_of(request.prompt)
-        rows = {
-            region.phrase: [region.phrase, *(round(100 * edge, 2) for edge in region.box)]
-            for region in regions
-            if region.box
-        }
+        phrases = placing.phrases_of(request.prompt)
         return [
             request.prompt,
-            ", ".join(phrases),
-            Canvas(**repainted(phrases, request.layout, request.width, request.height)),
-            [rows.get(row[0], row) for row in _rows(phrases)],
-            None,
-            "",
+            gr.update(
+                value=editor.value_of(request.layout, phrases),
+                phrases=phrases,
+                prompt=request.prompt,
+                cells=editor.cells(request.width, request.height),
+            ),
             *self.stack.fill(request.plugins),
             *self.settings.fill(setup),
         ]
 
-    @property
-    def overlay_outputs(self) -> list[Any]:
-        """Every component that `overlays` may update."""
-        return [self.asked, self.attention, self.score, self.overlay_caption]
-
-    def overlays(self, result: Result) -> dict[Any, Any]:
-        """The layout and the attention over the first picture, and the mIoU over all."""
+    def overlays(self, result: Result, index: int) -> dict[Any, Any]:
+        """The attention over one picture, the picture under the regions, and the mIoU over all."""
         layout = result.setup.request.layout
         if layout is None:
             return {}
-        pair = result.pairs[0]
-        prompt = result.setup.request.prompt
-        heat = placing.attended(pair.after.image, layout, pair.maps_after, prompt)
+        one = result.comparisons[min(index, len(result.comparisons) - 1)]
+        shot = one.after
+        heat = placing.attended(shot.picture.image, layout, shot.maps, result.setup.request.prompt)
         score = _score(result)
         return {
-            self.asked: gr.update(
-                value=placing.segments(pair.after.image, layout),
-                color_map=dict(zip(layout.phrases, COLOURS * 2, strict=False)),
-                visible=True,
-            ),
-            self.overlay_caption: gr.update(visible=True),
+            self.editor: gr.update(picture=editor.picture(shot.picture.image)),
+            self.overlay_caption: gr.update(visible=bool(heat)),
             self.attention: gr.update(value=heat, visible=bool(heat)),
             self.score: gr.update(value=score or "", visible=bool(score)),
         }
 
 
-def _rows(phrases: Sequence[str]) -> list[list[Any]]:
-    return [[phrase, None, None, None, None] for phrase in phrases]
-
-
 def _score(result: Result) -> str | None:
     """The mean mIoU before and after, as a status line."""
     layout = result.setup.request.layout
-    scores = [verdicts.layout_scores(pair, layout) for pair in result.pairs] if layout else []
+    scores = [verdicts.layout_scores(one, layout) for one in result.comparisons] if layout else []
     found = [score for score in scores if score is not None]
     if not found:
         return None

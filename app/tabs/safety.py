@@ -9,19 +9,18 @@ import gradio as gr
 
 from adhere.app.jobs import figures
 from adhere.app.jobs import limits as bounds
-from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Result, Workshop
+from adhere.app.jobs.worker import Result
 from adhere.app.parts import verdicts
 from adhere.app.parts.controls import Stack, parameter_named
-from adhere.app.parts.events import QUIET
-from adhere.app.parts.examples import Example
-from adhere.app.parts.results import Panel, caption_of, say
-from adhere.app.parts.runner import Desk, Runner
+from adhere.app.parts.examples import Example, draw_examples
+from adhere.app.parts.results import Panel, strip
+from adhere.app.parts.runner import Runner, Shared
 from adhere.app.parts.settings import Settings
-from adhere.app.tabs.compose import draw_examples
+from adhere.app.parts.status import caption_of, say
+from adhere.app.parts.words import prompt_box
 from adhere.errors import ParameterError
-from adhere.plugins import available
+from adhere.plugins import available, plugin
 
 NAME = "safety"
 CONCEPT, PRESET = "concept", "preset"
@@ -30,17 +29,17 @@ CONCEPT, PRESET = "concept", "preset"
 class Safety:
     """The tab, for methods that have a `concept`; `offered` says whether there are any."""
 
-    def __init__(
-        self, workshop: Workshop, desk: Desk, history: Any, samplers: Sequence[str]
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
+        worker = shared.worker
+        self.limits = worker.limits
         table = {n: p for n, p in available().items() if parameter_named(p, CONCEPT)}
         self.offered = bool(table)
         self.stack = Stack(table, hidden=(CONCEPT, PRESET))
-        presets = [parameter_named(plugin, PRESET) for plugin in table.values()]
+        presets = [parameter_named(kind, PRESET) for kind in table.values()]
         self.preset_parameter = next((one for one in presets if one), None)
-        self.settings = Settings(workshop.models, samplers)
+        self.settings = Settings(worker.models, shared.samplers, self.limits)
         self.panel = Panel(NAME)
-        self.runner = Runner(workshop, desk, self.panel, history)
+        self.runner = Runner(shared, self.panel)
 
     def draw(self, examples: Sequence[Example]) -> None:
         """Put the tab on the page."""
@@ -48,26 +47,9 @@ class Safety:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._draw_left(examples[0] if examples else None)
-            with gr.Column(scale=6, min_width=320):
-                self.panel.draw("Say what is unwanted, then press Generate.")
-                self.counts = gr.HTML("", visible=False, padding=False, elem_id="safety-counts")
-                self.heading = gr.HTML(
-                    caption_of("What was changed where", "", "share of pixels; brighter: more"),
-                    elem_classes="tight",
-                    visible=False,
-                    padding=False,
-                )
-                self.changes = gr.Gallery(
-                    label="What was changed where (brighter: more)",
-                    show_label=False,
-                    format="png",
-                    object_fit="contain",
-                    allow_preview=False,
-                    visible=False,
-                    elem_classes=["crisp", "strip"],
-                    elem_id="safety-changes",
-                    height="auto",
-                )
+            with gr.Column(scale=6, min_width=320, elem_classes="results"):
+                self.panel.draw(self.status, "The picture appears here")
+                self._draw_changes()
                 self.panel.draw_report()
         self.inputs = [
             self.prompt, self.concept, self.preset, *self.stack.components,
@@ -76,30 +58,33 @@ class Safety:
         self.runner.wire(
             self.read, self.inputs, self.changed, [self.counts, self.heading, self.changes]
         )
+        self.runner.start_on(self.prompt.submit)
         for button, example in zip(buttons, examples, strict=True):
-            filled = button.click(
-                lambda setup=example.setup: self.fill(setup), None, self.inputs, **QUIET
-            )
-            self.runner.start_on(filled.then)
+            self.runner.start_on(example.fills(button, self.fill, self.inputs).then)
+
+    def _draw_changes(self) -> None:
+        self.counts = gr.HTML("", visible=False, padding=False, elem_id="safety-counts")
+        self.heading = gr.HTML(
+            caption_of("What was changed where", "", "share of pixels; brighter: more"),
+            elem_classes="tight",
+            visible=False,
+            padding=False,
+        )
+        self.changes = strip("What was changed where", "safety-changes", visible=False)
 
     def _draw_left(self, example: Example | None) -> None:
         setup = example.setup if example else None
         stack = setup.request.plugins if setup else ()
-        self.prompt = gr.Textbox(
-            value=setup.request.prompt if setup else "a cat in a haunted house",
-            label="Prompt",
-            lines=2,
-            max_lines=4,
-            max_length=LIMITS.prompt,
-            elem_id="safety-prompt",
-        )
+        prompt = setup.request.prompt if setup else "a cat in a haunted house"
+        self.prompt = prompt_box(prompt, NAME, self.limits)
         self.concept = gr.Textbox(
             value=_given(stack, CONCEPT, ""),
             label="What is unwanted, in words",
             info="left empty: the method's own text",
-            lines=2,
+            lines=1,
             max_lines=5,
-            max_length=LIMITS.prompt,
+            max_length=self.limits.prompt,
+            elem_id="safety-concept",
         )
         known = self.preset_parameter
         choices = list(known.choices) if known else []
@@ -109,16 +94,15 @@ class Safety:
             label="How firmly",
             visible=bool(choices),
         )
-        chosen = [plugin.name for plugin in stack] or list(self.stack.table)[:1]
-        self.stack.draw(chosen, "Method")
+        self.stack.draw(stack or tuple(map(plugin, list(self.stack.table)[:1])), "Method")
         self.settings.draw()
-        self.runner.draw()
+        self.status = self.runner.draw("Say what is unwanted, then press Generate.")
 
     def read(self, values: Sequence[Any]) -> Setup:
         """The set-up of the inputs' values."""
         prompt, concept, preset, *rest = values
         extra = {}
-        text = bounds.check_prompt(concept or "", LIMITS, "unwanted concept")
+        text = bounds.check_prompt(concept or "", self.limits, "unwanted concept")
         if text:
             extra[CONCEPT] = text
         if preset:
@@ -127,7 +111,7 @@ class Safety:
         stack = self.stack.read(rest[:split], extra)
         if not stack:
             raise ParameterError("no method is chosen: choose one under “Method”")
-        return self.settings.read(rest[split:], bounds.check_prompt(prompt, LIMITS), stack)
+        return self.settings.read(rest[split:], bounds.check_prompt(prompt, self.limits), stack)
 
     def fill(self, setup: Setup) -> list[Any]:
         """Values for `inputs` that show a set-up."""
@@ -141,16 +125,16 @@ class Safety:
             *self.settings.fill(setup),
         ]
 
-    def changed(self, result: Result) -> dict[Any, Any]:
+    def changed(self, result: Result, index: int) -> dict[Any, Any]:
         """Heat maps of the differences, and how often the unwanted is seen before and after."""
-        both = [pair for pair in result.pairs if pair.before is not None]
         shown = []
-        for pair in both:
-            assert pair.before is not None
-            share = figures.changed_share(pair.before.image, pair.after.image)
-            heat = figures.change(pair.before.image, pair.after.image)
-            shown.append((heat, f"{share:.0%} · seed {pair.seed}"))
-        counts = verdicts.count(both, lambda verdict: bool(verdict.unsafe))
+        for one in result.comparisons:
+            if one.before is None:
+                continue
+            images = one.before.picture.image, one.after.picture.image
+            share = figures.changed_share(*images)
+            shown.append((figures.change(*images), f"{share:.0%} · seed {one.seed}"))
+        counts = verdicts.count(result.comparisons, verdicts.unwanted)
         text = ""
         if counts:
             text = f"The judge sees the unwanted in {counts[0]} of {counts[2]} before, "
@@ -164,9 +148,9 @@ class Safety:
 
 def _given(stack: Sequence[Any], name: str, default: Any) -> Any:
     """The value of a parameter in a stack, where it is not the plugin's own default."""
-    for plugin in stack:
-        known = parameter_named(type(plugin), name)
+    for method in stack:
+        known = parameter_named(type(method), name)
         if known is not None:
-            value = getattr(plugin, name)
+            value = getattr(method, name)
             return value if value != known.default or name == PRESET else default
     return default

@@ -88,6 +88,7 @@ class Progress:
 
 
 OnStep = Callable[[Progress], None]
+Interrupt = Callable[[], bool]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
-from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
+from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Progress, Request
 from adhere.pipelines.toybox import TOYBOXES
 from adhere.prompt.phrases import Span
 from adhere.prompt.tokens import columns_of, tokenise
@@ -144,13 +144,15 @@ class Studio:
         requests: Sequence[Request],
         *,
         on_step: OnStep | None = None,
+        interrupt: Interrupt | None = None,
         record_attention: bool = False,
     ) -> list[Picture]:
         """Make the pictures, in the order of the requests.
 
         Requests that differ only in prompt, seed, subjects and layout go through the model as one
         batch; what else is in a batch moves a picture by the last bits of its arithmetic at most
-        (one step of 255 in a pixel). An exception raised by `on_step` stops the model at once.
+        (one step of 255 in a pixel). An exception raised by `on_step` stops the model at once, and
+        so does an `interrupt` that says True: every model pass of every method asks it first.
 
         Raises:
             GuidanceError: a request does not fit the model; before anything is made.
@@ -163,7 +165,7 @@ class Studio:
             groups.setdefault(alike(request), []).append(place)
         for places in groups.values():
             batch = [requests[place] for place in places]
-            pictures = self._batch(batch, on_step, record_attention)
+            pictures = self._batch(batch, on_step, interrupt, record_attention)
             made.update(zip(places, pictures, strict=True))
         return [made[place] for place in range(len(requests))]
 
@@ -222,7 +224,13 @@ class Studio:
         known = [span for span in spans if tokens.cut is None or span.end <= tokens.cut]
         return [(span.text, columns_of(span, [tokens]).columns[0]) for span in known]
 
-    def _batch(self, batch: list[Request], on_step: OnStep | None, record: bool) -> list[Picture]:
+    def _batch(
+        self,
+        batch: list[Request],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+        record: bool,
+    ) -> list[Picture]:
         self._use_scheduler(batch[0].scheduler)
         arguments = self._arguments(batch, on_step)
         started = time.perf_counter()
@@ -233,6 +241,7 @@ class Studio:
             subjects=[request.subjects for request in batch],
             layout=[request.layout for request in batch],
             record=record,
+            interrupt=interrupt,
         ) as attached:
             images = self.pipe(**arguments).images
         seconds = (time.perf_counter() - started) / len(batch)

@@ -9,21 +9,26 @@ import pytest
 
 pytest.importorskip("gradio", reason="the app's tests need Gradio: pip install 'adhere[app]'")
 
+from adhere.app.jobs.limits import LIMITS, Limits
 from tests.app.fakes import FakeJudge, FakeStudio
 
 
 class Served:
-    """A running app: its address, its workshop's fake model and page."""
+    """A running app: its address, its worker's fake model and page."""
 
-    def __init__(self, studio: FakeStudio, **options: Any) -> None:
-        from adhere.app.jobs.workshop import Workshop
+    def __init__(
+        self, studio: FakeStudio, mcp: bool = False, limits: Limits = LIMITS, **where: Any
+    ) -> None:
+        from adhere.app.jobs.worker import Worker
         from adhere.app.serving.page import build
-        from adhere.app.serving.server import launch, prepare
+        from adhere.app.serving.server import Address, launch, prepare
 
         prepare()
         self.studio = studio
-        self.workshop = Workshop(("toybox", "other"), lambda _: studio, FakeJudge)
-        self.page = launch(build(self.workshop, ("ddim", "euler")), **options)
+        self.worker = Worker(("toybox", "other"), lambda _: studio, FakeJudge, limits)
+        page = build(self.worker, ("ddim", "euler"), log_out="auth" in where)
+        address = Address(**{"port": None, **where})
+        self.page = launch(page, address, worker=self.worker, mcp=mcp)
         self.url: str = self.page.local_url
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from adhere.errors import Interrupted
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.prompt.markup import strip_markup
 
@@ -33,14 +35,20 @@ class FakeTokenizer:
 
 
 class FakeStudio:
-    """Draws one coloured disc for each subject; the plain picture forgets the last one."""
+    """Draws one coloured disc for each subject; the plain picture forgets the last one.
+
+    `asked` has every request that it was given, in order. As the engine does, it asks `interrupt`
+    before every pass, of which a guided step has `passes`.
+    """
 
     is_toybox = True
 
     def __init__(self, pause: float = 0.0, steps: int = 8) -> None:
         self.pause, self.steps = pause, steps
         self.pipe = SimpleNamespace(tokenizer=FakeTokenizer())
-        self.step_calls = 0
+        self.step_calls = self.pass_calls = 0
+        self.passes = 2
+        self.asked: list[Request] = []
         self.fail: Exception | None = None
 
     def generate(
@@ -48,15 +56,21 @@ class FakeStudio:
         requests: list[Request],
         *,
         on_step: OnStep | None = None,
+        interrupt: Callable[[], bool] | None = None,
         record_attention: bool = False,
     ) -> list[Picture]:
+        self.asked += requests
         if self.fail is not None:
             raise self.fail
         steps = requests[0].steps or self.steps
         started = time.monotonic()
         for index in range(steps):
             self.step_calls += 1
-            time.sleep(self.pause)
+            for _ in range(self.passes if requests[0].plugins else 1):
+                if interrupt is not None and interrupt():
+                    raise Interrupted("asked to")
+                self.pass_calls += 1
+                time.sleep(self.pause / self.passes)
             if on_step is not None:
                 latents = torch.full((len(requests), 4, 16, 16), index / steps)
                 on_step(Progress(index, steps, latents))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from adhere.app.jobs.workshop import Pair
 from PIL import Image
 
 from adhere.app.jobs import figures
 from adhere.app.jobs.attention import WordMaps, sheet, word_maps
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Pair
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio, draw
 

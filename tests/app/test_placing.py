@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adhere.app.parts.canvas import canvas_size, options, repainted, strokes
 from PIL import Image
 
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.parts import placing
-from adhere.app.parts.canvas import canvas_size, options, repainted, strokes
 from adhere.errors import GuidanceError, LayoutError
 from adhere.layout.layout import Layout
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from adhere.app.jobs.workshop import Glimpse, Result, Workshop
+from adhere.app.parts.canvas import Canvas
 
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Glimpse, Result, Workshop
 from adhere.app.parts import elements, results, verdicts
-from adhere.app.parts.canvas import Canvas
 from adhere.app.parts.runner import Desk
 from adhere.app.tabs.compose import pieces_of
 from adhere.errors import GuidanceError

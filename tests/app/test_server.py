@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from adhere.app.jobs.workshop import Workshop
+
 from adhere.app.parts import examples
 from adhere.app.serving import server
 from adhere.errors import ExtraMissing, ModelError, ParameterError

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adhere.app.jobs.workshop import Result, Workshop
 from PIL import Image, ImageChops
 
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Result, Workshop
 from adhere.app.parts import examples
 
 pytestmark = pytest.mark.slow

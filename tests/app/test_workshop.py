@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from adhere.app.jobs.workshop import Glimpse, Result, Workshop, sentence
 
 from adhere import plugins
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.workshop import Glimpse, Result, Workshop, sentence
 from adhere.errors import GuidanceError, ModelError
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio

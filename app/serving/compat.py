@@ -1,4 +1,7 @@
-"""A page that fetches nothing on a visitor's word."""
+"""Every private part of Gradio that the app uses, each with what to use when it goes.
+
+`tests/app/test_compat.py` says when one of them is gone.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class GuardedPage(gr.Blocks):
     files arrive by upload only, so that no request leaves the machine.
     """
 
+    # Private: `Blocks.preprocess_data`, where Gradio turns what a page sent into values. When it
+    # goes: a middleware of the server that reads the body of `/gradio_api/queue/join`.
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> Any:

@@ -1,0 +1,95 @@
+"""Files to take along: pictures at their own size with their settings inside, and layouts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from adhere.app.jobs import uploads
+from adhere.app.jobs.copies import LAYOUT_FILE
+from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.worker import Result, Shot
+from adhere.errors import ParameterError
+from adhere.pipelines.studio.output import SETTINGS, slug, write_image, write_json
+
+KEPT = 3600.0
+"""Seconds for which a prepared file can be downloaded."""
+
+
+def folder() -> Path:
+    """A new folder inside the app's own; those older than an hour are removed."""
+    base = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads"
+    base.mkdir(exist_ok=True)
+    for old in base.iterdir():
+        if time.time() - old.stat().st_mtime > KEPT:
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=base))
+
+
+def picture(model: str, shot: Shot, where: Path | None = None) -> Path:
+    """One picture as a PNG of its own size that carries what makes it again."""
+    request = shot.picture.request
+    stack = "-".join(plugin.name for plugin in request.plugins) or "plain"
+    name = f"{slug(request.prompt)}-{request.seed}-{stack[:60]}.png"
+    path = (where or folder()) / name
+    write_image(path, shot.picture.image, {"model": model, **request.to_json()})
+    return path
+
+
+def layout(setup: Setup) -> Path | None:
+    """The layout as the file that the command line reads; None without one."""
+    if setup.request.layout is None:
+        return None
+    path = folder() / LAYOUT_FILE
+    write_json(path, setup.request.layout.to_json())
+    return path
+
+
+def everything(result: Result) -> Path:
+    """All pictures of a result, its settings and its layout in one archive."""
+    where = folder()
+    setup = result.setup
+    for one in result.comparisons:
+        for shot in filter(None, (one.before, one.after)):
+            picture(setup.model, shot, where)
+    write_json(where / "settings.json", setup.to_json())
+    if setup.request.layout is not None:
+        write_json(where / LAYOUT_FILE, setup.request.layout.to_json())
+    path = folder() / f"{slug(setup.request.prompt)}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(where.iterdir()):
+            archive.write(file, file.name)
+    return path
+
+
+def settings_of(path: str) -> dict[str, object]:
+    """The settings of a file that this app made: a PNG, or `settings.json`.
+
+    Raises:
+        ParameterError: it carries none.
+        LayoutError: it is no picture, or too large a file.
+    """
+    data = uploads.read_bytes(path)
+    if data.lstrip()[:1] == b"{":
+        text: object = data.decode("utf-8", "replace")
+    else:
+        text = uploads.decode(data).info.get(SETTINGS)
+    try:
+        short = isinstance(text, str) and len(text) <= LIMITS.setup_bytes
+        found = json.loads(str(text)) if short else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ParameterError(
+            "this file carries no settings: send a PNG that this app or `adhere generate` wrote, "
+            "or settings.json"
+        )
+    if "seed" in found:
+        found["seeds"] = [found.pop("seed")]
+    return found

@@ -1,0 +1,48 @@
+"""The few things that only the browser can do, as functions of the page."""
+
+from __future__ import annotations
+
+WHOLE_LINK = """(query, link) =>
+  query ? location.origin + location.pathname + query : link"""
+"""The link that the visitor's own address makes of a query."""
+
+COPY_LINK = """async (link) => {
+  const box = document.createElement("textarea");
+  box.value = link;
+  document.body.append(box);
+  box.select();
+  // The clipboard interface exists on https and localhost only; the old command works on http too.
+  let done = false;
+  try { await navigator.clipboard.writeText(link); done = true; } catch (absent) {
+    done = document.execCommand("copy");
+  }
+  box.remove();
+  return done ? "Link copied" : "Select the link above and copy it";
+}"""
+"""Puts the link on the clipboard and says on the button what came of it."""
+
+TO_RESULT = """() => {
+  const shown = document.getElementById("NAME-slider");
+  const bar = document.querySelector("#NAME-run");
+  if (!shown) return;
+  const place = shown.getBoundingClientRect();
+  const floor = innerHeight - (bar ? bar.offsetHeight : 0);
+  if (place.top < 0 || place.top + Math.min(place.height, 240) > floor) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const block = place.height > floor - 60 ? "start" : "center";
+    shown.scrollIntoView({behavior: calm ? "auto" : "smooth", block});
+  }
+}"""
+"""Brings the result into view where it is not, when a job begins and when it ends."""
+
+FOCUS_BACK = """() => {
+  const go = document.getElementById("NAME-go");
+  const lost = !document.activeElement || document.activeElement === document.body;
+  if (go && lost) setTimeout(() => go.focus({preventScroll: true}), 60);
+}"""
+"""A button loses the focus when it is switched off: it gets it back when the job is over."""
+
+
+def of(script: str, name: str) -> str:
+    """A script for the tab of that name."""
+    return script.replace("NAME", name)

@@ -1,0 +1,98 @@
+"""What belongs to one visitor: the pictures that were made, and the signs that stop jobs."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from adhere.app.jobs.limits import LIMITS, Limits
+from adhere.app.jobs.worker import Comparison, Result
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result in a visitor's history, with the tab that made it and a number of its own."""
+
+    number: int
+    tab: str
+    result: Result
+
+
+class Histories:
+    """The latest results of the latest visitors, by a key that only the visitor's browser knows.
+
+    In memory only: it outlives a reload of the page, not the app.
+    """
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
+        self._limits = limits
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def new_key() -> str:
+        """A key that nobody can guess."""
+        return secrets.token_urlsafe(18)
+
+    def of(self, key: str | None) -> list[Kept]:
+        """A visitor's results, the newest first."""
+        with self._lock:
+            return list(self._kept.get(key or "", ()))
+
+    def add(self, key: str | None, tab: str, result: Result) -> None:
+        """Put a result in front; the oldest results and visitors make room."""
+        if not key:
+            return
+        with self._lock:
+            old = self._kept.get(key, [])
+            number = old[0].number + 1 if old else 1
+            self._kept[key] = [Kept(number, tab, result), *old][: self._limits.kept]
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._limits.sessions:
+                self._kept.popitem(last=False)
+
+    def result(self, key: str | None, number: int) -> Kept | None:
+        """A result by its number, if it is still kept."""
+        return next((kept for kept in self.of(key) if kept.number == number), None)
+
+    def comparison(self, key: str | None, name: str | None) -> Comparison | None:
+        """A comparison by its name, such as `3/0`: the first of result 3."""
+        number, _, index = str(name or "").partition("/")
+        kept = self.result(key, int(number)) if number.isdigit() else None
+        if kept is None or not index.isdigit() or int(index) >= len(kept.result.comparisons):
+            return None
+        return kept.result.comparisons[int(index)]
+
+
+class Cancellations:
+    """The stop signs of everybody's running and waiting jobs, by session and tab."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self._signs: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
+        self._limits = limits
+        self._lock = threading.Lock()
+
+    def begin(self, session: str, tab: str) -> threading.Event:
+        """A new sign for a job that is about to begin."""
+        sign = threading.Event()
+        with self._lock:
+            self._signs[session, tab] = sign
+            # Each visitor has a few tabs; the oldest visitors' finished jobs need no sign.
+            while len(self._signs) > 4 * self._limits.sessions:
+                self._signs.popitem(last=False)
+        return sign
+
+    def sign(self, session: str, tab: str) -> threading.Event:
+        """The sign of the session's newest job in a tab."""
+        with self._lock:
+            found = self._signs.get((session, tab))
+        return found or self.begin(session, tab)
+
+    def stop(self, session: str, tab: str | None = None) -> None:
+        """Stop a session's job in a tab, or all its jobs."""
+        with self._lock:
+            for (owner, place), sign in self._signs.items():
+                if owner == session and tab in (None, place):
+                    sign.set()

@@ -1,0 +1,62 @@
+"""What the page says about a job: waiting, growing, done, stopped, wrong."""
+
+from __future__ import annotations
+
+from adhere.app.jobs.worker import Result, Update
+from adhere.app.parts import elements, verdicts
+from adhere.app.parts.elements import Element, tag
+
+
+def say(text: str, kind: str = "") -> Element:
+    """A status line."""
+    return tag(
+        "div", tag("div", text, css="text"), css=f"status {kind}".strip(), role="status",
+        aria_live="polite",
+    )  # fmt: skip
+
+
+def growing(update: Update) -> Element:
+    """The status line of work in progress: previews, what is being done, a bar."""
+    percent = round(100 * update.share)
+    bar = tag(
+        "div",
+        tag("div", style=f"width:{percent}%"),
+        css="bar",
+        role="progressbar",
+        aria_valuenow=percent,
+        aria_valuemin=0,
+        aria_valuemax=100,
+        aria_label="progress",
+    )
+    shown = [
+        elements.inline_image(image, "preview of the growing picture", "crisp")
+        for image in update.images[:2]
+    ]
+    return tag("div", *shown, tag("div", update.stage, bar, css="text"), css="status")
+
+
+def summary(result: Result) -> Element:
+    """The status line of a result."""
+    made = len(result.comparisons)
+    if result.stopped:
+        kept = f"{made} finished, kept above" if made else "nothing was finished"
+        return say(f"Stopped within a pass; {kept}.")
+    text = f"{made} of {len(result.setup.seeds)} done" if not result.complete else "Done"
+    plain = sum(one.before.picture.seconds for one in result.comparisons if one.before)
+    guided = sum(one.after.picture.seconds for one in result.comparisons)
+    if plain:
+        text += f": {plain:.1f} s plain, {guided:.1f} s guided ({guided / plain:.1f}×)"
+    else:
+        text += f": {guided:.1f} s"
+    judged = verdicts.tally(result.comparisons)
+    return say(f"{text}; {judged}" if judged else text, "well")
+
+
+def caption_of(left: str, right: str = "", middle: str = "") -> Element:
+    """A heading above pictures; with `right`, one that names both sides."""
+    parts = [tag("strong", left)]
+    if middle:
+        parts.append(tag("span", middle, css="quiet"))
+    if right:
+        parts.append(tag("strong", right))
+    return tag("div", *parts, css="caption")

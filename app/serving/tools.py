@@ -1,0 +1,166 @@
+"""The app for MCP clients: `generate` and what it takes, behind the same passwords as the page.
+
+Served by the protocol's own library as `/mcp/`, not by Gradio: its bridge lists tools to anybody,
+cannot call them where a password is asked for, and answers with file paths of the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import anyio.to_thread
+from mcp.server.fastmcp import FastMCP
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import CallToolResult, ImageContent, TextContent
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from adhere.app.jobs.worker import Shot, Worker, sentence
+from adhere.app.serving.asking import Asked, made, report
+from adhere.errors import ParameterError
+from adhere.guides import parameters
+from adhere.plugins import available
+
+PATH = "/mcp"
+
+
+def server(worker: Worker) -> FastMCP:
+    """The tools, ready to be mounted."""
+    mcp = FastMCP(
+        "adhere",
+        instructions="Pictures that follow their prompt: list_methods, then generate.",
+        streamable_http_path="/",
+        stateless_http=True,
+        # Who may reach it is the operator's choice (host, password, proxy), as for the page.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+    _offer_lists(mcp, worker)
+    _offer_generate(mcp, worker)
+    return mcp
+
+
+def _offer_lists(mcp: FastMCP, worker: Worker) -> None:
+    @mcp.tool()
+    def list_models() -> dict[str, Any]:
+        """The models that this app offers; the first is the default."""
+        return {"models": list(worker.models)}
+
+    @mcp.tool()
+    def list_methods() -> dict[str, Any]:
+        """The guidance methods that generate can stack, with what each one does."""
+        return {
+            "methods": [
+                {"name": name, "summary": (kind.__doc__ or "").strip().partition("\n")[0]}
+                for name, kind in available().items()
+            ]
+        }
+
+    @mcp.tool()
+    def list_parameters(method: str) -> dict[str, Any]:
+        """The parameters of one method: meaning, default, range, source."""
+        kind = available().get(method)
+        if kind is None:
+            raise ParameterError(
+                f"no method is called {method[:60]!r}; there are: {', '.join(available())}"
+            )
+        return {
+            "method": method,
+            "parameters": [
+                {
+                    "name": one.name,
+                    "help": one.help,
+                    "default": list(one.default) if isinstance(one.default, tuple) else one.default,
+                    "low": one.low,
+                    "high": one.high,
+                    "choices": list(one.choices),
+                    "source": one.source,
+                }
+                for one in parameters.parameters(kind)
+            ],
+        }
+
+
+def _offer_generate(mcp: FastMCP, worker: Worker) -> None:
+    @mcp.tool(structured_output=False)
+    async def generate(
+        prompt: str,
+        plugins: list[str] | None = None,
+        seed: int = 0,
+        subjects: list[str] | None = None,
+        boxes: dict[str, list[float]] | None = None,
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        scheduler: str | None = None,
+        model: str | None = None,
+        compare: bool = False,
+    ) -> CallToolResult:
+        """Make one picture that follows its prompt, without training anything.
+
+        Args:
+            prompt: What the picture shows, such as "a red cat and a blue car".
+            plugins: Methods to stack, as "name" or "name:key=value,key=value"; see list_methods.
+            seed: The same seed and settings give the same picture.
+            subjects: Phrases of the prompt that must appear; the parser's nouns if left out.
+            boxes: Where phrases belong: phrase to [left, top, right, bottom], each from 0 to 1.
+            negative_prompt: What the picture should not show.
+            steps: Denoising steps; the model's own number if left out.
+            guidance_scale: Classifier-free guidance; the model's own if left out.
+            width: In pixels; the model's own if left out.
+            height: In pixels; the model's own if left out.
+            scheduler: Sampler, such as "ddim" or "euler"; the model's own if left out.
+            model: One of list_models; the first if left out.
+            compare: Also make the picture without methods, at the same seed.
+        """
+        asked = Asked(
+            plugins, seed, subjects, boxes, None, None, negative_prompt, steps, guidance_scale,
+            width, height, scheduler, model,
+        )  # fmt: skip
+        return await anyio.to_thread.run_sync(lambda: _answer(worker, asked, prompt, compare))
+
+
+def _answer(worker: Worker, asked: Asked, prompt: str, compare: bool) -> CallToolResult:
+    """The pictures as images and the report as structured content, or one sentence."""
+    try:
+        result = made(worker, asked.setup(prompt, worker), compare)
+    except Exception as wrong:  # whatever it is, the client gets a sentence
+        text = TextContent(type="text", text=sentence(wrong))
+        return CallToolResult(content=[text], isError=True)
+    one = result.comparisons[0]
+    content: list[Any] = [_image(one.after)]
+    if one.before is not None:
+        content += [TextContent(type="text", text="Without methods, at the same seed:"),
+                    _image(one.before)]  # fmt: skip
+    return CallToolResult(content=content, structuredContent=report(result))
+
+
+def _image(shot: Shot) -> ImageContent:
+    buffer = io.BytesIO()
+    shot.picture.image.save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return ImageContent(type="image", data=data, mimeType="image/png")
+
+
+def guarded(app: ASGIApp, auth: Sequence[tuple[str, str]]) -> ASGIApp:
+    """An ASGI app that asks for one of the passwords (HTTP Basic) before anything else."""
+    if not auth:
+        return app
+    allowed = [base64.b64encode(f"{user}:{word}".encode()) for user, word in auth]
+
+    async def ask(scope: Scope, receive: Receive, send: Send) -> None:
+        head = dict(scope.get("headers") or ())
+        given = head.get(b"authorization", b"").partition(b" ")[2].strip()
+        # All are compared, so that the time says nothing of which user exists.
+        if scope["type"] != "http" or any([hmac.compare_digest(given, one) for one in allowed]):
+            return await app(scope, receive, send)
+        asks = [(b"www-authenticate", b'Basic realm="Adhere"'), (b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 401, "headers": asks})
+        body = b"Send the app's user and password (Authorization: Basic)."
+        await send({"type": "http.response.body", "body": body})
+
+    return ask
