@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from adhere.app.jobs.figures import heat_over
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.tokens import tokenise
 
@@ -86,15 +84,6 @@ def word_maps(model: Any, prompt: str, attention: Tensor | None) -> WordMaps | N
     values = attention.detach().float().cpu().numpy()
     maps = np.stack([values[..., cols].sum(axis=-1) for _, cols in kept], axis=1)
     return WordMaps(_numbered([text for text, _ in kept]), maps.astype(np.float16))
-
-
-def sheet(image: Image.Image, maps: WordMaps, step: int | None) -> list[tuple[Image.Image, str]]:
-    """One small heat map for each word at one step (or over all), each on its own scale."""
-    shown = []
-    for word, text in enumerate(maps.words):
-        values = maps.mean(word) if step is None else maps.at(word, step)
-        shown.append((heat_over(image, values), text))
-    return shown
 
 
 def _words(prompt: str) -> list[tuple[str, int, int]]:

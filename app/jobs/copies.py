@@ -83,6 +83,7 @@ def to_command(setup: Setup) -> str:
         "--subjects": "|".join(request.subjects) if request.subjects else None,
         "--steps": request.steps,
         "--guidance-scale": request.guidance_scale,
+        "--true-cfg-scale": request.true_cfg_scale,
         "--width": request.width,
         "--height": request.height,
         "--scheduler": request.scheduler,

@@ -82,6 +82,9 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
     scale = bounds.check_number(
         request.guidance_scale, "guidance scale", 0, limits.guidance_scale, whole=False
     )
+    true_scale = bounds.check_number(
+        request.true_cfg_scale, "true CFG scale", 0, limits.guidance_scale, whole=False
+    )
     if len(request.plugins) > limits.plugins:
         raise ParameterError(
             f"{len(request.plugins)} methods are stacked: {limits.plugins} are the most"
@@ -99,6 +102,7 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
             seed=seeds[0],
             steps=None if steps is None else int(steps),
             guidance_scale=scale,
+            true_cfg_scale=true_scale,
             width=width,
             height=height,
         ),

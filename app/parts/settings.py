@@ -52,11 +52,12 @@ class Settings:
         with gr.Row():
             steps = left_out("Steps", f"1 to {limits.steps}", OWN)
             scale = left_out("Guidance scale", f"0 to {limits.guidance_scale:g}", OWN)
+            true_scale = left_out("True CFG scale", "distilled models only", OWN)
         with gr.Row():
             width = left_out("Width", "pixels, in eights", OWN)
             height = left_out("Height", "pixels, in eights", OWN)
         self.width, self.height = width, height
-        return [negative, steps, scale, width, height]
+        return [negative, steps, scale, true_scale, width, height]
 
     def _draw_choices(self) -> list[Any]:
         with gr.Row():
@@ -78,7 +79,7 @@ class Settings:
         Raises:
             ParameterError: seeds or numbers do not read.
         """
-        seeds, negative, steps, scale, width, height, sampler, model = values
+        seeds, negative, steps, scale, true_scale, width, height, sampler, model = values
         limits = self.limits
         size = bounds.check_size(width, height, limits)
         count = bounds.check_number(steps, "steps", 1, limits.steps)
@@ -89,6 +90,9 @@ class Settings:
             steps=None if count is None else int(count),
             guidance_scale=bounds.check_number(
                 scale, "guidance scale", 0, limits.guidance_scale, whole=False
+            ),
+            true_cfg_scale=bounds.check_number(
+                true_scale, "true CFG scale", 0, limits.guidance_scale, whole=False
             ),
             width=size[0],
             height=size[1],
@@ -103,7 +107,7 @@ class Settings:
         return [
             seeds_text(setup.seeds),
             request.negative_prompt,
-            *map(number_text, (request.steps, request.guidance_scale)),
+            *map(number_text, (request.steps, request.guidance_scale, request.true_cfg_scale)),
             *map(number_text, (request.width, request.height)),
             request.scheduler if request.scheduler in self.samplers else "",
             setup.model,

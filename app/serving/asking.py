@@ -38,6 +38,7 @@ class Asked:
     width: int | None = None
     height: int | None = None
     scheduler: str | None = None
+    true_cfg_scale: float | None = None
     model: str | None = None
 
     def setup(self, prompt: str, worker: Worker) -> Setup:
@@ -54,6 +55,7 @@ class Asked:
             width=self.width,
             height=self.height,
             scheduler=self.scheduler,
+            true_cfg_scale=self.true_cfg_scale,
         ).to_json()
         del request["seed"]
         request |= {

@@ -35,6 +35,7 @@ def _generate(worker: Worker) -> Callable[..., Any]:
         width: int | None = None,
         height: int | None = None,
         scheduler: str | None = None,
+        true_cfg_scale: float | None = None,
         model: str | None = None,
         compare: bool = False,
     ) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]:
@@ -54,6 +55,7 @@ def _generate(worker: Worker) -> Callable[..., Any]:
             width: In pixels; the model's own if left out.
             height: In pixels; the model's own if left out.
             scheduler: Sampler, such as "ddim" or "euler"; the model's own if left out.
+            true_cfg_scale: Classifier-free guidance of a distilled model; its own if left out.
             model: One of the models this app offers; its first if left out.
             compare: Also make the picture without plugins, at the same seed.
 
@@ -62,7 +64,7 @@ def _generate(worker: Worker) -> Callable[..., Any]:
         """
         asked = Asked(
             plugins, seed, subjects, boxes, mask_png, legend, negative_prompt, steps,
-            guidance_scale, width, height, scheduler, model,
+            guidance_scale, width, height, scheduler, true_cfg_scale, model,
         )  # fmt: skip
         setup = asked.setup(prompt, worker)
         result = made(worker, setup, compare)

@@ -97,6 +97,7 @@ def _offer_generate(mcp: FastMCP, worker: Worker) -> None:
         width: int | None = None,
         height: int | None = None,
         scheduler: str | None = None,
+        true_cfg_scale: float | None = None,
         model: str | None = None,
         compare: bool = False,
     ) -> CallToolResult:
@@ -114,12 +115,13 @@ def _offer_generate(mcp: FastMCP, worker: Worker) -> None:
             width: In pixels; the model's own if left out.
             height: In pixels; the model's own if left out.
             scheduler: Sampler, such as "ddim" or "euler"; the model's own if left out.
+            true_cfg_scale: Classifier-free guidance of a distilled model; its own if left out.
             model: One of list_models; the first if left out.
             compare: Also make the picture without methods, at the same seed.
         """
         asked = Asked(
             plugins, seed, subjects, boxes, None, None, negative_prompt, steps, guidance_scale,
-            width, height, scheduler, model,
+            width, height, scheduler, true_cfg_scale, model,
         )  # fmt: skip
         return await anyio.to_thread.run_sync(lambda: _answer(worker, asked, prompt, compare))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from adhere.app.jobs.workshop import Pair
 from PIL import Image
 
 from adhere.app.jobs import figures
-from adhere.app.jobs.attention import WordMaps, sheet, word_maps
+from adhere.app.jobs.attention import WordMaps, word_maps
 from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.worker import Comparison, Shot
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio, draw
 
@@ -65,7 +65,6 @@ def test_attention_is_summed_over_the_pieces_of_a_word() -> None:
     assert maps.at(1, 99).max() == 0.25
     assert maps.pooled(2).grid == (2, 2)
     assert maps.pooled(99) is maps
-    assert len(sheet(Image.new("RGB", (64, 64)), maps, None)) == 3
 
 
 def test_repeated_words_are_told_apart() -> None:
@@ -94,13 +93,15 @@ def test_judge_of_the_toybox_fits_the_chips() -> None:
     request = Request(prompt=caption(scene, Random(0)))
     picture = FakeStudio().generate([request])[0]
     verdict = Judge()([image])[0]
-    pair = Pair(0, picture, picture, verdict, verdict)
-    card = verdicts.card(pair, request.prompt)
+    shot = Shot(picture, verdict)
+    pair = Comparison(0, shot, shot)
+    card = verdicts.card(pair)
     assert card is not None
     assert "Before" in card
     assert "After" in card
     assert verdicts.mark(pair) in ("", " ✓", " ✗")
-    assert verdicts.card(pair, "zzz qqq") is not None
+    picture.request = Request(prompt="zzz qqq")
+    assert "cannot say more" in str(verdicts.card(pair))
     layout = Layout.from_json({"regions": [{"phrase": "cat", "box": [0, 0, 1, 1]}]})
     assert verdicts.layout_scores(pair, layout) is not None
     assert Setup("toybox", request, (0,)).requests() == [request]

@@ -1,43 +1,46 @@
-"""Painted, typed and sent layouts come out as the layouts that were meant."""
+"""Painted, drawn and sent layouts come out as the layouts that were meant."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from adhere.app.parts.canvas import canvas_size, options, repainted, strokes
 from PIL import Image
 
 from adhere.app.jobs.attention import WordMaps
-from adhere.app.parts import placing
-from adhere.errors import GuidanceError, LayoutError
-from adhere.layout.layout import Layout
+from adhere.app.jobs.limits import LIMITS
+from adhere.app.parts import editor, placing
+from adhere.errors import GuidanceError, LayoutError, ParameterError
+from adhere.layout.layout import Layout, Region
+from adhere.plugins import plugin
 
 PROMPT = "a red cat and a blue car"
 
 
-def painted(left: float, right: float) -> np.ndarray:
-    layer = np.zeros((448, 448, 4), np.uint8)
-    layer[100:350, int(448 * left) : int(448 * right)] = (9, 9, 9, 255)
-    return layer
+def painted(left: float, right: float) -> dict[str, Any]:
+    """What the editor sends for a painted region."""
+    mask = np.zeros((64, 64), bool)
+    mask[14:50, int(64 * left) : int(64 * right)] = True
+    return {"mask": Region.painted("x", mask).to_json()["mask"], "box": None}
+
+
+def drawn(*entries: dict[str, Any]) -> list[Region]:
+    return editor.regions_of({"regions": list(entries)}, LIMITS.regions)
 
 
 def test_phrases_follow_the_prompt() -> None:
     assert placing.phrases_of(PROMPT) == ["red cat", "blue car"]
     assert placing.phrases_of("a cat and a cat") == ["cat", "cat#2"]
-    assert placing.read_phrases(" red cat,blue car ,, red cat") == ["red cat", "blue car"]
 
 
-def test_too_many_phrases_are_refused() -> None:
-    with pytest.raises(LayoutError, match="most"):
-        placing.read_phrases(",".join(f"p{k}" for k in range(99)))
-
-
-def test_strokes_become_masks_where_they_were_painted() -> None:
-    layers = [painted(0, 0.4), painted(0.6, 1)]
-    found = strokes({"layers": layers}, ["red cat", "blue car"])
-    layout = placing.layout_of(PROMPT, found, [], None, "")
+def test_paint_becomes_masks_where_it_was_painted() -> None:
+    regions = drawn(
+        {"phrase": "red cat", **painted(0, 0.4)}, {"phrase": "blue car", **painted(0.6, 1)}
+    )
+    layout = placing.layout_of(PROMPT, regions)
     masks = layout.masks((8, 8)).numpy()
     assert layout.phrases == ("red cat", "blue car")
     assert masks[0, 4, 1] == 1
@@ -45,54 +48,32 @@ def test_strokes_become_masks_where_they_were_painted() -> None:
     assert masks[1, 4, 6] == 1
 
 
-def test_untouched_canvas_and_layers_do_not_count() -> None:
-    empty = np.zeros((448, 448, 4), np.uint8)
-    assert strokes(None, ["cat"]) == {}
-    assert strokes({"layers": []}, ["cat"]) == {}
-    assert strokes({"layers": [empty, painted(0, 1)]}, ["red cat", "blue car"]).keys() == {
-        "blue car"
-    }
+def test_regions_without_a_place_do_not_count() -> None:
+    regions = drawn(
+        {"phrase": "red cat", "box": None, "mask": None},
+        {"phrase": "blue car", "box": [0.5, 0, 1, 1], "mask": None},
+    )
+    assert placing.layout_of(PROMPT, regions).phrases == ("blue car",)
 
 
-def test_layers_of_other_phrases_are_refused() -> None:
-    with pytest.raises(LayoutError, match="again"):
-        strokes({"layers": [painted(0, 1)] * 3}, ["red cat"])
-
-
-def test_finest_stroke_still_counts() -> None:
-    layer = np.zeros((448, 448), bool)
-    layer[7, 9] = True
-    assert placing.reduced(layer).sum() == 1
-    assert max(placing.reduced(layer).shape) == placing.CELLS
-
-
-def test_boxes_in_percent() -> None:
-    rows = [["red cat", 0, 10, "40", 90], ["blue car", None, "", None, float("nan")], [None] * 5]
-    assert placing.read_boxes(rows) == {"red cat": (0.0, 0.1, 0.4, 0.9)}
-
-
-@pytest.mark.parametrize("row", [["cat", 1, 2, 3, None], ["cat", "x", 2, 3, 4], ["cat", 5]])
-def test_half_a_box_is_refused(row: list[object]) -> None:
-    with pytest.raises(LayoutError, match="not whole"):
-        placing.read_boxes([row])
-
-
-def test_paint_wins_over_a_box_and_others_keep_theirs() -> None:
-    rows = [["red cat", 0, 0, 10, 10], ["blue car", 60, 0, 100, 100]]
-    found = strokes({"layers": [painted(0, 0.4)]}, ["red cat"])
-    layout = placing.layout_of(PROMPT, found, rows, None, "")
-    kinds = {region.phrase: region.box is None for region in layout.regions}
-    assert kinds == {"red cat": True, "blue car": False}
+def test_a_region_whose_phrase_left_the_prompt_waits() -> None:
+    regions = drawn(
+        {"phrase": "red cat", "box": [0, 0, 0.5, 1]}, {"phrase": "dog", **painted(0.6, 1)}
+    )
+    assert placing.layout_of(PROMPT, regions).phrases == ("red cat",)
+    with pytest.raises(LayoutError, match="dog"):
+        placing.layout_of(PROMPT, regions[1:])
 
 
 def test_nothing_placed_says_what_to_do() -> None:
-    with pytest.raises(LayoutError, match="paint"):
-        placing.layout_of(PROMPT, {}, [], None, "")
+    with pytest.raises(LayoutError, match="draw its box"):
+        placing.layout_of(PROMPT, [])
 
 
-def test_phrase_that_is_not_in_the_prompt() -> None:
-    with pytest.raises(GuidanceError, match="dog"):
-        placing.layout_of(PROMPT, {}, [["dog", 0, 0, 50, 50]], None, "")
+def test_a_layout_needs_a_method_that_follows_it() -> None:
+    with pytest.raises(ParameterError, match="zestguide"):
+        placing.check_followed([plugin("syngen")])
+    placing.check_followed([plugin("syngen"), plugin("zestguide")])
 
 
 def test_mask_file(tmp_path: Path) -> None:
@@ -102,7 +83,7 @@ def test_mask_file(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     Image.fromarray(picture).save(path)
     legend = "#FF0000 = red cat\n#0000ff=blue car\n"
-    layout = placing.layout_of(PROMPT, {}, [["red cat", 0, 0, 1, 1]], str(path), legend)
+    layout = placing.from_file(str(path), legend, LIMITS)
     assert layout.phrases == ("red cat", "blue car")
     assert layout.mask("red cat", (64, 64)).numpy()[:, :20].all()
 
@@ -113,7 +94,7 @@ def test_palette_mask_by_number(tmp_path: Path) -> None:
     image.paste(1, (0, 0, 8, 16))
     path = tmp_path / "mask.png"
     image.save(path)
-    layout = placing.layout_of("a cat", {}, [], str(path), "1 = cat")
+    layout = placing.from_file(str(path), "1 = cat", LIMITS)
     assert layout.mask("cat", (16, 16)).numpy().sum() == 8 * 16
 
 
@@ -122,22 +103,42 @@ def test_bad_legends_are_refused(legend: str, tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     Image.new("RGB", (8, 8), "#ff0000").save(path)
     with pytest.raises(LayoutError):
-        placing.layout_of("a cat", {}, [], str(path), legend)
+        placing.from_file(str(path), legend, LIMITS)
 
 
-def test_canvas_keeps_the_aspect_ratio() -> None:
-    assert canvas_size(None, None) == (448, 448)
-    assert canvas_size(64, 128) == (224, 448)
-    assert options([], 64, 64)["layers"].layers
+def test_layout_file(tmp_path: Path) -> None:
+    layout = Layout((Region("red cat", box=(0.1, 0.2, 0.5, 0.9)),))
+    path = tmp_path / "layout.json"
+    path.write_text(json.dumps(layout.to_json()))
+    assert placing.from_file(str(path), "", LIMITS) == layout
+    path.write_text("{broken")
+    with pytest.raises(LayoutError):
+        placing.from_file(str(path), "", LIMITS)
 
 
-def test_masks_come_back_as_paint() -> None:
-    found = strokes({"layers": [painted(0, 0.4), painted(0.6, 1)]}, ["red cat", "blue car"])
-    layout = placing.layout_of(PROMPT, found, [], None, "")
-    given = repainted(["red cat", "blue car"], layout, None, None)
-    layers = [np.asarray(layer) for layer in given["value"]["layers"]]
-    again = placing.layout_of(PROMPT, strokes({"layers": layers}, layout.phrases), [], None, "")
-    assert again == layout
+def test_masks_have_the_aspect_ratio() -> None:
+    assert editor.cells(None, None) == [64, 64]
+    assert editor.cells(64, 128) == [32, 64]
+
+
+def test_the_editor_gives_back_what_it_was_given() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[10:30, 5:20] = True
+    layout = Layout(
+        (Region("a red cat", box=(0.1, 0.2, 0.5, 0.9)), Region.painted("blue car", mask)),
+        overlap="last",
+    )
+    value = editor.value_of(layout, ["red cat", "blue car", "dog"])
+    names = [entry["phrase"] for entry in value["regions"]]
+    assert names == ["a red cat", "blue car", "dog"]
+    again = editor.regions_of(json.loads(json.dumps(value)), LIMITS.regions)
+    assert placing.layout_of(PROMPT, again) == layout
+
+
+def test_a_polygon_is_shown_as_paint() -> None:
+    layout = Layout((Region("red cat", polygon=((0, 0), (1, 0), (0, 1))),))
+    (region,) = editor.regions_of(editor.value_of(layout, []), LIMITS.regions)
+    assert abs(region.cover((64, 64)).mean() - 0.5) < 0.02
 
 
 def test_attention_overlay_finds_the_phrase() -> None:
@@ -146,5 +147,8 @@ def test_attention_overlay_finds_the_phrase() -> None:
     maps = WordMaps(words, np.random.default_rng(0).random((3, len(words), 8, 8)).astype("f2"))
     shown = placing.attended(Image.new("RGB", (64, 64)), layout, maps, PROMPT)
     assert [phrase for _, phrase in shown] == ["blue car"]
-    picture, parts = placing.segments(Image.new("RGB", (64, 64)), layout)
-    assert parts[0][0].shape == (picture.height, picture.width)
+
+
+def test_a_mask_that_is_too_fine_is_refused() -> None:
+    with pytest.raises(GuidanceError, match="too fine"):
+        drawn({"phrase": "cat", "mask": {"size": [640, 640], "runs": [0, 640 * 640]}})

@@ -8,19 +8,19 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
-from adhere.app.jobs.workshop import Glimpse, Result, Workshop
-from adhere.app.parts.canvas import Canvas
 
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
-from adhere.app.parts import elements, results, verdicts
-from adhere.app.parts.runner import Desk
-from adhere.app.tabs.compose import pieces_of
+from adhere.app.jobs.worker import Result, Update, Worker
+from adhere.app.parts import editor, elements, results, status, verdicts
+from adhere.app.parts.sessions import Cancellations, Histories
+from adhere.app.parts.words import pieces_of
 from adhere.errors import GuidanceError
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
@@ -90,22 +90,37 @@ def _events_with(page: Any, kind: type) -> list[tuple[int, list[Any]]]:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "https://example.com/x.png", "../x", ""])
-@pytest.mark.parametrize("kind", [gr.File, Canvas])
-def test_foreign_path_in_a_file_input_is_refused(served: Served, kind: type, path: str) -> None:
-    events = _events_with(served.page, kind)
+def test_foreign_path_in_a_file_input_is_refused(served: Served, path: str) -> None:
+    events = _events_with(served.page, gr.File)
     assert events
     stolen = {"path": path, "meta": {"_type": "gradio.FileData"}}
     for index, inputs in events:
-        data = [None] * len(inputs)
-        for place, part in enumerate(inputs):
-            if isinstance(part, Canvas):
-                data[place] = {"background": stolen, "layers": [stolen], "composite": stolen}
-            elif isinstance(part, gr.File):
-                data[place] = stolen
+        data = [stolen if isinstance(part, gr.File) else None for part in inputs]
         said = _event(served, data, index)
         assert "root:" not in said
         assert "/etc" not in said
         assert '"success":false' in said.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {"regions": "many"},
+        {"regions": [{"phrase": 3, "box": [0, 0, 1, 1]}]},
+        {"regions": [{"phrase": "x" * 9999, "box": [0, 0, 1, 1]}]},
+        {"regions": [{"phrase": "cat", "box": [0, 0, 9, 9]}]},
+        {"regions": [{"phrase": "cat", "box": "everything"}]},
+        {"regions": [{"phrase": "cat", "mask": {"size": [10**9, 10**9], "runs": [0, 10**18]}}]},
+        {"regions": [{"phrase": "cat", "mask": {"size": [64, 64], "runs": [-5, 4101]}}]},
+        {"regions": [{"phrase": "cat", "mask": "x"}]},
+        {"regions": [{"phrase": "cat", "box": [0, 0, 1, 1]}] * 99},
+    ],
+)
+def test_what_is_no_drawing_is_refused(value: Any) -> None:
+    with pytest.raises(GuidanceError):
+        editor.regions_of(value, LIMITS.regions)
 
 
 def test_address_hidden_in_a_plain_value_is_not_fetched(served: Served) -> None:
@@ -124,51 +139,20 @@ def test_direct_posts_around_the_queue_are_refused(served: Served) -> None:
         assert status >= 400
 
 
-def test_canvas_takes_no_flood() -> None:
-    from gradio.components.image_editor import AcceptBlobs
-
-    canvas = Canvas()
-
-    def send(index: object, size: int = 10, name: str = "a") -> None:
-        files = [("file", b"\0" * size)]
-        data = {"type": "layer", "index": str(index), "id": name, "file": ""}
-        canvas.accept_blobs(AcceptBlobs(data=data, files=files))
-
-    send(0)
-    with pytest.raises(gr.Error):
-        send(10**9)
-    with pytest.raises(gr.Error):
-        send(0, LIMITS.upload_bytes + 1)
-    for k in range(200):
-        send(0, name=str(k))
-    assert len(canvas.blob_storage) <= 64
-
-
-def test_canvas_refuses_what_is_no_picture() -> None:
-    with pytest.raises(GuidanceError):
-        Canvas().convert_and_format_image(b"GIF89a evil")
-
-
-def test_gradio_leaves_no_file_beside_the_source() -> None:
-    import adhere.app.parts.canvas as module
-
-    assert not Path(str(module.__file__)).with_suffix(".pyi").exists()
-
-
 def test_texts_never_become_tags() -> None:
     thing = type("Thing", (), {"kind": EVIL, "colour": EVIL})()
     verdict = type("V", (), {"things": [thing], "unsafe": False, "against": _outcome})()
-    shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
-    made = [*shop.run(Setup("toybox", Request(prompt=EVIL), (0,)), threading.Event())][-1]
+    worker = Worker(("toybox",), lambda _: FakeStudio(), FakeJudge)
+    made = [*worker.run(Setup("toybox", Request(prompt=EVIL), (0,)), threading.Event())][-1]
     assert isinstance(made, Result)
-    pair = made.pairs[0]
-    pair.judged_after = verdict
-    pair.after.report["notes"] = [EVIL]
+    pair = made.comparisons[0]
+    pair = replace(pair, after=replace(pair.after, verdict=verdict))
+    pair.after.picture.report["notes"] = [EVIL]
     shown = [
-        results.say(EVIL),
-        results.growing(Glimpse(EVIL, 0.5)),
+        status.say(EVIL),
+        status.growing(Update(EVIL, 0.5)),
         results.facts(pair),
-        verdicts.card(pair, EVIL),
+        verdicts.card(pair),
         elements.table((EVIL,), [(EVIL,)]),
         elements.tag("div", EVIL, title=EVIL),
     ]
@@ -197,29 +181,38 @@ def test_odd_words_from_a_page_do_no_harm() -> None:
     assert pieces_of([{"token": EVIL, "class_or_confidence": None}]) == [(EVIL, None)]
 
 
-def test_full_queue_is_refused_with_a_sentence(served: Served) -> None:
-    queue = served.page._queue
-    assert queue.max_size == LIMITS.waiting
-
-
-def test_all_model_events_share_one_place(served: Served) -> None:
-    ids = {fn.concurrency_id for fn in served.page.fns.values() if fn.concurrency_id == "model"}
-    heavy = [fn for fn in served.page.fns.values() if fn.concurrency_id == "model"]
-    assert ids == {"model"}
-    assert all(fn.concurrency_limit == 1 for fn in heavy)
-    assert all(fn.queue for fn in heavy)
+def test_the_queue_holds_everybody_whom_the_line_lets_wait(served: Served) -> None:
+    assert served.page._queue.max_size > LIMITS.waiting
+    jobs = [fn for fn in served.page.fns.values() if fn.queue and fn.concurrency_limit is None]
+    assert len(jobs) >= 4
 
 
 def test_stop_signs_are_bounded_and_private() -> None:
-    desk = Desk()
-    mine, yours = desk.begin("me", "compose"), desk.begin("you", "compose")
-    desk.stop("me", "compose")
+    signs = Cancellations()
+    mine, yours = signs.begin("me", "compose"), signs.begin("you", "compose")
+    signs.stop("me", "compose")
     assert mine.is_set()
     assert not yours.is_set()
     for k in range(10_000):
-        desk.begin(f"s{k}", "compose")
-    assert len(desk._signs) <= 4 * LIMITS.sessions
-    desk.stop("nobody")
+        signs.begin(f"s{k}", "compose")
+    assert len(signs._signs) <= 4 * LIMITS.sessions
+    signs.stop("nobody")
+
+
+def test_histories_are_bounded_and_private() -> None:
+    histories = Histories()
+    made = Result(Setup("toybox", Request(prompt="a cat"), (0,)), True)
+    for k in range(LIMITS.kept + 5):
+        histories.add("mine", "compose", made)
+        histories.add(f"visitor {k}", "compose", made)
+    assert len(histories.of("mine")) == LIMITS.kept
+    assert histories.of("mine")[0].number == LIMITS.kept + 5
+    assert histories.of(None) == histories.of("") == histories.of("nobody") == []
+    for k in range(10 * LIMITS.sessions):
+        histories.add(f"crowd {k}", "compose", made)
+    assert histories.of("mine") == []
+    assert len(Histories.new_key()) >= 24
+    assert Histories.new_key() != Histories.new_key()
 
 
 def test_nothing_is_watched_or_shared(served: Served) -> None:

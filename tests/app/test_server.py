@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from adhere.app.jobs.workshop import Workshop
 
+from adhere.app.jobs.limits import LIMITS, with_options
+from adhere.app.jobs.worker import Result, Worker
 from adhere.app.parts import examples
 from adhere.app.serving import server
 from adhere.errors import ExtraMissing, ModelError, ParameterError
@@ -40,13 +40,72 @@ def test_no_model_is_refused(models: tuple[str, ...]) -> None:
 
 def test_empty_password_is_refused() -> None:
     with pytest.raises(ParameterError, match="auth"):
-        server.serve(auth=[("ann", "")], block=False)
+        server.Address(auth=(("ann", ""),))
 
 
 def test_greeting_says_who_can_reach_it() -> None:
-    assert "only this machine" in server.greeting("http://127.0.0.1:1/", "127.0.0.1", False)
-    assert "consider --auth" in server.greeting("http://x/", "0.0.0.0", False)
-    assert "password" in server.greeting("http://x/", "0.0.0.0", True)
+    open_to_all = server.Address("0.0.0.0")
+    assert "only this machine" in server.greeting("http://127.0.0.1:1/", server.Address())
+    said = server.greeting("http://localhost:7860/", open_to_all)
+    assert "consider --auth-file" in said
+    assert "localhost" not in said
+    assert ":7860/" in said
+    closed = server.Address("0.0.0.0", auth=(("ann", "secret"),))
+    assert "password" in server.greeting("http://x/", closed)
+
+
+def test_limits_are_options() -> None:
+    limits = with_options(["passes=2000", "seconds=30.5"])
+    assert (limits.passes, limits.seconds, limits.seeds) == (2000, 30.5, LIMITS.seeds)
+    for wrong in ("nothing=3", "passes", "passes=many", "passes=-1", "seconds=nan", "passes=1.5"):
+        with pytest.raises(ParameterError, match="limit"):
+            with_options([wrong])
+
+
+def test_models_have_names() -> None:
+    assert server.named(["toybox", "big=owner/name"]) == {"toybox": "toybox", "big": "owner/name"}
+    for wrong in (["a=x", "a=y"], ["=x"], ["a="]):
+        with pytest.raises(ParameterError, match="name"):
+            server.named(wrong)
+
+
+def test_passwords_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    path.write_text("# people\nann:secret\n\nbob:se:cret\n")
+    assert server.read_passwords(path) == (("ann", "secret"), ("bob", "se:cret"))
+    for text in ("ann", ":x", "ann:", ""):
+        path.write_text(text)
+        with pytest.raises(ParameterError, match="user:password"):
+            server.read_passwords(path)
+    with pytest.raises(ParameterError, match="cannot be read"):
+        server.read_passwords(tmp_path / "none")
+
+
+def test_https_needs_both_files(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="both"):
+        server.Address(certificate="x.pem")
+    with pytest.raises(ParameterError, match="no file"):
+        server.Address(certificate=str(tmp_path / "x"), key=str(tmp_path / "y"))
+
+
+def test_sigterm_removes_its_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys, types; from adhere.app.serving import server; server.prepare()\n"
+        "import os, threading\n"
+        "page = types.SimpleNamespace(block_thread=threading.Event().wait, "
+        "close=lambda verbose: print('closed', flush=True))\n"
+        "print(os.environ['GRADIO_TEMP_DIR'], flush=True); server._until_ended(page)"
+    )
+    here = Path(__file__).parents[2]
+    program = [sys.executable, "-c", code]
+    with subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        folder = Path(running.stdout.readline().strip())
+        assert folder.is_dir()
+        running.terminate()
+        assert running.stdout.readline().strip() == "closed"
+        assert running.wait(30) == 0
+    assert not folder.exists()
 
 
 def test_loopback_is_the_default(served: Served) -> None:
@@ -58,9 +117,10 @@ def test_loopback_is_the_default(served: Served) -> None:
 def test_taken_port_is_a_sentence(served: Served) -> None:
     from adhere.app.serving.page import build
 
-    shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
+    worker = Worker(("toybox",), lambda _: FakeStudio(), FakeJudge)
+    address = server.Address(port=served.page.server_port)
     with pytest.raises(ModelError, match="taken"):
-        server.launch(build(shop), port=served.page.server_port)
+        server.launch(build(worker), address, worker=worker)
 
 
 def test_everything_lives_in_a_folder_of_its_own(served: Served) -> None:
@@ -74,17 +134,15 @@ def test_password_is_asked_for() -> None:
     import urllib.error
     import urllib.request
 
-    from adhere.app.serving.page import build
-
-    shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
-    page = server.launch(build(shop), auth=[("ann", "secret")])
+    app = Served(FakeStudio(), auth=(("ann", "secret"),))
+    page = app.page
     try:
         for route in ("config", "gradio_api/info", "gradio_api/file=x"):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen(page.local_url + route, timeout=20)
             assert refused.value.code in (401, 403)
     finally:
-        page.close(verbose=False)
+        app.close()
 
 
 @pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
@@ -113,16 +171,17 @@ def test_memory_is_flat_over_two_hundred_jobs() -> None:
     import threading
 
     from adhere.app.jobs.setup import Setup
-    from adhere.app.parts.runner import keep
+    from adhere.app.parts.sessions import Histories
     from adhere.pipelines.studio.request import Request
 
-    shop = Workshop(("toybox",), lambda _: FakeStudio(), FakeJudge)
-    history: list[Any] = []
+    worker = Worker(("toybox",), lambda _: FakeStudio(), FakeJudge)
+    histories = Histories()
 
     def job(seed: int) -> None:
         made = Setup("toybox", Request(prompt="a red cat"), (seed,))
-        last = [*shop.run(made, threading.Event(), attention=True)][-1]
-        history[:] = keep(history, "compose", last)  # type: ignore[arg-type]
+        last = [*worker.run(made, threading.Event(), attention=True)][-1]
+        assert isinstance(last, Result)
+        histories.add("visitor", "compose", last)
 
     def resident() -> int:
         gc.collect()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import sys
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from adhere import plugins
+from adhere.app.jobs import copies
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
@@ -49,9 +52,9 @@ def test_json_round_trip() -> None:
 
 def test_link_round_trip() -> None:
     setup = a_setup()
-    link = setups.to_link(setup)
+    link = copies.to_link(setup)
     assert link.startswith("?setup=")
-    assert setups.from_link(link.removeprefix("?setup="), MODELS) == setup
+    assert copies.from_link(link.removeprefix("?setup="), MODELS) == setup
 
 
 @pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
@@ -60,11 +63,11 @@ def test_every_plugin_survives_json_and_command_line(name: str) -> None:
     request = Request(prompt="a cat", plugins=(made,))
     back = setups.from_json(Setup("toybox", request, (0,)).to_json(), MODELS)
     assert back.request.plugins == (made,)
-    words = shlex.split(setups.to_command(Setup("toybox", request, (0,))))
+    words = shlex.split(copies.to_command(Setup("toybox", request, (0,))))
     assert words[words.index("--plugin") + 1] == name
 
 
-def test_python_makes_the_same_requests() -> None:
+def test_python_makes_the_same_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = a_setup()
     made: list[Request] = []
 
@@ -74,18 +77,18 @@ def test_python_makes_the_same_requests() -> None:
 
         def generate(self, requests: list[Request]) -> list[Any]:
             made.extend(requests)
-            return []
+            image = SimpleNamespace(save=lambda name: None)
+            return [SimpleNamespace(image=image)]
 
-    code = setups.to_python(setup).replace(
-        "from adhere.pipelines.studio.studio import Studio\n", ""
-    )
-    exec(compile(code, "snippet", "exec"), {"Studio": Studio})
+    code = copies.to_python(setup).replace("from adhere.pipelines.studio.studio", "from nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", SimpleNamespace(Studio=Studio))
+    exec(compile(code, "snippet", "exec"), {})
     assert made == setup.requests()
 
 
 def test_command_line_is_quoted_and_whole() -> None:
     setup = a_setup()
-    words = shlex.split(setups.to_command(setup))
+    words = shlex.split(copies.to_command(setup))
     assert words[:3] == ["adhere", "generate", "a red cat and a blue car"]
     assert words[words.index("--seeds") + 1] == "3,4"
     assert words[words.index("--subjects") + 1] == "cat|car"
@@ -100,7 +103,7 @@ def test_command_options_exist() -> None:
 
     command = typer.main.get_command(app)
     known = {option for p in command.commands["generate"].params for option in p.opts}
-    words = shlex.split(setups.to_command(a_setup()))
+    words = shlex.split(copies.to_command(a_setup()))
     assert {word for word in words if word.startswith("--")} <= known
 
 
@@ -163,21 +166,21 @@ def _coded(data: bytes) -> str:
 )
 def test_broken_links_are_one_sentence(coded: str) -> None:
     with pytest.raises(GuidanceError):
-        setups.from_link(coded, MODELS)
+        copies.from_link(coded, MODELS)
 
 
 def test_bomb_in_a_link_is_not_unpacked() -> None:
     bomb = _coded(zlib.compress(b" " * (LIMITS.setup_bytes * 20), 9))
     assert len(bomb) < LIMITS.link_bytes
     with pytest.raises(GuidanceError, match="broken"):
-        setups.from_link(bomb, MODELS)
+        copies.from_link(bomb, MODELS)
 
 
 def test_too_detailed_layout_says_to_copy_json() -> None:
     rows = [{"phrase": "cat", "mask": {"size": [400, 400], "runs": _noise()}}]
     request = Request(prompt="a cat", layout=Layout.from_json({"regions": rows}))
     with pytest.raises(GuidanceError, match="JSON"):
-        setups.to_link(Setup("toybox", request, (0,)))
+        copies.to_link(Setup("toybox", request, (0,)))
 
 
 def _noise() -> list[int]:

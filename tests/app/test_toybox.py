@@ -2,56 +2,113 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from adhere.app.jobs.workshop import Result, Workshop
 from PIL import Image, ImageChops
+from typer.testing import CliRunner
 
+from adhere.app.jobs import copies
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
-from adhere.app.parts import examples
+from adhere.app.jobs.worker import Result, Worker
+from adhere.app.parts import downloads, examples
+from adhere.app.serving.server import prepare
+from adhere.cli import app as cli
+from adhere.layout.layout import Layout, Region
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def workshop() -> Workshop:
+def worker() -> Worker:
     from adhere.pipelines.studio.studio import Studio
     from adhere.pipelines.toybox import Judge
 
-    shop = Workshop(("toybox",), Studio, Judge.load)
-    shop.warm_up()
-    return shop
+    prepare()
+    made = Worker(("toybox",), Studio, Judge.load)
+    made.warm_up()
+    return made
 
 
-def made(workshop: Workshop, setup: Setup) -> Result:
-    events = workshop.run(setup, threading.Event(), attention=True)
+def made(worker: Worker, setup: Setup) -> Result:
+    events = worker.run(setup, threading.Event(), attention=True)
     return [event for event in events if isinstance(event, Result)][-1]
 
 
 @pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
-def test_every_example_runs_and_is_judged(workshop: Workshop, tab: str) -> None:
+def test_every_example_runs_and_is_judged(worker: Worker, tab: str) -> None:
     for example in examples.load(("toybox",), tab):
         first = Setup("toybox", example.setup.request, example.setup.seeds[:1])
-        pair = made(workshop, first).pairs[0]
+        pair = made(worker, first).comparisons[0]
         assert pair.before is not None
-        assert ImageChops.difference(pair.before.image, pair.after.image).getbbox()
-        assert pair.judged_after is not None
-        assert pair.maps_after is not None
-        assert len(pair.maps_after.words) == len(example.setup.request.prompt.split())
+        images = pair.before.picture.image, pair.after.picture.image
+        assert ImageChops.difference(*images).getbbox()
+        assert pair.after.verdict is not None
+        assert pair.after.maps is not None
+        assert len(pair.after.maps.words) == len(example.setup.request.prompt.split())
 
 
-def test_python_snippet_makes_the_same_picture(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def same(path: Path, image: Image.Image) -> bool:
+    with Image.open(path) as again:
+        return ImageChops.difference(again.convert("RGB"), image).getbbox() is None
+
+
+def cases() -> dict[str, Setup]:
+    """A set-up of each tab, a stack, paint, and a corrected prompt; two seeds each."""
+    found = {
+        tab: examples.load(("toybox",), tab)[0].setup for tab in ("compose", "paint", "safety")
+    }
+    stack = examples.load(("toybox",), "compose")[2].setup
+    mask = Region.painted("turtle", np.eye(32, dtype=bool) | (np.indices((32, 32))[0] > 20))
+    painted = replace(found["paint"].request, layout=Layout((mask,), overlap="last"))
+    markup = replace(found["compose"].request, prompt="a red [lion] and a [yellow|car]")
+    found |= {"stack": stack, "painted": replace(stack, request=painted)}
+    found["markup"] = replace(stack, request=markup)
+    return {
+        name: Setup("toybox", replace(setup.request, seed=3, steps=8), (3, 1))
+        for name, setup in found.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["compose", "paint", "safety", "stack", "painted", "markup"])
+def test_everything_copied_makes_the_very_same_pictures(
+    worker: Worker, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = examples.load(("toybox",), "compose")[0].setup
-    setup = Setup("toybox", setup.request, setup.seeds[:1])
-    pair = made(workshop, setup).pairs[0]
+    setup = cases()[name]
+    shots = {one.seed: one.after.picture.image for one in made(worker, setup).comparisons}
     monkeypatch.chdir(tmp_path)
-    space: dict[str, Any] = {}
-    exec(compile(setups.to_python(setup), "snippet", "exec"), space)
-    with Image.open(tmp_path / f"picture-{setup.seeds[0]}.png") as again:
-        assert ImageChops.difference(again, pair.after.image).getbbox() is None
+
+    link = copies.to_link(setup).removeprefix("?setup=")
+    assert copies.from_link(link, ("toybox",)) == setup
+    assert setups.from_json(json.loads(json.dumps(setup.to_json())), ("toybox",)) == setup
+
+    exec(compile(copies.to_python(setup), "snippet", "exec"), {})
+    assert all(same(tmp_path / f"picture-{seed}.png", image) for seed, image in shots.items())
+
+    if setup.request.layout:
+        text = json.dumps(setup.request.layout.to_json())
+        (tmp_path / copies.LAYOUT_FILE).write_text(text)
+    words = [*shlex.split(copies.to_command(setup))[1:], "--out", "made"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    for seed, image in shots.items():
+        (path,) = (tmp_path / "made").rglob(f"*{seed}.png")
+        assert same(path, image), seed
+
+
+def test_a_downloaded_picture_makes_itself_again(worker: Worker) -> None:
+    setup = cases()["painted"]
+    one = made(worker, setup).comparisons[1]
+    path = downloads.picture("toybox", one.after)
+    with Image.open(path) as saved:
+        assert saved.size == one.after.picture.image.size
+    again = setups.from_json(downloads.settings_of(str(path)), ("toybox",))
+    assert again.request == one.after.picture.request
+    (picture,) = worker.model("toybox").generate(again.requests())
+    assert same(path, picture.image)
