@@ -98,7 +98,10 @@ def test_sigterm_removes_its_folder(tmp_path: Path) -> None:
     )
     here = Path(__file__).parents[2]
     program = [sys.executable, "-c", code]
-    with subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True) as running:
+    clean = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
+    with subprocess.Popen(
+        program, cwd=here, env=clean, stdout=subprocess.PIPE, text=True
+    ) as running:
         assert running.stdout is not None
         folder = Path(running.stdout.readline().strip())
         assert folder.is_dir()

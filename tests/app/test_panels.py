@@ -1,0 +1,127 @@
+"""Opening something changes nothing: every panel, menu and tab, and what is asked afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adhere import plugins
+from adhere.app.jobs import copies
+from adhere.app.jobs.setup import Setup
+from adhere.app.parts import controls, examples
+from adhere.layout.layout import Layout, Region
+from adhere.pipelines.studio.request import Request
+from tests.app.conftest import Served
+from tests.app.visit import Visit, until
+
+pytestmark = pytest.mark.browser
+
+PROMPT = "a red cat and a blue car"
+LAYOUT = Layout((Region("red cat", box=(0.1, 0.2, 0.5, 0.9)),), overlap="last")
+FREE = [n for n, kind in plugins.PLUGINS.items() if not controls.has_layout(kind)]
+FOLLOWERS = [n for n in plugins.PLUGINS if n not in FREE]
+SAFE = [n for n, kind in plugins.PLUGINS.items() if controls.parameter_named(kind, "concept")]
+STACKS = [("compose", FREE[k : k + 5]) for k in range(0, len(FREE), 5)]
+STACKS += [("paint", FOLLOWERS[k : k + 5]) for k in range(0, len(FOLLOWERS), 5)]
+STACKS += [("safety", SAFE)]
+
+
+def meant(tab: str, names: Sequence[str]) -> Setup:
+    request = Request(
+        prompt=PROMPT,
+        seed=5,
+        plugins=tuple(plugins.plugin(name) for name in names),
+        layout=LAYOUT if tab == "paint" else None,
+    )
+    return Setup("toybox", request, (5,))
+
+
+@pytest.fixture
+def visit(chromium: Any, served: Served) -> Iterator[Visit]:
+    pause, served.studio.pause = served.studio.pause, 0.0
+    visit = Visit(chromium, served.url)
+    yield visit
+    visit.close()
+    served.studio.pause = pause
+    assert visit.trouble == []
+
+
+def asked(visit: Visit, served: Served, tab: str) -> Request:
+    """What the model is asked for when Generate is pressed now."""
+    before = len(served.studio.asked)
+    visit.generate(tab)
+    until(lambda: len(served.studio.asked) > before, "nothing was asked of the model")
+    return served.studio.asked[-1]
+
+
+def panels(visit: Visit) -> list[Any]:
+    """The heads of all folded panels in sight."""
+    heads = visit.page.locator(".tabitem .label-wrap")
+    return [heads.nth(k) for k in range(heads.count()) if heads.nth(k).is_visible()]
+
+
+def open_menus(visit: Visit) -> None:
+    """Open every menu in sight and leave it without a choice."""
+    menus = visit.page.locator(".tabitem input[role=listbox]")
+    for k in range(menus.count()):
+        if menus.nth(k).is_visible() and menus.nth(k).is_enabled():
+            menus.nth(k).click()
+            visit.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize(("tab", "names"), STACKS, ids=lambda value: str(value)[:60])
+def test_opening_a_panel_changes_nothing(
+    visit: Visit, served: Served, tab: str, names: Sequence[str]
+) -> None:
+    setup = meant(tab, names)
+    visit.open(f"{copies.to_link(setup)}&tab={tab}")
+    visit.status(tab, "settings are in place")
+    visit.page.locator(f"#{tab}-compare input").uncheck()
+    assert asked(visit, served, tab) == setup.request
+    opened = panels(visit)
+    assert len(opened) >= len(names) + 1
+    for head in opened:
+        head.click()
+        visit.page.wait_for_timeout(150)
+        assert asked(visit, served, tab) == setup.request, head.inner_text()
+    open_menus(visit)
+    assert asked(visit, served, tab) == setup.request
+    for name in ("Attention", "History", "Compose", "Layout", "Safety"):
+        visit.tab(name)
+    visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
+    assert asked(visit, served, tab) == setup.request
+
+
+@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+def test_the_page_opens_with_its_first_example_whole(
+    visit: Visit, served: Served, tab: str
+) -> None:
+    """With the step sizes and boxes of the example whose prompt it shows; panels open or not."""
+    first = examples.load(("toybox",), tab)[0].setup
+    visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
+    visit.page.locator(f"#{tab}-compare input").uncheck()
+    for head in panels(visit):
+        head.click()
+    request = asked(visit, served, tab)
+    wanted = first.request
+    if wanted.layout is not None:
+        wanted = replace(wanted, layout=Layout(wanted.layout.regions, overlap="last"))
+    assert replace(request, seed=0) == replace(wanted, seed=0)
+    assert served.studio.asked[-1].plugins == first.request.plugins
+
+
+def test_numbers_that_are_left_out_can_be_given_and_taken_back(
+    visit: Visit, served: Served
+) -> None:
+    page = visit.page
+    page.get_by_role("button", name="Picture settings").first.click()
+    steps = page.get_by_label("Steps").first
+    steps.fill("12")
+    assert asked(visit, served, "compose").steps == 12
+    steps.fill("")
+    assert asked(visit, served, "compose").steps is None
+    steps.fill("many")
+    visit.generate("compose", "not a number")
