@@ -40,7 +40,8 @@ def test_picture_and_report(client: Any) -> None:
     assert same(image, Request(prompt="a red cat", seed=7, plugins=stack))
     assert same(before, Request(prompt="a red cat", seed=7))
     assert report["settings"]["seeds"] == [7]
-    assert report["judged"]["things"]
+    assert report["judged"]["fully_right"]
+    assert report["judged_plain"]["missing"]
     assert report["report"]["losses"]
 
 
@@ -52,13 +53,14 @@ def test_alone_without_comparison(client: Any) -> None:
 
 
 def test_boxes_and_masks_become_layouts(client: Any) -> None:
-    boxes = {"cat": [0, 0, 0.5, 1]}
-    report = ask(client, prompt="a cat and a car", boxes=boxes)[2]
+    boxes, follows = {"cat": [0, 0, 0.5, 1]}, ["zestguide"]
+    report = ask(client, prompt="a cat and a car", boxes=boxes, plugins=follows)[2]
     assert report["settings"]["layout"]["regions"][0]["box"] == [0, 0, 0.5, 1]
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "#ff0000").save(buffer, "PNG")
     mask = base64.b64encode(buffer.getvalue()).decode()
-    report = ask(client, prompt="a cat", mask_png=mask, legend={"#ff0000": "cat"})[2]
+    legend = {"#ff0000": "cat"}
+    report = ask(client, prompt="a cat", mask_png=mask, legend=legend, plugins=follows)[2]
     assert report["settings"]["layout"]["regions"][0]["phrase"] == "cat"
 
 
@@ -76,6 +78,8 @@ def test_boxes_and_masks_become_layouts(client: Any) -> None:
         {"prompt": "a cat", "model": "/etc"},
         {"prompt": "a cat", "model": "../../secret"},
         {"prompt": "a cat", "boxes": {"cat": [0, 0, 5, 5]}},
+        {"prompt": "a cat", "boxes": {"cat": [0, 0, 1, 1]}, "plugins": ["syngen"]},
+        {"prompt": "a cat", "plugins": ["initno:rounds=100,passes=1000"]},
         {"prompt": "a cat", "mask_png": "no base64!", "legend": {"#ff0000": "cat"}},
         {"prompt": "a cat", "mask_png": "QUJD", "legend": {"#ff0000": "cat"}},
         {"prompt": "a cat", "mask_png": "A" * (LIMITS.upload_bytes * 2)},
@@ -123,18 +127,3 @@ def test_the_endpoint_explains_itself(client: Any) -> None:
     }
     assert types["prompt"] == "str"
     assert types["seed"] == "int"
-
-
-def test_mcp_clients_find_the_same_function() -> None:
-    pytest.importorskip("mcp", reason="the MCP test needs the extra: pip install 'adhere[mcp]'")
-    import json
-    import urllib.request
-
-    app = Served(FakeStudio(), mcp=True)
-    try:
-        with urllib.request.urlopen(app.url + "gradio_api/mcp/schema", timeout=20) as answer:
-            tools = json.loads(answer.read())
-    finally:
-        app.close()
-    assert [tool["name"] for tool in tools] == ["generate"]
-    assert all(one.get("description") for one in tools[0]["inputSchema"]["properties"].values())
