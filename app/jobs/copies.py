@@ -61,7 +61,8 @@ def to_python(setup: Setup) -> str:
     seeds, model = data.pop("seeds"), data.pop("model")
     body = pprint.pformat(data, indent=1, width=88, sort_dicts=False)
     return (
-        "from adhere.pipelines.studio.request import Request, Studio\n\n"
+        "from adhere.pipelines.studio.request import Request\n"
+        "from adhere.pipelines.studio.studio import Studio\n\n"
         f"settings = {body}\n\n"
         f"studio = Studio({model!r})\n"
         f"for seed in {seeds}:\n"
@@ -83,7 +84,7 @@ def to_command(setup: Setup) -> str:
         "--subjects": "|".join(request.subjects) if request.subjects else None,
         "--steps": request.steps,
         "--guidance-scale": request.guidance_scale,
-        "--true-cfg-scale": request.true_cfg_scale,
+        "--true-cfg": request.true_cfg_scale,
         "--width": request.width,
         "--height": request.height,
         "--scheduler": request.scheduler,

@@ -8,7 +8,9 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from adhere.app.jobs import uploads
 from adhere.app.jobs.copies import LAYOUT_FILE
@@ -16,7 +18,7 @@ from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result, Shot
 from adhere.errors import ParameterError
-from adhere.pipelines.studio.output import SETTINGS, slug, write_image, write_json
+from adhere.pipelines.studio.output import SETTINGS, slug, write_json, write_picture
 
 KEPT = 3600.0
 """Seconds for which a prepared file can be downloaded."""
@@ -32,13 +34,13 @@ def folder() -> Path:
     return Path(tempfile.mkdtemp(dir=base))
 
 
-def picture(model: str, shot: Shot, where: Path | None = None) -> Path:
+def picture(shot: Shot, where: Path | None = None) -> Path:
     """One picture as a PNG of its own size that carries what makes it again."""
     request = shot.picture.request
     stack = "-".join(plugin.name for plugin in request.plugins) or "plain"
     name = f"{slug(request.prompt)}-{request.seed}-{stack[:60]}.png"
     path = (where or folder()) / name
-    write_image(path, shot.picture.image, {"model": model, **request.to_json()})
+    write_picture(path, shot.picture)
     return path
 
 
@@ -57,7 +59,7 @@ def everything(result: Result) -> Path:
     setup = result.setup
     for one in result.comparisons:
         for shot in filter(None, (one.before, one.after)):
-            picture(setup.model, shot, where)
+            picture(shot, where)
     write_json(where / "settings.json", setup.to_json())
     if setup.request.layout is not None:
         write_json(where / LAYOUT_FILE, setup.request.layout.to_json())
@@ -68,8 +70,10 @@ def everything(result: Result) -> Path:
     return path
 
 
-def settings_of(path: str) -> dict[str, object]:
+def settings_of(path: str, models: Sequence[str]) -> dict[str, Any]:
     """The settings of a file that this app made: a PNG, or `settings.json`.
+
+    A picture names the model that made it; one that the app does not offer is left out.
 
     Raises:
         ParameterError: it carries none.
@@ -77,7 +81,7 @@ def settings_of(path: str) -> dict[str, object]:
     """
     data = uploads.read_bytes(path)
     if data.lstrip()[:1] == b"{":
-        text: object = data.decode("utf-8", "replace")
+        text: Any = data.decode("utf-8", "replace")
     else:
         text = uploads.decode(data).info.get(SETTINGS)
     try:
@@ -90,6 +94,9 @@ def settings_of(path: str) -> dict[str, object]:
             "this file carries no settings: send a PNG that this app or `adhere generate` wrote, "
             "or settings.json"
         )
+    if "made" in found:  # a picture's, since 0.2
+        model = found["made"].get("model")
+        found = dict(found["request"]) | ({"model": model} if model in models else {})
     if "seed" in found:
         found["seeds"] = [found.pop("seed")]
     return found

@@ -187,14 +187,14 @@ class Panel:
             self.verdict: gr.update(value=judged or "", visible=judged is not None),
             self.facts: facts(one),
             self.plot: gr.update(value=rows, visible=len(rows) > 0),
-            **self._pair_files(result, one),
+            **self._pair_files(one),
         }
 
-    def _pair_files(self, result: Result, one: Comparison) -> dict[Any, Any]:
-        before = str(downloads.picture(result.setup.model, one.before)) if one.before else None
+    def _pair_files(self, one: Comparison) -> dict[Any, Any]:
+        before = str(downloads.picture(one.before)) if one.before else None
         return {
             self.files: gr.update(visible=True),
-            self.file_after: str(downloads.picture(result.setup.model, one.after)),
+            self.file_after: str(downloads.picture(one.after)),
             self.file_before: gr.update(value=before, visible=before is not None),
         }
 

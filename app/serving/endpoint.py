@@ -66,17 +66,17 @@ def _generate(worker: Worker) -> Callable[..., Any]:
             plugins, seed, subjects, boxes, mask_png, legend, negative_prompt, steps,
             guidance_scale, width, height, scheduler, true_cfg_scale, model,
         )  # fmt: skip
-        setup = asked.setup(prompt, worker)
-        result = made(worker, setup, compare)
+        result = made(worker, asked.setup(prompt, worker), compare)
         one = result.comparisons[0]
-        before = _file(worker, setup.model, one.before) if one.before else None
-        return _file(worker, setup.model, one.after), before, report(result)
-
-    def _file(worker: Worker, model: str, shot: Shot) -> dict[str, Any]:
-        path = downloads.picture(model, shot)
-        return {"path": str(path), "mime_type": "image/png", "meta": {"_type": "gradio.FileData"}}
+        before = _file(one.before) if one.before else None
+        return _file(one.after), before, report(result)
 
     return _sentences(generate)
+
+
+def _file(shot: Shot) -> dict[str, Any]:
+    path = downloads.picture(shot)
+    return {"path": str(path), "mime_type": "image/png", "meta": {"_type": "gradio.FileData"}}
 
 
 def _sentences(fn: Callable[..., Any]) -> Callable[..., Any]:

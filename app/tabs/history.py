@@ -103,7 +103,7 @@ class History:
     def _from_file(self, path: str) -> dict[Any, Any]:
         worker = self.shared.worker
         try:
-            data = downloads.settings_of(path)
+            data = downloads.settings_of(path, worker.models)
             setup = setups.from_json(data, worker.models, worker.limits)
         except GuidanceError as wrong:
             return {self.status: say(str(wrong), "wrong")}

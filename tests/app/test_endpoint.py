@@ -14,7 +14,7 @@ from adhere import plugins
 from adhere.app.jobs.limits import LIMITS
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
-from tests.app.fakes import FakeStudio, draw
+from tests.app.fakes import draw
 
 client_of = pytest.importorskip("gradio_client").Client
 METHOD = sorted(plugins.PLUGINS)[0]

@@ -105,10 +105,10 @@ def test_everything_copied_makes_the_very_same_pictures(
 def test_a_downloaded_picture_makes_itself_again(worker: Worker) -> None:
     setup = cases()["painted"]
     one = made(worker, setup).comparisons[1]
-    path = downloads.picture("toybox", one.after)
+    path = downloads.picture(one.after)
     with Image.open(path) as saved:
         assert saved.size == one.after.picture.image.size
-    again = setups.from_json(downloads.settings_of(str(path)), ("toybox",))
+    again = setups.from_json(downloads.settings_of(str(path), ("toybox",)), ("toybox",))
     assert again.request == one.after.picture.request
     (picture,) = worker.model("toybox").generate(again.requests())
     assert same(path, picture.image)

@@ -183,9 +183,9 @@ def test_sentences() -> None:
 
 
 def test_leaving_frees_the_line_for_the_next_visitor() -> None:
-    studio = FakeStudio(pause=0.05, steps=400)
+    studio = FakeStudio(pause=0.05)
     shared = worker(studio)
-    first, stop = shared.run(setup(), threading.Event()), threading.Event()
+    first, stop = shared.run(setup(steps=400), threading.Event()), threading.Event()
     begun(first)
     second = shared.run(setup(), stop)
     waiting = next(second)
@@ -197,9 +197,9 @@ def test_leaving_frees_the_line_for_the_next_visitor() -> None:
 
 
 def test_a_waiting_job_can_be_given_up() -> None:
-    studio = FakeStudio(pause=0.05, steps=400)
+    studio = FakeStudio(pause=0.05)
     shared = worker(studio)
-    first, stop = shared.run(setup(), threading.Event()), threading.Event()
+    first, stop = shared.run(setup(steps=400), threading.Event()), threading.Event()
     begun(first)
     second = shared.run(setup(), stop)
     next(second)
@@ -209,7 +209,7 @@ def test_a_waiting_job_can_be_given_up() -> None:
 
 
 def test_a_full_line_is_a_sentence() -> None:
-    shared = worker(FakeStudio(pause=0.05, steps=400))
+    shared = worker(FakeStudio(pause=0.05))
     with ExitStack() as places:
         for _ in range(LIMITS.waiting + 1):
             places.enter_context(shared.line.place())
