@@ -31,7 +31,11 @@ def case(request: pytest.FixtureRequest) -> ModularCase:
 def close(case: ModularCase, found: Any, *plugins: Any) -> None:
     """The classic pipeline's picture with the plugins, and another one than without them."""
     wanted = case.expected(*plugins)
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    # Z-Image's transformer goes on in single precision whatever is asked: 5000 times 1e-7.
+    exact = found.dtype == torch.float64
+    bound = 1e-8 if exact else 1e-3
+    assert exact or case.name == "z-image"
+    torch.testing.assert_close(found, wanted, rtol=bound, atol=bound)
     idle = plugins in ((), (DELAYED,) if not case.negative else ())
     assert ((wanted - case.expected()).abs().max() <= 1e-2) == idle
 

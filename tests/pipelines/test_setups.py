@@ -94,7 +94,10 @@ def test_lists_of_prompts_with_several_images_each(given: str) -> None:
 
 @pytest.mark.parametrize("plugin", [AttendAndExcite(refinements=3), SafeLatentDiffusion("max")])
 def test_an_image_of_any_batch_equals_the_same_image_alone(plugin: Any) -> None:
-    pipe = tiny.sd1()
+    # Kernels round otherwise for other batches, and what is steep multiplies that (Safe Latent
+    # Diffusion by its scale of 5000). The promise is exact, so it is tried in double precision:
+    # 5000 times 1e-16 times some hundred operations is far below the bound.
+    pipe = tiny.sd1().to(torch.float64)
     prompts = ["a red cat and a blue car", "a big green frog", "a haunted bird with a crown"]
     seeds = range(6)
     every = tiny.latents(
@@ -102,7 +105,7 @@ def test_an_image_of_any_batch_equals_the_same_image_alone(plugin: Any) -> None:
     )
     for k in seeds:
         alone = tiny.latents(pipe, prompts[k // 2], guidance=Guidance(plugin), seeds=(k,), steps=4)
-        assert tiny.apart(every[k : k + 1], alone) < 1e-4
+        assert tiny.apart(every[k : k + 1], alone) < 1e-8
 
 
 def test_subjects_for_each_prompt() -> None:
