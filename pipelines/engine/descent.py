@@ -25,9 +25,9 @@ Gradient = Callable[[Tensor], Tensor]
 class Update:
     """What one pass found for some images.
 
-    `before`, `after`: the changes to subtract, `Float[images channels h w]`, None where no energy
-    asks for one. `refining`: the change to subtract while refining. `open`: which images are above
-    a target that can still be refined, `at_most` that many times.
+    `before`, `after`: the changes to subtract, `Float[images channels h w]` in the model's units,
+    None where no energy asks for one. `refining`: the change to subtract while refining. `open`:
+    which images are above a target that can still be refined, `at_most` that many times.
     """
 
     before: Tensor | None
@@ -51,12 +51,17 @@ class Descent:
     def __init__(self, state: State, passes: Passes) -> None:
         self.state, self.passes = state, passes
 
+    @property
+    def scale(self) -> float:
+        """The scheduler's latents in units of the model's, in which all rules step."""
+        return self.state.level.scale
+
     def descend(self, step: Step, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         """All energies of a step.
 
         Returns:
             The moved latents (the same object when nothing moves), and the change to subtract
-            after the scheduler's step, if any.
+            after the scheduler's step, if any, in the model's units.
         """
         asking = [
             (name, guide)
@@ -73,7 +78,7 @@ class Descent:
             fresh = self._slope(asking, replace(step, iteration=-1), x[redo], redo)
             slope = _merged(slope, fresh, redo)
         if slope.before is not None:
-            x = x - slope.before
+            x = x - self.scale * slope.before
         if slope.before is None and not redo:
             return latents, slope.after
         return x.to(latents.dtype), slope.after
@@ -92,7 +97,7 @@ class Descent:
         iteration = 0
         while active and change is not None and iteration < slope.at_most:
             x = x.clone()
-            x[active] = x[active] - change
+            x[active] = x[active] - self.scale * change
             iteration += 1
             for image in active:
                 self._count(image, step.index)
@@ -186,10 +191,12 @@ class Descent:
         if not total.requires_grad:
             return torch.zeros_like(leaf)
         half = self.state.family.dtype == torch.float16
-        scale = HALF_SCALE if half else 1.0
+        loss_scale = HALF_SCALE if half else 1.0
         with self.passes.replayed():
-            (found,) = torch.autograd.grad(total * scale, [leaf], retain_graph=True)
-        return single(found) / scale
+            (found,) = torch.autograd.grad(total * loss_scale, [leaf], retain_graph=True)
+        # For latents that are `scale` times the model's, a slope in the model's units is as much
+        # steeper; the step that follows from it is multiplied by the scale once more.
+        return single(found) * self.scale / loss_scale
 
     def _change(self, energies: Sequence[Energy], gradient: Gradient, x: Tensor) -> Tensor | None:
         """The sum of all energies' steps; those with the same rule share a backward."""
@@ -199,7 +206,7 @@ class Descent:
             changes.append(gradient(sum_of([e.loss.sum() * e.step_size for e in plain])))
         relative = [e for e in energies if e.rule == "relative"]
         if relative:
-            changes.append(_relative(relative, gradient, x))
+            changes.append(_relative(relative, gradient, x / self.scale))
         for energy in energies:
             if energy.rule == "max-abs":
                 slope = gradient(energy.loss.sum())

@@ -46,6 +46,9 @@ def begun(
         call: the denoiser call.
         unscaled: the latents before the scheduler scaled them, where it does.
     """
+    reason = schedulers.refuse(scheduler)
+    if reason:
+        raise ModelError(reason)
     latents = family.latents(call, unscaled, len(prompts))
     clock = schedulers.Clock(scheduler, family.timestep(call), asked)
 
@@ -156,9 +159,10 @@ class Engine:
         scheduler = self.state.scheduler
         if now is not None and now.moved is not now.latents:
             args, kwargs, sample = _with_sample(args, kwargs)
-            schedulers.edited(scheduler)
             if sample is not None:
-                args = (*args[:2], self._moved_sample(now, sample), *args[3:])
+                moved = self._moved_sample(now, sample)
+                schedulers.edited(scheduler, moved - sample)
+                args = (*args[:2], moved, *args[3:])
         if self.predictions.apart:
             args, kwargs, _ = _with_sample(args, kwargs)
             args = (self.predictions.combined(args[0]), *args[1:])
@@ -167,8 +171,9 @@ class Engine:
         if now is not None and now.later is not None:
             self._postponed = now.later
         if self._postponed is not None and (schedulers.first_evaluation(scheduler) or self.done):
-            schedulers.moved_after(scheduler)
-            result = self._moved_result(result, self._postponed)
+            later = schedulers.scale_after(scheduler) * self._postponed
+            schedulers.moved_after(scheduler, -later)
+            result = self._moved_result(result, later)
             self._postponed = None
         return result
 

@@ -105,7 +105,7 @@ class Predictions:
         """The conditional prediction after all guides, in the model's terms; None if untouched."""
         state, family = self.state, self.state.family
         seen = single(state.scaled(now.moved, now.call))
-        level = single(state.alpha_bar).to(uncond.device)
+        level = single(state.level.alpha_bar).to(uncond.device)
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
         noise = [family.to_noise(part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]

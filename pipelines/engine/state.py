@@ -50,7 +50,7 @@ class State:
         run: what the guides were told.
         names: the plugins' names, for reports; `guides`: their guides, in the same order.
         clock: how far the run is.
-        alpha_bar: of the current step.
+        level: what the latents of the current step are made of.
         texts: text embeddings that the guides gave to single attention layers at this step.
         busy: whether the pipeline's parts are being called by the engine.
     """
@@ -63,7 +63,7 @@ class State:
     report: RunReport
     names: tuple[str, ...]
     guides: tuple[Guide, ...]
-    alpha_bar: Tensor = field(default_factory=lambda: torch.ones(()))
+    level: schedulers.Level = schedulers.CLEAN
     texts: Mapping[str, Tensor] = field(default_factory=dict)
     busy: bool = False
 
@@ -89,8 +89,8 @@ class State:
 
     def step_at(self, timestep: float) -> Step:
         """The step that is made at a timestep, which is the current one from now on."""
-        sigma, noise, self.alpha_bar = schedulers.noise_levels(self.scheduler, timestep)
-        return Step(self.clock.index, self.clock.count, timestep, sigma, noise)
+        self.level = level = schedulers.level(self.scheduler, timestep)
+        return Step(self.clock.index, self.clock.count, timestep, level.sigma, level.noise)
 
     def scaled(self, latents: Tensor, call: Call) -> Tensor:
         """Latents as the model sees them."""

@@ -229,7 +229,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         if run is None or run.seen is None:
             return cond
         family, call = run.family, run.seen
-        level = single(schedulers.noise_levels(run.scheduler, family.timestep(call))[2])
+        level = single(schedulers.level(run.scheduler, family.timestep(call)).alpha_bar)
         level = level.to(cond.device)
         parts = [single(_unpacked(family, call, part)) for part in (uncond, cond, *extra)]
         seen = single(family.latents(call, None, call.rows))[:, : parts[0].shape[1]]
@@ -243,8 +243,8 @@ class PredictionGuider(ClassifierFreeGuidance):
 
     def _now(self, run: _Run, call: Call) -> Step:
         timestep = run.family.timestep(call)
-        sigma, noise, _ = schedulers.noise_levels(run.scheduler, timestep)
-        return Step(*compat.step_of(self), timestep, sigma, noise)
+        level = schedulers.level(run.scheduler, timestep)
+        return Step(*compat.step_of(self), timestep, level.sigma, level.noise)
 
     def _scale(self) -> float:
         return float(self.guidance_scale) + float(self.use_original_formulation)
