@@ -14,9 +14,11 @@ the region's edges.
 Top P: that share of the region's (or the rest's) cells; near: within `edge` cells. At a few steps
 it refines until every IB_s has reached its threshold.
 
+A box's edges are rounded to cells, as published; of other shapes half covered cells count.
+
 Differs from the authors' code (showlab/BoxDiff@b0d5d3b): batches; any picture size; regions may be
-of any shape, whose bounding box then stands for the box; refinement goes down on the whole L, where
-theirs looks at the largest IB only; at least one cell counts.
+of any shape, whose bounding box then stands for the box in CC; refinement goes down on the whole L,
+where theirs looks at the largest IB only; at least one cell counts.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ class BoxDiff(LayoutMethod):
         """IB, OB and CC of every region."""
         spots = phrase_maps(maps, wanted.phrases)
         masks = wanted.masks((spots.shape[1], spots.shape[2])).to(spots)
-        masks = (masks >= masks.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)).to(spots)
+        masks = whole(masks)
         inner = (1 - strongest(spots, masks, self.top)).clamp_min(0)
         outer = strongest(spots, 1 - masks, self.top)
         return torch.stack([inner, outer, corners(spots, masks, self.edge)])
@@ -96,6 +98,20 @@ class _Guide(EnergyGuide[Regions]):
         worst = torch.stack([one[0].detach().amax() for one in terms])
         target = torch.where(worst > 1 - threshold, -torch.inf, torch.inf)
         return replace(energy, target=target, at_most=plugin.refinements)
+
+
+def whole(masks: Float[Tensor, "regions h w"]) -> Float[Tensor, "regions h w"]:
+    """Each region's covered shares as whole cells; at least one a region.
+
+    A box covers a cell by its share of the row times its share of the column. Each is rounded by
+    itself, so that a corner that is covered by 0.6 x 0.6 belongs to the box as its edges do.
+    """
+    rows, columns = (masks.amax(dim=axis, keepdim=True) for axis in (2, 1))
+    peak = masks.amax(dim=(1, 2), keepdim=True)
+    boxes = ((masks - rows * columns / peak).abs() < 1e-3).all(dim=(1, 2), keepdim=True)
+    box = (rows >= peak / 2) & (columns >= peak / 2)
+    shape = masks >= peak.clamp(max=0.5)
+    return torch.where(boxes, box, shape).to(masks)
 
 
 def strongest(

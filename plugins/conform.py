@@ -3,13 +3,15 @@
 An object and its attributes should share their attention, and different objects should not. Every
 token of a noun and its modifiers is a sample of one class, with this step's map and the last's.
 
-    A'      = softmax over tokens of 100 A, smoothed, as a vector over the cells
+    A'      = A smoothed, as a vector over the cells
     s(a, b) = cosine(A'_a, A'_b) / tau                                 tau = 0.5
     L       = mean over a and p of one class (p not a) of
                 -log(e^s(a,p) / (e^s(a,p) + sum over n of other classes of e^s(a,n)))    NT-Xent
     x      <- x - alpha_i grad L                                       as Attend-and-Excite
 
 for 30 of 50 steps; at 0, 20 and 40 % of the run the step is first repeated 20 times, whatever L is.
+These are the settings of the authors' notebook, which takes the maps as they are; their pipeline's
+own default sharpens them first, as Attend-and-Excite does.
 
 Differs from the authors' code (gemlab-vt/CONFORM@65e647c): batches, each image with its own views;
 classes come from the parser, theirs are given by hand; every piece of a word is a sample; with one
@@ -32,7 +34,7 @@ from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import ImageMaps, Maps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
-from adhere.plugins.attention import decayed, smooth, token_shares
+from adhere.plugins.attention import decayed, smooth
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
         plugin, losses = self.plugin, []
         for one in maps.each():
             samples, classes = columns_of(one, self.wanted[one.image])
-            shares = token_shares(one.cross(), one.keep)
-            now = smooth(shares[:, :, samples].permute(2, 0, 1)).flatten(1)
+            now = smooth(one.cross()[:, :, samples].permute(2, 0, 1)).flatten(1)
             before = self._before(step, one.key, now.detach())
             views = now if before is None else torch.cat([now, before])
             losses.append(contrast(views, classes * (len(views) // len(now)), plugin.temperature))

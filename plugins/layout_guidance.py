@@ -12,7 +12,10 @@ variance-preserving latents that is the 1 - alpha_bar above.
 Differs from the authors' code (silent-chen/layout-guidance@50fcf75): batches, each image with its
 own count; any picture size; the layers are those that the family calls semantic (theirs: the
 middle one and the first block upwards); tokens are found by the tokenizer, not by spaces; an image
-that was once good enough is looked at again in the next step.
+that was once good enough is looked at again in the next step (theirs is left alone from then on);
+masks are each cell's covered share, theirs are boxes whose edges are rounded down to cells, which
+moves a region by up to a cell. As there, the move that starts from a
+good enough E is still made within a step, but for the last of `repeats`.
 """
 
 from __future__ import annotations
@@ -63,9 +66,11 @@ class LayoutGuidance(LayoutMethod):
         return torch.stack(found).mean()
 
     def energy(self, step: Step, loss: Float[Tensor, " batch"]) -> Energy:
-        # An image that is good enough already does not move; the others move once and refine.
+        # An image that comes to a step good enough does not move. One that becomes so makes, as
+        # published, the move from there.
+        moving = loss if step.iteration else torch.where(loss > self.threshold, loss, 0.0)
         return Energy(
-            torch.where(loss > self.threshold, loss, 0.0),
+            moving,
             step_size=self.step_size * step.noise**2,
             target=self.threshold,
             at_most=self.repeats - 1,

@@ -14,7 +14,10 @@ which is the pipeline's own classifier-free guidance with eps_p + gamma / s_g.
 An edit is written with its direction: "+smiling" adds, "-glasses" takes away; without a sign it
 adds. Differs from the authors' code (ml-research/semantic-image-editing; diffusers'
 `semantic_stable_diffusion`): warm-up and cool-down as shares of the run, equal to theirs at 50
-steps, and common to all edits, as are scale and threshold.
+steps, but for PNDM, which evaluates its second step twice and where theirs counts evaluations, so
+ends the warm-up one earlier; both are common to all edits, as are scale and threshold; where a
+model predicts velocity or the picture, its predictions are turned into noise first, as the paper
+has it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ attention of its phrase with its mask, and move the latents so that they agree, 
 first scheduler steps.
 
     S_i  = g * sum of the phrase's maps, averaged over layers and heads      region i, mask M_i
-    L    = mean over i of BCE(S_i, M_i) + BCE(S_i / max S_i, M_i)            sec. 3.2
+    L    = mean over i of BCE(S_i, M_i) + BCE(S_i / (max S_i + 1e-4), M_i)   sec. 3.2
     x'  <- x' - eta sqrt(1 - alpha_bar) grad L / max |grad L|                x' after the step
 
 The maps are those of the `fine` scale: for SD 1.x at 512 px, 16x16 and 32x32. Defaults are those of
@@ -14,9 +14,12 @@ paper's own, on another model, are `step_size=1, gain=1, ignore=(0, 0)`: in CLIP
 token takes most of the attention.
 
 Differs from that code: batches; any picture size; coarse maps are enlarged after the softmax, as
-in the paper, not before; the region's phrase is found in the prompt, not each of its word pieces
-anywhere; no absent class names are appended as distractors; `stop` always means the guided share
-(one of the published scripts guides the rest of it); no other sampler noise in the guided steps.
+in the paper, not before; the maps of both blocks of 32x32 cells, in the paper's sense of all layers
+(theirs leaves out the one on the way down: 8 layers of SD 1.x for 10 here); the region's phrase is
+found in the prompt, not each of its word pieces anywhere; no absent class names are appended as
+distractors; `stop` always means the guided share (one of the published scripts guides the rest of
+it), so 25 of 50 steps where theirs counts the step at one half too; no other sampler noise in the
+guided steps.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ from adhere.layout.layout import Layout
 
 EPS = 1e-3
 """Maps and masks are kept this far from 0 and 1 (`zestguide_utils.py@4a04fe5`)."""
+
+FAINT = 1e-4
+"""Added to a map's peak before the map is divided by it, so that faint maps stay below one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def disagreement(
     """L: both cross entropies in nats, averaged over regions and cells."""
     maps = gain * maps
     peak = maps.amax(dim=(1, 2), keepdim=True)
-    relative, terms = maps / peak.clamp_min(torch.finfo(maps.dtype).tiny), []
+    relative, terms = maps / (peak + FAINT), []
     for values, small in zip((maps, relative), ignore, strict=True):
         values = values.masked_fill((values <= small) & (masks <= small), 0.0)
         terms.append(F.binary_cross_entropy(values.clamp(EPS, 1 - EPS), masks.clamp(EPS, 1 - EPS)))

@@ -280,30 +280,35 @@ def _corrects(scheduler: Any) -> bool:
 
 
 def _uncorrected(scheduler: Any) -> None:
-    """SA-Solver corrects where it remembers the sample before."""
+    """SA-Solver corrects from the sample that it remembers."""
     if "SASolverScheduler" in _names(scheduler):
         scheduler.last_sample = None
 
 
 def _carried(scheduler: Any, move: Tensor) -> None:
-    """DPM++ single-step: a later result of a step starts from an earlier sample; move that too.
+    """DPM++ single-step makes the later results of a step from the first one's sample: move it too.
 
-    What the solver multiplies a sample with, on its way from the earlier to the present level, the
-    move is divided by: the ratio of the noise (DPM++), of the picture (DPM), or of the first
-    squared over the second (SDE DPM++).
+    What the solver multiplies it with on its way to the present level, the move is divided by: the
+    ratio of the noise (DPM++), of the picture (DPM), or of the first squared over the second (SDE).
     """
-    if "DPMSolverSinglestepScheduler" not in _names(scheduler):
+    earlier = _stored(scheduler)
+    if earlier is None:
         return
-    index = scheduler.step_index
-    if index is None or index >= len(scheduler.order_list) or scheduler.sample is None:
-        return
-    earlier = index - (scheduler.order_list[index] - 1)
-    if earlier < 0 or earlier == index:
-        return
-    here = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index])
+    here = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index])
     there = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[earlier])
     picture, noise = float(there[0] / here[0]), float(there[1] / here[1])
     back = {"dpmsolver++": noise, "dpmsolver": picture}.get(
         scheduler.config.algorithm_type, noise**2 / picture
     )
     scheduler.sample = scheduler.sample + back * move.to(scheduler.sample)
+
+
+def _stored(scheduler: Any) -> int | None:
+    """The level of a stored sample that the next result starts from; None if from the last one."""
+    if "DPMSolverSinglestepScheduler" not in _names(scheduler) or scheduler.sample is None:
+        return None
+    index = scheduler.step_index
+    if not index or index >= len(scheduler.timesteps):
+        return None
+    earlier = int(index - scheduler.order_list[index] + 1)
+    return earlier if 0 <= earlier < index else None

@@ -18,6 +18,7 @@ from tests.probes import Energetic, Probe, column, descending, guide_of
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 STEPS = 4
+CORRECTED = ("unipc", "sa")
 SECOND_ORDER = ("dpm++", "unipc", "sa", "single-step")
 
 # Name, options, and evaluations of the denoiser for four steps.
@@ -60,21 +61,26 @@ def test_an_edit_survives(case: str, when: str, monkeypatch: pytest.MonkeyPatch)
     """
     pipe = tiny.sd1(unet=silent_unet(), scheduler=scheduler(case))
     seen: dict[int, tuple[int, float]] = {}
-    target = 0
+    target, size = 0, 1.0
 
     def descend(self: Descent, step: Step, x: torch.Tensor) -> tuple[Any, Any]:
         seen[step.index] = (self.state.clock.made, step.timestep)
         if step.index != target:
             return x, None
-        return (x + self.scale, None) if when == "before" else (x, -torch.ones_like(x))
+        move = torch.full_like(x, size)
+        return (x + self.scale * move, None) if when == "before" else (x, -move)
 
     monkeypatch.setattr(Descent, "descend", descend)
     small = {"steps": STEPS, "size": (16, 16)}
     plain = tiny.latents(pipe, **small)
     moved = []
     for k in range(STEPS):
-        target = k  # read by `descend`
+        target, size = k, 1.0  # read by `descend`
         guided = tiny.latents(pipe, guidance=Guidance(descending()), **small)
+        if case in CORRECTED:
+            # Beside a move of nothing, for which the corrector is left out as well.
+            size = 0.0
+            plain = tiny.latents(pipe, guidance=Guidance(descending()), **small)
         change = guided - plain
         assert change.std() < 1e-2 * change.mean()
         moved.append(float(change.mean()))
@@ -85,8 +91,10 @@ def test_an_edit_survives(case: str, when: str, monkeypatch: pytest.MonkeyPatch)
         place = k if when == "before" else k + 1
         level = levels[place] if place < STEPS else _end(case, pipe)
         shift = change * level
-        # Second order solvers take an edit for a trend and overshoot; none may fall short.
-        assert 0.99 < shift < (1.4 if case in SECOND_ORDER else 1.01), (k, moved)
+        # Second order solvers take an edit for a trend and overshoot, SA-Solver, which adds noise,
+        # over twice the distance; none may fall short.
+        most = 2.5 if case == "sa" else 1.4 if case in SECOND_ORDER else 1.01
+        assert 0.99 < shift < most, (k, moved)
 
 
 def _end(case: str, pipe: Any) -> float:

@@ -8,7 +8,7 @@ import torch
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.plugins.attention import decayed
-from adhere.plugins.boxdiff import BoxDiff
+from adhere.plugins.boxdiff import BoxDiff, whole
 
 # Boxes on an 8x8 grid in cells: x 0..4, y 2..6 and x 5..8, y 0..8.
 BOXES = [(0, 2, 4, 6), (5, 0, 8, 8)]
@@ -95,6 +95,25 @@ def test_gradient_equals_finite_differences(make_run, make_maps, make_step, cros
         return guide.energy(make_step(3), make_maps(run, logits.softmax(-1))).loss.sum()
 
     check_gradient(loss, (0.3 * cross(1, 8, 8).log()))
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_boxes_between_cells_are_rounded_to_cells(size):
+    """As published: every edge by itself, so that a box keeps its corners."""
+    edges = [(0.11, 0.23, 0.67, 0.82), (0.05, 0.05, 0.95, 0.95), (0.2, 0.4, 0.8, 0.6)]
+    for box in edges:
+        (mask,) = whole(Layout((Region("cat", box=box),)).masks((size, size)))
+        left, up, right, down = box
+        wanted = torch.zeros(size, size)
+        wanted[round(up * size) : round(down * size), round(left * size) : round(right * size)] = 1
+        assert torch.equal(mask, wanted)
+
+
+def test_other_shapes_are_the_cells_that_they_half_cover():
+    mask = torch.tensor([[[1.0, 0.6, 0.0], [0.6, 0.4, 0.3], [0.0, 0.0, 0.3]]])
+    assert torch.equal(whole(mask)[0], (mask[0] >= 0.5).float())
+    # Of one that covers no cell by half, the most covered.
+    assert torch.equal(whole(mask * 0.4)[0], (mask[0] == 1).float())
 
 
 def test_one_threshold_for_each_refinement():

@@ -36,14 +36,14 @@ def slow_contrast(samples, classes, temperature):
     return sum(losses) / len(losses)
 
 
-def samples_of(attention, groups, slow_spots):
+def samples_of(attention, groups, slow_smooth):
     columns = [column for group in groups for column in group]
-    planes = slow_spots(attention, [[column] for column in columns])
+    planes = [slow_smooth(attention[:, :, column].tolist()) for column in columns]
     classes = [k for k, group in enumerate(groups) for _ in group]
     return [[value for row in plane for value in row] for plane in planes], classes
 
 
-def test_loss_over_steps_of_two_images(make_run, make_maps, make_step, cross, slow_spots):
+def test_loss_over_steps_of_two_images(make_run, make_maps, make_step, cross, slow_smooth):
     run = make_run(*PROMPTS)
     guide = Conform().guide(run)
     before: dict[int, list] = {}
@@ -52,7 +52,7 @@ def test_loss_over_steps_of_two_images(make_run, make_maps, make_step, cross, sl
         attention = cross(2, 4, 3, seed)
         energy = guide.energy(make_step(index), make_maps(run, attention))
         for image in range(2):
-            now, classes = samples_of(attention[image], GROUPS[image], slow_spots)
+            now, classes = samples_of(attention[image], GROUPS[image], slow_smooth)
             last = [old for old, at in before.get(image, []) if at < index]
             views = now + (last[-1] if last else [])
             expected = slow_contrast(views, classes * (2 if last else 1), 0.5)

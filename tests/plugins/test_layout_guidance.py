@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -82,6 +84,18 @@ def test_an_image_that_is_good_enough_stays(make_run, make_step, maps_of):
     gradients = torch.autograd.grad(energy.loss.sum(), leaves)
     for image in range(2):
         assert any(bool(one[image].any()) for one in gradients) == moving[image]
+
+
+def test_an_image_that_became_good_enough_makes_its_last_move(make_run, make_step, maps_of):
+    """Published: move while the loss *before* is too large, so once more from a good one."""
+    run = make_run(*PROMPTS, layout=LAYOUT)
+    guide = LayoutGuidance(threshold=1.0).guide(run)
+    tensors = [one.softmax(-1) for one in logits_of()]
+    step = make_step(0)
+    assert (guide.energy(step, maps_of(run, tensors)).loss == 0).all()
+    again = guide.energy(replace(step, iteration=1), maps_of(run, tensors)).loss
+    expected = [slow_energy(tensors, image) for image in range(2)]
+    torch.testing.assert_close(again, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_gradient_equals_finite_differences(make_run, make_step, maps_of, check_gradient):

@@ -24,7 +24,7 @@ def slow_loss(maps, masks, gain, ignore):
     total = 0.0
     for found, mask in zip(maps, masks, strict=True):
         found = [gain * value for value in found]
-        relative = [value / max(found) for value in found]
+        relative = [value / (max(found) + 1e-4) for value in found]
         for values, faint in ((found, ignore[0]), (relative, ignore[1])):
             for value, wanted in zip(values, mask, strict=True):
                 if value <= faint and wanted <= faint:
