@@ -37,6 +37,7 @@ from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Regions, Run
 from adhere.layout.layout import Layout
 from adhere.plugins.attention import decayed, phrase_maps
+from adhere.plugins.regions import whole
 
 
 @dataclass(frozen=True)
@@ -98,20 +99,6 @@ class _Guide(EnergyGuide[Regions]):
         worst = torch.stack([one[0].detach().amax() for one in terms])
         target = torch.where(worst > 1 - threshold, -torch.inf, torch.inf)
         return replace(energy, target=target, at_most=plugin.refinements)
-
-
-def whole(masks: Float[Tensor, "regions h w"]) -> Float[Tensor, "regions h w"]:
-    """Each region's covered shares as whole cells; at least one a region.
-
-    A box covers a cell by its share of the row times its share of the column. Each is rounded by
-    itself, so that a corner that is covered by 0.6 x 0.6 belongs to the box as its edges do.
-    """
-    rows, columns = (masks.amax(dim=axis, keepdim=True) for axis in (2, 1))
-    peak = masks.amax(dim=(1, 2), keepdim=True)
-    boxes = ((masks - rows * columns / peak).abs() < 1e-3).all(dim=(1, 2), keepdim=True)
-    box = (rows >= peak / 2) & (columns >= peak / 2)
-    shape = masks >= peak.clamp(max=0.5)
-    return torch.where(boxes, box, shape).to(masks)
 
 
 def strongest(

@@ -47,3 +47,17 @@ def named(
     any_phrase = paint(torch.ones_like(masks[:-1]), phrases, columns) > 0
     free = places[-1][:, None]
     return own, ~own & (any_phrase | ~free)
+
+
+def whole(masks: Float[Tensor, "regions h w"]) -> Float[Tensor, "regions h w"]:
+    """Each region's covered shares as whole cells; at least one a region.
+
+    A box covers a cell by its share of the row times its share of the column. Each is rounded by
+    itself, so that a corner that is covered by 0.6 x 0.6 belongs to the box as its edges do.
+    """
+    rows, columns = (masks.amax(dim=axis, keepdim=True) for axis in (2, 1))
+    peak = masks.amax(dim=(1, 2), keepdim=True)
+    boxes = ((masks - rows * columns / peak).abs() < 1e-3).all(dim=(1, 2), keepdim=True)
+    box = (rows >= peak / 2) & (columns >= peak / 2)
+    shape = masks >= peak.clamp(max=0.5)
+    return torch.where(boxes, box, shape).to(masks)
