@@ -12,9 +12,9 @@ prompt's own prediction comes too near.
 Differs from the paper as printed, and agrees with the authors' code
 (ml-research/safe-latent-diffusion@a42923c): the scale is clamped to at most 1, not at least.
 Differs from that code: warm-up as a share of the run, equal to theirs at 50 steps, but for PNDM,
-where theirs counts evaluations and ends one earlier; *weak* has the paper's scale of 200 (diffusers'
-copy has 20); predictions of velocity or of the picture are turned into noise first, as in the paper
-(s_S and lambda are sizes of noise; the code takes whatever the model gives).
+where theirs counts evaluations and ends one earlier; *weak* has the paper's scale of 200 (20 in
+diffusers' copy); predictions of velocity or of the picture are turned into noise first, as in the
+paper: s_S and lambda are sizes of noise (the code takes whatever the model gives).
 """
 
 from __future__ import annotations
