@@ -23,7 +23,7 @@ class Step:
     number of steps that was asked for (PNDM runs 51 evaluations for 50 steps and still counts 50).
     `timestep` is what the model is told, in its scheduler's units (0 to 999, or 0 to 1). `sigma` is
     the noise's standard deviation over the factor of the picture, without a unit:
-    sqrt((1 - alpha_bar) / alpha_bar), the scheduler's own sigma where it keeps them (80 at the start
+    sqrt((1 - alpha_bar) / alpha_bar), the scheduler's own where it has sigmas (80 at the start
     of EDM), s / (1 - s) for flow matching. `noise` is the noise's standard deviation in the model's
     units, from 0 to 1: sqrt(1 - alpha_bar), or the flow's s.
     `iteration` counts the refinements already made at this step.
