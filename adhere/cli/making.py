@@ -105,7 +105,7 @@ def make(
     wanted, notes = plan(content, drawing, variants, seeds)
     writable(out)
     model = studio(loading)
-    record = Record(out, wanted, model.about, model.judge(), model.words)
+    record = Record(out, wanted, model.about, model.judge())
     run(model, record, loading.batch_size, maps=maps)
     if record.faults and not record.rows:
         place, error = record.faults[0]

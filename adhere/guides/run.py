@@ -14,7 +14,7 @@ from adhere.errors import LayoutError, PromptError
 from adhere.layout.layout import Layout
 from adhere.prompt.parser import Parse, parse
 from adhere.prompt.phrases import Entity, Span, find
-from adhere.prompt.tokens import Phrase, Track, columns_of
+from adhere.prompt.tokens import Phrase, TokenisedPrompt, Track, columns_of
 
 NO_TEXT = ""
 """The text of a call that was given embeddings only. Methods that need no words still work."""
@@ -168,9 +168,13 @@ class Run:
             for image, layout in enumerate(self.layouts(given))
         )
 
+    def tokens(self, image: int) -> tuple[TokenisedPrompt, ...]:
+        """An image's prompt as each text encoder sees it."""
+        return tuple(track.images[image] for track in self.tracks)
+
     def content(self, image: int) -> tuple[tuple[int, ...], ...]:
         """The columns of a prompt's own tokens, without start, end and padding, by encoder."""
-        return tuple(track.images[image].content for track in self.tracks)
+        return tuple(tokens.content for tokens in self.tokens(image))
 
     def _words(self, image: int) -> str:
         """An image's prompt, which must have words."""
@@ -211,4 +215,4 @@ class Run:
         return tuple(self._columns(image, entity.noun) for entity in entities)
 
     def _columns(self, image: int, span: Span) -> Phrase:
-        return columns_of(span, [track.images[image] for track in self.tracks])
+        return columns_of(span, self.tokens(image))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from adhere.prompt.markup import strip_markup
-from adhere.prompt.tokens import tokenise
+from adhere.guides.recording import RecordedAttention
+from adhere.prompt.phrases import Span
 
 
 @dataclass(frozen=True)
@@ -19,10 +17,12 @@ class WordMaps:
     """For each step and word of a prompt the attention it got: `maps` is `[steps words h w]`.
 
     Half precision and words only (no start, end or padding): a hundredth of the full read-out.
+    `spans` says where the words stand in the prompt.
     """
 
     words: tuple[str, ...]
     maps: NDArray[np.float16]
+    spans: tuple[Span, ...]
 
     @property
     def steps(self) -> int:
@@ -43,6 +43,14 @@ class WordMaps:
         mean: NDArray[np.float64] = self.maps[:, word].astype(np.float64).mean(axis=0)
         return mean
 
+    def within(self, place: Span) -> list[int]:
+        """The words of a stretch of the prompt."""
+        return [
+            k
+            for k, word in enumerate(self.spans)
+            if place.start < word.end and word.start < place.end
+        ]
+
     def top(self, word: int) -> float:
         """The word's largest value at any step: the common scale of its heat maps."""
         return float(self.maps[:, word].max())
@@ -56,52 +64,12 @@ class WordMaps:
         h, w = h - h % factor, w - w % factor
         cut = self.maps[:, :, :h, :w].astype(np.float32)
         mean = cut.reshape(steps, words, h // factor, factor, w // factor, factor).mean((3, 5))
-        return WordMaps(self.words, mean.astype(np.float16))
+        return WordMaps(self.words, mean.astype(np.float16), self.spans)
 
 
-def word_maps(model: Any, prompt: str, attention: Tensor | None) -> WordMaps | None:
+def word_maps(recorded: RecordedAttention | None) -> WordMaps | None:
     """A picture's recorded attention by words; None when there is none or words cannot be found."""
-    tokenizer = getattr(getattr(model, "pipe", None), "tokenizer", None)
-    if attention is None or tokenizer is None or attention.ndim != 4:
+    if recorded is None or not recorded.spans:
         return None
-    width = int(attention.shape[-1])
-    tokens = tokenise(
-        tokenizer,
-        strip_markup(prompt),
-        encoder="text",
-        length=width,
-        width=width,
-        drop_padding=True,
-    )
-    words = _words(tokens.prompt)
-    columns = [
-        [piece.column for piece in tokens.pieces if piece.start < end and start < piece.end]
-        for _, start, end in words
-    ]
-    kept = [(text, cols) for (text, _, _), cols in zip(words, columns, strict=True) if cols]
-    if not kept:
-        return None
-    values = attention.detach().float().cpu().numpy()
-    maps = np.stack([values[..., cols].sum(axis=-1) for _, cols in kept], axis=1)
-    return WordMaps(_numbered([text for text, _ in kept]), maps.astype(np.float16))
-
-
-def _words(prompt: str) -> list[tuple[str, int, int]]:
-    found, place = [], 0
-    for text in prompt.split():
-        start = prompt.index(text, place)
-        place = start + len(text)
-        bare = text.strip(".,;:!?\"'()")
-        if bare:
-            found.append((bare, start, place))
-    return found
-
-
-def _numbered(words: Sequence[str]) -> tuple[str, ...]:
-    """Words made unique: the second `red` is `red#2`, as phrases are written elsewhere."""
-    seen: dict[str, int] = {}
-    unique = []
-    for word in words:
-        seen[word] = seen.get(word, 0) + 1
-        unique.append(word if seen[word] == 1 else f"{word}#{seen[word]}")
-    return tuple(unique)
+    maps = torch.stack([recorded.of(span) for span in recorded.spans], dim=1)
+    return WordMaps(recorded.words, maps.half().numpy(), recorded.spans)

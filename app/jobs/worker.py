@@ -285,7 +285,7 @@ class _Job:
             interrupt=self._count,
             record_attention=self.attention,
         )
-        maps = word_maps(self.model, request.prompt, picture.attention)
+        maps = word_maps(picture.attention)
         picture.attention = None  # a hundred times what is kept of it
         self.done += 1
         verdict = self.worker.verdict(picture.image) if self.model.is_toybox else None

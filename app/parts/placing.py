@@ -155,14 +155,11 @@ def attended(
 
 
 def _columns(maps: WordMaps, prompt: str, phrase: str) -> list[int]:
-    """Which words of the maps a phrase is, by counting the words before it."""
-    plain = strip_markup(prompt)
+    """Which words of the maps a phrase is."""
     try:
-        span = find(plain, phrase)
+        return maps.within(find(strip_markup(prompt), phrase))
     except GuidanceError:
         return []
-    first = len(plain[: span.start].split())
-    return [k for k in range(first, first + len(span.text.split())) if k < len(maps.words)]
 
 
 def _outline(image: Image.Image, mask: NDArray[np.floating[Any]]) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
-from adhere.errors import ModelError
+from adhere.errors import GuidanceError, ModelError
 from adhere.guides.guide import Plugin
+from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.descent import Descent
@@ -27,6 +27,7 @@ from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_unsafe_gradients
+from adhere.prompt.tokens import Track
 
 
 def begun(
@@ -49,12 +50,13 @@ def begun(
     reason = schedulers.refuse(scheduler)
     if reason:
         raise ModelError(reason)
+    tracks, unread = _tracks(setup, family, [prompt.plain for prompt in prompts], call)
     latents = family.latents(call, unscaled, len(prompts))
     clock = schedulers.Clock(scheduler, family.timestep(call), asked)
 
     run = Run(
         prompts=prompts,
-        tracks=family.tracks([prompt.plain for prompt in prompts], call) if setup.plugins else (),
+        tracks=tracks,
         grid=family.grid(latents, call),
         steps=clock.count,
         family=family.name,
@@ -70,9 +72,22 @@ def begun(
         report=report,
         names=_labels(setup.plugins),
         guides=tuple(plugin.guide(run) for plugin in setup.plugins),
+        unread=unread,
     )
     _note_cuts(state)
     return state
+
+
+def _tracks(
+    setup: Setup, family: Family, texts: list[str], call: Call
+) -> tuple[tuple[Track, ...], str]:
+    """The prompts' columns; where only the read-out wants them and there are none, why."""
+    if setup.plugins:
+        return family.tracks(texts, call), ""
+    try:
+        return (family.tracks(texts, call) if setup.record else ()), ""
+    except GuidanceError as error:
+        return (), str(error)
 
 
 class Engine:
@@ -189,7 +204,7 @@ class Engine:
             report.note(sentence)
         return report
 
-    def recorded(self) -> Float[Tensor, "batch steps h w tokens"] | None:
+    def recorded(self) -> tuple[RecordedAttention, ...]:
         return self.own_pass.recorded()
 
     def close(self) -> None:

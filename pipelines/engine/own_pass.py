@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.maps import Maps, Read
+from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.passes import Passes, Scales
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import Pass
@@ -48,8 +49,17 @@ class OwnPass:
         if running is not None and self.state.setup.record and running.layers:
             self._frames.append(self._cross(running).detach().float().cpu())
 
-    def recorded(self) -> Float[Tensor, "batch steps h w tokens"] | None:
-        return torch.stack(self._frames, dim=1) if self._frames else None
+    def recorded(self) -> tuple[RecordedAttention, ...]:
+        """What was read of each image; nothing if nothing was to be recorded."""
+        if not self._frames:
+            return ()
+        run, unread = self.state.run, self.state.unread
+        return tuple(
+            RecordedAttention(prompt.plain, attention, run.tokens(image), unread)
+            for image, (prompt, attention) in enumerate(
+                zip(run.prompts, torch.stack(self._frames, dim=1), strict=True)
+            )
+        )
 
     def _cross(self, running: Pass) -> Float[Tensor, "batch h w tokens"]:
         names = self._scales[Read("cross")]

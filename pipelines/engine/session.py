@@ -89,7 +89,7 @@ class Session:
         with self._stack:  # everything is put back even if a guide fails to report
             if engine is not None:
                 engine.close()
-                self.outcome.attention = engine.recorded()
+                self.outcome.recorded = engine.recorded()
                 self.outcome.reports.append(engine.finish())
 
     def _set_callbacks_apart(self, call: PipelineCall) -> None:

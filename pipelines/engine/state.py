@@ -52,6 +52,7 @@ class State:
         level: what the latents of the current step are made of.
         texts: text embeddings that the guides gave to single attention layers at this step.
         busy: whether the pipeline's parts are being called by the engine.
+        unread: why recorded attention cannot be read by words, where it cannot.
     """
 
     setup: Setup
@@ -65,6 +66,7 @@ class State:
     level: schedulers.Level = schedulers.CLEAN
     texts: Mapping[str, Tensor] = field(default_factory=dict)
     busy: bool = False
+    unread: str = ""
 
     @property
     def memory(self) -> Memory:

@@ -22,7 +22,6 @@ SAVE_EVERY = 20.0
 
 Row = dict[str, Any]
 Judge = Callable[[Picture], Row]
-Words = Callable[[str], list[tuple[str, tuple[int, ...]]]]
 
 _IDENTITY = ("model", "weights", "variant", "revision", "loras", "dtype", "adhere")
 _PLAN = "adhere-plan"
@@ -44,17 +43,16 @@ class Record:
         plan: what is to be made.
         about: the model and the programs that make it (`Studio.about`).
         judge: what is said of each picture, if anything can be.
-        words: the columns of a prompt's words in the attention maps.
 
     Raises:
         ParameterError: the folder's report is damaged, or another program's.
     """
 
     def __init__(
-        self, out: Path, plan: Plan, about: Mapping[str, Any], judge: Judge | None, words: Words
+        self, out: Path, plan: Plan, about: Mapping[str, Any], judge: Judge | None
     ) -> None:
         self.out, self.plan, self.about = out, plan, about
-        self._judge, self._words = judge, words
+        self._judge = judge
         self._earlier = _read(out / REPORT)
         self._ids = {job: _identity(job, about) for job in plan.jobs}
         by_id = {row["id"]: row for row in self._earlier["pictures"] if "id" in row}
@@ -82,8 +80,7 @@ class Record:
         name = self._name(job)
         write_picture(self.out / f"{name}.png", picture)
         if picture.attention is not None:
-            strip = heat_strip(picture, self._words(picture.request.prompt))
-            write_image(self.out / f"{name}-attention.png", strip)
+            write_image(self.out / f"{name}-attention.png", heat_strip(picture))
         row = {
             "id": self._ids[job],
             "file": f"{name}.png",

@@ -12,6 +12,7 @@ from torch import Tensor
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.guides.recording import RecordedAttention
 from adhere.layout.layout import Layout
 from adhere.plugins import plugin
 
@@ -95,8 +96,8 @@ Interrupt = Callable[[], bool]
 class Picture:
     """One finished picture: the image, what was asked, what the guides report, what it took.
 
-    `seconds` is the picture's share of its batch. `attention` is `Float[steps h w tokens]` on the
-    CPU when it was asked for. `made` says what the model chose where the request left it open
+    `seconds` is the picture's share of its batch. `attention` is there when it was asked
+    for. `made` says what the model chose where the request left it open
     (steps, scales, sampler), and which model it was: `Studio.made`.
     """
 
@@ -104,5 +105,5 @@ class Picture:
     request: Request
     report: dict[str, Any]
     seconds: float
-    attention: Tensor | None = None
+    attention: RecordedAttention | None = None
     made: dict[str, Any] = field(default_factory=dict)

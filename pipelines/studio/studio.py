@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,8 +20,6 @@ from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
 from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Progress, Request
 from adhere.pipelines.toybox import TOYBOXES
-from adhere.prompt.phrases import Span
-from adhere.prompt.tokens import columns_of, tokenise
 
 PIXELS = 8
 """Sides of pictures are multiples of this: what diffusers' pipelines ask for at the least."""
@@ -207,23 +204,6 @@ class Studio:
 
         return say
 
-    def words(self, prompt: str) -> list[tuple[str, tuple[int, ...]]]:
-        """The prompt's words with their columns in the first encoder's attention maps."""
-        tokenizer = self.pipe.tokenizer
-        asked = Prompt(prompt)
-        length = tokenizer.model_max_length
-        tokens = tokenise(
-            tokenizer,
-            asked.plain,
-            encoder="text",
-            length=length,
-            width=length,
-            drop_padding=False,
-        )
-        spans = [Span(m.start(), m.end(), m.group()) for m in re.finditer(r"[\w'-]+", asked.plain)]
-        known = [span for span in spans if tokens.cut is None or span.end <= tokens.cut]
-        return [(span.text, columns_of(span, [tokens]).columns[0]) for span in known]
-
     def _batch(
         self,
         batch: list[Request],
@@ -245,7 +225,7 @@ class Studio:
         ) as attached:
             images = self.pipe(**arguments).images
         seconds = (time.perf_counter() - started) / len(batch)
-        attention = attached.attention
+        recorded = attached.recorded
         made = self._made(arguments)
         return [
             Picture(
@@ -253,7 +233,7 @@ class Studio:
                 request=request,
                 report=attached.report.for_image(k),
                 seconds=seconds,
-                attention=None if attention is None else attention[k],
+                attention=recorded[k] if recorded else None,
                 made={**made, "width": image.width, "height": image.height},
             )
             for k, (image, request) in enumerate(zip(images, batch, strict=True))

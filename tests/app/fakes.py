@@ -14,8 +14,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from adhere.errors import Interrupted
+from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.prompt.markup import strip_markup
+from adhere.prompt.phrases import split_words
+from adhere.prompt.tokens import Piece, TokenisedPrompt
 
 
 class FakeTokenizer:
@@ -96,6 +99,16 @@ class FakeStudio:
         words = len(strip_markup(request.prompt).split()) + 2
         maps = torch.rand(steps, 16, 16, words) if attention else None
         return Picture(draw(request), request, report, seconds, maps)
+
+
+def recorded(prompt: str, attention: torch.Tensor) -> RecordedAttention:
+    """Recorded attention whose columns are a start token and the prompt's words."""
+    plain = strip_markup(prompt)
+    words = enumerate(split_words(plain), 1)
+    pieces = tuple(Piece(column, word.start, word.end) for column, word in words)
+    width = attention.shape[-1]
+    tokens = TokenisedPrompt(plain, pieces, width, tuple(range(1, width)), None, "fake")
+    return RecordedAttention(plain, attention, (tokens,))
 
 
 def draw(request: Request) -> Image.Image:

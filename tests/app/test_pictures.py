@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from adhere.app.jobs import figures
-from adhere.app.jobs.attention import WordMaps, word_maps
+from adhere.app.jobs.attention import word_maps
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Comparison, Shot
+from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.studio.request import Request
-from tests.app.fakes import FakeJudge, FakeStudio, draw
+from tests.app.fakes import FakeJudge, FakeStudio, draw, recorded
 
 
 def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
@@ -58,7 +59,7 @@ def test_losses_of_a_report_become_rows() -> None:
 def test_attention_is_summed_over_the_pieces_of_a_word() -> None:
     attention = torch.zeros(2, 4, 4, 6)
     attention[..., 2] = 0.25
-    maps = word_maps(FakeStudio(), "a [red|cat]", attention)
+    maps = word_maps(recorded("a [red|cat]", attention))
     assert maps is not None
     assert maps.words == ("a", "red", "cat")
     assert maps.at(1, 0).max() == 0.25
@@ -68,15 +69,14 @@ def test_attention_is_summed_over_the_pieces_of_a_word() -> None:
 
 
 def test_repeated_words_are_told_apart() -> None:
-    maps = word_maps(FakeStudio(), "a cat, a dog", torch.rand(1, 4, 4, 8))
+    maps = word_maps(recorded("a cat , a dog", torch.rand(1, 4, 4, 8)))
     assert maps is not None
     assert maps.words == ("a", "cat", "a#2", "dog")
 
 
 def test_no_attention_is_no_maps() -> None:
-    assert word_maps(FakeStudio(), "a cat", None) is None
-    assert word_maps(object(), "a cat", torch.rand(1, 4, 4, 8)) is None
-    assert isinstance(WordMaps(("a",), np.zeros((1, 1, 2, 2), np.float16)).mean(0), np.ndarray)
+    assert word_maps(None) is None
+    assert word_maps(RecordedAttention("a cat", torch.rand(1, 4, 4, 8), (), "no tokenizer")) is None
 
 
 def test_judge_of_the_toybox_fits_the_chips() -> None:

@@ -16,6 +16,7 @@ from adhere.app.parts import editor, placing
 from adhere.errors import GuidanceError, LayoutError, ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.plugins import plugin
+from adhere.prompt.phrases import split_words
 
 PROMPT = "a red cat and a blue car"
 
@@ -143,8 +144,10 @@ def test_a_polygon_is_shown_as_paint() -> None:
 
 def test_attention_overlay_finds_the_phrase() -> None:
     layout = Layout.from_json({"regions": [{"phrase": "blue car", "box": [0, 0, 0.5, 1]}]})
-    words = tuple(PROMPT.split())
-    maps = WordMaps(words, np.random.default_rng(0).random((3, len(words), 8, 8)).astype("f2"))
+    spans = split_words(PROMPT)
+    words = tuple(span.text for span in spans)
+    random = np.random.default_rng(0).random((3, len(words), 8, 8)).astype("f2")
+    maps = WordMaps(words, random, spans)
     shown = placing.attended(Image.new("RGB", (64, 64)), layout, maps, PROMPT)
     assert [phrase for _, phrase in shown] == ["blue car"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
@@ -38,14 +36,16 @@ def overlay(
     return Image.blend(image.convert("RGB"), heat(attention, image.size), strength)
 
 
-def heat_strip(picture: Picture, words: Sequence[tuple[str, tuple[int, ...]]]) -> Image.Image:
-    """The picture, and for each word its attention averaged over the first half of the steps.
+def heat_strip(picture: Picture) -> Image.Image:
+    """The picture, and for each word of its prompt the attention in the first half of the steps.
 
     Args:
         picture: with recorded attention.
-        words: each word with its token columns.
     """
-    assert picture.attention is not None
-    early = picture.attention[: max(1, len(picture.attention) // 2)].mean(0)
-    maps = [overlay(picture.image, early[:, :, list(columns)].sum(-1)) for _, columns in words]
-    return sheet([[picture.image, *maps]], ["picture", *(word for word, _ in words)])
+    recorded = picture.attention
+    assert recorded is not None
+    early = max(1, len(recorded.attention) // 2)
+    maps = [
+        overlay(picture.image, recorded.of(span)[:early].mean(dim=0)) for span in recorded.spans
+    ]
+    return sheet([[picture.image, *maps]], ["picture", *recorded.words])
