@@ -98,7 +98,13 @@ class FakeStudio:
         }
         words = len(strip_markup(request.prompt).split()) + 2
         maps = torch.rand(steps, 16, 16, words) if attention else None
-        return Picture(draw(request), request, report, seconds, maps)
+        return Picture(
+            draw(request),
+            request,
+            report,
+            seconds,
+            None if maps is None else recorded(request.prompt, maps),
+        )
 
 
 def recorded(prompt: str, attention: torch.Tensor) -> RecordedAttention:
