@@ -63,6 +63,7 @@ class Case:
             grid=self.grid,
             rows=slice(0, 1),
             images=(0,),
+            total=1,
             read=frozenset(layer.name for layer in layers),
             stop=not whole,
         )

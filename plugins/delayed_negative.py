@@ -44,6 +44,7 @@ class _Guide(Guide):
 
     def __init__(self, plugin: DelayedNegative) -> None:
         self.plugin = plugin
+        self.off = plugin.start == 0 and plugin.stop == 1
         self.nothing: Tensor | None = None
         self.acted: list[int] = []
 

@@ -56,6 +56,8 @@ class DenseDiffusion(Method):
 class _Guide(Guide):
     def __init__(self, plugin: DenseDiffusion, run: Run) -> None:
         self.plugin, self.run = plugin, run
+        still = plugin.stop == 0 or plugin.cross == plugin.own == 0
+        self.off = still and not plugin.splice
         self.regions = run.regions(plugin.layout)
         self.phrases = [regions.phrases for regions in self.regions]
         self.places: dict[tuple[int, tuple[int, int]], Tensor] = {}

@@ -51,6 +51,7 @@ class PaintWithWords(Method):
 class _Guide(Guide):
     def __init__(self, plugin: PaintWithWords, run: Run) -> None:
         self.plugin = plugin
+        self.off = plugin.strength == 0 or plugin.stop == 0
         self.regions = run.regions(plugin.layout)
         self.painted: dict[tuple[int, tuple[int, int]], Tensor] = {}
 

@@ -85,13 +85,12 @@ class _Guide(Guide):
     def __init__(self, plugin: SafeLatentDiffusion) -> None:
         self.start, self.scale, self.threshold, self.momentum_scale, self.beta = plugin.settings()
         # The published code is off below a scale of one.
-        self.texts = (plugin.concept,) if self.scale >= 1 else ()
+        self.off = self.scale < 1
+        self.texts = (plugin.concept,)
         self.nu: Tensor | None = None
         self.strength: list[float] = []
 
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
-        if not self.texts:
-            return eps.cond
         gamma = safety(eps.uncond, eps.cond, eps.extra[0], self.scale, self.threshold)
         if self.nu is None:
             self.nu = torch.zeros_like(gamma)

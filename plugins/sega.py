@@ -71,17 +71,14 @@ class Sega(Method):
 class _Guide(Guide):
     def __init__(self, plugin: Sega) -> None:
         self.plugin = plugin
-        signs, texts = zip(*map(split, plugin.edits), strict=True)
-        # Of no strength, it asks for no rows: other batches round otherwise.
-        self.texts = texts if plugin.scale > 0 and plugin.start < plugin.stop else ()
+        signs, self.texts = zip(*map(split, plugin.edits), strict=True)
+        self.off = plugin.scale == 0 or plugin.start >= plugin.stop
         self.scales = [sign * plugin.scale for sign in signs]
         self.nu: Tensor | None = None
         self.strength: list[float] = []
 
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         plugin = self.plugin
-        if not self.texts:
-            return eps.cond
         parts = [
             edit_guidance(eps.uncond, one, scale, plugin.threshold)
             for one, scale in zip(eps.extra, self.scales, strict=True)

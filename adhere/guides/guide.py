@@ -140,6 +140,8 @@ class Guide:
     """The maps that `energy`, `initial` and `watch` look at."""
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
+    off: bool = False
+    """Whether it will change nothing in this run: the engine then leaves it out altogether."""
     negative: bool = False
     """Whether it acts through the prediction without the prompt, though it has no extra texts."""
 

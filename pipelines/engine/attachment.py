@@ -17,6 +17,7 @@ from adhere.pipelines.engine.report import Outcome
 from adhere.pipelines.engine.session import Session
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import family_of
+from adhere.pipelines.hooks.backends import processors_kept
 from adhere.pipelines.hooks.pipeline_call import PipelineCall, watch
 
 _lock = threading.Lock()
@@ -57,6 +58,11 @@ class Attachment:
             _attached.add(self.pipe)
         self._end = watch(self.pipe, self._around)
 
+    @property
+    def on(self) -> bool:
+        """Whether the pipeline's next call will be guided."""
+        return self._end is not None
+
     def close(self) -> None:
         """Guide no call any more, nor the rest of one that is under way."""
         if self.session is not None:
@@ -77,8 +83,9 @@ class Attachment:
         with _alone(self.pipe, call):
             session = self.session = Session(self.setup, family_of(self.pipe), self.outcome)
             try:
-                session.open(call)
-                yield
+                with processors_kept(session.denoiser):
+                    session.open(call)
+                    yield
             finally:
                 self.session = None
                 session.close()

@@ -27,7 +27,7 @@ class GuidanceCallback(PipelineCallback, GuidedCalls):
         self.outcome = Outcome()
         mine = ref(self)  # or the watched pipeline would keep the callback alive
         self._attachment = Attachment(
-            pipe, setup, self.outcome, carried=lambda call: _carries(call, mine())
+            pipe, setup, self.outcome, carried=lambda call: carries(call, mine())
         )
         self._attachment.open()
         finalize(self, self._attachment.close).atexit = False
@@ -91,7 +91,7 @@ class _Name(str):
     __hash__ = str.__hash__
 
 
-def _carries(call: PipelineCall, callback: GuidanceCallback | None) -> bool:
+def carries(call: PipelineCall, callback: GuidanceCallback | None) -> bool:
     """Whether a call is given a callback, or the tensor names of one that a function calls."""
     names = call.values.get("callback_on_step_end_tensor_inputs") or ()
     asking = [name.callback for name in names if isinstance(name, _Name)]

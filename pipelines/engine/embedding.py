@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from adhere.guides.guide import Step, Text
@@ -52,8 +51,8 @@ class Embedding:
         width = (cond if uncond is None else uncond).shape[1]
 
         def encode(texts: Sequence[str]) -> Tensor:
-            encoded: Tensor = self.state.family.encode(texts).values[self.state.family.text]
-            return F.pad(encoded, (0, 0, 0, width - encoded.shape[1]))
+            family = self.state.family
+            return family.widened(family.encode(texts).values[family.text], width)
 
         text = Text(cond, uncond, encode, sites=self.sites)
         for guide in self.guides:

@@ -63,6 +63,9 @@ def begun(
         sampling=family.samples_from_noise() and clock.sampling,
     )
     report = RunReport(family.name, len(prompts), run.steps)
+    guides = [plugin.guide(run) for plugin in setup.plugins]
+    named = zip(_labels(setup.plugins), guides, strict=True)
+    acting = [(name, guide) for name, guide in named if not guide.off]
     state = State(
         setup=setup,
         family=family,
@@ -70,8 +73,8 @@ def begun(
         run=run,
         clock=clock,
         report=report,
-        names=_labels(setup.plugins),
-        guides=tuple(plugin.guide(run) for plugin in setup.plugins),
+        names=tuple(name for name, _ in acting),
+        guides=tuple(guide for _, guide in acting),
         unread=unread,
     )
     _note_cuts(state)
@@ -111,7 +114,6 @@ class Engine:
 
     def before(self, call: Call, unscaled: Tensor | None) -> Call | None:
         """Before the denoiser's own pass. Returns the call to make instead, None for the same."""
-        self.state.heed_interrupt()
         rows = self.state.family.conditional_rows(call, self.state.run.batch)
         if rows is None or self._now is not None:
             # The first call with the prompt's rows is the step's own; others follow it.
@@ -195,6 +197,12 @@ class Engine:
     @property
     def done(self) -> bool:
         return self.state.clock.done
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do: no guide acts, nobody records or may interrupt."""
+        setup = self.state.setup
+        return not (self.state.guides or setup.record or setup.interrupt)
 
     def finish(self) -> RunReport:
         report = self.state.report

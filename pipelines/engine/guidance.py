@@ -100,6 +100,8 @@ class Attached(GuidedCalls):
         self._attachment.close()
 
     def __enter__(self) -> Attached:
+        if not self._attachment.on:  # detached before: attached again, for the `with`
+            self._attachment.open()
         return self
 
     def __exit__(self, *failure: object) -> None:

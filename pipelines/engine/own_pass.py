@@ -13,7 +13,7 @@ from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.passes import Passes, Scales
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import Pass
-from adhere.pipelines.hooks.hazards import refuse_compiled_in_place
+from adhere.pipelines.hooks.hazards import refuse_compiled_in_place, refuse_unheard
 
 
 class OwnPass:
@@ -46,7 +46,10 @@ class OwnPass:
         """The call has been made: keep what was read of it."""
         running = self._running
         self.close()
-        if running is not None and self.state.setup.record and running.layers:
+        if running is None:
+            return
+        refuse_unheard(running, self.state.family.attention_layers())
+        if self.state.setup.record:
             self._frames.append(self._cross(running).detach().float().cpu())
 
     def recorded(self) -> tuple[RecordedAttention, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from adhere.pipelines.hooks.attending import Bias, BiasedLayer, Pass, StopForwar
 from adhere.pipelines.hooks.backends import native_attention
 from adhere.pipelines.hooks.compat import compiled_in_place, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.hazards import refuse_unread
 from adhere.pipelines.hooks.readout import reading
 from adhere.prompt.tokens import Track
 
@@ -87,21 +89,25 @@ class Passes:
         """
         self.state.heed_interrupt()
         family, scales = self.state.family, self.scales(reads)
+        bias = self.bias_of(step)
         call = self._call_on(latents, images)
         self.running = Pass(
             reader=family,
             grid=self.state.run.grid,
             rows=slice(0, len(images)),
             images=tuple(images),
+            total=call.rows,
+            width=family.text_width(call),
             read=_names(scales),
-            biased=self._all_layers(),
-            bias=self.bias_of(step),
+            biased=self._all_layers() if bias is not None else frozenset(),
+            bias=bias,
             texts={name: rows[list(images)] for name, rows in self.state.texts.items()},
             stop=True,
         )
+        args, kwargs = family.form(call)
         with self.open(self.running), suppress(StopForward):
-            family.denoiser(**family.arguments(call))
-        _refuse_unread(self.running)
+            family.denoiser(*args, **kwargs)
+        refuse_unread(self.running)
         _refuse_no_gradient(self.running, latents)
         self.state.report.passed(images)
         return self.maps_of(self.running, images, scales)
@@ -127,6 +133,8 @@ class Passes:
             grid=self.state.run.grid,
             rows=rows,
             images=tuple(range(self.state.run.batch)),
+            total=call.rows,
+            width=self.state.family.text_width(call),
             read=_names(scales),
             biased=self._all_layers() if bias is not None else frozenset(),
             bias=bias,
@@ -186,9 +194,14 @@ class Passes:
 
     def _eager(self) -> Any:
         """Compiled denoisers run uncompiled where their insides are looked at."""
+        return torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+
+    @cached_property
+    def _compiled(self) -> bool:
+        """Whether the denoiser or a part of it, such as its repeated blocks, was compiled."""
         denoiser = self.state.family.denoiser
-        compiled = unwrapped(denoiser) is not denoiser or compiled_in_place(denoiser)
-        return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        inner = unwrapped(denoiser)
+        return inner is not denoiser or any(map(compiled_in_place, inner.modules()))
 
     def _all_layers(self) -> frozenset[str]:
         return frozenset(layer.name for layer in self.state.family.attention_layers())
@@ -204,15 +217,6 @@ def _keep(track: Track, images: Sequence[int]) -> Tensor:
     for row, image in enumerate(images):
         keep[row, list(track.images[image].keep)] = True
     return keep
-
-
-def _refuse_unread(running: Pass) -> None:
-    unread = sorted(running.read - set(running.layers))
-    if unread:
-        raise ModelError(
-            f"attention of {unread[0]} could not be read: its processor does not end in "
-            "PyTorch's scaled_dot_product_attention; use the denoiser's default processors"
-        )
 
 
 def _refuse_no_gradient(running: Pass, latents: Tensor) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adhere.errors import ModelError
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import Call, single
@@ -65,6 +66,7 @@ class Predictions:
             return None
         family, batch = self.state.family, self.state.run.batch
         everything = family.output(output, now.given)
+        _refuse_other_rows(everything, now)
         own, rest = everything[: now.base], everything[now.base :]
         extra = rest.split(batch) if len(rest) else ()
         parts = _Parts(own[now.rows], tuple(extra))
@@ -115,6 +117,14 @@ class Predictions:
             return None
         # Only the change is converted back: at high noise the round trip would cost digits.
         return parts.cond + family.from_noise(change, torch.zeros_like(seen), level)
+
+
+def _refuse_other_rows(predicted: Tensor, now: Now) -> None:
+    if len(predicted) != now.call.rows:
+        raise ModelError(
+            f"the denoiser was called with {now.call.rows} rows and predicted {len(predicted)}, so "
+            "the prompt's cannot be told from the others; take off what exchanges its forward"
+        )
 
 
 def agreed(guides: Sequence[Guide], step: Step, eps: Prediction) -> Tensor | None:

@@ -63,6 +63,9 @@ class Session:
         running.set(self)
         if call is not None:
             self.family.asked = call.values
+            reason = self.family.refuse_call()
+            if reason:
+                raise ModelError(reason)
             self._set_callbacks_apart(call)
         self._stack.enter_context(frozen(self.denoiser))
         self._stack.enter_context(schedulers.restored(self.scheduler))
@@ -155,8 +158,12 @@ class Session:
         call = self.family.bind(args, kwargs)
         if self._engine is None:
             self._engine = self._begun(call)
+            if self._engine.idle:
+                self._stack.close()  # the rest of the call is the pipeline's alone
+                return None
         changed = self._engine.before(call, self._unscaled)
-        return None if changed is None else ((), self.family.arguments(changed))
+        self._engine.state.heed_interrupt()
+        return None if changed is None else self.family.form(changed)
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
         if not self._mine() or self._engine is None:

@@ -10,15 +10,24 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adhere.errors import ModelError
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer
 from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track
+
+_OTHER_LOOPS = {
+    "pag_scale": "a perturbed prediction is a third one in the batch, which guides would change",
+    "sag_scale": "self-attention guidance exchanges attention processors, which guides read",
+    "editing_prompt": "semantic guidance adds rows of its own; the plugin sega does the same",
+}
+"""Arguments with which a pipeline makes predictions that guidance cannot tell from the prompt's."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,54 @@ class Family:
         return Call.bind(self.denoiser, args, kwargs, self.leading, self.shared)
 
     def arguments(self, call: Call) -> dict[str, Any]:
-        """The inverse of `bind`: what the denoiser is called with."""
+        """What the denoiser is called with, by name."""
         return dict(call.values)
 
+    def form(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The inverse of `bind`: arguments by position and by name, as the pipeline gives them."""
+        values = self.arguments(call)
+        placed = list(values)[: call.positional]
+        return tuple(values.pop(name) for name in placed), values
+
     def conditional_rows(self, call: Call, batch: int) -> slice | None:
-        """The rows of the batch that are predicted under the prompt; None if this call has none."""
+        """The rows of the batch that are predicted under the prompt; None if this call has none.
+
+        Raises:
+            ModelError: there are more rows than a prompt and a negative prompt account for.
+        """
+        if call.rows not in (batch, 2 * batch):
+            raise ModelError(
+                f"{type(self.pipe).__name__} calls its denoiser with {call.rows} rows for {batch} "
+                f"image{'s' * (batch > 1)}, and which of them are the prompt's is not known; use "
+                "the pipeline without a third prediction (no PAG, no InstructPix2Pix)"
+            )
         return slice(call.rows - batch, call.rows)
+
+    def text_width(self, call: Call) -> int | None:
+        """Text columns that each row attends to; None where rows differ."""
+        return int(call.values[self.text].shape[1])
+
+    def widened(self, embeds: Tensor, width: int) -> Tensor:
+        """Text embeddings with as many columns as the call's: zeros where masks hide them."""
+        return F.pad(embeds, (0, 0, 0, width - embeds.shape[1]))
+
+    def refuse_call(self) -> str | None:
+        """Why the pipeline's call that begins cannot be guided, by its arguments; None if it can.
+
+        Such pipelines add predictions of their own, or step by rules of their own.
+        """
+        if hasattr(self.pipe, "invert"):
+            return (
+                f"{type(self.pipe).__name__} steps along a picture that was inverted, which extra "
+                "moves would leave; use the image-to-image pipeline"
+            )
+        for name, said in _OTHER_LOOPS.items():
+            if self.asked.get(name):
+                return (
+                    f"{type(self.pipe).__name__} was called with {name}={self.asked[name]!r}: "
+                    f"{said}; switch it off ({name}=0 or None), or use the model's plain pipeline"
+                )
+        return None
 
     def unconditional_rows(self, call: Call, batch: int) -> slice | None:
         """The rows predicted under the negative prompt; None without classifier-free guidance."""
@@ -211,6 +262,10 @@ class Family:
     def site(self, layer: AttentionLayer, attending: Attending, grid: tuple[int, int]) -> Site:
         h, w = math.ceil(grid[0] / layer.factor), math.ceil(grid[1] / layer.factor)
         return Site(layer.name, layer.kind, (h, w), int(attending.query.shape[1]))
+
+    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
+        """Which queries are image cells, and which keys are the site's columns."""
+        return slice(None), slice(0, attending.key.shape[2])
 
     def logits(
         self, site: Site, attending: Attending, rows: slice

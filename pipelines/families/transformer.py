@@ -112,10 +112,6 @@ class TransformerFamily(Family):
         )
         return mapped[:, None]
 
-    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
-        """Which queries are image cells, and which keys are the site's columns."""
-        return slice(None), slice(0, attending.key.shape[2])
-
     # Steps
 
     def restate(self, energy: Energy) -> Energy:

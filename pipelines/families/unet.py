@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from adhere.errors import ModelError
 from adhere.guides.guide import Energy
@@ -21,7 +22,7 @@ from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.prompt.tokens import Track, tokenise
+from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 SEMANTIC_CELLS = 16
 """Rows of the maps that speak of whole objects, at the model's own size (A&E, sec. 3.1)."""
@@ -52,14 +53,18 @@ class UNetFamily(Family):
     def config(self) -> Any:
         return unwrapped(self.denoiser).config
 
-    def conditional_rows(self, call: Call, batch: int) -> slice | None:
-        if call.rows not in (batch, 2 * batch):
-            raise ModelError(
-                f"{type(self.pipe).__name__} calls its UNet with {call.rows} rows for {batch} "
-                f"image{'s' * (batch > 1)}, and which of them are the prompt's is not known; use "
-                "the pipeline without a third prediction (no PAG, no InstructPix2Pix)"
-            )
-        return super().conditional_rows(call, batch)
+    def widened(self, embeds: Tensor, width: int) -> Tensor:
+        """Chunked encoders fill up with the empty prompt's chunk, as there is no mask."""
+        parts = [embeds]
+        if embeds.shape[1] < width:
+            nothing = self.encode([""]).values[self.text].to(embeds)
+            parts += [nothing.expand(len(embeds), -1, -1)] * -(-width // nothing.shape[1])
+        return torch.cat(parts, dim=1)[:, :width]
+
+    def fitted(self, call: Call, extra: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """Extra texts as wide as the prompt's embeddings, whatever encoder made those."""
+        width = int(call.values[self.text].shape[1])
+        return call, {**extra, self.text: self.widened(extra[self.text], width)}
 
     def attention_layers(self) -> tuple[AttentionLayer, ...]:
         return self._spots
@@ -113,21 +118,21 @@ class UNetFamily(Family):
                 f"{type(self.pipe).__name__} has no tokenizer, so words cannot be found in its "
                 "attention; load the pipeline with its tokenizer (the text encoder may be left out)"
             )
-        return (
-            Track(
-                tuple(
-                    tokenise(
-                        tokenizer,
-                        prompt,
-                        encoder="CLIP",
-                        length=min(width, tokenizer.model_max_length),
-                        width=width,
-                        drop_padding=self.drop_padding,
-                    )
-                    for prompt in prompts
-                )
-            ),
+        return (Track(tuple(self._tokenised(tokenizer, prompt, width) for prompt in prompts)),)
+
+    def _tokenised(self, tokenizer: Any, prompt: str, width: int) -> TokenisedPrompt:
+        """A prompt's columns. Embeddings of several chunks have each its start and end token."""
+        chunk = int(min(width, tokenizer.model_max_length))
+        chunks = width // chunk if width % chunk == 0 else 1
+        found = tokenise(
+            tokenizer,
+            prompt,
+            encoder="CLIP",
+            length=chunk if chunks == 1 else chunks * (chunk - 2) + 2,
+            width=width,
+            drop_padding=self.drop_padding,
         )
+        return found if chunks == 1 else chunked(found, chunk, self.drop_padding)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self._require("text_encoder", texts)
@@ -186,8 +191,8 @@ class StableDiffusionXL(UNetFamily):
 
     @classmethod
     def fits(cls, pipe: Any, unet: Any) -> bool:
-        # Its encoders may have been left out.
-        return bool(unet.config.addition_embed_type == "text_time")
+        # Its encoders may have been left out, but Kolors has none of them.
+        return hasattr(pipe, "tokenizer_2") and bool(unet.config.addition_embed_type == "text_time")
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self._require("text_encoder_2", texts)
@@ -221,6 +226,20 @@ class Toybox(UNetFamily):
         if energy.rule != "plain":
             return energy
         return replace(energy, step_size=energy.step_size / 4)
+
+
+def chunked(found: TokenisedPrompt, chunk: int, drop_padding: bool) -> TokenisedPrompt:
+    """The columns of a prompt that was encoded in chunks of `chunk` columns, ends included."""
+
+    def moved(column: int) -> int:
+        number, place = divmod(column - 1, chunk - 2)
+        return number * chunk + 1 + place
+
+    pieces = tuple(replace(piece, column=moved(piece.column)) for piece in found.pieces)
+    keep = tuple(c for c in range(found.width) if c % chunk not in (0, chunk - 1))
+    if drop_padding:
+        keep = tuple(piece.column for piece in pieces)
+    return replace(found, pieces=pieces, keep=keep)
 
 
 def restated(energy: Energy, unit: float) -> Energy:

@@ -78,6 +78,9 @@ class ZImage(JointFamily):
         ]
         return values
 
+    def text_width(self, call: Call) -> int | None:
+        return None
+
     def images_per_prompt(self, told: int) -> int:
         return int(self.argument("num_images_per_prompt", told))
 

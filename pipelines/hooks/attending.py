@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.errors import ModelError
 from adhere.guides.maps import Kind, Layer, Site
 from adhere.pipelines.hooks.compat import in_foreign_thread
 
@@ -58,6 +59,10 @@ class Attending:
 
 class Reader(Protocol):
     """How a family turns one call of attention into a site's probabilities."""
+
+    def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
+        """Which queries are image cells, and which keys are the site's columns."""
+        ...
 
     def site(self, layer: AttentionLayer, attending: Attending, grid: tuple[int, int]) -> Site: ...
 
@@ -111,12 +116,18 @@ class Pass:
         bias: asked at each layer of `biased`.
         texts: text embeddings for single layers, `Float[rows tokens channels]`, by name.
         stop: raise `StopForward` when the last wanted layer has been read.
+        total: rows of the whole call.
+        width: text columns of the call; None where they differ between rows.
+        entered: layers that were run; `met`: those whose attention was met, and of which kind;
+            `added`: those that were biased.
     """
 
     reader: Reader
     grid: tuple[int, int]
     rows: slice
     images: tuple[int, ...]
+    total: int
+    width: int | None = None
     read: frozenset[str] = frozenset()
     biased: frozenset[str] = frozenset()
     bias: Bias | None = None
@@ -125,13 +136,20 @@ class Pass:
     layers: dict[str, Layer] = field(default_factory=dict)
     replaying: bool = False
     """True during the backward pass, when checkpointed blocks run again."""
+    entered: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
+    added: set[str] = field(default_factory=set)
 
     def attend(self, layer: AttentionLayer, attending: Attending) -> Tensor | None:
         """Read a layer; returns the mask to attend with, None to leave the call as it is."""
         site = self.reader.site(layer, attending, self.grid)
+        self._refuse_other_shape(site, attending)
+        self.met.add(layer.name)
         bias = None
         if self.bias is not None and layer.name in self.biased:
             bias = self.bias(BiasedLayer(site, self.images, attending, self.rows, self.reader))
+        if bias is not None:
+            self.added.add(layer.name)
         if layer.name in self.read:
             seen = Layer(site, self.reader.probabilities(site, attending, self.rows, bias))
             # A checkpointed block attends twice; the graph belongs to the first time.
@@ -139,6 +157,26 @@ class Pass:
             if self.stop and not self.replaying and len(self.layers) == len(self.read):
                 raise StopForward
         return None if bias is None else self.reader.biased(site, attending, self.rows, bias)
+
+    def _refuse_other_shape(self, site: Site, attending: Attending) -> None:
+        """Raise `ModelError` unless a layer attends from the call's rows and cells to its words."""
+        image, columns = self.reader.places(site, attending)
+        cells, h_w = len(range(attending.query.shape[2])[image]), site.grid[0] * site.grid[1]
+        found = len(range(attending.key.shape[2])[columns])
+        if attending.query.shape[0] != self.total:
+            what = f"in {attending.query.shape[0]} rows, and the denoiser was called with "
+            what += f"{self.total}: something splits or adds rows (perturbed attention?)"
+        elif cells != h_w:
+            what = f"from {cells} cells, and its grid has {h_w}: something merges or drops "
+            what += "tokens (token merging, reference pictures?)"
+        elif site.kind == "cross" and self.width is not None and found != self.width:
+            what = f"to {found} text columns, and the text has {self.width}"
+        else:
+            return
+        raise ModelError(
+            f"{site.name} attends {what}, so guidance would fall on the wrong ones; take that off "
+            "for guided calls, or leave the layer out with Memory(layers=...) where it is only read"
+        )
 
     def mine(self) -> bool:
         """Whether the calling thread works for this pass.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -38,3 +39,20 @@ def sdpa_processor(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.processor = processor
+
+
+@contextmanager
+def processors_kept(denoiser: nn.Module) -> Iterator[None]:
+    """When what runs inside fails, every layer has the processor that it had before.
+
+    Pipelines that exchange processors for the length of a call forget to put them back then.
+    """
+    layers: list[Any] = [m for m in denoiser.modules() if hasattr(m, "processor")]
+    before = [layer.processor for layer in layers]
+    try:
+        yield
+    except BaseException:
+        for layer, processor in zip(layers, before, strict=True):
+            if layer.processor is not processor:
+                layer.processor = processor
+        raise

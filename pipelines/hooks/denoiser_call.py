@@ -37,12 +37,14 @@ class Call:
     """Arguments of one denoiser call, bound to their names.
 
     `rows` is the size of the batch axis; tensors with another leading size are not batched, nor
-    are the arguments named in `shared`.
+    are the arguments named in `shared`. `positional` is how many were given by position: other
+    hooks on the denoiser may look for them there.
     """
 
     values: Mapping[str, Any]
     rows: int
     shared: frozenset[str] = frozenset()
+    positional: int = 0
 
     @classmethod
     def bind(
@@ -53,11 +55,13 @@ class Call:
         leading: str,
         shared: frozenset[str] = frozenset(),
     ) -> Call:
-        signature = inspect.signature(unwrapped(denoiser).forward)
-        values = dict(signature.bind(*args, **kwargs).arguments)
+        # The class's own: the instance's may have been exchanged for one that only passes on.
+        signature = inspect.signature(type(unwrapped(denoiser)).forward)
+        values = dict(signature.bind(None, *args, **kwargs).arguments)
+        del values[next(iter(values))]
         # A decorated forward may gather what it does not name.
         values.update(values.pop("kwargs", {}))
-        return cls(values, _rows(values[leading]), shared)
+        return cls(values, _rows(values[leading]), shared, len(args))
 
     def replace(self, **values: Any) -> Call:
         return replace(self, values={**self.values, **values})

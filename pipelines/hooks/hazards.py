@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from adhere.errors import ModelError
+from adhere.pipelines.hooks.attending import AttentionLayer, Pass
 from adhere.pipelines.hooks.compat import compiled_in_place, hook_names, unwrapped
 
 _SWAPPED = {
@@ -34,6 +37,43 @@ def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
             "a feature cache is enabled on the denoiser and the guidance's extra pass would fill "
             "it; call disable_cache() on the denoiser first"
         )
+
+
+def refuse_unread(running: Pass) -> None:
+    """Raise `ModelError` after a pass that has not met every layer it was to read."""
+    _refuse_unmet(sorted(running.read - running.layers.keys()), running)
+
+
+def refuse_unheard(running: Pass, layers: Sequence[AttentionLayer]) -> None:
+    """Raise `ModelError` after a whole pass that has not met every layer it was to change.
+
+    A guide that biases says of which layers only when it is asked. So every layer counts of a kind
+    that was biased, or that was met in no layer at all.
+    """
+    refuse_unread(running)
+    _refuse_unmet(sorted(running.texts.keys() - running.entered), running)
+    wanted = [layer for layer in layers if layer.name in running.biased]
+    met = {layer.kind for layer in wanted if layer.name in running.met}
+    added = {layer.kind for layer in wanted if layer.name in running.added}
+    unmet = [layer for layer in wanted if layer.name not in running.met]
+    _refuse_unmet([x.name for x in unmet if x.kind in added or x.kind not in met], running)
+
+
+def _refuse_unmet(names: Sequence[str], running: Pass) -> None:
+    if not names:
+        return
+    name = names[0]
+    if name in running.entered:
+        raise ModelError(
+            f"the attention of {name} could not be met: its processor does not end in PyTorch's "
+            "scaled_dot_product_attention; use the denoiser's default processors "
+            "(set_default_attn_processor() or set_attn_processor(...))"
+        )
+    raise ModelError(
+        f"{name} was not run in a guided pass: the denoiser's forward was exchanged for one that "
+        "leaves layers out (a feature cache such as DeepCache), or it was compiled as a whole; "
+        "take that off for guided calls"
+    )
 
 
 def refuse_compiled_in_place(denoiser: nn.Module) -> None:

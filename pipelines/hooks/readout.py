@@ -78,6 +78,7 @@ def _hook(stack: ExitStack, running: Pass, layer: AttentionLayer, module: nn.Mod
         # Another thread on the same denoiser may meet this hook half registered, without kwargs.
         if kwargs is None or not running.mine():
             return None
+        running.entered.add(layer.name)
         mode = _Interception(running, layer)
         mode.__enter__()
         open_modes.setdefault(threading.get_ident(), []).append(mode)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.guiders.guider_utils import GuiderOutput
 from torch import Tensor, nn
@@ -89,7 +88,7 @@ class PredictionGuider(ClassifierFreeGuidance):
                 "the classic pipeline with a negative prompt and true_cfg_scale above 1"
             )
         self.pipe, self.guidance = pipe, guidance
-        guides = [_tried(plugin) for plugin in guidance.plugins]
+        guides = [guide for guide in map(_tried, guidance.plugins) if not guide.off]
         self.texts = [text for guide in guides for text in guide.texts]
         self._steers = bool(self.texts) or any(guide.negative for guide in guides)
         extra = [f"pred_extra_{number}" for number in range(len(self.texts))]
@@ -197,7 +196,8 @@ class PredictionGuider(ClassifierFreeGuidance):
         family.scale = self._scale()
         prompts = (Prompt(NO_TEXT),) * call.rows
         told = Run(prompts, (), grid, compat.step_of(self)[1], family.name)
-        guides = [plugin.guide(told) for plugin in self.guidance.plugins]
+        made = [plugin.guide(told) for plugin in self.guidance.plugins]
+        guides = [guide for guide in made if not guide.off]
         run = _Run(family, self.pipe.scheduler, guides)
         if self.texts:
             run.extra = dict(family.encode(self.texts).values)
@@ -212,8 +212,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         width = (cond if uncond is None else uncond).shape[1]
 
         def encode(texts: Sequence[str]) -> Tensor:
-            found: Tensor = family.encode(texts).values[name]
-            return F.pad(found, (0, 0, 0, width - found.shape[1]))
+            return family.widened(family.encode(texts).values[name], width)
 
         text = Text(cond, uncond, encode)
         for guide in run.guides:

@@ -240,9 +240,17 @@ def test_a_pipeline_whose_batch_is_laid_out_otherwise() -> None:
     )
     pipe.set_progress_bar_config(disable=True)
     assert torch.isfinite(tiny.latents(pipe, pag_scale=3.0)).all()
-    # This pipeline itself leaves its processors behind when a call of it fails.
-    with pytest.raises(ModelError, match=r"3 rows for 1 image.*no PAG"):
-        tiny.latents(pipe, guidance=Guidance(descending()), pag_scale=3.0)
+    refused(pipe, ModelError, r"pag_scale=3.0.*switch it off", descending(), pag_scale=3.0)
+    pipe = tiny.sd1()
+    rows = torch.cat  # a hook that adds a third prediction, as no argument tells
+
+    def tripled(module: Any, args: Any, kwargs: Any) -> Any:
+        text = kwargs["encoder_hidden_states"]
+        kwargs = {**kwargs, "encoder_hidden_states": rows([text, text[-1:]])}
+        return (rows([args[0], args[0][-1:]]), *args[1:]), kwargs
+
+    pipe.unet.register_forward_pre_hook(tripled, with_kwargs=True)
+    refused(pipe, ModelError, r"3 rows for 1 image.*no PAG", descending())
 
 
 def test_a_pipeline_that_encodes_no_prompts() -> None:
