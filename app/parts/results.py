@@ -199,7 +199,9 @@ class Panel:
         }
 
 
-def strip(label: str, name: str, *, visible: bool = True, crisp: bool = True) -> Any:
+def strip(
+    label: str, name: str, *, visible: bool = True, crisp: bool = True, large: bool = False
+) -> Any:
     """A row of small pictures to choose from."""
     return gr.Gallery(
         label=label,
@@ -207,7 +209,7 @@ def strip(label: str, name: str, *, visible: bool = True, crisp: bool = True) ->
         format="png",
         object_fit="contain",
         allow_preview=False,
-        elem_classes=["crisp", "strip"] if crisp else "strip",
+        elem_classes=["strip", *(["crisp"] if crisp else []), *(["large"] if large else [])],
         elem_id=name,
         visible=visible,
         height="auto",

@@ -46,3 +46,27 @@ FOCUS_BACK = """() => {
 def of(script: str, name: str) -> str:
     """A script for the tab of that name."""
     return script.replace("NAME", name)
+
+
+NAMED = """() => {
+  const mend = () => {
+    for (const one of document.querySelectorAll(".words .token[role=button]"))
+      if (!one.textContent.trim()) { one.removeAttribute("role"); one.removeAttribute("tabindex"); }
+    for (const one of document.querySelectorAll("div.empty[aria-label]:not([role])"))
+      one.setAttribute("role", "img");
+    for (const one of document.querySelectorAll("footer button img[alt]:not([alt=''])"))
+      one.setAttribute("alt", "");
+    for (const one of document.querySelectorAll("button.thumbnail-item img[alt]:not([alt=''])")) {
+      one.closest("button").setAttribute("aria-label", one.alt);
+      one.setAttribute("alt", "");
+    }
+  };
+  mend();
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mend(); });
+  }).observe(document.body, {childList: true, subtree: true});
+}"""
+"""What a screen reader needs and Gradio leaves out: names, and roles that fit."""

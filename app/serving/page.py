@@ -11,7 +11,7 @@ import gradio as gr
 from adhere.app.jobs import copies
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
-from adhere.app.parts import examples
+from adhere.app.parts import examples, scripts
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.runner import Shared
@@ -118,6 +118,7 @@ def _restore(tabs: Any, boards: Mapping[str, Any], page: Any, shared: Shared) ->
         return {tabs: gr.update(selected=board.panel.name), **_filled(board, setup)}
 
     page.load(lambda known: known or Histories.new_key(), shared.key, shared.key, **QUIET)
+    page.load(None, None, None, js=scripts.NAMED, api_visibility="private")
     page.load(None, None, query, js=OPENED, api_visibility="private")
     query.change(load, query, outputs, **QUIET)
 

@@ -123,7 +123,7 @@ class Explorer:
         self.timer = gr.Timer(PLAY_EVERY, active=False)
 
     def _draw_maps(self) -> None:
-        self.shown = strip("Maps of the chosen words", "explore-maps", crisp=False)
+        self.shown = strip("Maps of the chosen words", "explore-maps", crisp=False, large=True)
         gr.HTML(_scale(), padding=False)
         gr.HTML(
             caption_of("Every word, in the guided picture", "", "at the same step and scale"),

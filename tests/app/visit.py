@@ -65,7 +65,7 @@ class Visit:
     def status(self, tab: str, text: str) -> None:
         """Wait until a tab's status says something."""
         self.page.wait_for_function(
-            "([id, text]) => (document.getElementById(id)?.innerText || ).includes(text)",
+            "([id, text]) => document.getElementById(id)?.innerText?.includes(text)",
             arg=[f"{tab}-status", text],
         )
 

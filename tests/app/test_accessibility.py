@@ -1,0 +1,43 @@
+"""axe finds no violation on any tab, in either theme, before and after pictures are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.app.conftest import Served
+from tests.app.visit import Visit
+
+pytestmark = pytest.mark.browser
+
+axe_of = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="the accessibility tests need axe: pip install axe-playwright-python",
+).Axe
+
+
+def violations(page: Any) -> list[str]:
+    found = axe_of().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {node['target']} {node['failureSummary'][:300]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> None:
+    visit = Visit(chromium, served.url, color_scheme=scheme, reduced_motion="reduce")
+    found = []
+    for tab in ("compose", "paint", "safety"):
+        visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
+        found += violations(visit.page)
+        visit.generate(tab)
+        found += violations(visit.page)
+    for name in ("Attention", "History"):
+        visit.tab(name)
+        visit.page.wait_for_timeout(1500)
+        found += violations(visit.page)
+    visit.close()
+    assert found == []
