@@ -78,8 +78,9 @@ def test_keyboard_reaches_words_and_generate(visit: Visit) -> None:
 
 def places(visit: Visit) -> dict[str, str]:
     """Each region of the editor with what it has: a box, paint, nothing."""
-    items = visit.page.locator("#paint-editor .region .pick")
-    texts = [items.nth(k).inner_text().split("\n") for k in range(items.count())]
+    # At once: the list is drawn anew whenever anything changes.
+    found = visit.page.locator("#paint-editor .region .pick").all_inner_texts()
+    texts = [text.split("\n") for text in found]
     return {text[0].strip(): text[-1].strip() for text in texts}
 
 
