@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,7 +15,7 @@ import typer
 
 from adhere.cli.commands import app
 from adhere.cli.speaking import complain
-from adhere.errors import GuidanceError
+from adhere.errors import GuidanceError, GuidanceWarning
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a command stopped by Ctrl-C or SIGTERM: 128 and the signal, by convention."""
@@ -28,7 +29,7 @@ def main(run: Callable[..., Any] = app) -> None:
     """Entry point: errors are one sentence, an interrupt is not an error of the program's."""
     # At every import it regrets that torchvision, which nothing here needs, is missing.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    with _ending_politely():
+    with _ending_politely(), _warnings_in_one_line():
         code = _exit_code(run)
     if code in (INTERRUPTED, TERMINATED):
         complain("interrupted; what was finished is kept", "yellow")
@@ -73,3 +74,19 @@ def _ending_politely() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """What `adhere` warns of is a note for people; other warnings look as ever."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, GuidanceWarning):
+            complain(f"note: {message}", "yellow")
+        else:
+            before(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.output import Settings, read_settings
+from adhere.pipelines.studio.request import Request
 
 
 def show(picture: Path, as_json: bool) -> str:
@@ -32,13 +34,14 @@ def show(picture: Path, as_json: bool) -> str:
 def _lines(found: Settings) -> Iterator[str]:
     told = {**(found.request or {}), **found.made}
     plugins = told.pop("plugins", [])
-    for key, value in told.items():
-        if value not in (None, "", []):
-            yield f"{key}: {_short(value)}"
-    yield f"plugins: {'none' if not plugins else ''}".rstrip()
+    order = [field.name for field in fields(Request)]
+    for key in sorted(told, key=lambda key: (order.index(key) if key in order else 99, key)):
+        if told[key] not in (None, "", []):
+            yield f"{key}: {_short(told[key])}"
+    yield f"plugins: {'+'.join(one['plugin'] for one in plugins) or 'none'}"
     for plugin in plugins:
-        values = ", ".join(f"{k}={_short(v)}" for k, v in plugin.items() if k != "plugin")
-        yield f"  {plugin['plugin']}: {values}"
+        values = (f"{k}={_short(v)}" for k, v in plugin.items() if k != "plugin" and v is not None)
+        yield f"  {plugin['plugin']}: {', '.join(values)}"
 
 
 def _short(value: Any) -> str:

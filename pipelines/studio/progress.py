@@ -54,7 +54,8 @@ class _Lines:
         self._say(f"0/{total}")
 
     def __call__(self, amount: float) -> None:
-        self.done += amount
+        # Samplers that evaluate a step twice tell of more steps than were asked for.
+        self.done = min(self.done + amount, self.total)
         now = time.monotonic()
         if now - self.last >= LINE_EVERY:
             self.last = now

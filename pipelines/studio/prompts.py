@@ -207,13 +207,14 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
 
 
 def _seeds(told: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """`seed` names one, `seeds` are as on the command line, or a list."""
-    if "seed" in told:
-        return seeds_of(f"{told['seed']}-{told['seed']}")
-    given = told.get("seeds")
-    if isinstance(given, list):
-        return seeds_of(",".join(f"{one}-{one}" for one in given))
-    return None if given is None else seeds_of(str(given))
+    """`seed` names one, or several as in `1,5-7`; `seeds` are as on the command line."""
+    given = told.get("seed", told.get("seeds"))
+    if given is None:
+        return None
+    named = [str(one).strip() for one in (given if isinstance(given, list) else [given])]
+    if isinstance(given, list) or "seed" in told:
+        named = [f"{one}-{one}" if one.isdecimal() else one for one in named]
+    return seeds_of(",".join(named))
 
 
 def _own(told: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,195 @@
+"""Models as people have them: LoRA, single files, parts that are not whole, where they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adhere.errors import GuidanceError, ModelError, ParameterError
+from adhere.pipelines.studio import loading, single_file
+from adhere.pipelines.studio.loading import Lora, load
+from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.studio import Studio
+from tests import tiny
+
+ASKED = Request("a cat and a frog", steps=2, width=64, height=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    tiny.sd1().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Low-rank weights that change every picture."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    pipe = tiny.sd1()
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    path = tmp_path_factory.mktemp("lora")
+    pipe.save_lora_weights(path, unet_lora_layers=get_peft_model_state_dict(pipe.unet))
+    return path / "pytorch_lora_weights.safetensors"
+
+
+def picture(model: Path, **more: Any) -> bytes:
+    (made,) = Studio(str(model), "cpu", **more).generate([ASKED])
+    return made.image.tobytes()
+
+
+def test_a_lora_counts_as_strongly_as_it_is_told_to(folder: Path, lora: Path) -> None:
+    plain = picture(folder)
+    assert picture(folder, loras=[Lora(str(lora), 0.0)]) == plain
+    whole = picture(folder, loras=[Lora.read(str(lora))])
+    half = picture(folder, loras=[Lora.read(f"{lora}:0.5")])
+    assert len({plain, whole, half}) == 3
+    assert picture(folder, loras=[Lora(str(lora.parent), 1.0)]) == whole
+
+
+def test_what_a_lora_text_means() -> None:
+    assert Lora.read("style:0.8") == Lora("style", 0.8)
+    assert Lora.read("owner/style") == Lora("owner/style", 1.0)
+    assert Lora.read(r"C:\loras\style.safetensors") == Lora(r"C:\loras\style.safetensors", 1.0)
+    with pytest.raises(ParameterError, match="names no file"):
+        Lora.read(":0.8")
+
+
+def test_loras_that_do_not_fit(folder: Path, lora: Path, tmp_path: Path) -> None:
+    save_file({"nothing.of.this.model": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    torch.save({}, tmp_path / "style.pt")
+    for name, said in (
+        ("other.safetensors", "other.safetensors"),
+        ("style.pt", "pickled weights are refused"),
+        ("missing.safetensors", "missing.safetensors"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            load(str(folder), "cpu", None, loras=[Lora(str(tmp_path / name))])
+
+
+def test_an_encoder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    """As with releases of transformers that look for the weights under other names."""
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "model")
+    file = tmp_path / "model" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    save_file({f"old.{key}": value for key, value in weights.items()}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"text_encoder of .* lacks \d+ weights"):
+        load(str(tmp_path / "model"), "cpu", None)
+
+
+def test_the_toyboxes_are_whole_and_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    from adhere.pipelines.toybox import ToyboxError, load_toybox, toybox_folder
+
+    shutil.copytree(toybox_folder("toybox"), tmp_path / "toybox")
+    file = tmp_path / "toybox" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises((ToyboxError, ModelError), match="lacks 1 weights"):
+        load_toybox(folder=tmp_path / "toybox")
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["cond_stage_model.transformer.x", "model.diffusion_model.y"], "StableDiffusionPipeline"),
+        (["conditioner.embedders.1.model.x"], "StableDiffusionXLPipeline"),
+        (["model.diffusion_model.joint_blocks.0.x"], "StableDiffusion3Pipeline"),
+        (["double_blocks.0.img_attn.x"], "FluxPipeline"),
+        (["distilled_guidance_layer.x", "double_blocks.0.img_attn.x"], "ChromaPipeline"),
+        (["lora_unet_down.x"], None),
+    ],
+)
+def test_the_kind_of_a_single_file_is_told_by_its_weights(
+    names: list[str], kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    path = tmp_path / "model.safetensors"
+    save_file({name: torch.zeros(1) for name in names}, path)
+    if kind is None:
+        with pytest.raises(ModelError, match="no whole model of a known kind"):
+            single_file.load(path, torch.float32)
+        return
+    seen = []
+
+    def from_single_file(path: str, **options: Any) -> str:
+        seen.append((path, options))
+        return "the pipeline"
+
+    monkeypatch.setattr(getattr(diffusers, kind), "from_single_file", from_single_file)
+    assert single_file.load(path, torch.float16) == "the pipeline"
+    assert seen == [(str(path), {"torch_dtype": torch.float16})]
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
+def test_single_files_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="model"):
+        load(str(tmp_path / name), "cpu", None)
+    (tmp_path / name).write_bytes(b"junk")
+    with pytest.raises(ModelError, match=r"pickled|damaged"):
+        load(str(tmp_path / name), "cpu", None)
+
+
+def test_settings_that_a_machine_or_model_lacks(folder: Path) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"offload": "model"}, "this run is on the CPU"),
+        ({"offload": "some"}, "not one of model, sequential"),
+    ]
+    for options, said in cases:
+        with pytest.raises(GuidanceError, match=said):
+            load(str(folder), "cpu", None, **options)
+    with pytest.raises(ParameterError, match="leave out --variant and --revision"):
+        load("toybox", "cpu", None, variant="fp16", revision="main")
+
+
+def test_offload_is_asked_of_the_pipeline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import DiffusionPipeline
+
+    seen = []
+    monkeypatch.setattr(loading, "_check_device", lambda device: None)
+    for name in ("enable_model_cpu_offload", "enable_sequential_cpu_offload"):
+        monkeypatch.setattr(
+            DiffusionPipeline, name, lambda pipe, device, name=name: seen.append((name, device))
+        )
+    load(str(folder), "cuda", "float32", offload="model")
+    load(str(folder), "cuda", "float32", offload="sequential")
+    assert seen == [("enable_model_cpu_offload", "cuda"), ("enable_sequential_cpu_offload", "cuda")]
+
+
+def test_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert loading.best_device() == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loading.best_device() == "cuda"
+
+
+def test_a_variant_is_read(folder: Path, tmp_path: Path) -> None:
+    pipe = tiny.sd1()
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load(str(tmp_path), "cpu", None)
+    assert picture(tmp_path, variant="fp16") == picture(folder)
+
+
+def test_what_a_studio_says_of_itself(folder: Path, lora: Path) -> None:
+    about = Studio(str(folder), "cpu", "bfloat16", loras=[Lora(str(lora), 0.5)]).about
+    json.dumps(about)
+    assert about["dtype"] == "bfloat16"
+    assert about["loras"] == [{"source": str(lora), "weight": 0.5}]
+    assert {"model", "weights", "adhere", "torch", "diffusers", "transformers"} <= set(about)
