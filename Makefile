@@ -19,7 +19,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export GRADIO_ANALYTICS_ENABLED ?= False
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo app test fast nightly check tables site package browser benchmarks clean help
+.PHONY: demo app test fast nightly check tables site package floors browser benchmarks clean help
 
 help:            ## What there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
@@ -54,6 +54,15 @@ site: $(STAMP)   ## The docs site: build/site
 
 package: $(STAMP)              ## Wheel and sdist in dist/, installed and tried outside the checkout
 	$(BIN)/python -m pytest -q tests/test_packages.py --keep-packages dist
+
+FLOORS := build/floors/bin/python
+floors:          ## The core's tests with the lowest versions that pyproject.toml admits
+	test -x $(FLOORS) || $(PYTHON) -m venv build/floors
+	$(FLOORS) -m pip install --quiet uv
+	$(FLOORS) -m uv pip install --quiet --python $(FLOORS) --torch-backend cpu \
+	  $$($(PYTHON) -m tests.floors lora) pytest pytest-timeout beartype scipy
+	$(FLOORS) -m uv pip install --quiet --python $(FLOORS) --no-deps -e .
+	$(FLOORS) -m pytest -q tests/core tests/plugins tests/studio tests/test_cli.py tests/toybox/test_folder.py
 
 browser:         ## Chromium for the app's tests, where it can be had
 	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \

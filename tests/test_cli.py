@@ -333,3 +333,255 @@ def test_a_word_that_the_toybox_was_never_taught_is_named(
     (row,) = json.loads((tmp_path / "report.json").read_text())["pictures"]
     assert "fully_right" not in row["verdict"]
     assert "zebra" in row["verdict"]["not_judged"]
+
+
+# ---- Many prompts, resuming, and what is never lost -------------------------------------------
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return found
+
+
+def test_one_bad_prompt_is_recorded_with_its_line_and_the_rest_go_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        '{"prompt": "a cat", "seed": 4}',
+        '{"prompt": "a dog", "subjects": "frog"}',
+        "{",
+        '{"prompt": "a cat\\nand a frog", "width": 65}',
+        '{"prompt": "a red\\nbird"}',
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows))
+    words = ["-p", "attend-and-excite:refinements=0", "--model", folder, *SMALL]
+    out = tmp_path / "out"
+    assert adhere("generate", "--prompts", tmp_path / "mine.jsonl", "-o", out, *words) == 1
+    said = capsys.readouterr().err
+    for line, fault in ((2, "'frog' is not in"), (3, "no JSON"), (4, "multiple of 8")):
+        assert f"error: mine.jsonl line {line}: " in said
+        assert fault in said
+    report = report_of(out)
+    assert [row["request"]["prompt"] for row in report["pictures"]] == ["a cat", "a red\nbird"]
+    assert report["pictures"][0]["request"]["seed"] == 4
+    assert {row["line"].split()[-1] for row in report["failed"]} == {"2", "3", "4"}
+    assert report["complete"] is False
+
+
+def test_a_prompt_with_a_line_break_is_compared(folder: Path, tmp_path: Path) -> None:
+    words = ["-p", "attend-and-excite:refinements=0", "--seed", "0", "--maps", "--model", folder]
+    assert adhere("compare", "a cat\nand a frog", *words, "-o", tmp_path, *SMALL) == 0
+    assert (tmp_path / "grid.png").is_file()
+    assert len(list(tmp_path.glob("*-attention.png"))) == 2
+
+
+def test_the_same_command_again_makes_only_what_is_missing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["generate", PROMPT, "--model", folder, "--seeds", "3", "-o", tmp_path, *SMALL]
+    assert adhere(*words) == 0
+    first = report_of(tmp_path)
+    (tmp_path / first["pictures"][1]["file"]).unlink()
+    made: list[int] = []
+    plain = Studio.generate
+
+    def counted(self: Studio, requests: Any, **options: Any) -> Any:
+        made.extend(request.seed for request in requests)
+        return plain(self, requests, **options)
+
+    monkeypatch.setattr(studio.Studio, "generate", counted)
+    assert adhere(*words) == 0
+    assert made == [1]
+    again = report_of(tmp_path)
+    assert [row["file"] for row in again["pictures"]] == [row["file"] for row in first["pictures"]]
+    assert all((tmp_path / row["file"]).is_file() for row in again["pictures"])
+    assert again["complete"] is True
+
+
+def test_other_parameters_never_overwrite_and_failures_never_wipe(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["generate", PROMPT, "--model", folder, "-o", tmp_path, *SMALL]
+    assert adhere(*words) == 0
+    assert adhere(*words, "--guidance-scale", "2") == 0
+    assert adhere("generate", "a dog", "--model", folder, "-o", tmp_path, *SMALL) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    files = [row["file"] for row in report_of(tmp_path)["pictures"]]
+    assert len(set(files)) == 3
+    assert {"grid.png", "grid-2.png", "grid-3.png"} <= set(before)
+    for bad in (["-p", "nothing"], ["-p", "syngen", "--subjects", "zebra"], ["--width", "65"]):
+        assert adhere(*words, *bad) == 2
+    assert [row["file"] for row in report_of(tmp_path)["pictures"]] == files
+    for name in before.keys() - {"report.json"}:
+        assert (tmp_path / name).read_bytes() == before[name], name
+
+
+def test_a_foreign_report_is_left_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text("[1, 2")
+    assert adhere("generate", PROMPT, "--model", folder, "-o", tmp_path, *SMALL) == 2
+    assert "is no report of this command, or is damaged" in capsys.readouterr().err
+    assert (tmp_path / "report.json").read_text() == "[1, 2"
+
+
+def test_sigterm_leaves_a_true_report(folder: Path, tmp_path: Path) -> None:
+    """The signal itself, in the middle of the second batch."""
+    import os
+
+    plain = Studio.generate
+    calls: list[int] = []
+
+    def told_to_end(self: Studio, requests: Any, **options: Any) -> Any:
+        calls.append(len(requests))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, requests, **options)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studio.Studio, "generate", told_to_end)
+        words = ["--model", folder, "--seeds", "0-3", "-b", "2", "--out", tmp_path, *SMALL]
+        assert adhere("generate", PROMPT, *words) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    report = report_of(tmp_path)
+    assert (report["complete"], report["stopped_by"]) == (False, "Terminated")
+    assert len(report["pictures"]) == 2
+
+
+# ---- One spelling, hints, what is said ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["generate", PROMPT, "-p", "syngen", "-p", "initno"], '-p "syngen+initno"'),
+        (["generate", PROMPT, "-p", "syngen; initno:stop=0.2"], "syngen+initno:stop=0.2"),
+        (["compare", PROMPT, "-p", "syngen, initno"], "syngen+initno"),
+        (["compare", PROMPT, "--stack", "syngen; initno"], '-p "syngen+initno"'),
+        (["eval", "plan", "out", "-s", "toybox-pairs", "-p", "syngen;initno"], "syngen+initno"),
+        (["generate", PROMPT, "-p", "attend_and_excite"], "did you mean 'attend-and-excite'?"),
+        (["generate", PROMPT, "-p", "syngen+atend-and-excite"], "did you mean 'attend-and-excite'"),
+        (["generate", PROMPT, "-p", "syngen+"], "behind a +"),
+        (["generate", PROMPT, "--seeds", "0"], "--seed 0"),
+        (["generate", PROMPT, "--seed", "1", "--seeds", "2"], "give one of them"),
+    ],
+)
+def test_other_spellings_end_in_a_hint(
+    words: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert adhere(*words) == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_progress_is_lines_where_nobody_watches(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adhere("generate", PROMPT, "--model", folder, "-o", tmp_path, *SMALL) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pictures: 0/1"
+    assert lines[-1].startswith("pictures: 1/1, ")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from adhere.cli import speaking
+
+    seen: list[Any] = []
+    monkeypatch.setattr(speaking.typer, "secho", lambda text, **how: seen.append(how["fg"]))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    speaking.complain("a")
+    monkeypatch.setenv("NO_COLOR", "1")
+    speaking.complain("a")
+    assert seen == ["red", None]
+
+
+def test_warnings_are_notes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    import warnings
+
+    from adhere.errors import GuidanceWarning
+
+    def warned(**_: Any) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("the edges are smooth", GuidanceWarning, stacklevel=1)
+        return 0
+
+    with pytest.raises(SystemExit):
+        cli.main(warned)
+    assert capsys.readouterr().err == "note: the edges are smooth\n"
+
+
+def test_shells_complete_plugins_their_parameters_and_models(tmp_path: Path) -> None:
+    from adhere.cli import completion
+
+    assert list(completion.plugin_names("syn")) == ["syngen"]
+    assert list(completion.plugin_names("syngen+attend")) == ["syngen+attend-and-excite"]
+    assert "syngen:step_size=3,stop=" in completion.plugin_names("syngen:step_size=3,st")
+    assert list(completion.models("toybox-")) == ["toybox-sd3"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model_index.json").write_text("{}")
+    assert list(completion.models(f"{tmp_path}/m")) == [f"{tmp_path}/mine"]
+    assert list(completion.schedulers("eu")) == ["euler", "euler-a"]
+
+
+def test_python_dash_m_is_the_same_program() -> None:
+    import subprocess
+    import sys
+
+    run = subprocess.run(
+        [sys.executable, "-m", "adhere", "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip()
+
+
+# ---- What a picture says of itself --------------------------------------------------------------
+
+
+def test_show_reads_a_picture_back(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-p", "attend-and-excite:refinements=0", "--seed", "42", "--negative", "a dog"]
+    assert adhere("generate", PROMPT, *words, "--model", folder, "-o", tmp_path, *SMALL) == 0
+    (file,) = tmp_path.glob("000-*.png")
+    capsys.readouterr()
+    assert adhere("show", file) == 0
+    shown = capsys.readouterr().out
+    for line in (f"prompt: {PROMPT}", "seed: 42", "steps: 2", f"model: {folder}", "dtype: float32"):
+        assert line in shown
+    assert "attend-and-excite: " in shown
+    assert "refinements=0" in shown
+    assert adhere("show", file, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert Request.from_json(told["request"]).seed == 42
+    assert {"adhere", "torch", "diffusers", "transformers", "weights"} <= set(told["made"])
+    with Image.open(file) as picture:
+        first, negative, values = picture.info["parameters"].splitlines()
+    assert (first, negative) == (PROMPT, "Negative prompt: a dog")
+    assert "Steps: 2, Sampler: DDIMScheduler, CFG scale: 7.5, Seed: 42, Size: 64x64" in values
+
+
+def test_pictures_of_earlier_versions_and_other_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    old = Request("a cat", seed=3).to_json()
+    for name, key, text in (
+        ("old", "adhere", json.dumps(old)),
+        ("other", "parameters", "a dog\nSteps: 20, Seed: 9"),
+        ("damaged", "adhere", "{"),
+    ):
+        info = PngInfo()
+        info.add_itxt(key, text)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png", pnginfo=info)
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    assert adhere("show", tmp_path / "old.png") == 0
+    assert "prompt: a cat\nseed: 3" in capsys.readouterr().out
+    assert adhere("show", tmp_path / "other.png") == 0
+    assert "a dog\nSteps: 20" in capsys.readouterr().out
+    for name, said in (("damaged", "are damaged"), ("bare", "holds no settings"), ("no", "no pic")):
+        assert adhere("show", tmp_path / f"{name}.png") == 2
+        assert said in capsys.readouterr().err

@@ -8,15 +8,18 @@ from typing import Any
 
 import diffusers
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 
 from adhere.errors import ParameterError
 from adhere.pipelines.studio import studio
+from adhere.pipelines.studio.drawing.heatmaps import heat_strip
 from adhere.pipelines.studio.request import Progress, Request
 from adhere.pipelines.studio.samplers import FLOW, SCHEDULERS, offered
 from adhere.pipelines.studio.studio import Studio
 from tests import tiny
 from tests.families import pipes
+from tests.families.cases import CASES
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "sd1": tiny.sd1,
@@ -65,7 +68,8 @@ def test_known_defaults(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) 
 def test_every_offered_sampler_draws_and_every_other_is_refused(made: Studio) -> None:
     names = offered(made.pipe)
     for name in SCHEDULERS:
-        request = Request(**{**vars(ASKED), "scheduler": name})
+        # PNDM's Runge-Kutta start wants more than three.
+        request = Request(**{**vars(ASKED), "scheduler": name, "steps": 5})
         if name in names:
             (picture,) = made.generate([request])
             assert picture.made["scheduler"] == names[name]
@@ -99,6 +103,23 @@ def test_a_negative_prompt_is_read_or_refused(made: Studio) -> None:
         return
     plain, negated = (made.generate([one])[0].image for one in (ASKED, request))
     assert plain.tobytes() != negated.tobytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_maps_are_of_their_words_on_every_family(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the columns that were counted by hand, of every encoder."""
+    case = CASES[name]
+    made = of(case.make(), monkeypatch)
+    request = Request("a cat and a dog", steps=2, width=64, height=64)
+    (picture,) = made.generate([request], record_attention=True)
+    assert picture.recording is not None
+    assert picture.attention is not None
+    assert picture.recording.words == ("a", "cat", "and", "a#2", "dog")
+    expected = torch.stack([picture.attention[..., list(c)].sum(-1) for c in case.cat]).mean(0)
+    torch.testing.assert_close(picture.recording.of("cat"), expected)
+    assert heat_strip(picture).width > 5 * 192
 
 
 def test_true_cfg_makes_flux_read_a_negative_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
