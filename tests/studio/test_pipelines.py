@@ -117,11 +117,11 @@ def test_maps_are_of_their_words_on_every_family(
     made = of(case.make(), monkeypatch)
     request = Request("a cat and a dog", steps=2, width=64, height=64)
     (picture,) = made.generate([request], record_attention=True)
-    assert picture.recording is not None
-    assert picture.attention is not None
-    assert picture.recording.words == ("a", "cat", "and", "a#2", "dog")
-    expected = torch.stack([picture.attention[..., list(c)].sum(-1) for c in case.cat]).mean(0)
-    torch.testing.assert_close(picture.recording.of("cat"), expected)
+    recorded = picture.attention
+    assert recorded is not None
+    assert recorded.words == ("a", "cat", "and", "a#2", "dog")
+    columns = [recorded.attention[..., list(those)].sum(-1) for those in case.cat]
+    torch.testing.assert_close(recorded.of("cat"), torch.stack(columns).mean(0))
     assert heat_strip(picture).width > 5 * 192
 
 
