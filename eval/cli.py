@@ -16,3 +16,4 @@ for command in (running.plan, running.generate, running.score, running.report, r
 eval_app.command("import")(running.import_pictures)
 eval_app.command("ls")(looking.list_all)
 eval_app.command()(looking.validate)
+eval_app.command()(looking.compare)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adhere.errors import GuidanceError
-from adhere.eval.commands.options import Include, stop, told
+from adhere.eval.commands.options import Include, Metrics, stop, told
 
 _SHOWN = 50
 
@@ -103,6 +103,20 @@ def validate(
             f"{path}: suite {suite.name} {suite.version}, {len(suite.items)} prompts"
             f"{told_tags}{about}"
         )
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="a run that was scored")],
+    after: Annotated[Path, typer.Argument(help="another, or the same")],
+    variant: Annotated[str, typer.Option(help="variant of the second run")] = "plain",
+    against: Annotated[str, typer.Option(help="variant of the first run")] = "plain",
+    metric: Metrics = None,
+) -> None:
+    """Paired differences between two runs, on the prompts and seeds that both have."""
+    with told():
+        from adhere.eval.commands import steps as work
+
+        work.compare(before, after, metric, variant, against)
 
 
 def _is_manifest(path: Path) -> bool:

@@ -16,6 +16,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.progress import progress
+from adhere.eval.report import comparing, gathering
 from adhere.eval.report import report as reports
 from adhere.eval.run import experiment as experiments
 from adhere.eval.run import generate as local
@@ -192,3 +193,22 @@ def report(
     for warning in results.warnings:
         warn(f"warning: {warning}")
     typer.echo(f"{out / 'report.html'}: {len(results.scores)} scores")
+
+
+def compare(
+    before: Path, after: Path, metric: Sequence[str] | None, variant: str, against: str
+) -> None:
+    """Print the paired differences of two runs."""
+    one, two = (
+        gathering.gather(Folder(place), recipes(place, metric), {}, _first(Folder(place)))
+        for place in (before, after)
+    )
+    told = comparing.compare(one, two, variant, against)
+    for warning in told.warnings:
+        warn(f"note: {warning}")
+    for line in told.lines():
+        typer.echo(line)
+
+
+def _first(folder: Folder) -> str:
+    return next(iter(folder.manifest.entries)).variant

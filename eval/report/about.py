@@ -71,6 +71,26 @@ def outcomes(entries: Sequence[Entry], records: Records) -> dict[str, dict[str, 
     }
 
 
+def left_alone(entries: Sequence[Entry], records: Records) -> list[str]:
+    """A sentence for every variant whose methods left pictures as the unguided ones are."""
+    found: dict[tuple[str, str], Counter[bool]] = defaultdict(Counter)
+    for entry in entries:
+        row = records.get(entry.job, {})
+        if row.get("status") == "done" and entry.request.plugins:
+            notes = [str(note) for note in (row.get("report") or {}).get("notes") or ()]
+            idle = all(
+                any(note.startswith(f"{one.name} left ") and " alone: " in note for note in notes)
+                for one in entry.request.plugins
+            )
+            found[entry.suite, entry.variant][idle] += 1
+    return [
+        f"{variant} left {counts[True]} of {counts.total()} pictures of {suite} alone: it had "
+        "nothing to do for their prompts, and they are the unguided ones"
+        for (suite, variant), counts in found.items()
+        if counts[True]
+    ]
+
+
 def not_applicable(told: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
     """A sentence for every variant that a suite has prompts without use for."""
     return [

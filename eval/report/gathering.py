@@ -12,7 +12,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Column, Evaluator, SetEvaluator
 from adhere.eval.evaluators.sets.accumulators import Overlap
-from adhere.eval.report.about import about, not_applicable
+from adhere.eval.report.about import about, left_alone, not_applicable
 from adhere.eval.report.results import Results, Score, tested
 from adhere.eval.report.set_scores import Place, set_scores
 from adhere.eval.report.statistics import Key, difference, interval
@@ -67,7 +67,8 @@ def gather(
     facts = about(folder, recipes, records)
     facts["baseline"] = baseline
     scores = list(_row_scores(folder, tables, labels, columns, baseline))
-    warnings = [*not_applicable(facts["outcomes"]), *_warnings(tables, entries, records)]
+    warnings = [*not_applicable(facts["outcomes"]), *left_alone(entries, records)]
+    warnings += _warnings(tables, entries, records)
     warnings += _set_aside(folder, recipes)
     scores += _overlap_scores(tables, columns)
     for recipe in recipes:

@@ -210,3 +210,17 @@ def test_any_variant_may_be_the_baseline(tmp_path: Path) -> None:
     compared = {score["variant"] for score in data["scores"] if "difference" in score}
     assert compared == {"plain"}
     assert adhere("report", tmp_path / "out", "--baseline", "nobody").exit_code == 2
+
+
+def test_two_runs_are_compared(tmp_path: Path) -> None:
+    words = [*flags(tmp_path), "--plugin", "attend-and-excite"]
+    for name, steps in (("one", 5), ("two", 9)):
+        assert adhere("run", tmp_path / name, *words, "--steps", steps).exit_code == 0
+    told = adhere("compare", tmp_path / "one", tmp_path / "two", "--variant", "attend-and-excite")
+    assert told.exit_code == 0, told.output
+    assert "| fake | unsafe |" in told.output
+    within = adhere("compare", tmp_path / "one", tmp_path / "one", "--variant", "attend-and-excite")
+    assert within.exit_code == 0, within.output
+    nobody = adhere("compare", tmp_path / "one", tmp_path / "two", "--variant", "nobody")
+    assert nobody.exit_code == 2
+    assert "share no scored picture" in " ".join(nobody.output.split())

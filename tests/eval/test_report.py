@@ -212,3 +212,15 @@ def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text("{}")
     with pytest.raises(EvaluationError, match="format 2"):
         tables.read(tmp_path / "kept.json")
+
+
+def test_pictures_that_a_method_left_alone_are_counted(run: Folder) -> None:
+    from adhere.eval.report.about import left_alone
+
+    records = run.records()
+    guided = [entry for entry in run.manifest.entries if entry.variant != "plain"]
+    for entry in guided[:3]:
+        note = "attend-and-excite left 'a cat' alone: no noun has a modifier to bind"
+        records[entry.job] = {**records[entry.job], "report": {"notes": [note]}}
+    (told,) = left_alone(run.manifest.entries, records)
+    assert told.startswith("attend-and-excite left 3 of 42 pictures of fake alone")

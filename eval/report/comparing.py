@@ -1,0 +1,107 @@
+"""Two runs compared: the same suites, prompts and seeds, made in two places or at two times."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.report.report import change, number
+from adhere.eval.report.results import Results, Score, tested
+from adhere.eval.report.statistics import Key, difference, interval
+
+Table = Mapping[tuple[str, str], Mapping[Key, float]]
+"""Scores by suite and column, then by item and seed."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of two runs with the columns they are in, and what to know of them."""
+
+    scores: list[Score]
+    columns: dict[str, Column]
+    warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """As Markdown: a row a score."""
+        head = "| suite | score | before | after | difference | n |"
+        rows = [head, "|---|---|---|---|---|---|"]
+        for score in self.scores:
+            column, found = self.columns[score.column], score.difference
+            assert found is not None  # only compared scores are here
+            before = number(found.before, column) if found.before is not None else ""
+            after = number(found.mean + (found.before or 0), column)
+            rows.append(
+                f"| {score.suite} | {score.column} | {before} | {after} | {change(score, column)} "
+                f"| {found.n} |"
+            )
+        return rows
+
+
+def compare(
+    before: Results, after: Results, variant: str, against: str, primary: str | None = None
+) -> Comparison:
+    """The difference of `variant` in the second run to `against` in the first.
+
+    Raises:
+        EvaluationError: they share no suite, prompt, seed and score, or were scored with different
+            weights.
+    """
+    _check_weights(before, after)
+    first, second = _table(before, against), _table(after, variant)
+    columns = {**before.columns, **after.columns}
+    scores = []
+    for (suite, name), values in second.items():
+        plain = first.get((suite, name), {})
+        share = columns[name].kind == "share"
+        found = difference(values, plain, share=share)
+        whole = interval(values, share=share)
+        if found is not None and whole is not None:
+            scores.append(
+                Score(suite, variant, "", name, whole.mean, whole.n, whole.low, whole.high,
+                      whole.prompts, found)
+            )  # fmt: skip
+    if not scores:
+        raise EvaluationError(
+            f"variant {variant!r} of the second run and {against!r} of the first share no scored "
+            f"picture (suites {', '.join(after.about['suites'])} and "
+            f"{', '.join(before.about['suites'])})"
+        )
+    return Comparison(tested(scores, columns, primary), columns, list(_differences(before, after)))
+
+
+def _table(results: Results, variant: str) -> Table:
+    found: dict[tuple[str, str], dict[Key, float]] = defaultdict(dict)
+    for key, row in results.values.items():
+        suite, item, its_variant, seed = key.split("/")
+        if its_variant == variant:
+            for name, value in row.items():
+                found[suite, name][item, int(seed)] = value
+    return found
+
+
+def _check_weights(before: Results, after: Results) -> None:
+    one, two = (results.about["evaluator_weights"] for results in (before, after))
+    for slug in sorted(set(one) & set(two)):
+        if one[slug] != two[slug]:
+            raise EvaluationError(
+                f"{slug} scored the two runs with different weights ({one[slug]} and {two[slug]}); "
+                "score one of them again"
+            )
+
+
+def _differences(before: Results, after: Results) -> list[str]:
+    """What else than the variants the two runs differ in."""
+    told = []
+    for name in sorted(set(before.about["suites"]) & set(after.about["suites"])):
+        prints = {results.about["suites"][name]["fingerprint"] for results in (before, after)}
+        if len(prints) > 1:
+            told.append(f"suite {name} is not the same in both runs; what both have is compared")
+    for key in ("model", "settings", "made_with"):
+        one, two = before.about[key], after.about[key]
+        for name in sorted(set(one) | set(two)):
+            if one.get(name) != two.get(name):
+                told.append(f"{key} {name}: {one.get(name)} before, {two.get(name)} after")
+    return told
