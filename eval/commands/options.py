@@ -35,6 +35,10 @@ Limit = Annotated[
 Primary = Annotated[
     str | None, typer.Option(help="the score that decides, named before any picture is made")
 ]
+Controls = Annotated[
+    str | None,
+    typer.Option(help="scales=3|7.5|12,best_of=4: plain at other scales, best of N noises"),
+]
 ShardOption = Annotated[
     str | None, typer.Option("--shard", help="i/n, from 1/n; else what the launcher says")
 ]

@@ -11,6 +11,7 @@ from adhere.eval.commands.options import (
     Baseline,
     Batch,
     Config,
+    Controls,
     Device,
     Dtype,
     Engine,
@@ -49,6 +50,7 @@ def plan(
     limit: Limit = None,
     batch: Batch = None,
     primary: Primary = None,
+    controls: Controls = None,
     metric: Metrics = None,
     include: Include = None,
 ) -> None:
@@ -59,7 +61,7 @@ def plan(
         experiment = work.experiment(
             config, suite=suite, plugin=plugin, seeds=seeds, model=model, steps=steps,
             guidance_scale=guidance_scale, dtype=dtype, limit=limit, batch=batch, primary=primary,
-            metric=metric,
+            metric=metric, controls=controls,
         )  # fmt: skip
         work.plan(experiment, out, include)
 
@@ -143,6 +145,7 @@ def run(
     limit: Limit = None,
     batch: Batch = None,
     primary: Primary = None,
+    controls: Controls = None,
     metric: Metrics = None,
     include: Include = None,
     shard: ShardOption = None,
@@ -168,7 +171,7 @@ def run(
         experiment = work.experiment(
             config, suite=suite, plugin=plugin, seeds=seeds, model=model, steps=steps,
             guidance_scale=guidance_scale, dtype=dtype, limit=limit, batch=batch, primary=primary,
-            metric=metric,
+            metric=metric, controls=controls,
         )  # fmt: skip
         folder = work.plan(experiment, out, include)
         mine = work.shard(out, shard, shards)

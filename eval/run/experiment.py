@@ -17,7 +17,8 @@ from adhere.guides.guide import Plugin
 from adhere.plugins import plugin, split_stack
 
 BASELINE = "plain"
-_VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt"})
+_VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt", "guidance_scale"})
+_CONTROLS = frozenset({"scales", "best_of"})
 DEFAULT_EVALUATORS = ("judge", "clip-score", "cost")
 
 
@@ -25,13 +26,15 @@ DEFAULT_EVALUATORS = ("judge", "clip-score", "cost")
 class Variant:
     """A named stack of plugins. With `suites`, it is run on these only (a layout method).
 
-    `negative_prompt` replaces the suite's: what safety methods are measured against.
+    `negative_prompt` replaces the suite's: what safety methods are measured against;
+    `guidance_scale` replaces everybody's: what guidance is measured against.
     """
 
     name: str
     plugins: tuple[Plugin, ...] = ()
     suites: tuple[str, ...] | None = None
     negative_prompt: str | None = None
+    guidance_scale: float | None = None
 
     def wants(self, suite: str) -> bool:
         """Whether this variant is run on a suite."""
@@ -84,6 +87,7 @@ class Experiment:
                 "plugins": [parameters.to_json(one) for one in variant.plugins],
                 "suites": _plain(variant.suites),
                 "negative_prompt": variant.negative_prompt,
+                "guidance_scale": variant.guidance_scale,
             }
             for variant in self.variants
         ]
@@ -146,7 +150,7 @@ def stack_name(spec: str | Mapping[str, Any]) -> str:
 def _variant(name: str, value: Any) -> Variant:
     if not re.fullmatch(r"[\w.+:=,|-]+", name):
         raise EvaluationError(f"variant name {name!r}: use letters, digits and . + - _ : =")
-    suites = negative = None
+    suites = negative = scale = None
     if isinstance(value, Mapping) and "plugin" not in value:
         unknown = sorted(set(value) - _VARIANT_FIELDS)
         if unknown:
@@ -155,6 +159,7 @@ def _variant(name: str, value: Any) -> Variant:
             )
         suites = tuple(value["suites"]) if value.get("suites") else None
         negative = value.get("negative_prompt")
+        scale = _scale(value.get("guidance_scale"), f"variant {name!r}")
         value = value.get("plugins")
     if isinstance(value, str | Mapping):
         value = [value]
@@ -162,14 +167,54 @@ def _variant(name: str, value: Any) -> Variant:
     for spec in value or ():
         specs += split_stack(spec) if isinstance(spec, str) else [spec]
     try:
-        return Variant(name, tuple(plugin(spec) for spec in specs), suites, negative)
+        return Variant(name, tuple(plugin(spec) for spec in specs), suites, negative, scale)
     except ParameterError as error:
         raise ParameterError(f"variant {name!r}: {error}") from error
+
+
+def _scale(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1000:
+        raise EvaluationError(f"{where}: guidance_scale {value!r} is no number of 0 or more")
+    return float(value)
+
+
+def controls_from(data: Any) -> tuple[Variant, ...]:
+    """What every claim of a method should stand beside, as variants.
+
+    `scales`: plain at other guidance scales, for a method may be a scale in disguise. `best_of`:
+    the best of N starting noises; choose N so that it costs the method's passes.
+    """
+    if isinstance(data, str):
+        pairs = (part.partition("=") for part in data.split(","))
+        data = {key.strip(): value.split("|") for key, _, value in pairs}
+    if not isinstance(data, Mapping) or set(data) - _CONTROLS:
+        raise EvaluationError(
+            f"controls: {data!r}; write scales=3|7.5|12,best_of=4 or a mapping of "
+            f"{' and '.join(sorted(_CONTROLS))}"
+        )
+    try:
+        scales = [float(one) for one in _several(data.get("scales"))]
+        counts = [int(one) for one in _several(data.get("best_of"))]
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(f"controls: {data!r}: {error}") from error
+    return (
+        *(Variant(f"plain-scale-{s:g}", guidance_scale=_scale(s, "controls")) for s in scales),
+        *(Variant(f"best-of-{n}", (plugin(f"best-of-noise:candidates={n}"),)) for n in counts),
+    )
+
+
+def _several(value: Any) -> Sequence[Any]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "seeds": seeds_from,
     "variants": variants_from,
+    "controls": controls_from,
     "suites": lambda value: tuple([value] if isinstance(value, str) else value),
     "evaluators": lambda value: tuple([value] if isinstance(value, str) else value),
 }
@@ -182,13 +227,16 @@ def from_mapping(data: Mapping[str, Any]) -> Experiment:
         EvaluationError: an unknown field or one that does not read.
         ParameterError: an unknown plugin or a parameter out of range.
     """
-    known = {f.name for f in fields(Experiment)}
+    known = {*(f.name for f in fields(Experiment)), "controls"}
     unknown = sorted(set(data) - known)
     if unknown:
         raise EvaluationError(
             f"the experiment has no field {unknown[0]!r}; known: {', '.join(sorted(known))}"
         )
     values = {key: _READ[key](value) if key in _READ else value for key, value in data.items()}
+    controls = values.pop("controls", ())
+    if controls:
+        values["variants"] = (*values.get("variants", (Variant(BASELINE),)), *controls)
     for key, kind in (("steps", int), ("width", int), ("height", int), ("limit", int)):
         if not isinstance(values.get(key), kind | None):
             raise EvaluationError(f"{key}: {values[key]!r} is not a whole number")

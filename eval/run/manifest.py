@@ -154,6 +154,9 @@ def _check_names(experiment: Experiment, found: Sequence[Suite]) -> None:
     names = [suite.name for suite in found]
     if len(set(names)) != len(names):
         raise EvaluationError(f"two suites have the same name: {', '.join(sorted(names))}")
+    variants = [variant.name for variant in experiment.variants]
+    if len(set(variants)) != len(variants):
+        raise EvaluationError(f"two variants have the same name: {', '.join(sorted(variants))}")
     for variant in experiment.variants:
         unknown = sorted(set(variant.suites or ()) - set(names))
         if unknown:
@@ -191,6 +194,8 @@ def _requests(
             scheduler=experiment.scheduler,
         )
         request = replace(request, **fixed)
+        if variant.guidance_scale is not None:
+            request = replace(request, guidance_scale=variant.guidance_scale)
         made.append((seed, request if request.plugins else unguided(request)))
     return made
 

@@ -202,9 +202,23 @@ def test_a_negative_prompt_is_a_variant_of_its_own(tmp_path: Path) -> None:
     assert len(run.manifest.jobs) == 20
 
 
+@pytest.mark.parametrize("controls", ["scales=3|7.5,best_of=4", {"scales": [3, 7.5], "best_of": 4}])
+def test_two_controls_in_one_line(tmp_path: Path, controls: object) -> None:
+    run = fakes.planned(tmp_path / "run", prompts=2, seeds=1, controls=controls)
+    names = list(dict.fromkeys(entry.variant for entry in run.manifest.entries))
+    assert names == ["plain", "attend-and-excite", "plain-scale-3", "plain-scale-7.5", "best-of-4"]
+    scales = {entry.variant: entry.request.guidance_scale for entry in run.manifest.entries}
+    assert (scales["plain"], scales["plain-scale-7.5"]) == (None, 7.5)
+    (noise,) = run.manifest.entries[-1].request.plugins
+    assert (noise.name, noise.candidates) == ("best-of-noise", 4)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"controls": "scale=3"}, "controls"),
+        ({"controls": "scales=many"}, "controls"),
+        ({"variants": {"a": {"guidance_scale": "high"}}}, "no number of 0 or more"),
         ({"suite": "x"}, "no field 'suite'"),
         ({"seeds": "a"}, "write 4, 0-3"),
         ({"seeds": "1,1"}, "a seed twice"),
