@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical, digest, locked, rows, write_atomic, write_once
-from adhere.eval.run import manifest as manifests
+from adhere.eval.run import manifest_file
 from adhere.eval.run.manifest import Manifest
 from adhere.pipelines.studio.request import Request
 
@@ -51,7 +51,7 @@ class Folder:
             raise EvaluationError(
                 f"no readable manifest in {self.path}; make one with `adhere eval plan`"
             ) from error
-        return manifests.from_text(text, str(file))
+        return manifest_file.from_text(text, str(file))
 
     def plan(self, manifest: Manifest) -> bool:
         """Write the plan; False when the very same plan is there already.
@@ -59,7 +59,7 @@ class Folder:
         Raises:
             EvaluationError: the folder holds another plan.
         """
-        text = manifests.to_text(manifest)
+        text = manifest_file.to_text(manifest)
         file = self.path / self.plan_file
         self.path.mkdir(parents=True, exist_ok=True)
         if write_once(file, text.encode()):
@@ -182,7 +182,7 @@ def _older(path: Path, seconds: float) -> bool:
 
 def _difference(there: str, manifest: Manifest) -> str:
     try:
-        old = manifests.from_text(there, "the manifest there")
+        old = manifest_file.from_text(there, "the manifest there")
     except EvaluationError as error:
         return str(error)
     for part in ("identity", "experiment", "suites"):

@@ -10,7 +10,7 @@ import pytest
 
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
-from adhere.eval.run import experiment, manifest, provenance
+from adhere.eval.run import experiment, manifest, manifest_file, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.manifest import Manifest
 from adhere.eval.suites import makers as suite_makers
@@ -270,7 +270,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         ),
         "any",
     )
-    again = manifest.from_text(manifest.to_text(plan), "text")
+    again = manifest_file.from_text(manifest_file.to_text(plan), "text")
     assert again == Manifest(json.loads(json.dumps(plan.header)), plan.entries)
     assert again.fingerprint == plan.fingerprint
     guided = [entry for entry in again.entries if entry.variant != "plain"]
@@ -307,15 +307,15 @@ def test_equal_pictures_are_one_job(tmp_path: Path) -> None:
 
 
 def test_manifest_of_another_version(tmp_path: Path) -> None:
-    text = text_of(tmp_path).replace('"adhere_manifest":2', '"adhere_manifest":99')
-    with pytest.raises(EvaluationError, match="format 99; this version of adhere reads format 2"):
-        manifest.from_text(text, "m")
+    text = text_of(tmp_path).replace('"adhere_manifest":3', '"adhere_manifest":99')
+    with pytest.raises(EvaluationError, match="format 99; this version of adhere reads format 3"):
+        manifest_file.from_text(text, "m")
 
 
 def test_edited_manifest(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     with pytest.raises(EvaluationError, match="was changed"):
-        manifest.from_text(text.replace('"seed":1', '"seed":2'), "m")
+        manifest_file.from_text(text.replace("[1,1,", "[1,2,"), "m")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_edited_items_and_headers(tmp_path: Path, before: str, after: str) -> No
     text = text_of(tmp_path)
     assert before in text
     with pytest.raises(EvaluationError, match="was changed since it was written"):
-        manifest.from_text(text.replace(before, after), "m")
+        manifest_file.from_text(text.replace(before, after), "m")
 
 
 def test_prompts_with_odd_line_ends_survive(tmp_path: Path) -> None:
@@ -351,11 +351,11 @@ def test_code_belongs_to_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_torn_manifest(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     with pytest.raises(EvaluationError, match="damaged"):
-        manifest.from_text(text[:-40], "m")
+        manifest_file.from_text(text[:-40], "m")
     with pytest.raises(EvaluationError, match="torn"):
-        manifest.from_text("\n".join(text.splitlines()[:-2]), "m")
+        manifest_file.from_text("\n".join(text.splitlines()[:-2]), "m")
     with pytest.raises(EvaluationError, match="not a manifest"):
-        manifest.from_text("{}", "m")
+        manifest_file.from_text("{}", "m")
 
 
 def test_other_settings_into_one_folder(tmp_path: Path) -> None:
