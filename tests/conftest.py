@@ -17,6 +17,19 @@ import torch
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+FAST = ("core", "plugins", "test_layout.py", "test_discovery.py", "toybox/test_world.py",
+        "toybox/test_captions.py", "eval/test_statistics.py", "eval/test_formats.py")  # fmt: skip
+"""What `make fast` runs, under `tests/`: whatever loads no pipeline."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        quick = any(item.path.is_relative_to(here / place) for place in FAST)
+        if quick and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--keep-packages", metavar="FOLDER", help="keep what test_packages.py builds")
 

@@ -15,7 +15,7 @@ from adhere import plugins
 from adhere.errors import GuidanceWarning, ParameterError
 from adhere.guides.manual import first_line, manual
 from adhere.guides.parameters import param, parameters
-from adhere.pipelines.studio import listing
+from adhere.cli import listing
 
 
 @dataclasses.dataclass(frozen=True)
