@@ -12,10 +12,10 @@ import pytest
 
 import adhere
 from adhere import plugins
+from adhere.cli import listing
 from adhere.errors import GuidanceWarning, ParameterError
 from adhere.guides.manual import first_line, manual
 from adhere.guides.parameters import param, parameters
-from adhere.cli import listing
 
 
 @dataclasses.dataclass(frozen=True)
