@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adhere import Guidance
 from adhere.guides.guide import Step
-from adhere.pipelines.engine.descent import Descent
+from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.hooks.compat import unwrapped
 from tests import tiny
 from tests.probes import descending

@@ -16,12 +16,12 @@ from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine import schedulers
-from adhere.pipelines.engine.descent import Descent
-from adhere.pipelines.engine.embedding import Embedding
-from adhere.pipelines.engine.looking import chosen_noise
-from adhere.pipelines.engine.own_pass import OwnPass
-from adhere.pipelines.engine.passes import Passes
-from adhere.pipelines.engine.prediction import Predictions
+from adhere.pipelines.engine.moments.descent import Descent
+from adhere.pipelines.engine.moments.embedding import Embedding
+from adhere.pipelines.engine.moments.looking import chosen_noise
+from adhere.pipelines.engine.moments.own_pass import OwnPass
+from adhere.pipelines.engine.moments.passes import Passes
+from adhere.pipelines.engine.moments.prediction import Predictions
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import Maps
-from adhere.pipelines.engine.passes import Passes
+from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import State
 from adhere.pipelines.hooks.denoiser_call import single
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adhere.guides.maps import Maps
-from adhere.pipelines.engine.passes import Passes
+from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import State
 from adhere.pipelines.hooks.denoiser_call import differentiable, normal, single
 

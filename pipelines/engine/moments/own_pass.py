@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adhere.guides.maps import Maps, Read
 from adhere.guides.recording import RecordedAttention
-from adhere.pipelines.engine.passes import Passes, Scales
+from adhere.pipelines.engine.moments.passes import Passes, Scales
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import Pass
 from adhere.pipelines.hooks.hazards import refuse_compiled_in_place, refuse_unheard
