@@ -19,7 +19,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export GRADIO_ANALYTICS_ENABLED ?= False
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo app test fast nightly check tables site package floors browser benchmarks clean help
+.PHONY: demo app test fast nightly check tables site package floors browser benchmarks gpu clean help
 
 help:            ## What there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
@@ -69,6 +69,9 @@ browser:         ## Chromium for the app's tests, where it can be had
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "no Chromium here and no way to install it: browser tests will be skipped"
+
+gpu: $(STAMP)    ## All that wants a GPU: trainings, studies, speed; stop it and go on
+	$(BIN)/python -m benchmarks.battery
 
 benchmarks: $(STAMP)           ## Cost on this machine; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.flops_meta

@@ -42,6 +42,7 @@ Rates = Annotated[
 Compiled = Annotated[
     bool, typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler")
 ]
+Pool = Annotated[int, typer.Option(min=1, help="pictures that a denoiser's batches come from")]
 Init = Annotated[
     Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
 ]
@@ -73,6 +74,7 @@ def train(
         int | None, typer.Option(min=1, help="pictures of a denoiser's update")
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
+    pool: Pool = 60_000,
     init: Init = None,
     parts: Parts = None,
     export: Annotated[
@@ -94,6 +96,7 @@ def train(
             resume,
             faults=faults(rate or ()),
             batch=batch,
+            pool=pool,
             learning_rate=learning_rate,
             compile=compiled,
             workers=workers or default_workers(device),

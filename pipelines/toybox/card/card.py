@@ -109,7 +109,7 @@ def measure_model(
     return suites, sheet(shown, 10)
 
 
-def measure_judge(folder: Path, seed: int, count: int = 300) -> dict[str, Any]:
+def measure_judge(folder: Path, seed: int, count: int) -> dict[str, Any]:
     """The judge on held-out renders and VAE round trips, and the VAE's PSNR."""
     vae = load_toybox(folder=folder).vae
     scenes, images = held_out(seed + 7_000, count)
@@ -168,8 +168,9 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
     exact: dict[str, Any] | None = None
     if whole:
         vae = load_toybox(folder=folder).vae
-        write_json(calibrate(vae, seed + 40, 300), folder / "judge.json")
-        exact = measure_judge(folder, seed)
+        renders = min(300, max(8, count * 3 // 2))
+        write_json(calibrate(vae, seed + 40, renders), folder / "judge.json")
+        exact = measure_judge(folder, seed, renders)
     suites, picture = measure_model(folder, judging, count, seed)
     rng = Random(seed + 5)
     pipe = load_toybox(folder=folder)

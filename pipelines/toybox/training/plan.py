@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ class Plan:
 
 def autocast(device: str) -> torch.autocast:
     """bfloat16 where the hardware is quick at it: 1.6x on a CPU with AVX-512 BF16, a thirteenth of
-    float32's speed on one without.
+    float32's speed on one without (and where an older PyTorch does not say).
     """
     kind = device.split(":")[0]
-    quick = kind != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    quick = kind != "cpu" or bool(able.get("avx512_bf16"))
     return torch.autocast(kind, torch.bfloat16, enabled=quick)
 
 
