@@ -21,6 +21,7 @@ from adhere.app.parts import downloads, examples
 from adhere.app.serving.server import prepare
 from adhere.cli import app as cli
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.studio.output import read_settings
 
 pytestmark = pytest.mark.slow
 
@@ -97,9 +98,10 @@ def test_everything_copied_makes_the_very_same_pictures(
     words = [*shlex.split(copies.to_command(setup))[1:], "--out", "made"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
-    for seed, image in shots.items():
-        (path,) = (tmp_path / "made").rglob(f"*{seed}.png")
-        assert same(path, image), seed
+    saved = {path: read_settings(path) for path in (tmp_path / "made").rglob("*.png")}
+    made_of = {one.request["seed"]: path for path, one in saved.items() if one and one.request}
+    assert made_of.keys() == shots.keys()
+    assert all(same(made_of[seed], image) for seed, image in shots.items())
 
 
 def test_a_downloaded_picture_makes_itself_again(worker: Worker) -> None:
