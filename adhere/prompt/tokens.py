@@ -6,6 +6,8 @@ offsets, so repeated words, words in several pieces and several encoders all com
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,10 +97,13 @@ def tokenise(
             f"the {encoder} tokenizer is a slow one without character offsets; load the pipeline "
             "with its fast tokenizer (the default of transformers 5)"
         )
-    coded = tokenizer(prompt, add_special_tokens=True, return_offsets_mapping=True, verbose=False)
+    text, places = spelled_out(tokenizer, prompt)
+    coded = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True, verbose=False)
     ids: list[int] = list(coded["input_ids"])
     special = set(tokenizer.all_special_ids)
-    offsets: list[tuple[int, int]] = list(coded["offset_mapping"])
+    offsets: list[tuple[int, int]] = [
+        _back(start, end, places) for start, end in coded["offset_mapping"]
+    ]
     # A content token can share its id with padding (CLIP-G pads with "!"); specials span nothing.
     content = [
         Piece(column, start, end)
@@ -111,6 +116,43 @@ def tokenise(
     first = 1 if ids and ids[0] in special and offsets[0][0] == offsets[0][1] else 0
     end = (fits[-1].column + 1 if fits else first) if drop_padding else length - 1
     return TokenisedPrompt(prompt, fits, width, tuple(range(first, end)), cut, encoder)
+
+
+Replaced = tuple[int, int, int, int]
+"""A stretch of the prompt, first and last + 1, and the stretch that the encoder is shown for it."""
+
+
+def spelled_out(tokenizer: Any, prompt: str) -> tuple[str, tuple[Replaced, ...]]:
+    """The prompt as diffusers' pipelines tokenise it: learnt words of several vectors written out.
+
+    A textual inversion `<cat>` of three vectors is shown as `<cat> <cat>_1 <cat>_2`.
+    """
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    learnt = sorted((word for word in added if f"{word}_1" in added), key=len, reverse=True)
+    if not learnt:
+        return prompt, ()
+    text, end, places = "", 0, []
+    for found in re.finditer("|".join(map(re.escape, learnt)), prompt):
+        more = itertools.takewhile(
+            added.__contains__, (f"{found[0]}_{k}" for k in itertools.count(1))
+        )
+        text += prompt[end : found.start()]
+        start = len(text)
+        text += " ".join([found[0], *more])
+        places.append((found.start(), found.end(), start, len(text)))
+        end = found.end()
+    return text + prompt[end:], tuple(places)
+
+
+def _back(start: int, end: int, places: Sequence[Replaced]) -> tuple[int, int]:
+    """Characters of the prompt for characters of what the encoder is shown."""
+    shift = 0
+    for first, last, shown_first, shown_last in places:
+        if start >= shown_last:
+            shift = last - shown_last
+        elif start >= shown_first and end > start:
+            return first, last
+    return start + shift, end + shift
 
 
 def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Phrase:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adhere.errors import PromptError
+from adhere.errors import ParameterError, PromptError
 from adhere.guides.run import NO_TEXT, Prompt
 from adhere.layout.layout import Layout
+from adhere.prompt.markup import unread
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Annotations:
 
     @classmethod
     def of(cls, prompt: Any, subjects: Any, layout: Any) -> Annotations:
-        return cls(
-            prompt if prompt is None or isinstance(prompt, str) else tuple(prompt),
-            None if subjects is None else _subjects(subjects),
-            layout if layout is None or isinstance(layout, Layout) else tuple(layout),
-        )
+        """What `attach` was given.
+
+        Raises:
+            ParameterError: something is neither one for all nor one for each prompt.
+        """
+        return cls(_prompt(prompt), _subjects(subjects), _layout(layout))
 
     def prompts(self, called: Sequence[str] | None, count: int) -> list[Prompt]:
         """One `Prompt` for each prompt of the call.
@@ -61,16 +63,69 @@ class Annotations:
                     )
         return texts
 
+    def unread(self, called: Sequence[str] | None) -> tuple[str, ...]:
+        """Sentences on what in the call's prompts looks like syntax and is read as plain text."""
+        return tuple(dict.fromkeys(sentence for text in called or () for sentence in unread(text)))
+
 
 def _literal(prompt: str) -> str:
     """A prompt whose brackets are no markup: the pipeline's text encoder reads them too."""
     return re.sub(r"([\[\]|])", r"\\\1", prompt)
 
 
-def _subjects(given: Any) -> tuple[Any, ...]:
+def _prompt(given: Any) -> str | tuple[str, ...] | None:
+    if given is None or isinstance(given, str):
+        return given
+    if not isinstance(given, Iterable):
+        raise ParameterError(f"prompt={given!r} is not a text, nor a list of texts")
+    return tuple(_text("prompt", one) for one in given)
+
+
+def _subjects(given: Any) -> tuple[Any, ...] | None:
+    if given is None:
+        return None
     if isinstance(given, str):
         return (given,)
-    return tuple(one if one is None or isinstance(one, str) else tuple(one) for one in given)
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise ParameterError(f"subjects={given!r} is no list of phrases, as in ['cat', 'dog']")
+    return tuple(_some_subjects(one) for one in given)
+
+
+def _some_subjects(one: Any) -> str | tuple[str, ...] | None:
+    if one is None or isinstance(one, str):
+        return one
+    if not isinstance(one, Sequence):
+        return _text("subjects", one)
+    return tuple(_text("subjects", phrase) for phrase in one)
+
+
+def _text(name: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise ParameterError(
+            f"{name}: {given!r} is not a text; write words of the prompt, as in ['cat', 'dog']"
+        )
+    return given
+
+
+def _layout(given: Any) -> Layout | tuple[Layout | None, ...] | None:
+    """A layout as it is, as the data of one, or one for each prompt."""
+    if given is None or isinstance(given, Layout):
+        return given
+    if isinstance(given, Mapping):
+        return Layout.from_json(given)
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise ParameterError(
+            f"layout={given!r} is not a layout; give a Layout, its JSON as a dict, or "
+            "Layout.read(file)"
+        )
+    return tuple(_one_layout(one) for one in given)
+
+
+def _one_layout(given: Any) -> Layout | None:
+    one = _layout(given)
+    if isinstance(one, tuple):
+        raise ParameterError(f"layout: {given!r} is a list within a list; give one for each prompt")
+    return one
 
 
 def _is_list_of_lists(given: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 from adhere.errors import ParameterError
+from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.annotations import Annotations
@@ -35,7 +37,46 @@ class Guidance:
         self.memory = memory or Memory()
 
     def __repr__(self) -> str:
-        return f"Guidance({', '.join(map(repr, self.plugins))})"
+        parts = [_told(plugin) for plugin in self.plugins]
+        if self.memory != Memory():
+            parts.append(f"memory={_told(self.memory)}")
+        return f"Guidance({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Guidance):
+            return NotImplemented
+        return (self.plugins, self.memory) == (other.plugins, other.memory)
+
+    def __hash__(self) -> int:
+        return hash((self.plugins, self.memory))
+
+    def to_json(self) -> dict[str, Any]:
+        """The guidance as plain data: `{"plugins": [...], "memory": {...}}`."""
+        plugins = [parameters.to_json(plugin) for plugin in self.plugins]
+        memory = {**asdict(self.memory), "layers": list(self.memory.layers)}
+        return {"plugins": plugins, "memory": memory}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Guidance:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: the data is no guidance, or names what is unknown here.
+        """
+        from adhere.plugins import plugin
+
+        known = {"plugins", "memory"}
+        if not isinstance(data, Mapping) or "plugins" not in data or set(data) - known:
+            raise ParameterError(
+                f"{data!r} is not a guidance; expected {{'plugins': [...], 'memory': {{...}}}}"
+            )
+        memory = dict(data.get("memory") or {})
+        unknown = sorted(set(memory) - {one.name for one in fields(Memory)})
+        if unknown:
+            names = ", ".join(asdict(Memory()))
+            raise ParameterError(f"memory has no {unknown[0]!r}; it has: {names}")
+        memory["layers"] = tuple(memory.get("layers", ()))
+        return cls(*(plugin(dict(spec)) for spec in data["plugins"]), memory=Memory(**memory))
 
     def attach(
         self,
@@ -43,7 +84,7 @@ class Guidance:
         *,
         prompt: str | Sequence[str] | None = None,
         subjects: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
-        layout: Layout | Sequence[Layout | None] | None = None,
+        layout: Layout | Mapping[str, Any] | Sequence[Layout | None] | None = None,
         record: bool = False,
         interrupt: Callable[[], bool] | None = None,
     ) -> Attached:
@@ -55,7 +96,7 @@ class Guidance:
                 markup (`[red|cat]`); one for all or one for each prompt of the call.
             subjects: phrases for plugins that are not given their own; one list for all prompts or
                 one for each.
-            layout: likewise.
+            layout: likewise; a `Layout`, or its JSON as a dict.
             record: keep the attention maps of every step in `Attached.attention`.
             interrupt: asked before each pass of the model, extra ones included; when it says True
                 the call ends with `Interrupted`.
@@ -73,7 +114,7 @@ class Guidance:
         *,
         prompt: str | Sequence[str] | None = None,
         subjects: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
-        layout: Layout | Sequence[Layout | None] | None = None,
+        layout: Layout | Mapping[str, Any] | Sequence[Layout | None] | None = None,
         record: bool = False,
         interrupt: Callable[[], bool] | None = None,
     ) -> GuidanceCallback:
@@ -106,3 +147,10 @@ class Attached(GuidedCalls):
 
     def __exit__(self, *failure: object) -> None:
         self.detach()
+
+
+def _told(value: Any) -> str:
+    """A dataclass with the fields that are not at their defaults."""
+    changed = [one for one in fields(value) if getattr(value, one.name) != one.default]
+    inner = ", ".join(f"{one.name}={getattr(value, one.name)!r}" for one in changed)
+    return f"{type(value).__name__}({inner})"

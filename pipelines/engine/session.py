@@ -199,6 +199,8 @@ class Session:
             self.setup, self.family, self.scheduler, each, self.asked, call, self._unscaled
         )
         engine = Engine(state, call)
+        for sentence in self.setup.annotations.unread(self.prompts) if self.setup.plugins else ():
+            state.warn(sentence)
         self._beginning = False
         return engine
 

@@ -61,6 +61,7 @@ class Chroma(Flux):
             device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
+            **self.options(),
             max_sequence_length=length,
         )
         self.encoded += zip(embeds, mask, strict=True)

@@ -237,6 +237,16 @@ class Family:
         """Token columns of the prompts, one track for each text encoder."""
         raise NotImplementedError
 
+    def told(self, name: str, default: Any = None) -> Any:
+        """An argument of the pipeline's own first `encode_prompt` call."""
+        given = self.encodings[0].get(name) if self.encodings else None
+        return default if given is None else given
+
+    def options(self) -> dict[str, Any]:
+        """What the pipeline encodes its prompt with, for texts that are to be encoded alike."""
+        given = {name: self.told(name) for name in ("clip_skip", "lora_scale")}
+        return {name: value for name, value in given.items() if value is not None}
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed extra texts with the pipeline's own encoders."""
         raise NotImplementedError
@@ -348,3 +358,11 @@ class Family:
     @staticmethod
     def tokenised(track: Sequence[TokenisedPrompt]) -> Track:
         return Track(tuple(track))
+
+
+def same_text(prompts: Sequence[str], other: Any) -> bool:
+    """Whether an encoder's own prompt argument says the same as the prompt, or was left out."""
+    if other is None:
+        return True
+    given = [other] if isinstance(other, str) else list(other)
+    return all(one in prompts for one in given)

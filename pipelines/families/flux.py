@@ -20,8 +20,8 @@ from torch import Tensor
 
 from adhere.errors import ModelError
 from adhere.guides.maps import Read
-from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
+from adhere.pipelines.families.family import Encoded, same_text
+from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -164,6 +164,7 @@ class Flux(PackedFamily):
             device=self.device,
             num_images_per_prompt=1,
             max_sequence_length=length,
+            **self.options(),
         )
         return Encoded({self.text: embeds, "pooled_projections": pooled})
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError, PromptError
-from adhere.pipelines.families.family import Encoded, Family
+from adhere.pipelines.families.family import Encoded, Family, same_text
 from adhere.pipelines.families.flux import Flux
-from adhere.pipelines.families.transformer import in_chat, inside, rows_of, same_text
+from adhere.pipelines.families.transformer import in_chat, inside, rows_of
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 

@@ -42,6 +42,7 @@ class CrossFamily(TransformerFamily):
             device=self.device,
             clean_caption=bool(self.told("clean_caption", False)),
             **self.encoding(),
+            **self.options(),
         )
         # What is masked is zero, so that `remasked` knows it.
         return Encoded({self.text: embeds * (mask > 0.5)[..., None], self.mask: mask})

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError
-from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.transformer import JointFamily, rows_of, same_text, track_prompt
+from adhere.pipelines.families.family import Encoded, same_text
+from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
@@ -37,13 +37,14 @@ class StableDiffusion3(JointFamily):
         pipe, rows = self.pipe, slice(call.rows - len(prompts), call.rows)
         embeds = rows_of(call, self.text, rows)
         width = int(embeds.shape[1])
-        clip = min(int(pipe.tokenizer_max_length), width)
+        clip = self._clip_columns(width)
+        most = min(int(pipe.tokenizer_max_length), width)
         tokenizer = pipe.tokenizer or pipe.tokenizer_2
         tracks = []
         if tokenizer is not None and same_text(prompts, self.told("prompt_2")):
             tracks.append(
                 [
-                    track_prompt(tokenizer, prompt, encoder="CLIP", length=clip, width=width)
+                    track_prompt(tokenizer, prompt, encoder="CLIP", length=most, width=width)
                     for prompt in prompts
                 ]
             )
@@ -71,6 +72,13 @@ class StableDiffusion3(JointFamily):
             )
         return tuple(Track(tuple(track)) for track in tracks)
 
+    def _clip_columns(self, width: int) -> int:
+        """Columns of the CLIP encoders: several where a long prompt was encoded in parts."""
+        whole = int(self.pipe.tokenizer_max_length)
+        rest = width - int(self.told("max_sequence_length", 256))
+        in_parts = rest > whole and rest % whole == 0
+        return rest if in_parts else min(whole, width)
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "text_encoder_2"), f"a plugin needs to encode {texts[0]!r}")
         embeds, _, pooled, _ = self.pipe.encode_prompt(
@@ -80,6 +88,7 @@ class StableDiffusion3(JointFamily):
             device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
+            **self.options(),
             max_sequence_length=self._length(),
         )
         return Encoded({self.text: embeds, "pooled_projections": pooled})

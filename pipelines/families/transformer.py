@@ -130,11 +130,6 @@ class TransformerFamily(Family):
 
     # Text
 
-    def told(self, name: str, default: Any = None) -> Any:
-        """An argument of the pipeline's own first `encode_prompt` call."""
-        given = self.encodings[0].get(name) if self.encodings else None
-        return default if given is None else given
-
     def need(self, names: Sequence[str], what: str) -> None:
         """Refuse what needs a part that was left out of the pipeline."""
         for name in names:
@@ -268,14 +263,6 @@ def in_chat(render: Callable[[str], str], prompt: str) -> tuple[str, int]:
             "words cannot be found; leave out blanks at its ends and marks such as [IMG]"
         )
     return text, lead
-
-
-def same_text(prompts: Sequence[str], other: Any) -> bool:
-    """Whether an encoder's own prompt argument says the same as the prompt, or was left out."""
-    if other is None:
-        return True
-    given = [other] if isinstance(other, str) else list(other)
-    return all(one in prompts for one in given)
 
 
 def check_lengths(

@@ -1,0 +1,122 @@
+"""What a user says to `Guidance` and `attach`: misuse, data, and syntax that nobody reads."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+import adhere
+from adhere import Guidance, Memory
+from adhere.errors import GuidanceError, GuidanceWarning, ParameterError
+from adhere.layout.layout import Layout
+from tests import tiny
+
+SCENE: dict[str, Any] = {
+    "regions": [
+        {"phrase": "cat", "box": [0, 0, 0.5, 1]},
+        {"phrase": "dog", "box": [0.5, 0, 1, 1]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"subjects": [3, 7]}, "3 is not a text; write words of the prompt"),
+        ({"subjects": 3}, "no list of phrases"),
+        ({"subjects": {"cat": 1}}, "no list of phrases"),
+        ({"subjects": [["cat", 3]]}, "3 is not a text"),
+        ({"layout": "scene.json"}, "give a Layout, its JSON as a dict"),
+        ({"layout": 3}, "give a Layout"),
+        ({"layout": {"cat": [0, 0, 1, 1]}}, "regions"),
+        ({"prompt": 3}, "not a text"),
+        ({"prompt": [3]}, "not a text"),
+    ],
+)
+def test_misuse_of_attach_is_said_at_once(about: dict[str, Any], message: str) -> None:
+    pipe = tiny.sd1()
+    with pytest.raises(GuidanceError, match=message):
+        Guidance().attach(pipe, **about)
+    with pytest.raises(GuidanceError, match=message):
+        Guidance().callback(pipe, **about)
+
+
+def test_a_layout_as_a_dict_is_the_layout() -> None:
+    pipe = tiny.sd1()
+    guidance = Guidance(adhere.PaintWithWords(strength=5.0))
+    made = []
+    for layout in (Layout.from_json(SCENE), SCENE, [SCENE], json.loads(json.dumps(SCENE))):
+        with guidance.attach(pipe, layout=layout):
+            made.append(tiny.latents(pipe, "a cat and a dog", steps=1))
+    assert not torch.equal(made[0], tiny.latents(pipe, "a cat and a dog", steps=1))
+    assert all(torch.equal(made[0], other) for other in made)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a (cat:1.3) and a dog", "has no effect"),
+        ("a [red|cat] and a dog", "read as plain text"),
+    ],
+)
+def test_syntax_that_nobody_reads_is_said(prompt: str, message: str) -> None:
+    pipe = tiny.sd1()
+    guidance = Guidance(adhere.AttendAndExcite(subjects=("dog",), refinements=0))
+    with guidance.attach(pipe) as attached, pytest.warns(GuidanceWarning, match=message):
+        tiny.latents(pipe, prompt, steps=1)
+    assert any(message in note for note in attached.report.notes)
+
+
+def test_a_plain_prompt_is_read_in_silence() -> None:
+    pipe = tiny.sd1()
+    with (
+        Guidance(adhere.AttendAndExcite(refinements=0)).attach(pipe, prompt="a [cat]"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error", GuidanceWarning)
+        tiny.latents(pipe, "a cat", steps=1)
+
+
+GUIDANCES = [
+    Guidance(),
+    Guidance(adhere.AttendAndExcite(subjects=("cat",), stop=0.4), adhere.Sega(edits=("+red",))),
+    Guidance(adhere.ZestGuide(layout=Layout.from_json(SCENE)), memory=Memory(sub_batch=2)),
+    Guidance(adhere.SynGen(), memory=Memory(True, layers=("*.attn2",))),
+]
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_guidance_is_data(guidance: Guidance) -> None:
+    again = Guidance.from_json(json.loads(json.dumps(guidance.to_json())))
+    assert again == guidance
+    assert hash(again) == hash(guidance)
+    assert sum(other == guidance for other in GUIDANCES) == 1
+    assert guidance != "guidance"
+
+
+def test_its_repr_says_what_is_not_usual() -> None:
+    assert repr(GUIDANCES[0]) == "Guidance()"
+    assert repr(GUIDANCES[1]) == (
+        "Guidance(AttendAndExcite(subjects=('cat',), stop=0.4), Sega(edits=('+red',)))"
+    )
+    assert repr(GUIDANCES[3]).endswith("memory=Memory(checkpointing=True, layers=('*.attn2',)))")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "is not a guidance"),
+        ([], "is not a guidance"),
+        ({"plugins": [], "other": 1}, "is not a guidance"),
+        ({"plugins": [{"plugin": "nothing"}]}, "no plugin is called"),
+        ({"plugins": [{"plugin": "syngen", "until": 0.5}]}, "it is called 'stop' now"),
+        ({"plugins": [], "memory": {"size": 1}}, "memory has no 'size'"),
+    ],
+)
+def test_data_that_is_refused(data: Any, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        Guidance.from_json(data)
