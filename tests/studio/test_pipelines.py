@@ -108,7 +108,7 @@ def test_a_negative_prompt_is_read_or_refused(made: Studio) -> None:
     assert plain.tobytes() != negated.tobytes()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cat])
 def test_maps_are_of_their_words_on_every_family(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
