@@ -17,8 +17,16 @@ import torch
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-FAST = ("core", "plugins", "test_layout.py", "test_discovery.py", "toybox/test_world.py",
-        "toybox/test_captions.py", "eval/test_statistics.py", "eval/test_formats.py")  # fmt: skip
+FAST = (
+    "core",
+    "plugins/test_cards.py",
+    "test_layout.py",
+    "test_discovery.py",
+    "toybox/test_world.py",
+    "toybox/test_captions.py",
+    "eval/test_statistics.py",
+    "eval/test_formats.py",
+)
 """What `make fast` runs, under `tests/`: whatever loads no pipeline."""
 
 
