@@ -8,16 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adhere import __version__
-from adhere.cli.options import (
-    Content,
-    Drawing,
-    Loading,
-    Out,
-    Plugins,
-    Seed,
-    Seeds,
-    in_groups,
-)
+from adhere.cli.options import Content, Drawing, Loading, Out, Plugins, Seed, Seeds, in_groups
 from adhere.errors import ParameterError
 
 app = typer.Typer(

@@ -15,7 +15,8 @@ from adhere.app.jobs import uploads
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result, Worker
-from adhere.app.parts import placing, verdicts
+from adhere.app.outcome import verdicts
+from adhere.app.parts import placing
 from adhere.errors import LayoutError, ParameterError
 from adhere.guides import parameters
 from adhere.pipelines.studio.request import Request

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs.worker import Shot, Worker, sentence
-from adhere.app.parts import downloads
+from adhere.app.outcome import downloads
 from adhere.app.serving.asking import Asked, made, report
 
 

@@ -11,12 +11,12 @@ import gradio as gr
 from adhere.app.jobs import copies
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
+from adhere.app.outcome.runner import Shared
+from adhere.app.outcome.sessions import Cancellations, Histories
+from adhere.app.outcome.status import say
 from adhere.app.parts import examples, scripts
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.runner import Shared
-from adhere.app.parts.sessions import Cancellations, Histories
-from adhere.app.parts.status import say
 from adhere.app.serving import endpoint
 from adhere.app.serving.compat import GuardedPage
 from adhere.app.tabs.compose import Compose

@@ -9,11 +9,11 @@ import gradio as gr
 
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.setup import Setup
+from adhere.app.outcome.results import Panel
+from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.parts import words
 from adhere.app.parts.controls import Stack, has_layout
 from adhere.app.parts.examples import Example, draw_examples
-from adhere.app.parts.results import Panel
-from adhere.app.parts.runner import Runner, Shared
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import Words, prompt_box
 from adhere.plugins import available

@@ -13,13 +13,13 @@ import numpy as np
 from adhere.app.jobs import figures
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.worker import Comparison, Shot
-from adhere.app.parts import downloads
+from adhere.app.outcome import downloads
+from adhere.app.outcome.results import strip
+from adhere.app.outcome.runner import Shared
+from adhere.app.outcome.sessions import Kept
+from adhere.app.outcome.status import caption_of, say
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.results import strip
-from adhere.app.parts.runner import Shared
-from adhere.app.parts.sessions import Kept
-from adhere.app.parts.status import caption_of, say
 from adhere.prompt.parser import parse
 
 GRIDS = {"as recorded": 10_000, "8 cells": 8, "4 cells": 4}

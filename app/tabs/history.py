@@ -10,13 +10,13 @@ import gradio as gr
 from adhere.app.jobs import figures, uploads
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
-from adhere.app.parts import downloads
+from adhere.app.outcome import downloads
+from adhere.app.outcome.results import Panel, strip
+from adhere.app.outcome.runner import Shared
+from adhere.app.outcome.sessions import Kept
+from adhere.app.outcome.status import caption_of, say
 from adhere.app.parts.controls import has_layout, title
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.results import Panel, strip
-from adhere.app.parts.runner import Shared
-from adhere.app.parts.sessions import Kept
-from adhere.app.parts.status import caption_of, say
 from adhere.errors import GuidanceError
 
 NAME = "history"

@@ -11,13 +11,13 @@ from adhere.app.jobs import figures
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result
-from adhere.app.parts import verdicts
+from adhere.app.outcome import verdicts
+from adhere.app.outcome.results import Panel, strip
+from adhere.app.outcome.runner import Runner, Shared
+from adhere.app.outcome.status import caption_of, say
 from adhere.app.parts.controls import Stack, parameter_named
 from adhere.app.parts.examples import Example, draw_examples
-from adhere.app.parts.results import Panel, strip
-from adhere.app.parts.runner import Runner, Shared
 from adhere.app.parts.settings import Settings
-from adhere.app.parts.status import caption_of, say
 from adhere.app.parts.words import prompt_box
 from adhere.errors import ParameterError
 from adhere.plugins import available, plugin

@@ -10,15 +10,7 @@ from typing import Any, TypeVar, get_args
 from adhere.errors import LayoutError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical
-from adhere.eval.suites.items import (
-    RELATIONS,
-    Excluded,
-    Item,
-    Overall,
-    Question,
-    Suite,
-    Thing,
-)
+from adhere.eval.suites.items import RELATIONS, Excluded, Item, Overall, Question, Suite, Thing
 from adhere.layout.layout import Layout
 
 T = TypeVar("T")

@@ -15,7 +15,6 @@ from adhere.errors import GuidanceError, ModelError
 from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.engine.moments.embedding import Embedding
 from adhere.pipelines.engine.moments.looking import chosen_noise
@@ -25,6 +24,7 @@ from adhere.pipelines.engine.moments.prediction import Predictions
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
+from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_unsafe_gradients
 from adhere.prompt.tokens import Track

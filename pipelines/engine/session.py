@@ -18,11 +18,11 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor, nn
 
 from adhere.errors import ModelError
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.engine import Engine, begun
 from adhere.pipelines.engine.report import Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family
+from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
 from adhere.pipelines.hooks.weights import frozen

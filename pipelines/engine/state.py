@@ -14,11 +14,11 @@ from torch import Tensor
 from adhere.errors import GuidanceWarning, Interrupted
 from adhere.guides.guide import Guide, Step
 from adhere.guides.run import Run
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.families import Family
+from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
 
 

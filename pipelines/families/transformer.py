@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from adhere.errors import ModelError, PromptError
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads
 from adhere.pipelines.families.unet import restated
+from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call

@@ -29,11 +29,10 @@ from torch import Tensor, nn
 from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.guides.guide import Guide, Plugin, Prediction, Step, Text
 from adhere.guides.run import NO_TEXT, Prompt, Run
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.moments.prediction import agreed, spliced
 from adhere.pipelines.families import Family, family_of
-from adhere.pipelines.hooks import compat
+from adhere.pipelines.hooks import compat, schedulers
 from adhere.pipelines.hooks.denoiser_call import Call, single
 from adhere.pipelines.modular.blocks import classic_twin
 

@@ -83,7 +83,7 @@ def test_judge_of_the_toybox_fits_the_chips() -> None:
     """The app's words for verdicts fit the real judge, on pictures drawn by the real renderer."""
     from random import Random
 
-    from adhere.app.parts import verdicts
+    from adhere.app.outcome import verdicts
     from adhere.layout.layout import Layout
     from adhere.pipelines.toybox import Judge, caption, render, sample_scene
 

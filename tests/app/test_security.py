@@ -18,8 +18,9 @@ import pytest
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result, Update, Worker
-from adhere.app.parts import editor, elements, results, status, verdicts
-from adhere.app.parts.sessions import Cancellations, Histories
+from adhere.app.outcome import results, status, verdicts
+from adhere.app.outcome.sessions import Cancellations, Histories
+from adhere.app.parts import editor, elements
 from adhere.app.parts.words import pieces_of
 from adhere.errors import GuidanceError
 from adhere.pipelines.studio.request import Request

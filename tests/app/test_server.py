@@ -174,7 +174,7 @@ def test_memory_is_flat_over_two_hundred_jobs() -> None:
     import threading
 
     from adhere.app.jobs.setup import Setup
-    from adhere.app.parts.sessions import Histories
+    from adhere.app.outcome.sessions import Histories
     from adhere.pipelines.studio.request import Request
 
     worker = Worker(("toybox",), lambda _: FakeStudio(), FakeJudge)

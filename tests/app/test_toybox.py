@@ -17,7 +17,8 @@ from adhere.app.jobs import copies
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result, Worker
-from adhere.app.parts import downloads, examples
+from adhere.app.outcome import downloads
+from adhere.app.parts import examples
 from adhere.app.serving.server import prepare
 from adhere.cli import app as cli
 from adhere.layout.layout import Layout, Region

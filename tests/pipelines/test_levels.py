@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adhere import Guidance
-from adhere.pipelines.engine import schedulers
+from adhere.pipelines.hooks import schedulers
 from tests import tiny
 from tests.probes import descending
 

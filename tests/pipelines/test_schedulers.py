@@ -11,8 +11,8 @@ import torch
 from adhere import Guidance
 from adhere.errors import GuidanceWarning
 from adhere.guides.guide import Step
-from adhere.pipelines.engine import schedulers
 from adhere.pipelines.engine.moments.descent import Descent
+from adhere.pipelines.hooks import schedulers
 from tests import tiny
 from tests.probes import Energetic, Probe, column, descending, guide_of
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from adhere.app.jobs.worker import Result, Update
-from adhere.app.parts import elements, verdicts
+from adhere.app.outcome import verdicts
+from adhere.app.parts import elements
 from adhere.app.parts.elements import Element, tag
 
 

@@ -11,11 +11,11 @@ import gradio as gr
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result, Update, Worker, sentence
+from adhere.app.outcome.results import Panel
+from adhere.app.outcome.sessions import Cancellations, Histories
+from adhere.app.outcome.status import growing, say
 from adhere.app.parts import scripts
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.results import Panel
-from adhere.app.parts.sessions import Cancellations, Histories
-from adhere.app.parts.status import growing, say
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import gradio as gr
 from adhere.app.jobs import copies, figures
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Comparison, Result
-from adhere.app.parts import downloads, elements, scripts, verdicts
+from adhere.app.outcome import downloads, verdicts
+from adhere.app.outcome.status import caption_of, summary
+from adhere.app.parts import elements, scripts
 from adhere.app.parts.elements import tag
-from adhere.app.parts.status import caption_of, summary
 from adhere.errors import ParameterError
 
 SIDE = 360

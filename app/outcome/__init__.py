@@ -1,0 +1,1 @@
+"""What came of a click: pictures as they grow, verdicts, status, downloads."""
