@@ -52,7 +52,7 @@ def hosts() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
 def plugins() -> dict[str, Any]:
     """Every plugin at its defaults, by name, and None for the plain picture."""
     table = importlib.import_module("adhere.plugins").PLUGINS
-    return {"plain": None, **{name: _made(kind) for name, kind in table.items()}}
+    return {"plain": None, **{name: _made(kind) for name, kind in sorted(table.items())}}
 
 
 def _made(kind: Any) -> Any:
