@@ -57,7 +57,7 @@ class SynGen(EnergyMethod[tuple[Binding, ...]]):
 
     def wanted(self, run: Run) -> Sequence[tuple[Binding, ...]]:
         bindings = []
-        everything = run.nouns()
+        everything = run.all_nouns()
         for image, nouns in enumerate(run.nouns(self.subjects)):
             run.prompts[image].parsed.require_nouns()
             bound = [noun for noun in nouns if noun.modifiers]

@@ -124,8 +124,20 @@ class Run:
     def nouns(self, given: Sequence[str] | None = None) -> tuple[tuple[BoundNoun, ...], ...]:
         """For each image its nouns with their modifiers, as parsed; nouns without are included.
 
-        `given` restricts them to the entities whose noun or phrase is named.
+        `given`, or else the call's subjects, restrict them to the entities whose noun or phrase
+        is named.
+
+        Raises:
+            PromptError: a subject is not in its prompt.
         """
+        chosen = [prompt.subjects if given is None else given for prompt in self.prompts]
+        return self._nouns(chosen)
+
+    def all_nouns(self) -> tuple[tuple[BoundNoun, ...], ...]:
+        """For each image every noun of its prompt with its modifiers, whatever the subjects are."""
+        return self._nouns([None] * self.batch)
+
+    def _nouns(self, chosen: Sequence[Sequence[str] | None]) -> tuple[tuple[BoundNoun, ...], ...]:
         return tuple(
             tuple(
                 BoundNoun(
@@ -135,7 +147,7 @@ class Run:
                 for entity in self._entities(image)
                 if given is None or self._named(image, entity, given)
             )
-            for image in range(self.batch)
+            for image, given in enumerate(chosen)
         )
 
     def layouts(self, given: Layout | None = None) -> tuple[Layout, ...]:

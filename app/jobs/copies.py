@@ -15,6 +15,7 @@ from adhere.app.jobs.setup import Setup, from_json
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.plugins import stack
 
 LAYOUT_FILE = "layout.json"
 """The file that the command line reads a layout from; the app offers it for download."""
@@ -76,9 +77,9 @@ def to_command(setup: Setup) -> str:
     """The command line that makes the same pictures; a layout is in `layout.json` beside it."""
     request = setup.request
     words = ["adhere", "generate", request.prompt, "--model", setup.model]
-    words += ["--seeds", ",".join(str(seed) for seed in setup.seeds), "--batch-size", "1"]
-    for plugin in request.plugins:
-        words += ["--plugin", plugin_text(plugin)]
+    words += [*seeds_text(setup.seeds), "--batch-size", "1"]
+    if request.plugins:
+        words += ["--plugin", stack_text(request.plugins)]
     options = {
         "--negative": request.negative_prompt or None,
         "--subjects": "|".join(request.subjects) if request.subjects else None,
@@ -94,6 +95,21 @@ def to_command(setup: Setup) -> str:
         if value is not None:
             words += [option, str(value)]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def seeds_text(seeds: Sequence[int]) -> list[str]:
+    """The option for some seeds: a lone number behind `--seeds` would be how many."""
+    if len(seeds) == 1:
+        return ["--seed", str(seeds[0])]
+    return ["--seeds", ",".join(str(seed) for seed in seeds)]
+
+
+def stack_text(plugins: Sequence[Plugin]) -> str:
+    """Plugins as `--plugin` takes them: joined by `+`, or a JSON list where a value has a `+`."""
+    text = "+".join(plugin_text(plugin) for plugin in plugins)
+    if "{" not in text and stack(text) == tuple(plugins):
+        return text
+    return json.dumps([parameters.to_json(plugin) for plugin in plugins])
 
 
 def plugin_text(plugin: Plugin) -> str:

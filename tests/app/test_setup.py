@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import shlex
 import sys
@@ -65,6 +66,26 @@ def test_every_plugin_survives_json_and_command_line(name: str) -> None:
     assert back.request.plugins == (made,)
     words = shlex.split(copies.to_command(Setup("toybox", request, (0,))))
     assert words[words.index("--plugin") + 1] == name
+
+
+STACKS = (
+    "attend-and-excite+syngen:stop=0.3",
+    '[{"plugin": "syngen"}, {"plugin": "sega", "edits": ["+a smile + teeth", "-a hat, grey"]}]',
+)
+
+
+@pytest.mark.parametrize("text", STACKS)
+@pytest.mark.parametrize("seeds", [(4,), (4, 7)])
+def test_a_copied_command_makes_the_stack_and_the_seeds(text: str, seeds: tuple[int, ...]) -> None:
+    made = plugins.stack(text)
+    words = shlex.split(
+        copies.to_command(Setup("toybox", Request(prompt="a cat", plugins=made), seeds))
+    )
+    assert words.count("--plugin") == 1
+    assert plugins.stack(words[words.index("--plugin") + 1]) == made
+    said = dict(itertools.pairwise(words))
+    # One number behind `--seeds` is how many, not which.
+    assert said.get("--seed") == "4" if len(seeds) == 1 else said["--seeds"] == "4,7"
 
 
 def test_python_makes_the_same_requests(monkeypatch: pytest.MonkeyPatch) -> None:

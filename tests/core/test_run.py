@@ -61,6 +61,15 @@ def test_pairs_are_nouns_with_their_modifiers() -> None:
     assert [pair.noun.text for pair in chosen[0]] == ["cat"]
 
 
+def test_the_calls_subjects_restrict_the_nouns_too() -> None:
+    prompt = Prompt("a big red cat and a blue car", subjects=("car",))
+    assert [noun.noun.text for noun in run_of(prompt).nouns()[0]] == ["car"]
+    assert [noun.noun.text for noun in run_of(prompt).nouns(("cat",))[0]] == ["cat"]
+    assert [noun.noun.text for noun in run_of(prompt).all_nouns()[0]] == ["cat", "car"]
+    with pytest.raises(PromptError, match="'zebra' is not in the prompt"):
+        run_of(Prompt("a red cat", subjects=("zebra",))).nouns()
+
+
 def test_what_cannot_be_found_is_said() -> None:
     with pytest.raises(PromptError, match=r"'dragon' is not in the prompt 1:a 2:red 3:cat"):
         run_of(Prompt("a red cat")).subjects(("dragon",))
