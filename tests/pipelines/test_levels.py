@@ -108,17 +108,36 @@ def test_levels_are_those_of_the_definition(kind: type, steps: int) -> None:
         if not accepts(kind, options) or (steps < 5 and "beta" in str(options)):
             continue  # beta spacing is not defined for a step or two
         scheduler = timed(kind, steps, **options)
-        if scheduler is None:
+        if scheduler is None or _doubled(scheduler):
             continue
         evaluations = []
         for k, timestep in enumerate(scheduler.timesteps):
             if schedulers.first_evaluation(scheduler):
                 evaluations.append(timestep)
-                # Karras' levels may round to one timestep, whose noise cannot be asked for then.
-                if (scheduler.timesteps == timestep).sum() <= scheduler.order:
+                if _known_by_its_timestep(scheduler, timestep):
                     _check(scheduler, k, timestep)
             scheduler.step(torch.zeros(1, 1, 4, 4), timestep, torch.zeros(1, 1, 4, 4))
         assert len(evaluations) in (steps, len(scheduler.timesteps))
+
+
+def _doubled(scheduler: Any) -> bool:
+    """Whether the first two levels have one timestep (beta levels rounded, at 50 steps).
+
+    Diffusers begins at the second then and runs off the end of its own table: an `IndexError` in
+    its `step`, guided or not.
+    """
+    first = torch.as_tensor(scheduler.timesteps).flatten()[:2].tolist()
+    return len(first) == 2 and first[0] == first[1]
+
+
+def _known_by_its_timestep(scheduler: Any, timestep: torch.Tensor) -> bool:
+    """Whether `add_noise` can be asked for the level at an evaluation.
+
+    Karras' and beta levels may round to one timestep, which then stands for several of them.
+    """
+    sigmas = getattr(scheduler, "sigmas", None)
+    same = torch.as_tensor(scheduler.timesteps) == timestep
+    return sigmas is None or len(set(sigmas[: len(same)][same.to(sigmas.device)].tolist())) == 1
 
 
 def _check(scheduler: Any, k: int, timestep: torch.Tensor) -> None:
@@ -142,7 +161,16 @@ def _check(scheduler: Any, k: int, timestep: torch.Tensor) -> None:
 
 
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": True}
-ALIKE = [kind for kind in SERVED if accepts(kind, {"timestep_spacing": "leading"})]
+
+APART = ("LCMScheduler", "SASolverScheduler")
+"""LCM takes `timestep_spacing` and does not heed it: it goes through levels of its own training.
+SA-Solver's corrector is left out of guided runs alone, so what a method does there cannot be told
+from what the corrector did."""
+ALIKE = [
+    kind
+    for kind in SERVED
+    if accepts(kind, {"timestep_spacing": "leading"}) and kind.__name__ not in APART
+]
 """Those that can be told to go through the same levels as DDIM, from the same noise to none."""
 
 RULES: dict[str, dict[str, Any]] = {
