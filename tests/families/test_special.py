@@ -100,7 +100,7 @@ def test_without_t5_words_are_found_in_clip_alone() -> None:
     with Guidance(Probe(lambda run: runs.append(run) or guide)).attach(pipe):
         SD3(pipe=pipe, steps=1)
     assert len(runs[0].tracks) == 1
-    assert runs[0].words(0, "cat").columns == ((2,),)
+    assert runs[0].phrase(0, "cat").columns == ((2,),)
 
 
 # FLUX
@@ -207,7 +207,7 @@ def test_words_are_found_in_a_chat_that_is_padded_on_the_left() -> None:
         probe = Probe(lambda run, runs=runs, guide=guide: runs.append(run) or guide)
         with Guidance(probe).attach(pipe), shown_calls(pipe) as calls:
             FLUX2(PROMPTS[:1], seeds=[1], pipe=pipe, steps=1, guided=False)
-        columns.append(runs[0].words(0, "cat").columns[0][0])
+        columns.append(runs[0].phrase(0, "cat").columns[0][0])
         shown = calls[0]["encoder_hidden_states"][0]
         alike = [k for k in range(1, T5) if torch.allclose(shown[k], shown[k - 1], atol=1e-5)]
         padded = range(T5 - len(alike), T5) if side == "right" else range(len(alike))
@@ -283,7 +283,7 @@ def test_words_of_dev_are_found_behind_its_system_message(side: str) -> None:
         with Guidance(probe).attach(pipe), shown_calls(pipe) as calls:
             drawn(pipe, prompt)
         shown.append(calls[0]["encoder_hidden_states"][0])
-    (column,) = runs[0].words(0, "cat").columns[0]
+    (column,) = runs[0].phrase(0, "cat").columns[0]
     moved = (shown[0] - shown[1]).abs().mean(dim=-1)
     assert moved[column] > 0
     assert moved.nonzero()[0] == column  # a causal encoder: nothing before it moves
@@ -319,7 +319,7 @@ def test_a_prompt_that_is_a_word_of_the_template_is_found_behind_it() -> None:
     probe = Probe(lambda run: runs.append(run) or Seeing([Read("cross")]))
     with Guidance(probe).attach(case.pipe):
         case(["photo"], seeds=[1], steps=1, guided=False)  # "the photo: photo and big"
-    (column,) = runs[0].words(0, "photo").columns[0]
+    (column,) = runs[0].phrase(0, "photo").columns[0]
     assert column > case.pipe.tokenizer("the photo: a").input_ids.index(
         case.pipe.tokenizer("photo").input_ids[-1]
     )
