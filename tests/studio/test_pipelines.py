@@ -99,7 +99,7 @@ def test_progress_is_told_by_every_pipeline(made: Studio) -> None:
 def test_a_negative_prompt_is_read_or_refused(made: Studio) -> None:
     """Where it is accepted it changes the picture; else the sentence says what to do."""
     request = Request(**{**vars(ASKED), "negative_prompt": "a dog"})
-    refusals = {"FluxPipeline": "--true-cfg 4", "Flux2Pipeline": "reads no negative prompt"}
+    refusals = {"FluxPipeline": "--true-cfg 4", "Flux2KleinPipeline": "reads no negative prompt"}
     if said := refusals.get(type(made.pipe).__name__):
         with pytest.raises(ParameterError, match=said):
             made.generate([request])
