@@ -172,7 +172,8 @@ def test_markup_is_told_and_brackets_in_a_call_are_read_as_they_stand() -> None:
     probe, guides = guide_of(descending())
     runs: list[Any] = []
     noting = Probe(lambda run: runs.append(run) or probe.make(run))
-    tiny.latents(pipe, "a [red] cat", guidance=Guidance(noting), **SMALL)
+    with pytest.warns(GuidanceWarning, match="is read as plain text, brackets included"):
+        tiny.latents(pipe, "a [red] cat", guidance=Guidance(noting), **SMALL)
     assert runs[0].prompts[0].plain == "a [red] cat"
     columns = runs[0].phrase(0, "cat").columns
     ids = pipe.tokenizer("a [red] cat").input_ids
