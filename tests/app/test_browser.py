@@ -45,6 +45,8 @@ def test_type_correct_generate_and_slide(visit: Visit) -> None:
     page.wait_for_selector(".cm-content:visible")
     assert "a red [cat] and a [blue|car]" in page.inner_text(".cm-content")
     handle = page.locator("#compose-slider .inner, #compose-slider .handle").first
+    # Copying has scrolled the page, and the bar at its foot covers what lies below.
+    page.evaluate("() => document.querySelector('#compose-slider').scrollIntoView()")
     box = handle.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
