@@ -184,11 +184,11 @@ def encoded(pipe: Any, text: str) -> Tensor:
 class Saying(Guide):
     """Another text from a step on, for all layers or one."""
 
-    def __init__(self, text: str, begin: int = 0, layer: str = "", negative: bool = False) -> None:
-        self.text, self.begin, self.layer, self.negative = text, begin, layer, negative
+    def __init__(self, text: str, start: int = 0, layer: str = "", negative: bool = False) -> None:
+        self.text, self.start, self.layer, self.negative = text, start, layer, negative
 
     def embed(self, step: Any, text: Any) -> Any:
-        if step.index < self.begin:
+        if step.index < self.start:
             return text
         other = text.encode([self.text] * len(text.cond))
         if self.layer:
