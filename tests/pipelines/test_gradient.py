@@ -320,5 +320,5 @@ def test_a_processor_that_cannot_be_read_is_named() -> None:
             return hidden_states
 
     pipe.unet.get_submodule(LAST).processor = Own()
-    with pytest.raises(ModelError, match=f"attention of {LAST} could not be read"):
+    with pytest.raises(ModelError, match=f"attention of {LAST} could not be met"):
         tiny.latents(pipe, guidance=Guidance(descending()))
