@@ -96,7 +96,7 @@ class FakeStudio:
             "passes": 6 * len(losses),
             "notes": [],
         }
-        words = len(strip_markup(request.prompt).split()) + 2
+        words = len(list(split_words(strip_markup(request.prompt)))) + 2
         maps = torch.rand(steps, 16, 16, words) if attention else None
         return Picture(
             draw(request),

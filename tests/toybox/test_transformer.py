@@ -64,11 +64,12 @@ def test_hidden_columns_are_not_looked_at() -> None:
     words = word_columns(ids)
     columns = transformer.column_bias(words)
     x, t, nowhere = torch.randn(1, 8, 16, 16), torch.tensor([500.0]), torch.zeros(1, 32, 256)
+    quiet = torch.zeros(1, 32)
     other = text.clone()
     other[:, :32][words == 0] += 1.0
     with torch.no_grad():
-        one = learner(x, t, text, pooled, columns, nowhere)[0]
-        two = learner(x, t, other, pooled, columns, nowhere)[0]
+        one = learner(x, t, text, pooled, columns, nowhere, quiet)[0]
+        two = learner(x, t, other, pooled, columns, nowhere, quiet)[0]
     torch.testing.assert_close(one, two)
 
 
@@ -113,7 +114,7 @@ def test_grounding_draws_attention_from_the_empty_columns_to_the_words() -> None
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        loss = learner(x, t, text, pooled, columns, places)[1]
+        loss = learner(x, t, text, pooled, columns, places, torch.zeros(2, 32))[1]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
