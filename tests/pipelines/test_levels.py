@@ -100,7 +100,7 @@ def test_every_scheduler_is_served_or_refused(kind: type) -> None:
         assert level.scale > 0
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 20, 50])
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", SERVED, ids=lambda kind: kind.__name__)
 def test_levels_are_those_of_the_definition(kind: type, steps: int) -> None:
     """`add_noise` says what a timestep's latents are made of, `scale_model_input` what is seen."""
