@@ -65,7 +65,7 @@ guidance = adhere.Guidance(*methods)
 with guidance.attach(pipe, layout=Layout.read("scene.json")) as attached:
     pipe("a cat")
 losses: dict[str, list[list[tuple[int, float]]]] = attached.report.losses
-share: float = AttendAndExcite().temperature
+heat: float = AttendAndExcite().temperature
 
 adhere.Typo  # error
 AttendAndExcite(no_such_parameter=3)  # error

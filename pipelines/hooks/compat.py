@@ -117,6 +117,16 @@ def name_predictions(guider: Any, names: list[str]) -> None:
     guider._input_predictions = names
 
 
+def picture_and_noise(scheduler: Any, sigma: Any) -> tuple[Any, Any]:
+    """The shares of picture and noise at a solver's sigma.
+
+    `DPMSolverSinglestepScheduler._sigma_to_alpha_sigma_t`. When it goes: 1 / sqrt(1 + sigma^2) and
+    sigma times that; 1 - sigma and sigma for flow matching.
+    """
+    shares: tuple[Any, Any] = scheduler._sigma_to_alpha_sigma_t(sigma)
+    return shares
+
+
 def step_of(guider: Any) -> tuple[int, int]:
     """A guider's step and number of steps, as its `set_state` was told.
 

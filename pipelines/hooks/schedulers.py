@@ -32,6 +32,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adhere.pipelines.hooks.compat import picture_and_noise
+
 FAITHFUL = {
     "CosineDPMSolverMultistepScheduler",
     "DDIMParallelScheduler",
@@ -294,8 +296,8 @@ def _carried(scheduler: Any, move: Tensor) -> None:
     earlier = _stored(scheduler)
     if earlier is None:
         return
-    here = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index])
-    there = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[earlier])
+    here = picture_and_noise(scheduler, scheduler.sigmas[scheduler.step_index])
+    there = picture_and_noise(scheduler, scheduler.sigmas[earlier])
     picture, noise = float(there[0] / here[0]), float(there[1] / here[1])
     back = {"dpmsolver++": noise, "dpmsolver": picture}.get(
         scheduler.config.algorithm_type, noise**2 / picture

@@ -56,6 +56,13 @@ def test_dummy_thread() -> None:
     assert seen == [True, False]
 
 
+def test_sigma_to_alpha_sigma_t() -> None:
+    scheduler = diffusers.DPMSolverSinglestepScheduler()
+    picture, noise = map(float, compat.picture_and_noise(scheduler, torch.tensor(2.0)))
+    assert picture == pytest.approx(5**-0.5)
+    assert noise == pytest.approx(2 * 5**-0.5)
+
+
 def test_foreach_lerp() -> None:
     shadows = [torch.zeros(2), torch.ones(1)]
     compat.move_towards(shadows, [torch.ones(2), torch.zeros(1)], 0.25)

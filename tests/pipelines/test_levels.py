@@ -162,8 +162,8 @@ def _check(scheduler: Any, k: int, timestep: torch.Tensor) -> None:
 
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": True}
 
-APART = ("LCMScheduler", "SASolverScheduler")
-"""LCM takes `timestep_spacing` and does not heed it: it goes through levels of its own training.
+APART = ("LCMScheduler", "SASolverScheduler", "TCDScheduler")
+"""LCM and TCD take `timestep_spacing` and do not heed it: they go through levels of their training.
 SA-Solver's corrector is left out of guided runs alone, so what a method does there cannot be told
 from what the corrector did."""
 ALIKE = [

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adhere.errors import GuidanceError, ModelError, ParameterError
-from adhere.pipelines.studio import loading, single_file
+from adhere.pipelines.folders import single_file
+from adhere.pipelines.studio import loading
 from adhere.pipelines.studio.loading import Lora, load
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
