@@ -24,9 +24,10 @@ from adhere.pipelines.engine.moments.prediction import Predictions
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
-from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_unsafe_gradients
+from adhere.pipelines.hooks.schedulers import edits, fit, levels
+from adhere.pipelines.hooks.schedulers.clock import Clock, first_evaluation
 from adhere.prompt.tokens import Track
 
 
@@ -47,12 +48,12 @@ def begun(
         call: the denoiser call.
         unscaled: the latents before the scheduler scaled them, where it does.
     """
-    reason = schedulers.refuse(scheduler)
+    reason = fit.refuse(scheduler)
     if reason:
         raise ModelError(reason)
     tracks, unread = _tracks(setup, family, [prompt.plain for prompt in prompts], call)
     latents = family.latents(call, unscaled, len(prompts))
-    clock = schedulers.Clock(scheduler, family.timestep(call), asked)
+    clock = Clock(scheduler, family.timestep(call), asked)
 
     run = Run(
         prompts=prompts,
@@ -133,7 +134,7 @@ class Engine:
         self.passes.aim(now.call, now.step)
         if self.state.clock.made == 0 and self.state.run.sampling:
             now.moved = chosen_noise(self.state, self.passes, now.moved)
-        if schedulers.first_evaluation(self.state.scheduler):
+        if first_evaluation(self.state.scheduler):
             now.moved, now.later = self.descent.descend(now.step, now.moved)
         if now.moved is not now.latents:
             scaled = self.state.scaled(now.moved, now.given)
@@ -178,7 +179,7 @@ class Engine:
             args, kwargs, sample = _with_sample(args, kwargs)
             if sample is not None:
                 moved = self._moved_sample(now, sample)
-                schedulers.edited(scheduler, moved - sample)
+                edits.moved(scheduler, moved - sample)
                 args = (*args[:2], moved, *args[3:])
         if self.predictions.apart:
             args, kwargs, _ = _with_sample(args, kwargs)
@@ -187,9 +188,9 @@ class Engine:
         self.state.clock.tick()
         if now is not None and now.later is not None:
             self._postponed = now.later
-        if self._postponed is not None and (schedulers.first_evaluation(scheduler) or self.done):
-            later = schedulers.scale_after(scheduler) * self._postponed
-            schedulers.moved_after(scheduler, -later)
+        if self._postponed is not None and (first_evaluation(scheduler) or self.done):
+            later = levels.scale_after(scheduler) * self._postponed
+            edits.moved(scheduler, -later)
             result = self._moved_result(result, later)
             self._postponed = None
         return result
@@ -229,7 +230,7 @@ class Engine:
             raise ModelError(reason)
         if gradient:
             refuse_unsafe_gradients(family.denoiser)
-            doubt = schedulers.doubt(state.scheduler)
+            doubt = fit.doubt(state.scheduler)
             if doubt:
                 state.warn(doubt)
         if steers and not self.predictions.available(call):

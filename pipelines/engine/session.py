@@ -22,9 +22,9 @@ from adhere.pipelines.engine.engine import Engine, begun
 from adhere.pipelines.engine.report import Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family
-from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
+from adhere.pipelines.hooks.schedulers import edits
 from adhere.pipelines.hooks.weights import frozen
 from adhere.pipelines.hooks.wrapping import wrap
 
@@ -68,7 +68,7 @@ class Session:
                 raise ModelError(reason)
             self._set_callbacks_apart(call)
         self._stack.enter_context(frozen(self.denoiser))
-        self._stack.enter_context(schedulers.restored(self.scheduler))
+        self._stack.enter_context(edits.restored(self.scheduler))
         self._checkpoint()
         before, after = map(torch.compiler.disable, (self._before, self._after))
         hooks = (

@@ -18,8 +18,9 @@ from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.families import Family
-from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.schedulers import levels
+from adhere.pipelines.hooks.schedulers.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class State:
     family: Family
     scheduler: Any
     run: Run
-    clock: schedulers.Clock
+    clock: Clock
     report: RunReport
     names: tuple[str, ...]
     guides: tuple[Guide, ...]
-    level: schedulers.Level = schedulers.CLEAN
+    level: levels.Level = levels.CLEAN
     texts: Mapping[str, Tensor] = field(default_factory=dict)
     busy: bool = False
     unread: str = ""
@@ -90,7 +91,7 @@ class State:
 
     def step_at(self, timestep: float) -> Step:
         """The step that is made at a timestep, which is the current one from now on."""
-        self.level = level = schedulers.level(self.scheduler, timestep)
+        self.level = level = levels.level(self.scheduler, timestep)
         return Step(self.clock.index, self.clock.count, timestep, level.sigma, level.noise)
 
     def scaled(self, latents: Tensor, call: Call) -> Tensor:

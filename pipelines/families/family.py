@@ -308,44 +308,6 @@ class Family:
         """Put a step that was tuned to SD 1.x gradients into this family's terms."""
         return energy
 
-    def to_noise(self, prediction: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
-        """The prediction as noise of unit variance, whatever the model was trained to predict.
-
-        Args:
-            latents: as the model sees them.
-            alpha_bar: the picture's share of their variance.
-        """
-        kind, sign = self._predicts()
-        if kind == "epsilon":
-            return prediction
-        a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        if kind == "v_prediction":
-            return a * (sign * prediction) + s * latents
-        return (latents - a * prediction) / s
-
-    def from_noise(self, noise: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
-        """The inverse of `to_noise`."""
-        kind, sign = self._predicts()
-        if kind == "epsilon":
-            return noise
-        a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        if kind == "v_prediction":
-            # At zero signal (a = 0) a velocity says nothing of the noise, and no change reaches it.
-            return sign * (noise - s * latents) / a.clamp_min(torch.finfo(a.dtype).eps)
-        return (latents - s * noise) / a
-
-    def _predicts(self) -> tuple[str, int]:
-        """What the model predicts, and its sign.
-
-        EDM's networks (arXiv:2206.00364, table 1) predict the velocity: what diffusers calls their
-        epsilon is its negative.
-        """
-        config = self.pipe.scheduler.config
-        kind = str(config.get("prediction_type") or "epsilon")
-        if config.get("sigma_data") is not None and kind in ("epsilon", "v_prediction"):
-            return "v_prediction", -1 if kind == "epsilon" else 1
-        return kind, 1
-
     def samples_from_noise(self) -> bool:
         """Whether a call of the pipeline starts from pure noise."""
         takes = inspect.signature(type(self.pipe).__call__).parameters

@@ -23,14 +23,10 @@ from adhere.guides.maps import Read, Site
 from adhere.pipelines.families.family import Family
 from adhere.pipelines.families.rows import mean_over_heads
 from adhere.pipelines.families.unet import restated
-from adhere.pipelines.hooks import schedulers
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
-
-LEAST_SIGNAL = 1e-2
-"""Below it a difference in noise would be all rounding."""
 
 UNIT = 0.03
 """A published step of 20 as a share of the latents' RMS, as for SDXL."""
@@ -117,17 +113,6 @@ class TransformerFamily(Family):
     def restate(self, energy: Energy) -> Energy:
         return restated(energy, unit=UNIT)
 
-    def to_noise(self, prediction: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
-        """For flow matching x = (1 - s) x0 + s n and v = n - x0, so n = x + (1 - s) v."""
-        if not schedulers.flows(self.pipe.scheduler):
-            return super().to_noise(prediction, latents, alpha_bar)
-        return latents.float() + signal(alpha_bar) * prediction.float()
-
-    def from_noise(self, noise: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
-        if not schedulers.flows(self.pipe.scheduler):
-            return super().from_noise(noise, latents, alpha_bar)
-        return (noise - latents.float()) / signal(alpha_bar)
-
     # Text
 
     def need(self, names: Sequence[str], what: str) -> None:
@@ -138,11 +123,6 @@ class TransformerFamily(Family):
                     f"this {type(self.pipe).__name__} was loaded without its {name}, and {what}; "
                     f"load the pipeline with {name}, or leave out the plugin"
                 )
-
-
-def signal(alpha_bar: Tensor) -> Tensor:
-    """1 - s. At the first step of a flow it is 0 and the prediction says nothing of the noise."""
-    return alpha_bar.sqrt().clamp_min(LEAST_SIGNAL)
 
 
 class JointFamily(TransformerFamily):

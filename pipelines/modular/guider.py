@@ -32,8 +32,9 @@ from adhere.guides.run import NO_TEXT, Prompt, Run
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.moments.prediction import agreed, spliced
 from adhere.pipelines.families import Family, family_of
-from adhere.pipelines.hooks import compat, schedulers
+from adhere.pipelines.hooks import compat
 from adhere.pipelines.hooks.denoiser_call import Call, single
+from adhere.pipelines.hooks.schedulers import levels, predictions
 from adhere.pipelines.modular.blocks import classic_twin
 
 _ELSEWHERE = ("initial", "energy", "bias")
@@ -227,21 +228,22 @@ class PredictionGuider(ClassifierFreeGuidance):
         if run is None or run.seen is None:
             return cond
         family, call = run.family, run.seen
-        level = single(schedulers.level(run.scheduler, family.timestep(call)).alpha_bar)
+        level = single(levels.level(run.scheduler, family.timestep(call)).alpha_bar)
         level = level.to(cond.device)
         parts = [single(_unpacked(family, call, part)) for part in (uncond, cond, *extra)]
         seen = single(family.latents(call, None, call.rows))[:, : parts[0].shape[1]]
-        noise = [family.to_noise(part, seen, level) for part in parts]
+        noise = [predictions.to_noise(run.scheduler, part, seen, level) for part in parts]
         eps = Prediction(noise[0], noise[1], tuple(noise[2:]), family.guidance_scale())
         change = agreed(run.guides, self._now(run, call), eps)
         if change is None:
             return cond
-        changed = parts[1] + family.from_noise(change, torch.zeros_like(seen), level)
+        clean = torch.zeros_like(seen)
+        changed = parts[1] + predictions.from_noise(run.scheduler, change, clean, level)
         return family.as_sample(changed, cond)
 
     def _now(self, run: _Run, call: Call) -> Step:
         timestep = run.family.timestep(call)
-        level = schedulers.level(run.scheduler, timestep)
+        level = levels.level(run.scheduler, timestep)
         return Step(*compat.step_of(self), timestep, level.sigma, level.noise)
 
     def _scale(self) -> float:

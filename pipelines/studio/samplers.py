@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from adhere.errors import ParameterError
-from adhere.pipelines.hooks.schedulers import flows
+from adhere.pipelines.hooks.schedulers.levels import flows
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adhere import Guidance
-from adhere.pipelines.hooks import schedulers
+from adhere.pipelines.hooks.schedulers import clock, fit, levels
 from tests import tiny
 from tests.probes import descending
 
@@ -62,9 +62,7 @@ def timed(kind: type, steps: int, **options: Any) -> Any:
 SERVED = [
     kind
     for kind in EVERY
-    if kind.__name__ in schedulers.FAITHFUL
-    and (one := timed(kind, 6)) is not None
-    and not schedulers.refuse(one)
+    if kind.__name__ in fit.FAITHFUL and (one := timed(kind, 6)) is not None and not fit.refuse(one)
 ]
 SPACINGS: list[dict[str, Any]] = [
     {},
@@ -87,14 +85,14 @@ def test_every_scheduler_is_served_or_refused(kind: type) -> None:
     scheduler = made(kind) if scheduler is None else scheduler
     if not hasattr(scheduler, "step"):
         return  # no pipeline can be made with it
-    reason = schedulers.refuse(scheduler)
+    reason = fit.refuse(scheduler)
     if reason is not None:
-        assert kind.__name__ not in schedulers.FAITHFUL
+        assert kind.__name__ not in fit.FAITHFUL
         assert reason.startswith(f"guidance does not work with {kind.__name__}")
         assert "use DDIM, Euler or DPM++ 2M" in reason
         return
     for timestep in scheduler.timesteps[:1]:
-        level = schedulers.level(scheduler, float(timestep))
+        level = levels.level(scheduler, float(timestep))
         assert 0 <= level.noise <= 1
         assert level.sigma >= 0
         assert level.scale > 0
@@ -112,7 +110,7 @@ def test_levels_are_those_of_the_definition(kind: type, steps: int) -> None:
             continue
         evaluations = []
         for k, timestep in enumerate(scheduler.timesteps):
-            if schedulers.first_evaluation(scheduler):
+            if clock.first_evaluation(scheduler):
                 evaluations.append(timestep)
                 if _known_by_its_timestep(scheduler, timestep):
                     _check(scheduler, k, timestep)
@@ -141,7 +139,7 @@ def _known_by_its_timestep(scheduler: Any, timestep: torch.Tensor) -> bool:
 
 
 def _check(scheduler: Any, k: int, timestep: torch.Tensor) -> None:
-    level = schedulers.level(scheduler, float(timestep))
+    level = levels.level(scheduler, float(timestep))
     one, none, at = torch.ones(1, 1), torch.zeros(1, 1), timestep[None]
     mixed = getattr(scheduler, "add_noise", None)
     if mixed is None:

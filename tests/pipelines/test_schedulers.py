@@ -12,7 +12,7 @@ from adhere import Guidance
 from adhere.errors import GuidanceWarning
 from adhere.guides.guide import Step
 from adhere.pipelines.engine.moments.descent import Descent
-from adhere.pipelines.hooks import schedulers
+from adhere.pipelines.hooks.schedulers import fit
 from tests import tiny
 from tests.probes import Energetic, Probe, column, descending, guide_of
 
@@ -203,4 +203,4 @@ def test_a_scheduler_that_nobody_has_tried_is_warned_of() -> None:
 
 
 def test_every_scheduler_said_to_be_faithful_exists() -> None:
-    assert all(hasattr(diffusers, name) for name in schedulers.FAITHFUL)
+    assert all(hasattr(diffusers, name) for name in fit.FAITHFUL)

@@ -20,6 +20,7 @@ from adhere.errors import ModelError
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import Call, single
+from adhere.pipelines.hooks.schedulers import predictions
 
 
 @dataclass
@@ -109,14 +110,15 @@ class Predictions:
         seen = single(state.scaled(now.moved, now.call))
         level = single(state.level.alpha_bar).to(uncond.device)
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
-        noise = [family.to_noise(part, seen, level) for part in given]
+        noise = [predictions.to_noise(state.scheduler, part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]
         eps = Prediction(none, cond, tuple(extra), family.guidance_scale())
         change = agreed(self.guides, now.step, eps)
         if change is None:
             return None
         # Only the change is converted back: at high noise the round trip would cost digits.
-        return parts.cond + family.from_noise(change, torch.zeros_like(seen), level)
+        unseen = torch.zeros_like(seen)
+        return parts.cond + predictions.from_noise(state.scheduler, change, unseen, level)
 
 
 def _refuse_other_rows(predicted: Tensor, now: Now) -> None:

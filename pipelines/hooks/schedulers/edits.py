@@ -1,0 +1,86 @@
+"""Where an edit of the latents survives the scheduler's step, and what is done where it would not.
+
+Most schedulers keep every edit. The others:
+
+- Heun, KDPM2 and DPM-Solver-SDE evaluate twice a step, PNDM twice in its first step (four times,
+  with its Runge-Kutta start), and compute the later results from the sample they stored at the
+  first evaluation: guides move latents at first evaluations only, and edits "after the step" wait
+  for the last.
+- UniPC and SA-Solver correct each sample from the one before, which undoes about half of an edit:
+  the corrector is left out at the steps that were edited.
+- DPM++ single-step makes its later results from a sample that it has stored: that is moved too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from adhere.pipelines.hooks.compat import picture_and_noise
+from adhere.pipelines.hooks.schedulers.fit import names
+
+
+def moved(scheduler: Any, move: Tensor) -> None:
+    """Tell a scheduler that a sample was moved, and by how much.
+
+    It is the one that its step is about to begin from, or the one that it has just returned.
+    """
+    if _corrects(scheduler) and scheduler.step_index:
+        scheduler.disable_corrector = [*scheduler.disable_corrector, scheduler.step_index - 1]
+    _uncorrected(scheduler)
+    _carried(scheduler, move)
+
+
+@contextmanager
+def restored(scheduler: Any) -> Iterator[None]:
+    """Put back what `moved` changes in a scheduler's settings."""
+    if not _corrects(scheduler):
+        yield
+        return
+    before = scheduler.disable_corrector
+    try:
+        yield
+    finally:
+        scheduler.disable_corrector = before
+
+
+def _corrects(scheduler: Any) -> bool:
+    return hasattr(scheduler, "disable_corrector") and hasattr(scheduler, "step_index")
+
+
+def _uncorrected(scheduler: Any) -> None:
+    """SA-Solver corrects from the sample that it remembers."""
+    if "SASolverScheduler" in names(scheduler):
+        scheduler.last_sample = None
+
+
+def _carried(scheduler: Any, move: Tensor) -> None:
+    """DPM++ single-step makes the later results of a step from the first one's sample: move it too.
+
+    What the solver multiplies it with on its way to the present level, the move is divided by: the
+    ratio of the noise (DPM++), of the picture (DPM), or of the first squared over the second (SDE).
+    """
+    earlier = _stored(scheduler)
+    if earlier is None:
+        return
+    here = picture_and_noise(scheduler, scheduler.sigmas[scheduler.step_index])
+    there = picture_and_noise(scheduler, scheduler.sigmas[earlier])
+    picture, noise = float(there[0] / here[0]), float(there[1] / here[1])
+    back = {"dpmsolver++": noise, "dpmsolver": picture}.get(
+        scheduler.config.algorithm_type, noise**2 / picture
+    )
+    scheduler.sample = scheduler.sample + back * move.to(scheduler.sample)
+
+
+def _stored(scheduler: Any) -> int | None:
+    """The level of a stored sample that the next result starts from; None if from the last one."""
+    if "DPMSolverSinglestepScheduler" not in names(scheduler) or scheduler.sample is None:
+        return None
+    index = scheduler.step_index
+    if not index or index >= len(scheduler.timesteps):
+        return None
+    earlier = int(index - scheduler.order_list[index] + 1)
+    return earlier if 0 <= earlier < index else None
