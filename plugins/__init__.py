@@ -18,13 +18,14 @@ from adhere.errors import GuidanceWarning, ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.manual import manual
+from adhere.guides.renamed import old_protocol
 
 
 def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
     """Plugins by name; refuses what would break somebody later, and writes `help()` for the rest.
 
     Raises:
-        ParameterError: a bad name, a name given twice, or a class that is no frozen dataclass.
+        ParameterError: a bad name, a name given twice, no frozen dataclass, or no `guide(run)`.
     """
     table: dict[str, type[Plugin]] = {}
     for plugin in plugins:
@@ -38,6 +39,8 @@ def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
         options: Any = getattr(plugin, "__dataclass_params__", None)
         if options is None or not options.frozen:
             raise ParameterError(f"plugin {name!r} must be a frozen dataclass")
+        if not hasattr(plugin, "guide"):
+            raise ParameterError(f"plugin {name!r} has no guide(run){old_protocol(plugin)}")
         plugin.__doc__ = manual(plugin)
         table[name] = plugin
     return table

@@ -7,15 +7,16 @@ cells, `tokens` text columns (the start token is 0), `heads`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from adhere.guides.renamed import Renamed
 from adhere.guides.run import Run
 from adhere.prompt.tokens import Phrase
 
@@ -64,7 +65,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Maps:
+class Maps(Renamed):
     """Attention of one conditional pass, for some images of a run.
 
     A family with several text encoders shows a guide the maps of each in turn; what is asked for
@@ -82,6 +83,8 @@ class Maps:
 
     Averages are made once, however many guides ask: their energies then share the way back too.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"track": "encoder, and of(phrase) needs none"}
 
     images: tuple[int, ...]
     layers: Callable[[Read], Sequence[Layer]]

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adhere.errors import ParameterError
+from adhere.guides.renamed import PARAMETERS
 
 T = TypeVar("T")
 
@@ -83,17 +84,13 @@ def parameters(plugin: type) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-RENAMED = {"until": "stop", "begin": "start", "warmup": "start"}
-"""Names that parameters had before 0.2, and what they are called now."""
-
-
 def refuse_unknown(plugin: type, names: Iterable[str]) -> None:
     """Raise `ParameterError` for the first name that is no parameter of a plugin class."""
     known = [parameter.name for parameter in parameters(plugin)]
     for name in names:
         if name in known:
             continue
-        renamed = RENAMED.get(name)
+        renamed = PARAMETERS.get(name)
         hint = f"it is called {renamed!r} now; " if renamed in known else ""
         raise ParameterError(
             f"{getattr(plugin, 'name', plugin)} has no parameter {name!r}; {hint}"

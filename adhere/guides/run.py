@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import LayoutError, PromptError
+from adhere.guides.renamed import Renamed
 from adhere.layout.layout import Layout
 from adhere.prompt.parser import Parse, parse
 from adhere.prompt.phrases import Entity, Span, find
@@ -21,7 +22,7 @@ NO_TEXT = ""
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Renamed):
     """What is asked of one image.
 
     Attributes:
@@ -30,6 +31,8 @@ class Prompt:
         layout: regions for methods that guide places.
         parser: which parser reads the nouns.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"prompt": "text"}
 
     text: str
     subjects: tuple[str, ...] | None = None
@@ -73,7 +76,7 @@ class Regions:
 
 
 @dataclass
-class Run:
+class Run(Renamed):
     """One call of a pipeline. Guides read it; nothing of it outlives the call.
 
     Attributes:
@@ -85,6 +88,12 @@ class Run:
         sampling: True when the run starts from pure noise (text-to-image).
         notes: sentences for the report.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "briefs": "prompts",
+        "words": "phrase(...)",
+        "pairs": "nouns(...)",
+    }
 
     prompts: tuple[Prompt, ...]
     tracks: tuple[Track, ...]

@@ -9,6 +9,7 @@ from typing import Any
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.guides.renamed import old_protocol
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.attachment import Attachment
@@ -31,7 +32,8 @@ class Guidance:
         for plugin in plugins:
             if not isinstance(plugin, Plugin) or isinstance(plugin, type):
                 raise ParameterError(
-                    f"{plugin!r} is not a plugin; write for example Guidance(AttendAndExcite())"
+                    f"{plugin!r} is not a plugin{old_protocol(plugin)}; write for example "
+                    "Guidance(AttendAndExcite())"
                 )
         self.plugins = plugins
         self.memory = memory or Memory()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,17 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import ParameterError
 from adhere.guides.run import Prompt
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.studio import samplers
+from adhere.pipelines.studio.calling import Calling
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
-from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Progress, Request
+from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Request
 from adhere.pipelines.toybox import TOYBOXES
-
-PIXELS = 8
-"""Sides of pictures are multiples of this: what diffusers' pipelines ask for at the least."""
 
 
 class Studio:
@@ -68,7 +64,7 @@ class Studio:
             set_backend(self.pipe, attention_backend)
         self.pipe.set_progress_bar_config(disable=True)
         self._schedulers: dict[str | None, Any] = {None: self.pipe.scheduler}
-        self._parameters = inspect.signature(type(self.pipe).__call__).parameters
+        self._calling = Calling(self.pipe, self.is_toybox)
         self.about = about(self.pipe, model, variant, revision, loras)
 
     @property
@@ -78,63 +74,16 @@ class Studio:
     @property
     def steps(self) -> int:
         """Steps of a request that does not say: the toybox's, or the pipeline call's default."""
-        from adhere.pipelines.toybox.model.folder import DEFAULTS
-
-        if self.is_toybox:
-            return DEFAULTS[type(self.pipe).__name__].steps
-        return int(self._default("num_inference_steps"))
+        return self._calling.steps
 
     @property
     def guidance_scale(self) -> float | None:
         """Guidance scale of a request that does not say; None where the model has none."""
-        from adhere.pipelines.toybox.model.folder import DEFAULTS
-
-        if self.is_toybox:
-            return DEFAULTS[type(self.pipe).__name__].guidance_scale
-        found: float | None = self._default("guidance_scale")
-        return found
-
-    def _default(self, parameter: str) -> Any:
-        """The default of a parameter of the pipeline's call; None where it has none."""
-        found = self._parameters.get(parameter)
-        return None if found is None or found.default is found.empty else found.default
+        return self._calling.guidance_scale
 
     def check(self, request: Request) -> None:
         """Raise `ParameterError` for what this model's pipeline would refuse or pass over."""
-        _check_size(request)
-        if request.scheduler is not None:
-            samplers.scheduler(self.pipe, request.scheduler)
-        self._check_true_cfg(request)
-        self._check_negative(request)
-
-    def _check_true_cfg(self, request: Request) -> None:
-        if request.true_cfg_scale is not None and "true_cfg_scale" not in self._parameters:
-            raise ParameterError(
-                f"true_cfg_scale={request.true_cfg_scale:g}: {type(self.pipe).__name__} has one "
-                "guidance scale only; give guidance_scale (--guidance-scale) instead"
-            )
-
-    def _check_negative(self, request: Request) -> None:
-        if not request.negative_prompt:
-            return
-        name = type(self.pipe).__name__
-        if "negative_prompt" not in self._parameters:
-            raise ParameterError(f"{name} reads no negative prompt; leave out --negative")
-        if "true_cfg_scale" in self._parameters:
-            scale = self._scale(request.true_cfg_scale, self._default("true_cfg_scale"))
-            option = "true_cfg_scale above 1 (for example --true-cfg 4)"
-        else:
-            scale = self._scale(request.guidance_scale, self.guidance_scale)
-            option = "guidance_scale above 1 (for example --guidance-scale 5)"
-        if scale <= 1:
-            raise ParameterError(
-                f"{name} reads a negative prompt with classifier-free guidance only, and its scale "
-                f"is {scale:g}; give {option}, or leave out --negative"
-            )
-
-    @staticmethod
-    def _scale(asked: float | None, default: float | None) -> float:
-        return float((default if asked is None else asked) or 0.0)
+        self._calling.check(request)
 
     def generate(
         self,
@@ -212,7 +161,7 @@ class Studio:
         record: bool,
     ) -> list[Picture]:
         self._use_scheduler(batch[0].scheduler)
-        arguments = self._arguments(batch, on_step)
+        arguments = self._calling.arguments(batch, on_step)
         started = time.perf_counter()
         guidance = Guidance(*batch[0].plugins, memory=self.memory)
         with guidance.attach(
@@ -226,7 +175,7 @@ class Studio:
             images = self.pipe(**arguments).images
         seconds = (time.perf_counter() - started) / len(batch)
         recorded = attached.recorded
-        made = self._made(arguments)
+        made = {**self.about, **self._calling.chosen(arguments)}
         return [
             Picture(
                 image=image,
@@ -238,51 +187,6 @@ class Studio:
             )
             for k, (image, request) in enumerate(zip(images, batch, strict=True))
         ]
-
-    def _arguments(self, batch: list[Request], on_step: OnStep | None) -> dict[str, Any]:
-        """What the pipeline is called with; what nobody says is left to it."""
-        first = batch[0]
-        steps = first.steps or self.steps
-        arguments: dict[str, Any] = {
-            "prompt": [Prompt(request.prompt).plain for request in batch],
-            "num_inference_steps": steps,
-            "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in batch],
-            "guidance_scale": self.guidance_scale
-            if first.guidance_scale is None
-            else first.guidance_scale,
-            "true_cfg_scale": first.true_cfg_scale,
-            "width": first.width,
-            "height": first.height,
-        }
-        if any(request.negative_prompt for request in batch):
-            arguments["negative_prompt"] = [request.negative_prompt for request in batch]
-        if on_step is not None:
-            arguments.update(self._watched(on_step, steps))
-        return {name: value for name, value in arguments.items() if value is not None}
-
-    def _watched(self, on_step: OnStep, count: int) -> dict[str, Any]:
-        """The callback in the form that the pipeline has, if it has any."""
-
-        def call(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            on_step(Progress(index, count, tensors["latents"]))
-            return tensors
-
-        def older(index: int, timestep: Any, latents: Tensor) -> None:
-            on_step(Progress(index, count, latents))
-
-        if "callback_on_step_end" in self._parameters:
-            return {"callback_on_step_end": call}
-        return {"callback": older} if "callback" in self._parameters else {}
-
-    def _made(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """What made a batch's pictures, with what the requests left open."""
-        chosen = {
-            "steps": arguments["num_inference_steps"],
-            "guidance_scale": arguments.get("guidance_scale"),
-            "true_cfg_scale": arguments.get("true_cfg_scale", self._default("true_cfg_scale")),
-            "scheduler": type(self.pipe.scheduler).__name__,
-        }
-        return {**self.about, **{key: value for key, value in chosen.items() if value is not None}}
 
     def _use_scheduler(self, name: str | None) -> None:
         if name not in self._schedulers:
@@ -303,12 +207,3 @@ def alike(request: Request) -> tuple[Any, ...]:
         request.scheduler,
         bool(request.negative_prompt),
     )
-
-
-def _check_size(request: Request) -> None:
-    for name, side in (("width", request.width), ("height", request.height)):
-        if side is not None and (side < PIXELS or side % PIXELS):
-            down = max(PIXELS, side - side % PIXELS)
-            raise ParameterError(
-                f"{name}={side} is not a multiple of {PIXELS} pixels; use {down} or {down + PIXELS}"
-            )

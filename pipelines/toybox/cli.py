@@ -16,11 +16,6 @@ toybox_app = typer.Typer(
 )
 
 
-def _fail(error: Exception) -> typer.Exit:
-    typer.secho(f"error: {error}", fg="red", err=True)
-    return typer.Exit(2)
-
-
 def _stages(stage: str, samples: int | None) -> tuple[str, ...]:
     """The stages that are asked for."""
     from adhere.pipelines.toybox.training.stages import ALL, STAGES
@@ -88,29 +83,26 @@ def train(
     from adhere.pipelines.toybox.training.stages import STAGES
     from adhere.pipelines.toybox.world.faults import faults
 
-    try:
-        plan = Plan(
-            out,
-            seed,
-            device,
-            resume,
-            faults=faults(rate or ()),
-            batch=batch,
-            pool=pool,
-            learning_rate=learning_rate,
-            compile=compiled,
-            workers=workers or default_workers(device),
-            init=init,
-            parts=parts,
-        )
-        for name in _stages(stage, samples):
-            told = plan if samples is None else plan.with_samples(name, samples)
-            typer.echo(f"{name}: done, {STAGES[name](told)}")
-        if export is not None:
-            assemble(out, export, "toybox-sd3" if stage == "transformer" else "toybox")
-            typer.echo(f"wrote {export}")
-    except (ToyboxError, RuntimeError) as error:
-        raise _fail(error) from error
+    plan = Plan(
+        out,
+        seed,
+        device,
+        resume,
+        faults=faults(rate or ()),
+        batch=batch,
+        pool=pool,
+        learning_rate=learning_rate,
+        compile=compiled,
+        workers=workers or default_workers(device),
+        init=init,
+        parts=parts,
+    )
+    for name in _stages(stage, samples):
+        told = plan if samples is None else plan.with_samples(name, samples)
+        typer.echo(f"{name}: done, {STAGES[name](told)}")
+    if export is not None:
+        assemble(out, export, "toybox-sd3" if stage == "transformer" else "toybox")
+        typer.echo(f"wrote {export}")
 
 
 @toybox_app.command()
@@ -127,13 +119,10 @@ def export(
     from adhere.pipelines.toybox import TOYBOXES, toybox_folder
     from adhere.pipelines.toybox.training.assembly import assemble
 
-    try:
-        if model not in TOYBOXES:
-            raise ToyboxError(f"no toybox is called {model!r}; there are {', '.join(TOYBOXES)}")
-        target = folder or toybox_folder(model)
-        assemble(out, target, model)
-    except ToyboxError as error:
-        raise _fail(error) from error
+    if model not in TOYBOXES:
+        raise ToyboxError(f"no toybox is called {model!r}; there are {', '.join(TOYBOXES)}")
+    target = folder or toybox_folder(model)
+    assemble(out, target, model)
     typer.echo(f"wrote {target}")
 
 
@@ -152,11 +141,8 @@ def card(
     from adhere.pipelines.toybox.card.card import write_card
     from adhere.pipelines.toybox.model.folder import toybox_folder
 
-    try:
-        target = folder or toybox_folder()
-        write_card(target, out, prompts, seed)
-    except ToyboxError as error:
-        raise _fail(error) from error
+    target = folder or toybox_folder()
+    write_card(target, out, prompts, seed)
     typer.echo(f"wrote {target / 'card.json'} and {target / 'README.md'}")
 
 
@@ -168,10 +154,7 @@ def sheet(
     """Draw a contact sheet of the world the model was trained on."""
     from adhere.pipelines.toybox.card.sheets import save_image, world_sheet
 
-    try:
-        save_image(world_sheet(seed), path)
-    except ToyboxError as error:
-        raise _fail(error) from error
+    save_image(world_sheet(seed), path)
     typer.echo(f"wrote {path}")
 
 

@@ -15,6 +15,8 @@ from multiprocessing.synchronize import Barrier
 import torch
 from torch import Tensor, multiprocessing, nn
 
+from adhere.pipelines.toybox.errors import ToyboxError
+
 _PATIENCE = 600.0  # seconds to wait for the others: compiling may take minutes
 
 
@@ -71,9 +73,9 @@ def run_team(work: Callable[[Team], None], model: nn.Module, workers: int) -> No
     for process in processes:
         process.join()
     if any(process.exitcode for process in processes):
-        raise RuntimeError(
+        raise ToyboxError(
             f"training stopped: workers ended with {[p.exitcode for p in processes]}; "
-            "resume from the last checkpoint"
+            "go on from the last checkpoint with --resume"
         )
 
 
