@@ -80,7 +80,11 @@ def index() -> str:
         text = card(name)
         title = _need(re.search(r"^# (.+)$", text, re.M), name, "a title, '# Name'")
         does = _need(re.search(r"^\*\*(.+?)\*\*", text, re.M), name, "a first sentence in bold")
-        use = _need(re.search(r"^Use it (.+?)[.:](?:\s|$)", text, re.M), name, "'Use it when ...'")
+        use = _need(
+            re.search(r"^Use it (.+?)[.:](?:\s|$)", text, re.M),
+            name,
+            "a paragraph that begins 'Use it when ...'",
+        )
         cost = _need(
             re.search(r"^## Cost and limits\n\n(.+?)[.;:](?:\s|$)", text, re.M),
             name,

@@ -127,6 +127,7 @@ def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
 def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = pytest.importorskip("nbclient", reason="notebooks need the docs extra")
@@ -136,4 +137,4 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     book = nbformat.read(notebook, as_version=4)
-    client.NotebookClient(book, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    client.NotebookClient(book, timeout=1500, resources={"metadata": {"path": tmp_path}}).execute()

@@ -35,5 +35,5 @@ def test_a_new_method_is_a_file_a_card_and_a_test(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(cards.CardError, match=r"docs/methods/tomorrow\.md is missing"):
         cards.index()
     monkeypatch.setattr(cards, "card", lambda name: "# Tomorrow\n\n**Does it.**\n")
-    with pytest.raises(cards.CardError, match="needs 'Use it when"):
+    with pytest.raises(cards.CardError, match="begins 'Use it when"):
         cards.index()
