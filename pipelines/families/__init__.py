@@ -10,6 +10,7 @@ from typing import Any
 
 from adhere.errors import ModelError
 from adhere.pipelines.families.family import Family
+from adhere.pipelines.hooks.versions import warn_of_newer
 
 _families = (
     "adhere.pipelines.families.unet",
@@ -29,7 +30,11 @@ def family_of(pipe: Any) -> Family:
 
     Raises:
         ModelError: no family knows it.
+
+    Warns:
+        GuidanceWarning: diffusers is newer than the newest tested one.
     """
+    warn_of_newer()
     for module in _families:
         for family in importlib.import_module(module).FAMILIES:
             if family.knows(pipe):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import torch
 from diffusers.guiders import ClassifierFreeGuidance
 from torch import nn
 
-from adhere.pipelines.hooks import compat
+from adhere.errors import GuidanceWarning
+from adhere.pipelines.families import family_of
+from adhere.pipelines.hooks import compat, versions
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +121,31 @@ def test_the_private_parts_of_guiders() -> None:
     data = {"text": (torch.ones(1), torch.zeros(1))}
     made = compat.inputs_for(guider, data, "pred_extra")
     assert torch.equal(made.text, torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("installed", "told"),
+    [
+        ("0.43.0", True),
+        ("0.43.0.dev0", True),
+        ("1.0.0", True),
+        ("0.42.9", False),
+        ("0.40.0", False),
+    ],
+)
+def test_a_newer_diffusers_is_guided_with_a_warning(
+    installed: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diffusers, "__version__", installed)
+    versions.warn_of_newer.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        family_of(tiny.sd1())
+        family_of(tiny.sd1())
+    versions.warn_of_newer.cache_clear()
+    said = [str(one.message) for one in caught if one.category is GuidanceWarning]
+    assert len(said) == told
+    assert all(f"diffusers {installed} is newer than 0.42" in text for text in said)
 
 
 @pytest.mark.parametrize("folder", ["adhere", "plugins", "pipelines", "eval"])
