@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,8 @@ def writable(out: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -70,13 +69,20 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
     """A PNG with text chunks, whole or not at all. The bytes depend on nothing else."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     for key, text in (texts or {}).items():
         info.add_itxt(key, text)
+    with _replacing(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, which takes its place when the block is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        image.save(temporary, format="PNG", pnginfo=info)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
