@@ -12,34 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adhere.prompt import lexicon
+from adhere.prompt.noun_phrases import NounPhrase, leads_to_noun, noun_phrase
 from adhere.prompt.prose import Word, about_the_picture, words_of
 
 __all__ = ["NounPhrase", "Reading", "read"]
-
-_MODIFIER_KINDS = {"adj", "either", "ed", "ing"}
-_SPEAKS_OF_MANY = {
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "both",
-    "several",
-}
-
-
-@dataclass
-class NounPhrase:
-    """A noun and what modifies it; `noun` and each modifier are word indices (first, last + 1)."""
-
-    noun: tuple[int, int]
-    modifiers: list[tuple[int, int]]
-    start: int
-    many: bool
 
 
 @dataclass
@@ -82,145 +58,8 @@ class _Scan:
             found = self._noun_phrase(i)
             i = self._accept(*found) if found else self._other(i)
 
-    # -- noun phrases
-
     def _noun_phrase(self, start: int) -> tuple[NounPhrase, int] | None:
-        """The noun phrase at a word, and the index after it."""
-        i, many = start, False
-        while self.kinds[i] in {"det", "num"}:
-            many = many or self.words[i].low in _SPEAKS_OF_MANY
-            i += 1
-        determined = i > start
-        items: list[tuple[int, str]] = []
-        while i < len(self.words):
-            role = self._role(i, items, determined, start)
-            if not role:
-                break
-            if role != "skip":
-                items.append((i, role))
-            i += 1
-        return self._build(items, start, determined, many)
-
-    def _role(self, i: int, items: list[tuple[int, str]], determined: bool, start: int) -> str:
-        """What a word does in a noun phrase begun at `start`: "mod", "noun", "skip" or "" (end)."""
-        kind = self.kinds[i]
-        has_noun = any(role == "noun" for _, role in items)
-        before = determined or bool(items)
-        if kind == "noun":
-            # "a train crossing a bridge", against "a railway crossing"
-            deed = self.words[i].low in lexicon.OBJECT_TAKERS and self.kinds[i + 1] == "det"
-            return "" if deed and (has_noun or self.kinds[i - 1] in {"noun", "either"}) else "noun"
-        if kind in {"degree", "adv"}:
-            if has_noun:
-                return ""
-            if self.kinds[i + 1] in _MODIFIER_KINDS | {"degree"}:
-                return "skip"
-            # "a prickly pear": an ending in -ly does not make an adverb of what stands at a noun.
-            guessed = self.words[i].low not in lexicon.WORDS
-            return "mod" if before and guessed and self.kinds[i + 1] == "noun" else ""
-        if kind in {"conj", "comma"}:
-            return (
-                "skip"
-                if not has_noun and items and self._joins_modifiers(i, determined, start)
-                else ""
-            )
-        if kind in {"adj", "either"}:
-            return self._role_of_adjective(i, items, has_noun)
-        if kind in {"ed", "ing"}:
-            return self._role_of_participle(i, items, before, has_noun, start)
-        if kind == "verb" or self.words[i].low == "can":
-            return "noun" if before and not has_noun else ""
-        if kind == "bare":
-            return "" if (has_noun and self._acts(i, items)) or not before else "noun"
-        return ""
-
-    def _role_of_adjective(self, i: int, items: list[tuple[int, str]], has_noun: bool) -> str:
-        if not has_noun:
-            return "mod"
-        word = self.words[i].low
-        if self.kinds[i] == "either" and word not in lexicon.EITHER_COLOURS:
-            return "noun"
-        # "a cyberpunkish blue cat": an unknown word in front of an adjective is a modifier too.
-        unknown = len(items) == 1 and self.words[items[0][0]].low not in lexicon.WORDS
-        if unknown and self._leads_to_noun(i) and word not in lexicon.POSTPOSED:
-            items[0] = (items[0][0], "mod")
-            return "mod"
-        return ""
-
-    def _role_of_participle(
-        self, i: int, items: list[tuple[int, str]], before: bool, has_noun: bool, start: int
-    ) -> str:
-        follows = self._leads_to_noun(i)
-        if has_noun:
-            # "a snow covered mountain", against "a dog chased by"
-            return (
-                "mod"
-                if self.words[i].low in {"covered", "shaped", "filled", "lined"} and follows
-                else ""
-            )
-        if before:
-            # "a pirate holding a sword": what may be a noun is one when a deed follows.
-            ended = items and self.kinds[items[-1][0]] == "either" and not follows
-            return "" if ended else "mod"
-        previous = self.kinds[start - 1] if start else "stop"
-        takes_object = self.words[i].low in lexicon.OBJECT_TAKERS
-        return (
-            "mod"
-            if follows and not takes_object and previous not in {"noun", "cop", "either", "adv"}
-            else ""
-        )
-
-    def _leads_to_noun(self, i: int) -> bool:
-        """Whether modifiers from here run straight into a noun."""
-        j = i + 1
-        while self.kinds[j] in {"adj", "ed", "ing", "degree"}:
-            j += 1
-        return self.kinds[j] in {"noun", "either", "bare"}
-
-    def _joins_modifiers(self, i: int, determined: bool, start: int) -> bool:
-        """Whether "and" or a comma stands between two modifiers of a noun that is still to come."""
-        if (
-            self.kinds[i] == "comma"
-            and not determined
-            and start
-            and self.kinds[start - 1] == "prep"
-        ):
-            return False  # "a girl in white, red background"
-        j = i + 1
-        while self.kinds[j] in {"conj", "degree", "adv"}:
-            j += 1
-        if self.kinds[j] not in _MODIFIER_KINDS:
-            return False
-        last = j
-        while self.kinds[j] in _MODIFIER_KINDS | {"conj", "comma", "degree", "adv"}:
-            last, j = j, j + 1
-        return self.kinds[j] in {"noun", "bare"} or (self.kinds[last] == "either" and last > i + 1)
-
-    def _acts(self, i: int, items: list[tuple[int, str]]) -> bool:
-        """Whether a plain verb is a deed ("two dogs play in"), not in a compound ("park bench")."""
-        subject = self.words[items[-1][0]].low
-        several = _is_plural(subject) or len(self.heads) > 0
-        return several and self.kinds[i + 1] not in {"noun", "verb", "bare", "cop", "poss"}
-
-    def _build(
-        self, items: list[tuple[int, str]], start: int, determined: bool, many: bool
-    ) -> tuple[NounPhrase, int] | None:
-        if not items:
-            return None
-        if not any(role == "noun" for _, role in items):
-            last, kind = items[-1][0], self.kinds[items[-1][0]]
-            if kind != "either" and not (kind in {"ed", "ing"} and determined):
-                return None
-            items[-1] = (last, "noun")
-        while items[-1][1] != "noun":
-            items.pop()
-        end = items[-1][0] + 1
-        first = len(items) - 1
-        while first and items[first - 1] == (items[first][0] - 1, "noun"):
-            first -= 1
-        modifiers = [(i, i + 1) for i, _ in items[:first]]
-        many = many or _is_plural(self.words[end - 1].low)
-        return NounPhrase((items[first][0], end), modifiers, min(items[0][0], end - 1), many), end
+        return noun_phrase(self.words, self.kinds, start, several=bool(self.heads))
 
     # -- what a noun phrase does to the clause
 
@@ -379,7 +218,11 @@ class _Scan:
             j = self._adjectives(j + 1)[1]
         elif self._low(j) in lexicon.COLOURED and self._adjectives(j + 1)[0]:
             j = self._say(targets, *self._adjectives(j + 1))
-        elif self.kinds[j] == "ed" and self.kinds[j + 1] != "prep" and not self._leads_to_noun(j):
+        elif (
+            self.kinds[j] == "ed"
+            and self.kinds[j + 1] != "prep"
+            and not leads_to_noun(self.kinds, j)
+        ):
             j = self._say(targets, [j], j + 1)
         else:
             run, end = self._adjectives(j)
@@ -443,7 +286,3 @@ class _Scan:
     def _doubt(self, sentence: str) -> None:
         if sentence not in self.reading.uncertain:
             self.reading.uncertain.append(sentence)
-
-
-def _is_plural(word: str) -> bool:
-    return word in lexicon.PLURALS or (word.endswith("s") and not word.endswith(("ss", "us", "is")))
