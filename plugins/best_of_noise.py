@@ -3,6 +3,8 @@
 The gradient-free sibling of InitNO (Guo et al., CVPR 2024, arXiv:2404.04650): its two scores of one
 conditional pass at the first timestep, on noises that are drawn, not optimised. Scoring random
 noise by such losses helps in every backbone, and flattens after a dozen draws (arXiv:2506.12633).
+With `look_at` above 0 the pass is made later in the run, on what the noise would have become: a
+model may say more of its picture there, at two more passes a stride (`docs/results.md`).
 
     rank = response + conflict          smallest wins; `noise.py` has both
 
@@ -18,9 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides.guide import Guide, Look, Step
+from adhere.guides.guide import Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Read
-from adhere.guides.parameters import Method, param
+from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.plugins.noise import scores, subject_maps
 
@@ -41,12 +43,14 @@ class BestOfNoise(Method):
         1, "candidates scored in one pass, faster and larger", low=1, high=64, source="chosen here"
     )
 
+    look_at: float = share(0.0, "share of the run at which maps are looked at", source="sec. 3.2")
+
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return self.candidates
+        return self.candidates * passes_of_look(self.look_at)
 
 
 class _Guide(Guide):
@@ -70,7 +74,7 @@ class _Guide(Guide):
         for start in range(0, plugin.candidates, plugin.together):
             draws = range(start, min(start + plugin.together, plugin.candidates))
             tried = [noise if draw == 0 else look.fresh(images, draw) for draw in draws]
-            maps = look(torch.cat(tried), images * len(tried))
+            maps = look(torch.cat(tried), images * len(tried), plugin.look_at)
             ranks = (
                 scores(maps, subject_maps(maps, self.subjects))
                 .rank()

@@ -13,6 +13,9 @@ noise of the best round. While sampling, in the first half: x <- x - alpha_i gra
 0.2 and 0.4 of the run first refine (at most 20 times) on response + conflict + 0.1 clean
 + 0.1 drift, until done; drift is the L1 distance of each subject's map to its moving average.
 
+The paper looks at the first timestep. With `look_at` above 0 the search looks at the maps of a
+later one, on what the noise becomes there as `Look` foretells it.
+
 Differs from the authors' code (xiefan-guo/initno@aadf9fb): batches, images leaving when done; the
 KL step is closed-form, where theirs is a loop of Adam steps that may never end; an image that is
 done is never optimised again for the sake of another round's lower sum; in the end the best noise
@@ -30,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.energy import EnergyGuide, SubjectMethod
-from adhere.guides.guide import Energy, Guide, Look, Step
+from adhere.guides.guide import Energy, Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Maps, Read
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Run
@@ -61,6 +64,7 @@ class InitNO(SubjectMethod):
     divergence: float = param(
         0.001, "largest KL divergence from white noise", low=1e-9, high=10, source="code@aadf9fb"
     )
+    look_at: float = share(0.0, "share of the run at which the search looks", source="sec. 3.3")
     step_size: float = step_length(20.0, source="code@aadf9fb")
     stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
     refine_at: tuple[float, ...] = share(
@@ -73,7 +77,8 @@ class InitNO(SubjectMethod):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        before = self.rounds * self.passes + self.last_passes
+        looks = self.rounds * self.passes + self.last_passes
+        before = looks * passes_of_look(self.look_at)
         return before + steps + len(self.refine_at) * self.refinements
 
 

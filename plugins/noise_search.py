@@ -38,6 +38,8 @@ class Settings(Protocol):
     def learning_rate(self) -> float: ...
     @property
     def divergence(self) -> float: ...
+    @property
+    def look_at(self) -> float: ...
 
 
 class NoiseSearch:
@@ -96,7 +98,7 @@ class NoiseSearch:
         """One pass: note what is best so far, and give which are done and the joint's gradient."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = z.detach().clone().requires_grad_(True)
-            maps = look(leaf, images)
+            maps = look(leaf, images, self.settings.look_at)
             spots = subject_maps(maps, self.subjects)
             found = scores(maps, spots)
             joint = found.response + found.weighed() + clean(spots)

@@ -14,6 +14,19 @@ from adhere.guides.run import Run
 
 Rule = Literal["plain", "max-abs", "relative"]
 
+STRIDE = 0.08
+"""Share of the run over which a look ahead leaps in one stride: two steps of 25."""
+
+
+def strides(at: float) -> int:
+    """Strides from the first step to a share of the run."""
+    return max(1, round(at / STRIDE)) if at > 0 else 0
+
+
+def passes_of_look(at: float) -> int:
+    """Passes of one look at a share of the run: the read one, and two predictions a stride."""
+    return 1 + 2 * strides(at)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -119,15 +132,24 @@ class Logits(Protocol):
 
 @runtime_checkable
 class Look(Protocol):
-    """A differentiable read-out of the first timestep, for methods that choose the noise."""
+    """A differentiable read-out of a coming step, for methods that choose the noise."""
 
     @property
-    def step(self) -> Step: ...
+    def step(self) -> Step:
+        """The first step."""
 
     def __call__(
-        self, noise: Float[Tensor, "batch channels h w"], images: Sequence[int] | None = None
+        self,
+        noise: Float[Tensor, "batch channels h w"],
+        images: Sequence[int] | None = None,
+        at: float = 0.0,
     ) -> Maps:
-        """Maps of a conditional pass on `noise` (unit variance), differentiable if grad is on."""
+        """Maps of a conditional pass, differentiable in `noise` (unit variance) if grad is on.
+
+        `at` is the share of the run at which to look. Later than at the first step, the latents
+        are what the model's own predictions make of the noise in a few strides; a gradient takes
+        the predicted picture for given.
+        """
 
     def fresh(self, images: Sequence[int], draw: int) -> Float[Tensor, "batch channels h w"]:
         """Other starting noise; the same `draw` of the same image is always the same."""

@@ -133,7 +133,7 @@ class Engine:
         now.call = self.embedding.applied(now.call, now.step)
         self.passes.aim(now.call, now.step)
         if self.state.clock.made == 0 and self.state.run.sampling:
-            now.moved = chosen_noise(self.state, self.passes, now.moved)
+            now.moved = chosen_noise(self.state, self.passes, now)
         if first_evaluation(self.state.scheduler):
             now.moved, now.later = self.descent.descend(now.step, now.moved)
         if now.moved is not now.latents:

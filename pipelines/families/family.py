@@ -191,6 +191,17 @@ class Family:
         value = call.values["timestep"]
         return float(value.flatten()[0]) if isinstance(value, Tensor) else float(value)
 
+    def at_timestep(self, call: Call, timestep: float) -> Call:
+        """The call at another timestep, in the scheduler's units: the inverse of `timestep`."""
+        return self.told_time(call, "timestep", timestep)
+
+    @staticmethod
+    def told_time(call: Call, name: str, time: float) -> Call:
+        """The call with another number in its argument for the time, in that argument's form."""
+        value = call.values[name]
+        filled = torch.full_like(value, time) if isinstance(value, Tensor) else type(value)(time)
+        return call.replace(**{name: filled})
+
     # Latents
 
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:

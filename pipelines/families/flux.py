@@ -79,6 +79,9 @@ class PackedFamily(JointFamily):
     def timestep(self, call: Call) -> float:
         return 1000 * super().timestep(call)
 
+    def at_timestep(self, call: Call, timestep: float) -> Call:
+        return super().at_timestep(call, timestep / 1000)
+
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
         h, w = self.packed_grid(call)
         given: Tensor = call.values[self.leading]

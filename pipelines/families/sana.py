@@ -28,6 +28,9 @@ class Sana(CrossFamily):
     def timestep(self, call: Call) -> float:
         return super().timestep(call) / float(self.config.timestep_scale)
 
+    def at_timestep(self, call: Call, timestep: float) -> Call:
+        return super().at_timestep(call, timestep * float(self.config.timestep_scale))
+
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
         return super().latents(call, unscaled, batch).float()
 

@@ -96,6 +96,9 @@ class ZImage(JointFamily):
     def timestep(self, call: Call) -> float:
         return 1000 * (1 - float(call.values["t"].flatten()[0]))
 
+    def at_timestep(self, call: Call, timestep: float) -> Call:
+        return self.told_time(call, "t", 1 - timestep / 1000)
+
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
         return super().latents(call, None, batch).float()
 

@@ -190,13 +190,14 @@ class FakeLook:
 
     def __init__(self, run: Run, make_maps: Callable[..., Maps], step: Step) -> None:
         self.run, self.make_maps, self.step = run, make_maps, step
-        self.grid, self.seen = (4, 5), []
+        self.grid, self.seen, self.at = (4, 5), [], set[float]()
         generator = torch.Generator().manual_seed(3)
         size = 2 * 4 * 5
         self.to_cross = 0.5 * torch.randn(size, 20 * COLUMNS, generator=generator).double()
         self.to_self = 0.5 * torch.randn(size, 20 * 20, generator=generator).double()
 
-    def __call__(self, noise: Tensor, images: Sequence[int] | None = None) -> Maps:
+    def __call__(self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0) -> Maps:
+        self.at.add(at)
         chosen = tuple(range(self.run.batch)) if images is None else tuple(images)
         assert len(chosen) == len(noise)
         self.seen.append(chosen)

@@ -1,4 +1,4 @@
-"""The starting noise: chosen by guides that may look at the first timestep's maps for any noise."""
+"""The starting noise: chosen by guides that may look at a coming step's maps for any noise."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 from adhere.guides.maps import Maps
+from adhere.pipelines.engine.moments.foresight import Foresight
 from adhere.pipelines.engine.moments.passes import Passes
-from adhere.pipelines.engine.state import State
+from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import differentiable, normal, single
 
 
-def chosen_noise(state: State, passes: Passes, latents: Tensor) -> Tensor:
+def chosen_noise(state: State, passes: Passes, now: Now) -> Tensor:
     """The starting latents after all guides that choose them; the same object if none does."""
-    choosing = state.overriding("initial")
+    choosing, latents = state.overriding("initial"), now.moved
     if not choosing:
         return latents
     sigma = float(getattr(state.scheduler, "init_noise_sigma", 1.0))
     # A guide may differentiate here, which callers in inference mode would not allow.
     given = noise = normal(single(latents) / sigma)
-    look = Look(passes, noise, sigma)
+    look = Look(passes, Foresight(state, now), noise, sigma)
     for guide in choosing:
         with differentiable(), look:
             chosen = guide.initial(noise, look).detach()
@@ -37,12 +38,11 @@ def chosen_noise(state: State, passes: Passes, latents: Tensor) -> Tensor:
 
 
 class Look:
-    """What an initial-noise method sees: the first timestep's maps for any noise."""
+    """What an initial-noise method sees: the maps of the first step, or of a later one."""
 
-    def __init__(self, passes: Passes, noise: Tensor, sigma: float) -> None:
-        self.passes, self.sigma = passes, sigma
-        assert passes.now is not None
-        self.step = passes.now
+    def __init__(self, passes: Passes, foresight: Foresight, noise: Tensor, sigma: float) -> None:
+        self.passes, self.foresight, self.sigma = passes, foresight, sigma
+        self.step = foresight.first.step
         guides = passes.state.guides
         self._reads = sorted({read for guide in guides for read in guide.reads}, key=str)
         self._seeds = [_seed(one) for one in noise]
@@ -55,10 +55,18 @@ class Look:
     def __exit__(self, *failure: object) -> None:
         self._replay.close()
 
-    def __call__(self, noise: Tensor, images: Sequence[int] | None = None) -> Maps:
-        chosen = range(len(self._seeds)) if images is None else images
+    def __call__(self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0) -> Maps:
+        chosen = list(range(len(self._seeds)) if images is None else images)
         self._replay.close()
-        maps = self.passes.read(noise * self.sigma, list(chosen), self._reads, self.step)[0]
+        latents, first, step = noise * self.sigma, self.foresight.first, self.step
+        if at > 0:
+            seen = self.passes.state.scaled(latents, first.call)
+            latents, call, step = self.foresight(seen, chosen, at)
+            self.passes.aim(call, step, ahead=True)
+        try:
+            maps = self.passes.read(latents, chosen, self._reads, step)[0]
+        finally:
+            self.passes.aim(first.call, self.step)
         self._replay.enter_context(self.passes.replayed())
         return maps
 

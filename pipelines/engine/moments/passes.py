@@ -34,13 +34,19 @@ class Passes:
         self.state = state
         self._biasing = state.overriding("bias")
         self._call: Call | None = None
+        self._ahead = False
         self.now: Step | None = None
 
-    def aim(self, call: Call, step: Step) -> None:
-        """From now on passes are made at this step, on the conditional rows of this call."""
+    def aim(self, call: Call, step: Step, ahead: bool = False) -> None:
+        """From now on passes are made at this step, on the conditional rows of this call.
+
+        Args:
+            ahead: at a step that the scheduler has not come to: latents are given as the model
+                sees them, since the scheduler scales for its own step only.
+        """
         rows = self.state.family.conditional_rows(call, self.state.run.batch)
         assert rows is not None
-        self._call = call.select(rows)
+        self._call, self._ahead = call.select(rows), ahead
         self.now = step
 
     def scales(self, reads: Sequence[Read]) -> Scales:
@@ -120,7 +126,8 @@ class Passes:
             # A look may be at fewer images, or at several noises of the same one.
             call = call.select(torch.tensor(images, device=latents.device))
         given = call.values[family.leading]
-        return family.with_latents(call.normal(), self.state.scaled(latents, call).to(given.dtype))
+        seen = latents if self._ahead else self.state.scaled(latents, call)
+        return family.with_latents(call.normal(), seen.to(given.dtype))
 
     def own(self, call: Call, rows: slice, scales: Scales, bias: Bias | None) -> Pass:
         """The denoiser's own pass, read or biased on its conditional rows."""

@@ -46,14 +46,23 @@ def level(scheduler: Any, timestep: float) -> Level:
     """The level of the evaluation that comes, which is at `timestep`."""
     if not has_sigmas(scheduler):
         return _tabled(scheduler.alphas_cumprod, timestep)
-    sigma = _sigma(scheduler, timestep)
-    if flows(scheduler):
-        share = min(max(sigma, 0.0), 1.0 - 1e-4)
-        return Level(share / (1 - share), share, torch.tensor((1 - share) ** 2))
-    data = float(scheduler.config.get("sigma_data") or 1.0)
-    total = math.hypot(sigma, data)
-    picture = torch.tensor((data / total) ** 2, dtype=torch.float64)
-    return Level(sigma, sigma / total, picture, scale(scheduler, timestep))
+    return _of_sigma(scheduler, _sigma(scheduler, timestep), scale(scheduler, timestep))
+
+
+def level_ahead(scheduler: Any, share: float) -> tuple[int, float, Level]:
+    """The step, timestep and level of the evaluation at a share of the whole run.
+
+    Its `scale` is 1: it is a level of what the model sees.
+    """
+    order = scheduler.order
+    index = round(share * (len(scheduler.timesteps) - 1))
+    index -= index % order  # a step's first evaluation
+    timestep = float(scheduler.timesteps[index])
+    if has_sigmas(scheduler):
+        found = _of_sigma(scheduler, float(scheduler.sigmas[index]), 1.0)
+    else:
+        found = _tabled(scheduler.alphas_cumprod, timestep)
+    return index // order, timestep, found
 
 
 def scale(scheduler: Any, timestep: Any) -> float:
@@ -83,6 +92,17 @@ def has_sigmas(scheduler: Any) -> bool:
 
 def has_table(scheduler: Any) -> bool:
     return getattr(scheduler, "alphas_cumprod", None) is not None
+
+
+def _of_sigma(scheduler: Any, sigma: float, scale: float) -> Level:
+    """The level at a sigma of the scheduler's own."""
+    if flows(scheduler):
+        share = min(max(sigma, 0.0), 1.0 - 1e-4)
+        return Level(share / (1 - share), share, torch.tensor((1 - share) ** 2))
+    data = float(scheduler.config.get("sigma_data") or 1.0)
+    total = math.hypot(sigma, data)
+    picture = torch.tensor((data / total) ** 2, dtype=torch.float64)
+    return Level(sigma, sigma / total, picture, scale)
 
 
 def _tabled(table: Tensor, timestep: float) -> Level:

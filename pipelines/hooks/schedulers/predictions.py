@@ -47,6 +47,20 @@ def from_noise(scheduler: Any, noise: Tensor, latents: Tensor, alpha_bar: Tensor
     return (latents - s * noise) / a
 
 
+def to_picture(scheduler: Any, prediction: Tensor, latents: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The picture's latents that a prediction stands for; arguments as in `to_noise`."""
+    a = alpha_bar.sqrt()
+    if flows(scheduler):
+        return latents.float() - (1 - a) * prediction.float()
+    kind, sign = _predicts(scheduler)
+    if kind == "sample":
+        return prediction
+    s = (1 - alpha_bar).sqrt()
+    if kind == "v_prediction":
+        return a * latents - s * (sign * prediction)
+    return (latents - s * prediction) / a
+
+
 def _signal(alpha_bar: Tensor) -> Tensor:
     """1 - s. At the first step of a flow it is 0 and the prediction says nothing of the noise."""
     return alpha_bar.sqrt().clamp_min(LEAST_SIGNAL)

@@ -1,0 +1,82 @@
+"""What becomes of a noise: the latents of a later step, foretold in a few strides.
+
+A stride goes from one level to another on the straight line that DDIM takes (arXiv:2010.02502,
+eq. 12, without noise of its own): x = a x0 + s n, with x0 and n as the model predicts them under
+the pipeline's guidance scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from adhere.guides.guide import Step, strides
+from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.hooks.denoiser_call import Call, single
+from adhere.pipelines.hooks.schedulers import levels, predictions
+from adhere.pipelines.hooks.schedulers.levels import Level
+
+
+class Foresight:
+    """The latents of a run's later steps, from its first call and any starting noise.
+
+    Where a pipeline calls the unconditional half apart, strides follow the conditional one alone.
+    """
+
+    def __init__(self, state: State, now: Now) -> None:
+        self.state, self.first = state, now
+        batch = state.run.batch
+        none = state.family.unconditional_rows(now.given, batch)
+        self._cond = now.rows.start
+        self._uncond = None if none is None else none.start
+
+    def __call__(
+        self, seen: Tensor, images: Sequence[int], share: float
+    ) -> tuple[Tensor, Call, Step]:
+        """Latents at a share of the run, as the model sees them, and the call and step there.
+
+        Args:
+            seen: the starting latents of these images, as the model sees them.
+        """
+        count = strides(share)
+        scheduler = self.state.scheduler
+        here, when = self.state.level, self.first.step.timestep
+        latents = single(seen.detach())
+        for stride in range(1, count + 1):
+            index, timestep, there = levels.level_ahead(scheduler, share * stride / count)
+            latents = self._stride(latents, images, when, here, there)
+            when, here = timestep, there
+        # The noise's own share of the latents follows it; the picture is taken for given.
+        latents = latents + here.noise * (single(seen) - single(seen).detach())
+        step = Step(index, self.first.step.count, when, here.sigma, here.noise)
+        return latents, self.state.family.at_timestep(self.first.call, when), step
+
+    @torch.no_grad()
+    def _stride(
+        self, latents: Tensor, images: Sequence[int], when: float, here: Level, there: Level
+    ) -> Tensor:
+        level = single(here.alpha_bar).to(latents.device)
+        predicted = self._predicted(latents, images, when)
+        picture = predictions.to_picture(self.state.scheduler, predicted, latents, level)
+        noise = (latents - level.sqrt() * picture) / here.noise
+        return float(there.alpha_bar.sqrt()) * picture + there.noise * noise
+
+    def _predicted(self, latents: Tensor, images: Sequence[int], when: float) -> Tensor:
+        """What the model predicts of latents under the prompt and the guidance scale."""
+        family, chosen = self.state.family, torch.tensor(images, device=latents.device)
+        starts = [start for start in (self._uncond, self._cond) if start is not None]
+        self.state.heed_interrupt()
+        call = family.at_timestep(self.first.given, when)
+        call = call.select(torch.cat([start + chosen for start in starts]))
+        call = family.with_latents(call, latents)
+        args, kwargs = family.form(call)
+        predicted = single(family.output(family.denoiser(*args, **kwargs), call))
+        rows = predicted.split(len(images))
+        for _ in rows:
+            self.state.report.passed(images)
+        if len(rows) == 1:
+            return rows[0]
+        uncond, cond = rows
+        return uncond + family.guidance_scale() * (cond - uncond)

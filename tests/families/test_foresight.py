@@ -1,0 +1,105 @@
+"""A look ahead sees what the run itself will see there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor
+
+from adhere import Guidance
+from adhere.guides.guide import Guide
+from adhere.guides.maps import Read
+from tests import tiny
+from tests.families.cases import CASES, Case
+from tests.probes import Probe
+
+STEPS = 13
+AT = 1 / (STEPS - 1)
+"""The second of 13 steps: one stride, of the very length of the run's first step."""
+
+
+class Foreseeing(Guide):
+    """Keeps the words' maps that a look ahead gives for the noise as it is."""
+
+    reads = frozenset({Read("cross")})
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.seen: list[Tensor] = []
+
+    def guides(self, step: Any) -> bool:
+        return False
+
+    def initial(self, noise: Tensor, look: Any) -> Tensor:
+        with torch.no_grad():
+            self.seen.append(look(noise, at=self.at).cross().detach().float())
+            self.seen.append(look(noise).cross().detach().float())
+        return noise
+
+
+def foreseen(pipe: Any, call: Any, at: float = AT) -> tuple[list[Tensor], Tensor]:
+    """Maps looked at before the run, ahead and at the first step, and those recorded in it."""
+    guide = Foreseeing(at)
+    with Guidance(Probe(lambda run: guide)).attach(pipe, record=True) as attached:
+        call()
+    return guide.seen, attached.attention
+
+
+def follows(seen: list[Tensor], recorded: Tensor) -> None:
+    ahead, first = seen
+    torch.testing.assert_close(ahead, recorded[:, 1].float(), rtol=0, atol=2e-5)
+    torch.testing.assert_close(first, recorded[:, 0].float(), rtol=0, atol=2e-5)
+    assert not torch.allclose(ahead, first, atol=1e-4)  # a look that stays where it is would pass
+
+
+APART = {"flux", "flux2", "qwen-image", "chroma"}
+"""Families that call the unconditional half apart, which strides cannot follow."""
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_look_ahead_sees_the_step_there(case: Case, guided: bool) -> None:
+    seen, recorded = foreseen(case.pipe, lambda: case(steps=STEPS, guided=guided))
+    if guided and case.name in APART:
+        alone, _ = foreseen(case.pipe, lambda: case(steps=STEPS, guided=False))
+        torch.testing.assert_close(seen, alone, rtol=0, atol=2e-5)
+    else:
+        follows(seen, recorded)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIMScheduler",
+        "EulerDiscreteScheduler",
+        "LMSDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "UniPCMultistepScheduler",
+        "EDMEulerScheduler",
+    ],
+)
+def test_on_every_kind_of_scheduler(name: str) -> None:
+    pipe = tiny.sd1(scheduler=getattr(diffusers, name)())
+    follows(*foreseen(pipe, lambda: tiny.latents(pipe, num_inference_steps=STEPS)))
+
+
+def test_a_gradient_comes_back_to_the_noise() -> None:
+    """By the noise's share of the latents there, with the predicted picture taken for given."""
+    pipe = tiny.sd1()
+    slopes: list[Tensor] = []
+
+    class Pulling(Foreseeing):
+        def initial(self, noise: Tensor, look: Any) -> Tensor:
+            leaf = noise.clone().requires_grad_(True)
+            with torch.enable_grad():
+                peak = look(leaf, at=self.at).cross()[..., 2].amax()
+                slopes.append(torch.autograd.grad(peak, [leaf])[0])
+            return noise
+
+    with Guidance(Probe(lambda run: Pulling(0.4))).attach(pipe):
+        tiny.latents(pipe, num_inference_steps=2)
+    assert torch.isfinite(slopes[0]).all()
+    assert float(slopes[0].abs().max()) > 0
