@@ -73,10 +73,8 @@ class Foresight:
         call = family.with_latents(call, latents)
         args, kwargs = family.form(call)
         predicted = single(family.output(family.denoiser(*args, **kwargs), call))
-        rows = predicted.split(len(images))
+        rows: tuple[Tensor, ...] = predicted.split(len(images))
         for _ in rows:
             self.state.report.passed(images)
-        if len(rows) == 1:
-            return rows[0]
-        uncond, cond = rows
-        return uncond + family.guidance_scale() * (cond - uncond)
+        cond = rows[-1]
+        return cond if len(rows) == 1 else rows[0] + family.guidance_scale() * (cond - rows[0])
