@@ -12,6 +12,7 @@ from adhere.app.jobs import copies, figures
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Comparison, Result
 from adhere.app.outcome import downloads, verdicts
+from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.status import caption_of, summary
 from adhere.app.parts import elements, scripts
 from adhere.app.parts.elements import tag
@@ -134,7 +135,7 @@ class Panel:
             self.seeds: gr.update(visible=many),
             self.gallery: gr.update(
                 value=[
-                    (figures.enlarge(one.after.picture.image, 256), caption(one))
+                    (file_of(figures.enlarge(one.after.picture.image, 256)), caption(one))
                     for one in result.comparisons
                 ],
                 visible=many,
@@ -184,7 +185,7 @@ class Panel:
                 "After" if one.before else "",
                 f"seed {one.seed}" + (": drag the handle" if one.before else ""),
             ),
-            self.slider: (figures.enlarge(before), figures.enlarge(after)),
+            self.slider: (file_of(figures.enlarge(before)), file_of(figures.enlarge(after))),
             self.verdict: gr.update(value=judged or "", visible=judged is not None),
             self.facts: facts(one),
             self.plot: gr.update(value=rows, visible=len(rows) > 0),

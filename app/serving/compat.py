@@ -11,6 +11,12 @@ import gradio as gr
 
 MOST_NESTING = 32
 
+WITHOUT_PROBE: dict[str, Any] = {"_frontend": False}
+"""For `Blocks.launch`: after the start it asks its own page once more, and a machine too busy to
+answer in three seconds gets an error about shareable links. That the server listens was asked
+before, without a clock. When the switch goes: catch that `ValueError` and ask again.
+"""
+
 
 class GuardedPage(gr.Blocks):
     """`gr.Blocks` without its habit of downloading what an input names by address.

@@ -112,6 +112,7 @@ def launch(page: Any, address: Address, *, worker: Any, mcp: bool = False) -> An
         ModelError: the port is taken.
     """
     from adhere.app.parts import looks
+    from adhere.app.serving import compat
 
     limits = worker.limits
     # The app's own line says who waits; Gradio's queue only has to hold them all.
@@ -142,6 +143,7 @@ def launch(page: Any, address: Address, *, worker: Any, mcp: bool = False) -> An
             mcp_server=False,
             app_kwargs=_with_tools(worker, address) if mcp else None,
             footer_links=["api", "settings"],
+            **compat.WITHOUT_PROBE,
         )
     except OSError as taken:
         raise ModelError(

@@ -14,6 +14,7 @@ from adhere.app.jobs import figures
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.worker import Comparison, Shot
 from adhere.app.outcome import downloads
+from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import strip
 from adhere.app.outcome.runner import Shared
 from adhere.app.outcome.sessions import Kept
@@ -189,8 +190,8 @@ class Explorer:
             return {self.words: gr.skip()}
         top, after = view.top(), view.comparison.after
         return {
-            self.shown: _chosen_maps(view, top),
-            self.words: [(view.heat(after, word, top), word) for word in maps.words],
+            self.shown: [(file_of(image), text) for image, text in _chosen_maps(view, top)],
+            self.words: [(file_of(view.heat(after, word, top)), word) for word in maps.words],
             self.save: str(_saved(view)),
         }
 

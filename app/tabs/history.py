@@ -11,6 +11,7 @@ from adhere.app.jobs import figures, uploads
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import downloads
+from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Shared
 from adhere.app.outcome.sessions import Kept
@@ -72,10 +73,7 @@ class History:
         )
 
     def _list(self, key: str | None) -> list[Any]:
-        return [
-            (figures.enlarge(kept.result.comparisons[0].after.picture.image, 256), caption(kept))
-            for kept in self.shared.histories.of(key)
-        ]
+        return [(_small(kept), caption(kept)) for kept in self.shared.histories.of(key)]
 
     def _pick(self, key: str | None, event: gr.SelectData) -> dict[Any, Any]:
         history = self.shared.histories.of(key)
@@ -122,6 +120,10 @@ def board_for(setup: Setup, boards: Mapping[str, Any]) -> str:
     if layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins):
         return "paint" if "paint" in names else names[0]
     return names[0]
+
+
+def _small(kept: Kept) -> str:
+    return file_of(figures.enlarge(kept.result.comparisons[0].after.picture.image, 256))
 
 
 def caption(kept: Kept) -> str:

@@ -13,6 +13,7 @@ from adhere.app.jobs import uploads
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result
 from adhere.app.outcome import verdicts
+from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.outcome.status import caption_of, say
@@ -182,7 +183,9 @@ class Paint:
         return {
             self.editor: gr.update(picture=editor.picture(shot.picture.image)),
             self.overlay_caption: gr.update(visible=bool(heat)),
-            self.attention: gr.update(value=heat, visible=bool(heat)),
+            self.attention: gr.update(
+                value=[(file_of(image), phrase) for image, phrase in heat], visible=bool(heat)
+            ),
             self.score: gr.update(value=score or "", visible=bool(score)),
         }
 

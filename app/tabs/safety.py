@@ -12,6 +12,7 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Result
 from adhere.app.outcome import verdicts
+from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.outcome.status import caption_of, say
@@ -133,7 +134,7 @@ class Safety:
                 continue
             images = one.before.picture.image, one.after.picture.image
             share = figures.changed_share(*images)
-            shown.append((figures.change(*images), f"{share:.0%} · seed {one.seed}"))
+            shown.append((file_of(figures.change(*images)), f"{share:.0%} · seed {one.seed}"))
         counts = verdicts.count(result.comparisons, verdicts.unwanted)
         text = ""
         if counts:

@@ -35,6 +35,19 @@ class Served:
         self.page.close(verbose=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _gradio_writes_no_pictures() -> Iterator[None]:
+    """Gradio writes a picture in place, under whoever reads it: the app hands it files only."""
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise AssertionError("Gradio was given pixels: give it `pictures.file_of(image)`")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("save_pil_to_cache", "save_img_array_to_cache", "save_bytes_to_cache"):
+            patch.setattr(f"gradio.processing_utils.{name}", refuse)
+        yield
+
+
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     """One app for all tests that do not mind each other; the model takes 20 ms a step."""
@@ -44,9 +57,8 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture
-def slowly(served: Served) -> Iterator[FakeStudio]:
-    """The served model, for a test in which a step takes 0.4 seconds."""
-    pause = served.studio.pause
-    served.studio.pause = 0.4
+def held(served: Served) -> Iterator[FakeStudio]:
+    """The served model, for a test in which it is in the middle of a job until it is stopped."""
+    served.studio.held = 0
     yield served.studio
-    served.studio.pause = pause
+    served.studio.held = None

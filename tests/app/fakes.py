@@ -40,8 +40,10 @@ class FakeTokenizer:
 class FakeStudio:
     """Draws one coloured disc for each subject; the plain picture forgets the last one.
 
-    `asked` has every request that it was given, in order. As the engine does, it asks `interrupt`
-    before every pass, of which a guided step has `passes`.
+    `asked` has every request that it was given, in order; `interrupted` counts how often it was so.
+    As the engine does, it asks `interrupt` before every pass, of which a guided step has `passes`.
+    Once it has made as many pictures as `held` says, it stays in the next one's second step until
+    it is stopped, as a slow model would: what a test does meanwhile may take its time.
     """
 
     is_toybox = True
@@ -49,8 +51,10 @@ class FakeStudio:
     def __init__(self, pause: float = 0.0, steps: int = 8) -> None:
         self.pause, self.steps = pause, steps
         self.pipe = SimpleNamespace(tokenizer=FakeTokenizer())
-        self.step_calls = self.pass_calls = 0
+        self.step_calls = self.pass_calls = self.interrupted = 0
         self.passes = 2
+        self.held: int | None = None
+        self.made = 0
         self.asked: list[Request] = []
         self.fail: Exception | None = None
 
@@ -70,15 +74,23 @@ class FakeStudio:
         for index in range(steps):
             self.step_calls += 1
             for _ in range(self.passes if requests[0].plugins else 1):
-                if interrupt is not None and interrupt():
-                    raise Interrupted("asked to")
+                self._heed(interrupt)
                 self.pass_calls += 1
                 time.sleep(self.pause / self.passes)
+            while self.held is not None and self.made >= self.held and index == 1:
+                self._heed(interrupt)
+                time.sleep(0.02)
             if on_step is not None:
                 latents = torch.full((len(requests), 4, 16, 16), index / steps)
                 on_step(Progress(index, steps, latents))
         seconds = (time.monotonic() - started) / len(requests)
+        self.made += len(requests)
         return [self._picture(r, steps, seconds, record_attention) for r in requests]
+
+    def _heed(self, interrupt: Callable[[], bool] | None) -> None:
+        if interrupt is not None and interrupt():
+            self.interrupted += 1
+            raise Interrupted("asked to")
 
     def preview(self, latents: torch.Tensor) -> list[Image.Image]:
         return [

@@ -17,6 +17,10 @@ axe_of = pytest.importorskip(
 ).Axe
 
 
+PICTURES = {"Attention": "#explore-words", "History": "#history-made"}
+"""Where pictures appear once a tab is whole."""
+
+
 def violations(page: Any) -> list[str]:
     found = axe_of().run(page).response["violations"]
     return [
@@ -35,9 +39,9 @@ def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> 
         found += violations(visit.page)
         visit.generate(tab)
         found += violations(visit.page)
-    for name in ("Attention", "History"):
+    for name in PICTURES:
         visit.tab(name)
-        visit.page.wait_for_timeout(1500)
+        visit.page.wait_for_selector(f"{PICTURES[name]} img")
         found += violations(visit.page)
     visit.close()
     assert found == []

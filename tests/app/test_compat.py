@@ -19,6 +19,10 @@ def test_inputs_still_come_through_preprocess_data() -> None:
     assert inspect.iscoroutinefunction(gr.Blocks.preprocess_data)
 
 
+def test_the_start_can_still_be_told_not_to_probe() -> None:
+    assert "_frontend" in inspect.signature(gr.Blocks.launch).parameters
+
+
 def test_private_parts_are_behind_one_door() -> None:
     """No other file imports from inside Gradio, or uses a name of it that begins with `_`."""
     folder = Path(str(adhere.app.__file__)).parent

@@ -15,6 +15,7 @@ from adhere.app.jobs.limits import LIMITS
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import draw
+from tests.app.visit import SECONDS
 
 client_of = pytest.importorskip("gradio_client").Client
 METHOD = sorted(plugins.PLUGINS)[0]
@@ -115,7 +116,7 @@ def test_five_at_once_get_their_own_pictures(served: Served) -> None:
         for seed in (1, 2)
         for prompt, person in people.items()
     ]
-    assert [same(job.result(timeout=60)[0], request) for request, job in jobs] == [True] * 10
+    assert [same(job.result(timeout=SECONDS)[0], request) for request, job in jobs] == [True] * 10
 
 
 def test_the_endpoint_explains_itself(client: Any) -> None:

@@ -21,6 +21,7 @@ from adhere import plugins
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
+from tests.app.visit import SECONDS
 
 METHOD = sorted(plugins.PLUGINS)[0]
 PASSWORD = ("ann", "secret")
@@ -112,6 +113,7 @@ def test_without_the_password_there_is_nothing(
             headers={**headers, "Accept": "application/json, text/event-stream"},
             json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
             follow_redirects=True,
+            timeout=SECONDS,
         )
         assert answer.status_code in (401, 404, 405), path
         assert "generate" not in answer.text

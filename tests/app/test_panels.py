@@ -85,7 +85,7 @@ def test_opening_a_panel_changes_nothing(
     assert len(opened) >= len(names) + 1
     for head in opened:
         head.click()
-        visit.page.wait_for_timeout(150)
+        until(lambda head=head: "open" in head.get_attribute("class"), "a panel does not open")
         assert asked(visit, served, tab) == setup.request, head.inner_text()
     open_menus(visit)
     assert asked(visit, served, tab) == setup.request

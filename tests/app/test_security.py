@@ -26,6 +26,7 @@ from adhere.errors import GuidanceError
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeJudge, FakeStudio
+from tests.app.visit import SECONDS
 
 EVIL = "<img src=x onerror=alert(1)>\"'&</div><script>alert(2)</script>"
 
@@ -33,7 +34,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'&</div><script>alert(2)</script>"
 def fetch(url: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(url, data=data, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read()
@@ -73,7 +74,7 @@ def _event(served: Served, data: list[Any], fn_index: int) -> str:
         return answer.decode()
     url = served.url + f"gradio_api/queue/data?session_hash={session}"
     said = ""
-    with urllib.request.urlopen(url, timeout=20) as stream:
+    with urllib.request.urlopen(url, timeout=SECONDS) as stream:
         for line in stream:
             said += line.decode()
             if "process_completed" in said or "close_stream" in said:

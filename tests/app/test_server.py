@@ -17,6 +17,7 @@ from adhere.app.serving import server
 from adhere.errors import ExtraMissing, ModelError, ParameterError
 from tests.app.conftest import Served
 from tests.app.fakes import FakeJudge, FakeStudio
+from tests.app.visit import SECONDS
 
 
 def test_importing_the_app_does_not_import_gradio() -> None:
@@ -89,13 +90,21 @@ def test_https_needs_both_files(tmp_path: Path) -> None:
 
 
 def test_sigterm_removes_its_folder(tmp_path: Path) -> None:
-    code = (
-        "import sys, types; from adhere.app.serving import server; server.prepare()\n"
-        "import os, threading\n"
-        "page = types.SimpleNamespace(block_thread=threading.Event().wait, "
-        "close=lambda verbose: print('closed', flush=True))\n"
-        "print(os.environ['GRADIO_TEMP_DIR'], flush=True); server._until_ended(page)"
-    )
+    code = """
+import os, threading, types
+from adhere.app.serving import server
+
+server.prepare()
+
+def block():  # SIGTERM is handled by now
+    print(os.environ["GRADIO_TEMP_DIR"], flush=True)
+    threading.Event().wait()
+
+def close(verbose):
+    print("closed", flush=True)
+
+server._until_ended(types.SimpleNamespace(block_thread=block, close=close))
+"""
     here = Path(__file__).parents[2]
     program = [sys.executable, "-c", code]
     clean = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
@@ -107,7 +116,7 @@ def test_sigterm_removes_its_folder(tmp_path: Path) -> None:
         assert folder.is_dir()
         running.terminate()
         assert running.stdout.readline().strip() == "closed"
-        assert running.wait(30) == 0
+        assert running.wait(SECONDS) == 0
     assert not folder.exists()
 
 
@@ -142,7 +151,7 @@ def test_password_is_asked_for() -> None:
     try:
         for route in ("config", "gradio_api/info", "gradio_api/file=x"):
             with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(page.local_url + route, timeout=20)
+                urllib.request.urlopen(page.local_url + route, timeout=SECONDS)
             assert refused.value.code in (401, 403)
     finally:
         app.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from adhere.app.jobs.worker import Result, Update, Worker, sentence
 from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio
+from tests.app.visit import until
 
 METHOD = sorted(plugins.PLUGINS)[0]
 
@@ -82,8 +82,7 @@ def test_stop_ends_the_model_within_a_pass() -> None:
     stop = threading.Event()
     events = worker(studio).run(setup(), stop, compare=False)
     next(events)
-    time.sleep(0.3)
-    assert studio.pass_calls > 0
+    until(lambda: studio.pass_calls > 0, "the model does not begin")
     stop.set()
     before = studio.pass_calls
     result = last(events)
@@ -100,19 +99,19 @@ def test_stop_before_the_job_begins() -> None:
 
 
 def test_closing_the_page_stops_the_model() -> None:
-    studio = FakeStudio(pause=0.05, steps=200)
+    studio = FakeStudio()
+    studio.held = 0
+    others = set(threading.enumerate())
     events = worker(studio).run(setup(), threading.Event())
     begun(events)
     events.close()
-    before = studio.step_calls
-    time.sleep(0.2)
-    assert studio.step_calls == before
-    assert not [t for t in threading.enumerate() if t.name == "adhere-job"]
+    assert studio.interrupted == 1
+    assert not [t for t in set(threading.enumerate()) - others if t.name == "adhere-job"]
 
 
 def test_what_is_finished_is_kept_after_a_stop() -> None:
-    studio = FakeStudio(pause=0.02, steps=20)
-    stop = threading.Event()
+    studio, stop = FakeStudio(), threading.Event()
+    studio.held = 2  # the pair of the first seed
     found = []
     for event in worker(studio).run(setup((0, 1)), stop):
         if isinstance(event, Result):
@@ -183,23 +182,25 @@ def test_sentences() -> None:
 
 
 def test_leaving_frees_the_line_for_the_next_visitor() -> None:
-    studio = FakeStudio(pause=0.05)
+    studio = FakeStudio()
+    studio.held = 0
     shared = worker(studio)
-    first, stop = shared.run(setup(steps=400), threading.Event()), threading.Event()
+    first, stop = shared.run(setup(), threading.Event()), threading.Event()
     begun(first)
     second = shared.run(setup(), stop)
     waiting = next(second)
     assert isinstance(waiting, Update)
     assert waiting.stage == "Waiting: 1 job is ahead of yours"
+    studio.held = None
     first.close()
-    studio.pause = 0.0
     assert last(second).complete
 
 
 def test_a_waiting_job_can_be_given_up() -> None:
-    studio = FakeStudio(pause=0.05)
+    studio = FakeStudio()
+    studio.held = 0
     shared = worker(studio)
-    first, stop = shared.run(setup(steps=400), threading.Event()), threading.Event()
+    first, stop = shared.run(setup(), threading.Event()), threading.Event()
     begun(first)
     second = shared.run(setup(), stop)
     next(second)
@@ -209,7 +210,7 @@ def test_a_waiting_job_can_be_given_up() -> None:
 
 
 def test_a_full_line_is_a_sentence() -> None:
-    shared = worker(FakeStudio(pause=0.05))
+    shared = worker(FakeStudio())
     with ExitStack() as places:
         for _ in range(LIMITS.waiting + 1):
             places.enter_context(shared.line.place())
@@ -227,7 +228,8 @@ def test_the_watchdog_ends_a_job_beyond_its_estimate() -> None:
 
 
 def test_the_watchdog_ends_a_job_beyond_its_time() -> None:
-    studio = FakeStudio(pause=0.05, steps=400)
+    studio = FakeStudio()
+    studio.held = 0
     limits = replace(LIMITS, seconds=0.4)
     shared = Worker(("toybox",), lambda _: studio, FakeJudge, limits)
     with pytest.raises(ParameterError, match=r"ended after 0\.4 seconds"):
