@@ -79,14 +79,15 @@ COLUMNS = 8
 
 def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -> None:
     """The first prompts of a suite, unselected: a row a variant, the unguided ones on top."""
-    entries = folder.manifest.entries
+    entries = list(folder.manifest.entries())
     seed = min(entry.seed for entry in entries)
     rows, prompts, names = [], [], []
     for variant in ("plain", *variants):
         of = [e for e in entries if (e.suite, e.variant, e.seed) == (suite, variant, seed)]
-        if not all(folder.image(e.job).is_file() for e in of[:COLUMNS]):
+        names_of = [folder.image(e.job) for e in of[:COLUMNS]]
+        if None in folder.place.sizes(names_of):
             continue
-        rows.append([Image.open(folder.image(e.job)).convert("RGB") for e in of[:COLUMNS]])
+        rows.append([Image.open(Path(folder.path, one)).convert("RGB") for one in names_of])
         prompts = [e.item.prompt for e in of[:COLUMNS]]
         names.append(variant)
     path.parent.mkdir(parents=True, exist_ok=True)

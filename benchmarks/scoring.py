@@ -51,7 +51,8 @@ def scored(pictures: int, queue: Any) -> None:
     import torch
 
     from adhere.eval.evaluators import table as evaluators
-    from adhere.eval.run import generate, scoring
+    from adhere.eval.run import generate
+    from adhere.eval.scores import scoring
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:

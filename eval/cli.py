@@ -11,9 +11,17 @@ eval_app = typer.Typer(
     help="Make pictures of prompts x plugins x seeds, score them, and report paired differences.",
 )
 
-for command in (running.plan, running.generate, running.score, running.report, running.run):
+for command in (
+    running.plan,
+    running.grow,
+    running.generate,
+    running.score,
+    running.report,
+    running.run,
+):
     eval_app.command()(command)
 eval_app.command("import")(running.import_pictures)
 eval_app.command("ls")(looking.list_all)
 eval_app.command()(looking.validate)
 eval_app.command()(looking.compare)
+eval_app.command()(looking.check)

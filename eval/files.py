@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,38 +26,41 @@ def digest(data: bytes | str, length: int = 64) -> str:
     return hashlib.sha256(raw).hexdigest()[:length]
 
 
-def write_atomic(path: Path, data: bytes, *, label: str = "") -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], temporary: Path | None = None) -> None:
     """Write a file so that it is seen whole or not at all, also after a kill or a power cut.
 
     Args:
         path: the file; its folder is made.
-        data: the content.
-        label: who writes, so that leftovers of a killed writer can be told from a living one's.
+        data: the content, or pieces of it one after the other.
+        temporary: where it is written first, on the same file system; beside it if left out.
 
     Raises:
         EvaluationError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{label or 'writer'}.{os.getpid()}.tmp")
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        # There only when something went wrong, also inside a piece that was to be written.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise storage_error(path, error) from error
 
 
-def write_once(path: Path, data: bytes) -> bool:
+def write_once(path: Path, data: bytes | Iterable[bytes]) -> bool:
     """Write a file only if there is none; False when somebody else was first.
 
-    Where the file system has no hard links, two who plan at the same instant are told apart by
+    Where the file system has no hard links, two who write at the same instant are told apart by
     what lies there afterwards.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     write_atomic(temporary, data)
     try:
         os.link(temporary, path)
@@ -68,8 +71,9 @@ def write_once(path: Path, data: bytes) -> bool:
             raise storage_error(path, error) from error
         if path.exists():
             return False
+        ours = temporary.read_bytes()
         os.replace(temporary, path)
-        return path.read_bytes() == data
+        return path.read_bytes() == ours
     finally:
         temporary.unlink(missing_ok=True)
     return True
@@ -87,6 +91,9 @@ def storage_error(path: Path, error: OSError) -> EvaluationError:
             "free some space and give the same command again"
         )
     return EvaluationError(f"cannot write {path}: {error.strerror or error}")
+
+
+_TAIL = 1 << 16
 
 
 class Log:
@@ -114,17 +121,22 @@ class Log:
         self._mend()
 
     def _mend(self) -> None:
-        end = self._stream.seek(0, os.SEEK_END)
-        if end:
-            self._stream.seek(end - 1)
-            if self._stream.read(1) != b"\n":
-                self._stream.write(b"\n")
-                self._stream.flush()
+        """Cut off what a kill left torn: every line that ends is whole."""
+        end = size = self._stream.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _TAIL)
+            self._stream.seek(start)
+            cut = self._stream.read(end - start).rfind(b"\n") + 1
+            if cut or not start:
+                if start + cut < size:
+                    self._stream.truncate(start + cut)
+                return
+            end = start
 
-    def append(self, *rows: Any) -> None:
+    def append(self, *rows: dict[str, Any]) -> None:
         """Add rows and wait until they are on the disk."""
         try:
-            self._stream.write("".join(canonical(row) + "\n" for row in rows).encode())
+            self._stream.write(lines(rows))
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
@@ -141,18 +153,21 @@ class Log:
         self.close()
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL log; lines that a kill left torn are passed over."""
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        for line in stream:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+def lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    """Rows as JSON lines, each in its own order: what every reader asks for stands first."""
+    told = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
+    return "".join(f"{line}\n" for line in told).encode()
+
+
+def rows(block: bytes) -> Iterator[dict[str, Any]]:
+    """The rows of JSON lines; lines that a kill left torn are passed over."""
+    for line in block.split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 def locked(path: Path) -> bool | None:

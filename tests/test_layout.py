@@ -151,7 +151,7 @@ LINES = (
     "pipelines.engine pipelines.studio",
     "pipelines.toybox.world pipelines.toybox.model pipelines.toybox.judge pipelines.toybox.card",
     "pipelines.toybox.judge pipelines.toybox.training pipelines.toybox.card",
-    "eval.suites eval.run eval.report eval.commands",
+    "eval.suites eval.run eval.scores eval.report eval.commands",
     "eval.evaluators eval.report",
     "app.jobs app.parts app.outcome app.tabs app.serving",
     "pipelines eval cli",

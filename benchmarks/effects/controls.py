@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adhere.eval.report.results import Results
-from adhere.eval.report.statistics import Key
 from adhere.eval.run.experiment import BASELINE, Experiment, Variant
+from adhere.eval.scores.scored import Key
 from benchmarks.effects.claims import LOWER
 
 SCALES = (2.0, 3.0, 4.0, 6.0, 8.0)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from adhere.eval.report.results import Results
-from adhere.eval.report.statistics import Interval, Key, difference
+from adhere.eval.report.statistics import Interval, difference
+from adhere.eval.scores.scored import Key
 from benchmarks.effects import controls
 from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, PRIMARY, Claim
 from benchmarks.effects.controls import Controls

@@ -12,10 +12,11 @@ from adhere.eval.evaluators import table as evaluators
 from adhere.eval.progress import progress
 from adhere.eval.report import report
 from adhere.eval.report.results import Results
-from adhere.eval.run import experiment, generate, manifest, models, scoring, stored
+from adhere.eval.run import experiment, generate, manifest, models
 from adhere.eval.run.experiment import Experiment
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
+from adhere.eval.scores import scoring, stored
 from adhere.pipelines.studio.request import Picture, Request
 from benchmarks.effects import controls
 from benchmarks.effects.controls import Controls
@@ -43,17 +44,6 @@ class _Timed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.make, name)
-
-
-@dataclass(frozen=True)
-class Part(Shard):
-    """A shard of some jobs only: the quick variants first, the dear ones overnight."""
-
-    jobs: frozenset[str] = frozenset()
-
-    def of(self, work: Sequence[Any]) -> Sequence[Any]:
-        """This part of the batches; a batch holds jobs of one variant."""
-        return super().of([batch for batch in work if batch[0][0] in self.jobs])
 
 
 def read(
@@ -89,24 +79,21 @@ def run(
     """
     folder = folder_of(about, runs)
     options = generate.Options(batch=about.batch)
-    wanted = [e.job for e in folder.manifest.entries if not variants or e.variant in variants]
-    part = Part(shard.index, shard.count, frozenset(wanted))
-    work = part.of(generate.batches(folder.manifest.jobs, options.batch))
-    left, _ = generate.pending(folder, work, False)
 
     def load(*identity: Any) -> models.Make:
         return _Timed(models.studio(*identity), until)
 
-    with progress(f"{about.name} {shard}", sum(len(jobs) for _, jobs in left)) as told:
-        generate.generate(folder, part, options, load, told)
+    # The quick variants first, the dear ones overnight.
+    generate.generate(
+        folder, shard, options, load, progress, lambda e: not variants or e.variant in variants
+    )
 
 
 def results_of(about: Experiment, runs: Path) -> tuple[Folder, Results]:
     """Scores what is not scored yet, and gathers."""
     folder = folder_of(about, runs)
     recipes = [evaluators.evaluator(spec) for spec in about.evaluators]
-    with progress(f"score {about.name}", len(folder.manifest.jobs)) as told:
-        scoring.score(folder, recipes, Shard(), "cpu", told)
+    scoring.score(folder, recipes, Shard(), "cpu", progress)
     return folder, report.report(folder, recipes, stored.left_out(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -82,16 +83,18 @@ def validate(
     ],
 ) -> None:
     """Check a suite, a manifest or a run; exit code 1 when something is wrong with the run."""
+    from adhere.eval import places
+    from adhere.eval.run import manifest_file
     from adhere.eval.run.folder import Folder
     from adhere.eval.suites import suites
 
     place = Path(path)
     with told():
-        if (place / "manifest.jsonl").is_file():
-            raise typer.Exit(_print_all(Folder(place).problems, place))
+        if places.at(path).sizes(["manifest.jsonl"])[0]:
+            raise typer.Exit(_print_all(Folder(path).problems, path))
         if _is_manifest(place):
-            found = Folder(place.parent, place.name).manifest
-            typer.echo(f"{path}: {len(found.entries)} entries, {len(found.jobs)} jobs, whole")
+            found = manifest_file.manifest(places.at(place.parent), [place.name])
+            typer.echo(f"{path}: {found.count} entries, {found.job_count} jobs, whole")
             return
         if not place.exists() and ":" not in path and path not in suites.available():
             stop(f"{path}: no such file or folder")
@@ -106,8 +109,8 @@ def validate(
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="a run that was scored")],
-    after: Annotated[Path, typer.Argument(help="another, or the same")],
+    before: Annotated[str, typer.Argument(help="a run that was scored")],
+    after: Annotated[str, typer.Argument(help="another, or the same")],
     variant: Annotated[str, typer.Option(help="variant of the second run")] = "plain",
     against: Annotated[str, typer.Option(help="variant of the first run")] = "plain",
     metric: Metrics = None,
@@ -119,6 +122,27 @@ def compare(
         work.compare(before, after, metric, variant, against)
 
 
+def check(
+    name: Annotated[Path, typer.Argument(help="an experiment with published figures, or its file")],
+    out: Annotated[str, typer.Argument(help="a run of it that was reported")],
+) -> None:
+    """Published figures beside ours; exit code 1 where one that can be compared differs."""
+    with told():
+        from adhere.eval.commands import checking
+        from adhere.eval.run.folder import Folder
+
+        there = checking.published(name)
+        try:
+            results = json.loads(Folder(out).place.read("report.json"))
+        except (OSError, ValueError):
+            stop(f"{out} has no report yet: `adhere eval run {out} -c {name}` makes one")
+        lines = checking.check(there, results)
+        typer.echo(f"{there.source}; {there.model}")
+        for line in checking.table(lines):
+            typer.echo(line)
+    raise typer.Exit(1 if any(line.said == "differs" for line in lines) else 0)
+
+
 def _is_manifest(path: Path) -> bool:
     if path.suffix != ".jsonl" or not path.is_file():
         return False
@@ -126,7 +150,7 @@ def _is_manifest(path: Path) -> bool:
         return b'"adhere_manifest"' in stream.readline()
 
 
-def _print_all(problems: Callable[[], Iterator[str]], path: Path) -> int:
+def _print_all(problems: Callable[[], Iterator[str]], path: str) -> int:
     count = 0
     for count, problem in enumerate(problems(), 1):
         if count <= _SHOWN:

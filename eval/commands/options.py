@@ -11,7 +11,7 @@ import typer
 
 from adhere.errors import GuidanceError
 
-Out = Annotated[Path, typer.Argument(help="output folder of the run")]
+Out = Annotated[str, typer.Argument(help="output folder of the run, or s3://bucket/run")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML experiment")]
 Include = Annotated[
     list[Path] | None, typer.Option("--include", help="more suites: a file or folder; repeatable")
@@ -59,8 +59,9 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", "-m", help="evaluator, name:key=value,...; repeatable"),
 ]
-Pairs = Annotated[int, typer.Option(min=0, help="before/after pairs on the page, at the most")]
+Pairs = Annotated[int, typer.Option(min=0, help="pairs whose pictures are inside the page")]
 Keep = Annotated[Path | None, typer.Option(help="also write the results JSON here")]
+Parquet = Annotated[bool, typer.Option("--parquet", help="also pictures.parquet")]
 Baseline = Annotated[
     str | None,
     typer.Option(help="the variant that the others are compared with; plain if left out"),

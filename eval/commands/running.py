@@ -22,6 +22,7 @@ from adhere.eval.commands.options import (
     Model,
     Out,
     Pairs,
+    Parquet,
     Plugins,
     Primary,
     Retries,
@@ -64,6 +65,25 @@ def plan(
             metric=metric, controls=controls,
         )  # fmt: skip
         work.plan(experiment, out, include)
+
+
+def grow(
+    out: Out,
+    suite: Suites = None,
+    plugin: Plugins = None,
+    seeds: Seeds = None,
+    controls: Controls = None,
+    metric: Metrics = None,
+    include: Include = None,
+) -> None:
+    """Add seeds, variants, prompts or scores to a run; what is there stays, nothing is made twice.
+
+    Then generate, score and report as before.
+    """
+    with told():
+        from adhere.eval.commands import steps as work
+
+        work.grow(out, suite or (), plugin or (), seeds, controls, metric, include)
 
 
 def import_pictures(
@@ -124,12 +144,13 @@ def report(
     pairs: Pairs = 200,
     keep: Keep = None,
     baseline: Baseline = None,
+    parquet: Parquet = False,
 ) -> None:
     """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures."""
     with told():
         from adhere.eval.commands import steps as work
 
-        work.report(out, metric, pairs, keep, baseline)
+        work.report(out, metric, pairs, keep, baseline, parquet)
 
 
 def run(
@@ -177,10 +198,11 @@ def run(
         mine = work.shard(out, shard, shards)
         making = work.Making(batch, device, engine, workers, address, retries, retry_failed)
         made = work.generate(out, mine, making)
-        if not folder.settled():
+        known = folder.ledger()
+        if not folder.settled(known):
             typer.echo("other shards are still at work; the last one scores and reports")
             raise typer.Exit(1 if made.failed else 0)
-        summary = work.score(out, metric, mine, device, rest=True)
+        summary = work.score(out, metric, mine, device, known)
         if summary.busy:
             typer.echo("other shards are still scoring; the last one reports")
         else:

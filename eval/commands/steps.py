@@ -16,14 +16,16 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.progress import progress
-from adhere.eval.report import comparing, gathering
+from adhere.eval.report import comparing, gathering, pictures
 from adhere.eval.report import report as reports
 from adhere.eval.run import experiment as experiments
 from adhere.eval.run import generate as local
-from adhere.eval.run import imported, manifest, models, ray_engine, scoring, shards, stored
+from adhere.eval.run import growing, imported, manifest, models, ray_engine, shards
 from adhere.eval.run.experiment import BASELINE, DEFAULT_EVALUATORS, Experiment
 from adhere.eval.run.folder import Folder
+from adhere.eval.run.ledger import DONE, Ledger
 from adhere.eval.run.shards import Shard
+from adhere.eval.scores import scoring, stored
 from adhere.eval.suites import suites
 
 _SHOWN = 10
@@ -50,7 +52,7 @@ def experiment(config: Path | None, **flags: Any) -> Experiment:
     return experiments.read(config, flags)
 
 
-def plan(asked: Experiment, out: Path, include: Sequence[Path] | None) -> Folder:
+def plan(asked: Experiment, out: str, include: Sequence[Path] | None) -> Folder:
     """Write the manifest, or find the same one there."""
     recipes = [evaluators.evaluator(spec) for spec in asked.evaluators]
     known = evaluators.columns(recipes)
@@ -63,18 +65,43 @@ def plan(asked: Experiment, out: Path, include: Sequence[Path] | None) -> Folder
     folder = Folder(out)
     new = folder.plan(made)
     chosen = {"batch": asked.batch, "evaluators": [evaluators.to_json(r) for r in recipes]}
-    if new or not (out / "defaults.json").is_file():
-        files.write_atomic(out / "defaults.json", files.canonical(chosen).encode())
+    if new or not folder.place.sizes(["defaults.json"])[0]:
+        folder.place.write("defaults.json", files.canonical(chosen).encode())
     state = "planned" if new else "already planned, the same"
-    typer.echo(
-        f"{state}: {made.header['entries']} pictures to count, {made.header['jobs']} to make, "
-        f"in {out}"
-    )
+    typer.echo(f"{state}: {made.count} pictures to count, {made.job_count} to make, in {out}")
     return folder
 
 
+def grow(
+    out: str, suite: Sequence[str], plugin: Sequence[str], seeds: str | None,
+    controls: str | None, metric: Sequence[str] | None, include: Sequence[Path] | None,
+) -> None:  # fmt: skip
+    """Add seeds, variants, prompts or scores to a run."""
+    folder = Folder(out)
+    variants = experiments.variants_from(plugin) if plugin else ()
+    variants += experiments.controls_from(controls) if controls else ()
+    more = growing.More(
+        experiments.seeds_from(seeds) if seeds else (),
+        tuple(one for one in variants if one.name != BASELINE),
+        tuple(suites.find(name, include or ()) for name in suite),
+    )
+    part = growing.grow(folder, more)
+    if metric:
+        chosen = defaults(out)
+        told = [evaluators.to_json(one) for one in recipes(out, [*chosen["evaluators"], *metric])]
+        folder.place.write(
+            "defaults.json",
+            files.canonical({**chosen, "evaluators": _each_once(told)}).encode(),
+        )
+    typer.echo(f"added {part.entries} pictures to count, {part.jobs} to make, to {out}")
+
+
+def _each_once(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({files.canonical(one): one for one in told}.values())
+
+
 def import_pictures(
-    out: Path, given: Sequence[str], suite: str | None, include: Sequence[Path] | None
+    out: str, given: Sequence[str], suite: str | None, include: Sequence[Path] | None
 ) -> None:
     """A run of pictures that somebody else made, each folder a variant."""
     folders: dict[str, Path] = {}
@@ -85,31 +112,31 @@ def import_pictures(
             raise EvaluationError(f"two folders are variant {variant!r}; name them: a=FOLDER")
         folders[variant] = folder
     known = suites.find(suite, include or ()) if suite else None
-    run = imported.plan(out, folders, known, out.resolve().name)
-    told = run.manifest.header
-    failed = sum(row["status"] != "done" for row in run.records().values())
-    typer.echo(f"{told['entries']} pictures in {out}, {failed} of them unreadable")
+    name = out.rstrip("/").rpartition("/")[2] if "://" in out else Path(out).resolve().name
+    run = imported.plan(out, folders, known, name)
+    failed = sum(row["status"] != DONE for row in run.ledger().records())
+    typer.echo(f"{run.manifest.count} pictures in {out}, {failed} of them unreadable")
 
 
-def defaults(out: Path) -> dict[str, Any]:
+def defaults(out: str) -> dict[str, Any]:
     """Batch size and evaluators that the plan was made with."""
     try:
-        found: dict[str, Any] = json.loads((out / "defaults.json").read_text("utf-8"))
+        found: dict[str, Any] = json.loads(Folder(out).place.read("defaults.json"))
         return found
     except (OSError, ValueError):
         return {"batch": 4, "evaluators": list(DEFAULT_EVALUATORS)}
 
 
-def recipes(out: Path, metric: Sequence[str] | None) -> list[Evaluator]:
+def recipes(out: str, metric: Sequence[str] | None) -> list[Evaluator]:
     """The evaluators that are asked for, or those of the plan."""
     return [evaluators.evaluator(spec) for spec in metric or defaults(out)["evaluators"]]
 
 
-def shard(out: Path, text: str | None, count: int | None) -> Shard:
+def shard(out: str, text: str | None, count: int | None) -> Shard:
     """The part that is asked for, or the one that the launcher gave this process."""
     if text:
         return Shard.parse(text)
-    found = shards.from_environment(shards=count, claims=out / "claims")
+    found = shards.from_environment(shards=count, claims=Folder(out).place)
     tasks = shards.alone_of()
     if found.count == 1 and tasks:
         warn(
@@ -119,7 +146,7 @@ def shard(out: Path, text: str | None, count: int | None) -> Shard:
     return found
 
 
-def generate(out: Path, mine: Shard, making: Making) -> local.Summary:
+def generate(out: str, mine: Shard, making: Making) -> local.Summary:
     """Make this shard's pictures, or with Ray all of them."""
     if making.engine not in ("local", "ray"):
         stop(f"engine {making.engine!r}; use local or ray")
@@ -130,15 +157,11 @@ def generate(out: Path, mine: Shard, making: Making) -> local.Summary:
         retries=making.retries,
         retry_failed=making.retry_failed,
     )
-    mine = Shard() if making.engine == "ray" else mine
-    work = mine.of(local.batches(folder.manifest.jobs, options.batch))
-    left, _ = local.pending(folder, work, making.retry_failed)
-    with progress(f"generate {mine}", sum(len(wanted) for _, wanted in left)) as done:
-        if making.engine == "ray":
-            pool = ray_engine.Pool(workers=making.workers, address=making.address)
-            summary = ray_engine.generate(folder, pool, options, on_done=done)
-        else:
-            summary = local.generate(folder, mine, options, on_done=done)
+    if making.engine == "ray":
+        pool = ray_engine.Pool(workers=making.workers, address=making.address)
+        summary = ray_engine.generate(folder, pool, options, watch=progress)
+    else:
+        summary = local.generate(folder, mine, options, watch=progress)
     _tell_generated(summary)
     return summary
 
@@ -156,19 +179,18 @@ def _tell_generated(summary: local.Summary) -> None:
 
 
 def score(
-    out: Path, metric: Sequence[str] | None, mine: Shard, device: str | None, rest: bool = False
+    out: str,
+    metric: Sequence[str] | None,
+    mine: Shard,
+    device: str | None,
+    known: Ledger | None = None,
 ) -> scoring.Summary:
-    """Score this shard's pictures; with `rest`, also those of shards that nobody is at."""
-    folder = Folder(out)
-    asked = recipes(out, metric)
-    whole = len(folder.manifest.jobs)
-    total = (
-        whole if rest else sum(len(c[1]) for c in mine.of(scoring.chunks([*folder.manifest.jobs])))
-    )
+    """Score this shard's pictures; where all are `known`, then also what nobody else is at."""
     where = device or shards.local_device() or "cpu"
-    work = scoring.score_rest if rest else scoring.score
-    with progress(f"score {mine}", total) as done:
-        summary = work(folder, asked, mine, where, done)
+    rest = known is not None
+    summary = scoring.score(
+        Folder(out), recipes(out, metric), mine, where, progress, rest=rest, known=known
+    )
     typer.echo(
         f"scored {summary.scored} in {summary.seconds:.1f} s, {summary.skipped} were scored, "
         f"{len(summary.bad)} pictures missing or damaged, {summary.errors} scores failed"
@@ -179,28 +201,34 @@ def score(
 
 
 def report(
-    out: Path, metric: Sequence[str] | None, pairs: int, keep: Path | None, baseline: str | None
+    out: str,
+    metric: Sequence[str] | None,
+    pairs: int,
+    keep: Path | None,
+    baseline: str | None,
+    parquet: bool = False,
 ) -> None:
     """Write the report's files; without a baseline it is `plain`, or the first variant there is."""
     folder = Folder(out)
-    variants = list(dict.fromkeys(entry.variant for entry in folder.manifest.entries))
-    baseline = baseline or (BASELINE if BASELINE in variants else variants[0])
+    baseline = baseline or first_variant(folder)
     results = reports.report(
         folder, recipes(out, metric), stored.left_out(folder), pairs=pairs, baseline=baseline
     )
+    if parquet:
+        pictures.write_parquet(folder, results)
     if keep is not None:
         reports.keep(results, keep)
     for warning in results.warnings:
         warn(f"warning: {warning}")
-    typer.echo(f"{out / 'report.html'}: {len(results.scores)} scores")
+    typer.echo(f"{out}/report.html: {len(results.scores)} scores")
 
 
 def compare(
-    before: Path, after: Path, metric: Sequence[str] | None, variant: str, against: str
+    before: str, after: str, metric: Sequence[str] | None, variant: str, against: str
 ) -> None:
     """Print the paired differences of two runs."""
     one, two = (
-        gathering.gather(Folder(place), recipes(place, metric), {}, _first(Folder(place)))
+        gathering.gather(Folder(place), recipes(place, metric), {}, first_variant(Folder(place)))
         for place in (before, after)
     )
     told = comparing.compare(one, two, variant, against)
@@ -210,5 +238,7 @@ def compare(
         typer.echo(line)
 
 
-def _first(folder: Folder) -> str:
-    return next(iter(folder.manifest.entries)).variant
+def first_variant(folder: Folder) -> str:
+    """The baseline when none is named: `plain`, or the first variant there is."""
+    variants = list(folder.manifest.requests.variants)
+    return BASELINE if BASELINE in variants else variants[0]

@@ -8,7 +8,7 @@ is chosen and not left to what happens to be installed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.errors import ModelError
+
+Extract = Callable[[Sequence[Image.Image]], Float[Tensor, "n channels"]]
+"""Embeds pictures."""
 
 _LOADING = {"trust_remote_code": False}
 

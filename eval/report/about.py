@@ -3,41 +3,96 @@
 from __future__ import annotations
 
 import subprocess
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator, SetEvaluator
-from adhere.eval.run import provenance, stored
+from adhere.eval.files import canonical
+from adhere.eval.run import provenance
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.generate import NOT_APPLICABLE
-from adhere.eval.run.manifest import Entry
+from adhere.eval.run.ledger import DONE, FAILED, NOT_APPLICABLE
+from adhere.eval.run.manifest import Manifest
+from adhere.eval.scores import stored
+from adhere.eval.scores.scored import Scored
 
-Records = Mapping[str, dict[str, Any]]
+
+@dataclass
+class Making:
+    """What the logs say of how pictures were made, one row after the other.
+
+    `idle` are the plugins that left a job's picture alone, by the job; `errors` why a job failed.
+    """
+
+    done: int = 0
+    settings: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    versions: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    devices: set[str] = field(default_factory=set)
+    hosts: set[str] = field(default_factory=set)
+    revisions: set[str] = field(default_factory=set)
+    idle: dict[str, frozenset[str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take in a row of a log."""
+        if row.get("status") != DONE:
+            if row.get("status") == FAILED:
+                self.errors[str(row["job"])] = str(row.get("error"))
+            return
+        made = row.get("made") or {}
+        self.done += 1
+        for found, told in (
+            (self.settings, row.get("settings") or {}),
+            (self.versions, made.get("versions") or {}),
+        ):
+            for key, value in told.items():
+                found[key][canonical(value)] = value
+        for where, one in (
+            (self.devices, row.get("device")),
+            (self.hosts, made.get("host")),
+            (self.revisions, made.get("revision")),
+        ):
+            if one:
+                where.add(str(one))
+        notes = [str(note) for note in (row.get("report") or {}).get("notes") or ()]
+        names = {note.partition(" left ")[0] for note in notes if " alone: " in note}
+        if names:
+            self.idle[str(row["job"])] = frozenset(names)
 
 
-def about(folder: Folder, recipes: Sequence[Evaluator], records: Records) -> dict[str, Any]:
+def making(records: Iterable[Mapping[str, Any]]) -> Making:
+    """What some rows say together."""
+    found = Making()
+    for row in records:
+        found.add(row)
+    return found
+
+
+def about(
+    folder: Folder, recipes: Sequence[Evaluator], made: Making, scored: Scored
+) -> dict[str, Any]:
     """All that a reader must know to make the same run again."""
-    header = folder.manifest.header
-    done = [row for row in records.values() if row.get("status") == "done"]
-    made = [row.get("made") or {} for row in done]
+    manifest = folder.manifest
     return {
-        "name": header["experiment"]["name"],
-        "model": header["identity"],
-        "manifest": folder.manifest.fingerprint,
-        "experiment": header["experiment"],
-        "suites": header["suites"],
+        "name": manifest.header["experiment"]["name"],
+        "model": manifest.header["identity"],
+        "manifest": manifest.fingerprint,
+        "experiment": manifest.header["experiment"],
+        "suites": manifest.header["suites"],
         "evaluators": {evaluators.slug(one): evaluators.to_json(one) for one in recipes},
         "evaluator_weights": {evaluators.slug(one): _weights(folder, one) for one in recipes},
-        "pictures": {"entries": header["entries"], "jobs": header["jobs"], "done": len(done)},
-        "outcomes": outcomes(folder.manifest.entries, records),
-        "settings": _all_of([row.get("settings") or {} for row in done]),
-        "devices": sorted({str(row["device"]) for row in done if row.get("device")}),
-        "hosts": sorted({str(one["host"]) for one in made if one.get("host")}),
-        "made_with": _all_of([one.get("versions") or {} for one in made]),
-        "revisions": sorted({str(one["revision"]) for one in made if one.get("revision")}),
+        "pictures": {"entries": manifest.count, "jobs": manifest.job_count, "done": made.done},
+        "outcomes": outcomes(scored),
+        "settings": _sorted(made.settings),
+        "devices": sorted(made.devices),
+        "hosts": sorted(made.hosts),
+        "made_with": _sorted(made.versions),
+        "revisions": sorted(made.revisions),
         "versions": provenance.versions(),
         "commit": commit(),
     }
@@ -45,50 +100,40 @@ def about(folder: Folder, recipes: Sequence[Evaluator], records: Records) -> dic
 
 def _weights(folder: Folder, recipe: Evaluator) -> str:
     if isinstance(recipe, SetEvaluator):
-        return stored.current(stored.features_at(folder, recipe.features)).name
-    return stored.current(stored.rows_of(folder, recipe)).name
+        where = stored.features_at(recipe.features)
+    else:
+        where = stored.rows_of(recipe)
+    return stored.current(folder.place, where).rpartition("/")[2]
 
 
-def _all_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Every value that each key has in any row."""
-    found: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        for key, value in row.items():
-            if value not in found[key]:
-                found[key].append(value)
-    return {key: sorted(values, key=str) for key, values in sorted(found.items())}
+def _sorted(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {key: sorted(values.values(), key=str) for key, values in sorted(found.items())}
 
 
-def outcomes(entries: Sequence[Entry], records: Records) -> dict[str, dict[str, dict[str, int]]]:
+def outcomes(scored: Scored) -> dict[str, dict[str, dict[str, int]]]:
     """For every suite and variant, how many pictures were made, failed, or were not applicable."""
-    found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for entry in entries:
-        status = str(records.get(entry.job, {}).get("status", "not made yet"))
-        found[entry.suite][entry.variant][status] += 1
-    return {
-        suite: {variant: dict(sorted(counts.items())) for variant, counts in by_variant.items()}
-        for suite, by_variant in found.items()
-    }
+    found: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
+    for (suite, variant), numbers in scored.places.items():
+        names, counts = np.unique(scored.status[numbers], return_counts=True)
+        found[suite][variant] = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return dict(found)
 
 
-def left_alone(entries: Sequence[Entry], records: Records) -> list[str]:
+def left_alone(manifest: Manifest, scored: Scored, made: Making) -> list[str]:
     """A sentence for every variant whose methods left pictures as the unguided ones are."""
-    found: dict[tuple[str, str], Counter[bool]] = defaultdict(Counter)
-    for entry in entries:
-        row = records.get(entry.job, {})
-        if row.get("status") == "done" and entry.request.plugins:
-            notes = [str(note) for note in (row.get("report") or {}).get("notes") or ()]
-            idle = all(
-                any(note.startswith(f"{one.name} left ") and " alone: " in note for note in notes)
-                for one in entry.request.plugins
+    variants = manifest.requests.variants
+    told = []
+    for (suite, variant), numbers in scored.places.items() if made.idle else ():
+        names = {one.name for one in variants[variant].plugins}
+        idle = [made.idle.get(job, frozenset()) for job in scored.jobs_of((suite, variant))]
+        count = sum(bool(names) and names <= some for some in idle)
+        total = int((scored.status[numbers] == DONE).sum())
+        if count:
+            told.append(
+                f"{variant} left {count} of {total} pictures of {suite} alone: it had nothing to "
+                "do for their prompts, and they are the unguided ones"
             )
-            found[entry.suite, entry.variant][idle] += 1
-    return [
-        f"{variant} left {counts[True]} of {counts.total()} pictures of {suite} alone: it had "
-        "nothing to do for their prompts, and they are the unguided ones"
-        for (suite, variant), counts in found.items()
-        if counts[True]
-    ]
+    return told
 
 
 def not_applicable(told: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:

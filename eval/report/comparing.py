@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Column
-from adhere.eval.report.report import change, number
 from adhere.eval.report.results import Results, Score, tested
-from adhere.eval.report.statistics import Key, difference, interval
+from adhere.eval.report.statistics import difference, interval
+from adhere.eval.report.wording import change, number
+from adhere.eval.scores.scored import Key
 
 Table = Mapping[tuple[str, str], Mapping[Key, float]]
 """Scores by suite and column, then by item and seed."""

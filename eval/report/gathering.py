@@ -5,36 +5,26 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Column, Evaluator, SetEvaluator
-from adhere.eval.evaluators.sets.accumulators import Overlap
-from adhere.eval.report.about import about, left_alone, not_applicable
+from adhere.eval.report.about import Making, about, left_alone, making, not_applicable
 from adhere.eval.report.results import Results, Score, tested
-from adhere.eval.report.set_scores import Place, set_scores
-from adhere.eval.report.statistics import Key, difference, interval
-from adhere.eval.run import stored
+from adhere.eval.report.set_scores import set_scores
+from adhere.eval.report.statistics import difference, interval
 from adhere.eval.run.experiment import BASELINE
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.manifest import Entry
+from adhere.eval.run.ledger import NOT_YET
+from adhere.eval.run.manifest import Manifest
+from adhere.eval.scores import stored
+from adhere.eval.scores.scored import Name, PictureScores, Place, Scored, Values, scored
 
 _MOST_ERRORS = 10
 _LONGEST = 300
 
-Values = dict[Key, float]
-Labels = dict[tuple[str, str], str]
-
-
-@dataclass
-class _Tables:
-    """Scores by evaluator and column, then suite and variant, then picture."""
-
-    rows: dict[tuple[str, str], dict[Place, Values]]
-    overlaps: dict[str, dict[Place, Overlap]]
-    errors: Counter[str]
+Labels = dict[Name, str]
 
 
 def gather(
@@ -54,54 +44,43 @@ def gather(
     Raises:
         EvaluationError: there is no such variant.
     """
-    entries = folder.manifest.entries
-    _check_baseline(baseline, entries)
-    records = folder.records()
-    tables, labels = _tables(folder, entries, recipes), _labels(recipes)
+    manifest = folder.manifest
+    _check_baseline(baseline, manifest)
+    ledger = folder.ledger()
+    found, labels = scored(folder, recipes, ledger), _labels(recipes)
+    made = making(ledger.records())
     columns = {
         label: column
         for recipe in recipes
         for column in recipe.columns
         if (label := labels[evaluators.slug(recipe), column.name])
     }
-    facts = about(folder, recipes, records)
+    facts = about(folder, recipes, made, found)
     facts["baseline"] = baseline
-    scores = list(_row_scores(folder, tables, labels, columns, baseline))
-    warnings = [*not_applicable(facts["outcomes"]), *left_alone(entries, records)]
-    warnings += _warnings(tables, entries, records)
-    warnings += _set_aside(folder, recipes)
-    scores += _overlap_scores(tables, columns)
+    scores = list(_row_scores(manifest, found, labels, columns, baseline))
+    warnings = [*not_applicable(facts["outcomes"]), *left_alone(manifest, found, made)]
+    warnings += [*_warnings(found), *_set_aside(folder, recipes)]
+    scores += _overlap_scores(found, columns)
     for recipe in recipes:
         if isinstance(recipe, SetEvaluator) and evaluators.slug(recipe) not in left_out:
-            scores += [
-                replace(score, column=labels[score.evaluator, name])
-                for name, score in set_scores(
-                    folder, recipe, _groups(entries), baseline, warnings, left_out
-                )
-            ]
+            told = set_scores(folder, recipe, found, baseline, warnings, left_out)
+            scores += [replace(one, column=labels[one.evaluator, name]) for name, one in told]
     used = {score.column for score in scores}
     return Results(
         facts,
         {name: column for name, column in columns.items() if name in used},
-        tested(scores, columns, folder.manifest.header["experiment"].get("primary")),
+        tested(scores, columns, manifest.header["experiment"].get("primary")),
         list(dict.fromkeys(warnings)),
-        _failures(folder, records),
+        _failures(manifest, made),
         left_out,
-        _values(tables, labels),
+        PictureScores(found, labels),
     )
 
 
-def _check_baseline(baseline: str, entries: Iterable[Entry]) -> None:
-    variants = list(dict.fromkeys(entry.variant for entry in entries))
+def _check_baseline(baseline: str, manifest: Manifest) -> None:
+    variants = list(manifest.requests.variants)
     if baseline not in variants:
         raise EvaluationError(f"no variant is called {baseline!r}; there are {', '.join(variants)}")
-
-
-def _groups(entries: Iterable[Entry]) -> dict[Place, list[Entry]]:
-    found: dict[Place, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        found[entry.suite, entry.variant].append(entry)
-    return dict(found)
 
 
 def _labels(recipes: Sequence[Evaluator]) -> Labels:
@@ -115,55 +94,34 @@ def _labels(recipes: Sequence[Evaluator]) -> Labels:
     }
 
 
-def _tables(folder: Folder, entries: Sequence[Entry], recipes: Sequence[Evaluator]) -> _Tables:
-    tables = _Tables({}, {}, Counter())
-    for recipe in recipes:
-        if isinstance(recipe, SetEvaluator):
-            continue
-        slug = evaluators.slug(recipe)
-        found = stored.scores_of(folder, recipe)
-        for column in recipe.columns:
-            tables.rows[slug, column.name] = defaultdict(dict)
-        for entry in entries:
-            row = found.get(entry.key, {})
-            if "error" in row:
-                tables.errors[f"{recipe.name}: {row['error']}"] += 1
-            place, key = (entry.suite, entry.variant), (entry.item.id, entry.seed)
-            for name, value in row.get("values", {}).items():
-                tables.rows.setdefault((slug, name), defaultdict(dict))[place][key] = value
-            if "overlap" in row:
-                by_place = tables.overlaps.setdefault(slug, defaultdict(Overlap))
-                by_place[place].add(row["overlap"])
-    return tables
-
-
 def _row_scores(
-    folder: Folder, tables: _Tables, labels: Labels, columns: Mapping[str, Column], baseline: str
+    manifest: Manifest,
+    found: Scored,
+    labels: Labels,
+    columns: Mapping[str, Column],
+    baseline: str,
 ) -> Iterable[Score]:
     """Every suite and variant as a whole and, where it has several, category by category."""
-    groups = _groups(folder.manifest.entries)
-    tags = {suite: _tags(entries) for (suite, _), entries in groups.items()}
-    suites = folder.manifest.header["suites"]
-    for (slug, name), by_place in tables.rows.items():
-        label = labels.get((slug, name), name)
-        column = columns.get(label, Column(name, ""))
-        for place in groups:
-            values, plain = by_place.get(place), by_place.get((place[0], baseline), {})
+    tags: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for (suite, item), some in found.tags.items():
+        tags[suite][item] = some
+    for name in found.columns:
+        label = labels.get(name, name[1])
+        column = columns.get(label, Column(name[1], ""))
+        for place in found.places:
+            values = found.values(name, place)
             if not values:
                 continue
             known = tags[place[0]]
-            equal = suites[place[0]].get("overall") == "tags"
-            compared = {} if place[1] == baseline else plain
-            yield _row_score(slug, label, place, values, compared, column, known if equal else {})
+            equal = manifest.header["suites"][place[0]].get("overall") == "tags"
+            compared = {} if place[1] == baseline else found.values(name, (place[0], baseline))
+            whole = known if equal else {}
+            yield _row_score(name[0], label, place, values, compared, column, whole)
             for tag in _several(known):
                 part = {key: value for key, value in values.items() if tag in known[key[0]]}
                 if part:
-                    score = _row_score(slug, label, place, part, compared, column, {})
+                    score = _row_score(name[0], label, place, part, compared, column, {})
                     yield replace(score, tag=tag)
-
-
-def _tags(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
-    return {entry.item.id: entry.item.tags for entry in entries}
 
 
 def _several(tags: Mapping[str, Sequence[str]]) -> list[str]:
@@ -200,9 +158,9 @@ def _weights(values: Values, tags: Mapping[str, Sequence[str]]) -> dict[str, flo
     return {item: 1 / counts[tag] for item, tag in first.items()}
 
 
-def _overlap_scores(tables: _Tables, columns: dict[str, Column]) -> list[Score]:
+def _overlap_scores(found: Scored, columns: dict[str, Column]) -> list[Score]:
     scores = []
-    for slug, by_place in tables.overlaps.items():
+    for slug, by_place in found.overlaps.items():
         for (suite, variant), overlap in by_place.items():
             name = "miou_classes"
             columns[name] = Column(name, "mIoU over the classes of the whole suite", kind="share")
@@ -212,53 +170,40 @@ def _overlap_scores(tables: _Tables, columns: dict[str, Column]) -> list[Score]:
     return scores
 
 
-def _warnings(
-    tables: _Tables, entries: Sequence[Entry], records: Mapping[str, dict[str, Any]]
-) -> list[str]:
+def _warnings(scored_: Scored) -> list[str]:
     # What is not applicable is a result of its own, and told as one.
     told = {
         text: count
-        for text, count in tables.errors.items()
+        for text, count in scored_.errors.items()
         if ": picture is not applicable" not in text
     }
     most = Counter(told).most_common(_MOST_ERRORS)
     found = [f"{count} pictures have no score of {text[:_LONGEST]}" for text, count in most]
     if len(told) > _MOST_ERRORS:
         found.append(f"and {len(told) - _MOST_ERRORS} other reasons for missing scores")
-    missing = sum(1 for entry in entries if entry.job not in records)
+    missing = int((scored_.status == NOT_YET).sum())
     if missing:
-        found.insert(0, f"{missing} of {len(entries)} pictures are not made yet: a partial report")
-    for (slug, column), by_place in tables.rows.items():
-        cut = sum(value > 0 for values in by_place.values() for value in values.values())
+        found.insert(0, f"{missing} of {len(scored_)} pictures are not made yet: a partial report")
+    for (slug, column), values in scored_.columns.items():
+        cut = int((values > 0).sum())
         if column == "clip_cut" and cut:
             found.append(f"{slug}: the prompts of {cut} pictures are longer than CLIP reads")
     return found
 
 
 def _set_aside(folder: Folder, recipes: Sequence[Evaluator]) -> list[str]:
-    counts = {
-        evaluators.slug(one): stored.set_aside(stored.rows_of(folder, one)) for one in recipes
-    }
     return [
-        f"{slug}: scores of other weights than the last scoring's are set aside"
-        for slug, count in counts.items()
-        if count
+        f"{evaluators.slug(one)}: scores of other weights than the last scoring's are set aside"
+        for one in recipes
+        if stored.set_aside(folder.place, stored.rows_of(one))
     ]
 
 
-def _failures(folder: Folder, records: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
+def _failures(manifest: Manifest, made: Making) -> list[dict[str, str]]:
+    if not made.errors:
+        return []
     return [
-        {"job": job, "prompt": request.prompt, "error": str(records[job].get("error"))}
-        for job, request in folder.manifest.jobs.items()
-        if records.get(job, {}).get("status") == "failed"
+        {"job": entry.job, "prompt": entry.item.prompt, "error": made.errors[entry.job]}
+        for entry in manifest.entries()
+        if entry.makes and entry.job in made.errors
     ]
-
-
-def _values(tables: _Tables, labels: Labels) -> dict[str, dict[str, float]]:
-    """Every picture's scores, by the entry's key."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for place, by_place in tables.rows.items():
-        for (suite, variant), values in by_place.items():
-            for (item, seed), value in values.items():
-                found[f"{suite}/{item}/{variant}/{seed}"][labels.get(place, place[1])] = value
-    return dict(found)

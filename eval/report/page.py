@@ -1,7 +1,9 @@
-"""One self-contained HTML page: tables, plots, and a before/after grid to browse.
+"""One HTML page: tables, plots, and a before/after grid to browse.
 
-Everything that users or models wrote reaches the page as text: escaped in the tables, as JSON in a
-data block that cannot end its script, and set with `textContent` by the page's own script.
+Some pairs of pictures travel with the page, so that it needs nothing else; all others (up to a
+hundred thousand pairs) are shown from where they lie beside it, a screenful at a time. Everything
+that users or models wrote reaches the page as text: escaped in the tables, as JSON in a data block
+that cannot end its script, and set with `textContent` by the page's own script.
 """
 
 from __future__ import annotations
@@ -9,35 +11,37 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from adhere.eval.report import plots
 from adhere.eval.report.page_template import PAGE
-from adhere.eval.report.report import change, how_to_read, number, spread
 from adhere.eval.report.results import Results, Score, verdict
-from adhere.eval.run.experiment import BASELINE
+from adhere.eval.report.wording import change, how_to_read, number, spread
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.manifest import Entry
+from adhere.eval.run.ledger import DONE
+from adhere.eval.scores.scored import Scored
+
+LISTED = 100_000
+"""Pairs on a page at the most."""
 
 _LARGEST = 256
+T = TypeVar("T")
 
 
 def page(folder: Folder, results: Results, pairs: int) -> str:
-    """The page; `pairs` before/after pairs at the most, spread evenly over suites and variants."""
-    shown = _pairs(folder, pairs, str(results.about["baseline"]))
-    images: dict[str, str] = {}
-    listed = []
-    for before, after in shown:
-        for entry in (before, after):
-            if entry.job not in images:
-                images[entry.job] = _data(folder, entry)
-        listed.append(_pair(results, before, after))
+    """The page; the pictures of `pairs` pairs are in it, spread evenly over suites and variants."""
+    scored = results.values.scored
+    listed = spread_evenly(_pairs(scored, str(results.about["baseline"])), LISTED)
+    inside = {number for pair in spread_evenly(listed, pairs) for number in pair}
+    jobs = {number: scored.jobs[number].decode() for pair in listed for number in pair}
     data = {
-        "images": images,
-        "pairs": listed,
+        "images": {jobs[number]: _data(folder, jobs[number]) for number in sorted(inside)},
+        "pairs": _columns(results, listed, jobs),
         "columns": {
             name: {"help": column.help, "better": column.better, "kind": column.kind}
             for name, column in results.columns.items()
@@ -50,7 +54,7 @@ def page(folder: Folder, results: Results, pairs: int) -> str:
         baseline=escape(str(results.about["baseline"])),
         notes=_notes(results),
         tables="".join(_suite(results, suite) for suite in results.about["suites"]),
-        data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
+        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
 
 
@@ -61,32 +65,31 @@ def _filled(**parts: str) -> str:
     return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
 
-def _pairs(folder: Folder, most: int, baseline: str = BASELINE) -> list[tuple[Entry, Entry]]:
-    entries = folder.manifest.entries
-    plain = {
-        (entry.suite, entry.item.id, entry.seed): entry
-        for entry in entries
-        if entry.variant == baseline
-    }
+def _pairs(scored: Scored, baseline: str) -> list[tuple[int, int]]:
+    """The entries that are compared and whose pictures are there: of the baseline, and another."""
+    done = scored.status == DONE
     found = [
-        (plain[entry.suite, entry.item.id, entry.seed], entry)
-        for entry in entries
-        if entry.variant != baseline and (entry.suite, entry.item.id, entry.seed) in plain
+        pair
+        for suite, variant in scored.places
+        if variant != baseline
+        for pair in scored.pairs((suite, variant), (suite, baseline))
+        if done[pair[0]] and done[pair[1]]
     ]
-    there = [pair for pair in found if all(folder.image(one.job).is_file() for one in pair)]
-    if not there:
-        # Nothing to compare: the unguided pictures alone still deserve to be seen.
-        there = [(one, one) for one in plain.values() if folder.image(one.job).is_file()]
-    if len(there) <= most:
-        return there
-    step = len(there) / most
-    return [there[int(number * step)] for number in range(most)]
+    # Nothing to compare: the pictures alone still deserve to be seen.
+    return found or [(number, number) for number in np.flatnonzero(done).tolist()]
 
 
-def _data(folder: Folder, entry: Entry) -> str:
+def spread_evenly(found: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many of them, from everywhere."""
+    if len(found) <= most:
+        return found
+    return [found[int(number * len(found) / most)] for number in range(most)]
+
+
+def _data(folder: Folder, job: str) -> str:
     """A picture as a data address; large ones are reduced, for the page only."""
     try:
-        with Image.open(folder.image(entry.job)) as opened:
+        with Image.open(io.BytesIO(folder.place.read(folder.image(job)))) as opened:
             image = opened.convert("RGB")
     except (OSError, SyntaxError):
         return ""
@@ -101,17 +104,35 @@ def _data(folder: Folder, entry: Entry) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _pair(results: Results, before: Entry, after: Entry) -> dict[str, Any]:
-    return {
-        "suite": after.suite,
-        "item": after.item.id,
-        "prompt": after.item.prompt,
-        "variant": after.variant,
-        "seed": after.seed,
-        "before": before.job,
-        "after": after.job,
-        "scores": [results.values.get(before.key, {}), results.values.get(after.key, {})],
+def _columns(
+    results: Results, listed: Sequence[tuple[int, int]], jobs: Mapping[int, str]
+) -> dict[str, Any]:
+    """The pairs in columns: texts are named once, pairs by number."""
+    scored, values = results.values.scored, results.values.columns
+    places = {number: place for place, some in scored.places.items() for number in some.tolist()}
+    texts: dict[str, int] = {}
+
+    def text(told: str) -> int:
+        return texts.setdefault(told, len(texts))
+
+    pairs = {
+        "suite": [text(places[after][0]) for _, after in listed],
+        "variant": [text(places[after][1]) for _, after in listed],
+        "prompt": [text(scored.prompts[scored.item[after]]) for _, after in listed],
+        "seed": [int(scored.seed[after]) for _, after in listed],
+        "before": [jobs[before] for before, _ in listed],
+        "after": [jobs[after] for _, after in listed],
+        "scores": {
+            name: [[_short(values[name][pair[side]]) for pair in listed] for side in (0, 1)]
+            for name in results.columns
+            if name in values
+        },
     }
+    return {"texts": list(texts), **pairs}
+
+
+def _short(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.6g}")
 
 
 def _head(results: Results) -> str:

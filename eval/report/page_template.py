@@ -8,7 +8,8 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data: file: 'self';
+ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>@@title@@</title>
 <style>
 :root { color-scheme: light dark;
@@ -86,10 +87,17 @@ function element(tag, text, parent) {
 function fill(name, values) {
   for (const value of [...new Set(values)]) element("option", value, field(name)).value = value;
 }
-fill("variant", data.pairs.map(pair => pair.variant));
-fill("suite", data.pairs.map(pair => pair.suite));
+const pairs = data.pairs, texts = pairs.texts, count = pairs.seed.length;
+function pair_of(number) {
+  const scores = [0, 1].map(side => Object.fromEntries(Object.keys(pairs.scores).map(
+    name => [name, pairs.scores[name][side][number] ?? undefined])));
+  return { prompt: texts[pairs.prompt[number]], variant: texts[pairs.variant[number]],
+    seed: pairs.seed[number], before: pairs.before[number], after: pairs.after[number], scores };
+}
+fill("variant", [...new Set(pairs.variant)].map(number => texts[number]));
+fill("suite", [...new Set(pairs.suite)].map(number => texts[number]));
 const compared = Object.keys(data.columns).filter(name =>
-  data.columns[name].better !== "neither" && data.pairs.some(pair => name in pair.scores[1]));
+  data.columns[name].better !== "neither" && pairs.scores[name]?.[1].some(one => one !== null));
 fill("column", compared);
 for (const wanted of ["fully_right", "all_present", "clip_full"])
   if (compared.includes(wanted)) { field("column").value = wanted; break; }
@@ -98,21 +106,25 @@ function told(value, column) {
   if (data.columns[column].kind === "share") return (100 * value).toFixed(0) + " %";
   return value.toPrecision(3);
 }
-function outcome(pair, column) {
-  const [before, after] = pair.scores.map(scores => scores[column]);
-  if (before === undefined || after === undefined) return "";
+function outcome(number, column) {
+  const [before, after] = pairs.scores[column].map(side => side[number]);
+  if (before === null || after === null) return "";
   if (before === after) return "same";
   return (after > before) === (data.columns[column].better === "higher") ? "better" : "worse";
+}
+function address(job) {
+  return data.images[job] || `images/${job.slice(0, 3)}/${job}.png`;
 }
 function side(parent, job, title, prompt) {
   const cell = element("div", undefined, parent);
   const image = element("img", undefined, cell);
-  image.src = data.images[job];
-  image.alt = title + ": " + prompt;
   image.loading = "lazy";
+  image.src = address(job);
+  image.alt = title + ": " + prompt;
   element("span", title, cell);
 }
-function card(pair, column) {
+function card(number, column) {
+  const pair = pair_of(number);
   const made = element("article");
   element("h3", pair.prompt, made);
   const two = element("div", undefined, made);
@@ -120,7 +132,7 @@ function card(pair, column) {
   side(two, pair.before, document.body.dataset.baseline, pair.prompt);
   if (pair.after !== pair.before) side(two, pair.after, pair.variant, pair.prompt);
   if (column) {
-    made.className = outcome(pair, column);
+    made.className = outcome(number, column);
     const line = element("p", undefined, made);
     line.className = "outcome";
     line.textContent = column + " " + told(pair.scores[0][column], column) + " → " +
@@ -132,13 +144,16 @@ function show() {
   const words = field("prompt").value.toLowerCase().split(/\\s+/).filter(Boolean);
   const column = field("column").value;
   const wanted = field("outcome").value;
-  const chosen = data.pairs.filter(pair =>
-    words.every(word => pair.prompt.toLowerCase().includes(word)) &&
-    (!field("variant").value || pair.variant === field("variant").value) &&
-    (!field("suite").value || pair.suite === field("suite").value) &&
-    (!wanted || (column && outcome(pair, column) === wanted)));
-  field("grid").replaceChildren(...chosen.slice(0, most).map(pair => card(pair, column)));
-  field("count").textContent = chosen.length + " of " + data.pairs.length + " pairs";
+  const variant = texts.indexOf(field("variant").value);
+  const suite = texts.indexOf(field("suite").value);
+  const named = texts.map(text => words.every(word => text.toLowerCase().includes(word)));
+  const chosen = [];
+  for (let number = 0; number < count; number++)
+    if (named[pairs.prompt[number]] && (variant < 0 || pairs.variant[number] === variant) &&
+        (suite < 0 || pairs.suite[number] === suite) &&
+        (!wanted || (column && outcome(number, column) === wanted))) chosen.push(number);
+  field("grid").replaceChildren(...chosen.slice(0, most).map(number => card(number, column)));
+  field("count").textContent = chosen.length + " of " + count + " pairs";
   field("more").hidden = chosen.length <= most;
 }
 field("filters").addEventListener("input", () => { most = STEP; show(); });

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from adhere.eval.evaluators.evaluator import Column
-from adhere.eval.report.report import number
 from adhere.eval.report.results import Score, verdict
+from adhere.eval.report.wording import number
 
 _LEFT, _WIDTH, _ROW, _RIGHT = 190, 290, 22, 110
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from adhere.eval.evaluators.evaluator import Column, Evaluator
+from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.files import write_atomic
+from adhere.eval.report import pictures
 from adhere.eval.report.gathering import gather
+from adhere.eval.report.page import page
 from adhere.eval.report.results import Results, Score, verdict
-from adhere.eval.report.statistics import FEWEST, Interval
+from adhere.eval.report.wording import change, how_to_read, number, spread
 from adhere.eval.run.experiment import BASELINE
 from adhere.eval.run.folder import Folder
 
@@ -38,8 +39,6 @@ def report(
         pairs: before/after pairs on the page at the most.
         baseline: the variant that the others are compared with.
     """
-    from adhere.eval.report.page import page
-
     results = gather(folder, recipes, dict(left_out), baseline)
     texts = {
         "md": lambda: markdown(results),
@@ -48,46 +47,9 @@ def report(
         "html": lambda: page(folder, results, pairs),
     }
     for name in formats:
-        write_atomic(folder.path / f"report.{name}", texts[name]().encode())
-    write_atomic(folder.path / "pictures.csv", pictures_csv(folder, results).encode())
+        folder.place.write(f"report.{name}", texts[name]().encode())
+    folder.place.write("pictures.csv", pictures.csv_lines(folder, results))
     return results
-
-
-def number(value: float, column: Column) -> str:
-    """A value as a reader wants it: shares in per cent."""
-    if column.kind == "share":
-        return f"{100 * value:.1f} %"
-    if column.kind == "seconds":
-        return f"{value:.2f} s"
-    return f"{value:.4g}"
-
-
-def spread(score: Score | Interval, column: Column) -> str:
-    """The interval in brackets, or nothing."""
-    if score.low is None or score.high is None:
-        return ""
-    if column.kind == "share":
-        return f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
-    digits = _digits(score)
-    return f"[{score.low:{digits}}, {score.high:{digits}}]"
-
-
-def _digits(found: Score | Interval) -> str:
-    """The format that shows two digits of the interval's width: more would be noise."""
-    if found.low is None or found.high is None or found.high <= found.low:
-        return ".4g"
-    return f".{max(0, 1 - math.floor(math.log10(found.high - found.low)))}f"
-
-
-def change(score: Score, column: Column) -> str:
-    """A paired difference with its interval; bold where the report's tests call it one."""
-    found = score.difference
-    if found is None:
-        return ""
-    digits = _digits(found)
-    text = f"{100 * found.mean:+.1f}" if column.kind == "share" else f"{found.mean:+{digits}}"
-    text = f"**{text}**" if verdict(score, column) else text
-    return f"{text} {spread(found, column)}".strip()
 
 
 def markdown(results: Results) -> str:
@@ -119,21 +81,6 @@ def markdown(results: Results) -> str:
     made_with = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines += ["", "## Made with", "", f"{made_with}; commit {about['commit'] or 'unknown'}.", ""]
     return "\n".join(lines)
-
-
-def how_to_read(results: Results) -> str:
-    """What the numbers are, and when a difference is called one."""
-    primary = results.about["experiment"].get("primary")
-    tests = sum(score.adjusted is not None for score in results.scores)
-    family = f"the {tests} comparisons of `{primary}`, named beforehand" if primary else (
-        f"all {tests} comparisons of this report"
-    )  # fmt: skip
-    return (
-        "Mean with its 95 % interval over prompts, n pictures; the difference is paired with the "
-        f"`{results.about['baseline']}` picture of the same prompt and seed. It is bold where a "
-        f"test that changes its signs finds less than 5 % over {family} (Holm), from {FEWEST} "
-        "prompts on. docs/evaluation.md says which interval is which."
-    )
 
 
 def _suite_table(results: Results, suite: str) -> list[str]:
@@ -196,29 +143,6 @@ def table_csv(results: Results) -> str:
                 score.suite, score.variant, score.evaluator, score.column, score.tag or "",
                 score.mean, score.low, score.high, score.n, score.prompts, *paired,
                 score.adjusted, verdict(score, results.columns[score.column]),
-            ]
-        )  # fmt: skip
-    return stream.getvalue()
-
-
-def pictures_csv(folder: Folder, results: Results) -> str:
-    """One line for each picture: what was asked, what became of it, and all its scores."""
-    records = folder.records()
-    names = list(results.columns)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["suite", "item", "variant", "seed", "prompt", "tags", "status", "image", *names]
-    )
-    for entry in folder.manifest.entries:
-        scores = results.values.get(entry.key, {})
-        status = records.get(entry.job, {}).get("status", "not made yet")
-        image = folder.image(entry.job).relative_to(folder.path) if status == "done" else ""
-        writer.writerow(
-            [
-                entry.suite, entry.item.id, entry.variant, entry.seed, entry.item.prompt,
-                ";".join(entry.item.tags), status, image,
-                *(scores.get(name, "") for name in names),
             ]
         )  # fmt: skip
     return stream.getvalue()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from adhere.eval.evaluators.evaluator import Column
 from adhere.eval.report.statistics import ALPHA, FEWEST, Interval, holm
+from adhere.eval.scores.scored import PictureScores
 
 FORMAT = 2
 
@@ -75,7 +76,7 @@ class Results:
     warnings: list[str]
     failures: list[dict[str, str]]
     left_out: dict[str, str]
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    values: PictureScores
 
     def to_json(self) -> dict[str, Any]:
         """What `eval/results/*.json` and `report.json` hold."""

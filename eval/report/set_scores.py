@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from adhere.errors import GuidanceError
 from adhere.eval.errors import EvaluationError
@@ -13,19 +16,16 @@ from adhere.eval.evaluators.evaluator import Measured, SetEvaluator
 from adhere.eval.evaluators.sets import references
 from adhere.eval.report.results import Score
 from adhere.eval.report.statistics import Interval
-from adhere.eval.run import stored
 from adhere.eval.run.experiment import BASELINE
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.manifest import Entry
-
-Place = tuple[str, str]
-"""A suite and a variant."""
+from adhere.eval.scores import stored
+from adhere.eval.scores.scored import Place, Scored
 
 
 def set_scores(
     folder: Folder,
     recipe: SetEvaluator,
-    groups: Mapping[Place, Sequence[Entry]],
+    scored: Scored,
     baseline: str,
     warnings: list[str],
     left_out: dict[str, str],
@@ -35,23 +35,27 @@ def set_scores(
     Differences to the baseline have no interval: resampling pictures adds bias to a distance.
     """
     slug = evaluators.slug(recipe)
-    features = stored.features_of(folder, recipe.features)
     found: dict[Place, Measured] = {}
     counts: dict[Place, int] = {}
-    for (suite, variant), entries in groups.items():
-        jobs = [entry.job for entry in entries if entry.job in features]
-        plain = groups.get((suite, BASELINE), [])
-        if not jobs or (recipe.reference == BASELINE and variant == BASELINE):
+    # Variants of one suite follow one another: so the plain pictures' features are read once.
+    plain: tuple[str, Tensor] | None = None
+    for suite, variant in scored.places:
+        if recipe.reference == BASELINE and variant == BASELINE:
+            continue
+        if recipe.reference == BASELINE and (plain is None or plain[0] != suite):
+            plain = suite, _features(folder, recipe, scored, (suite, BASELINE))
+        features = _features(folder, recipe, scored, (suite, variant))
+        if not len(features):
             continue
         try:
-            reference = _reference(folder, recipe, features, plain)
-            measured = recipe.measure(stored.stacked(features, jobs), reference)
+            reference = _reference(folder, recipe, plain[1] if plain else None)
+            measured = recipe.measure(features, reference)
             _check_finite(measured)
         except (GuidanceError, RuntimeError) as error:
             # RuntimeError: a decomposition that does not converge on the features of a broken run.
             left_out[f"{slug} on {suite}/{variant}"] = str(error)
             continue
-        found[suite, variant], counts[suite, variant] = measured, len(jobs)
+        found[suite, variant], counts[suite, variant] = measured, len(features)
         warnings.extend(f"{recipe.name} on {suite}/{variant}: {text}" for text in measured.warnings)
     return [
         (name, _score(slug, name, place, value, counts[place], found, baseline))
@@ -77,18 +81,19 @@ def _score(
     return Score(suite, variant, slug, name, value, count, difference=compared)
 
 
-def _reference(
-    folder: Folder, recipe: SetEvaluator, features: dict[str, Any], plain: Sequence[Entry]
-) -> references.Reference:
-    if recipe.reference == BASELINE:
-        jobs = [entry.job for entry in plain if entry.job in features]
-        return references.from_features(stored.stacked(features, jobs))
-    return references.load(
-        recipe.reference,
-        recipe.features,
-        _no_extractor,
-        stored.current(stored.features_at(folder, recipe.features)),
-    )
+def _features(folder: Folder, recipe: SetEvaluator, scored: Scored, place: Place) -> Tensor:
+    """The features of a suite and variant, in the order of its pictures."""
+    jobs = scored.jobs_of(place) if place in scored.places else []
+    found = stored.features_of(folder, recipe.features, jobs)
+    there = [found[job] for job in jobs if job in found]
+    return torch.stack(there) if there else torch.empty(0, 0)
+
+
+def _reference(folder: Folder, recipe: SetEvaluator, plain: Tensor | None) -> references.Reference:
+    if plain is not None:
+        return references.from_features(plain)
+    cache = stored.current(folder.place, stored.features_at(recipe.features))
+    return references.load(recipe.reference, recipe.features, _no_extractor, folder.place, cache)
 
 
 def _check_finite(measured: Measured) -> None:

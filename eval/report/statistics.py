@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float
 
 from adhere.eval.report.distributions import beta_quantile, t_quantile, t_two_sided
+from adhere.eval.scores.scored import Key
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
@@ -46,9 +47,6 @@ _BOOTSTRAP = 1000
 _CHUNK = 500
 _SEED = 1979
 _NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
-
-Key = tuple[str, int]
-"""A picture within a suite: item and seed."""
 
 
 @dataclass(frozen=True)

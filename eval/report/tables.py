@@ -9,9 +9,9 @@ from typing import Any
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Column
-from adhere.eval.report.report import change, number
 from adhere.eval.report.results import FORMAT, Score
 from adhere.eval.report.statistics import Interval
+from adhere.eval.report.wording import change, number
 
 
 def read(path: Path) -> dict[str, Any]:

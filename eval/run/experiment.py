@@ -94,6 +94,22 @@ class Experiment:
         return data
 
 
+def from_settings(data: Mapping[str, Any]) -> Experiment:
+    """The experiment of `settings`, as far as it decides which pictures are made."""
+    variants = [
+        Variant(
+            told["name"],
+            tuple(plugin(spec) for spec in told["plugins"]),
+            tuple(told["suites"]) if told["suites"] is not None else None,
+            told["negative_prompt"],
+            told["guidance_scale"],
+        )
+        for told in data["variants"]
+    ]
+    values: dict[str, Any] = {**data, "seeds": tuple(data["seeds"]), "variants": tuple(variants)}
+    return Experiment(**values, suites=("as planned",))
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -227,6 +243,8 @@ def from_mapping(data: Mapping[str, Any]) -> Experiment:
         EvaluationError: an unknown field or one that does not read.
         ParameterError: an unknown plugin or a parameter out of range.
     """
+    # `published` is what `adhere eval check` reads.
+    data = {key: value for key, value in data.items() if key != "published"}
     known = {*(f.name for f in fields(Experiment)), "controls"}
     unknown = sorted(set(data) - known)
     if unknown:
@@ -257,21 +275,24 @@ def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
 
     The name of a bundled experiment stands for its file.
     """
-    data: dict[str, Any] = {}
-    if path is not None:
-        path = path if path.exists() else bundled().get(str(path), path)
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise EvaluationError(
-                f"cannot read experiment {path}: {error}; give a YAML file, or one that comes with "
-                f"adhere: {', '.join(bundled())}"
-            ) from error
-        if not isinstance(loaded, dict):
-            raise EvaluationError(f"experiment {path} must be a mapping of field: value")
-        data = {"name": path.stem, **loaded}
+    data = {} if path is None else data_of(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
     return from_mapping(data)
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    """An experiment's file, or a bundled one by its name, as plain data with its name."""
+    path = path if path.exists() else bundled().get(str(path), path)
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EvaluationError(
+            f"cannot read experiment {path}: {error}; give a YAML file, or one that comes with "
+            f"adhere: {', '.join(bundled())}"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise EvaluationError(f"experiment {path} must be a mapping of field: value")
+    return {"name": path.stem, **loaded}
 
 
 def limited(experiment: Experiment, limit: int | None) -> Experiment:

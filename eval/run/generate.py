@@ -1,8 +1,6 @@
-"""Make the pictures of a manifest: resumable, in shards, in batches that never change.
+"""Make the pictures of a manifest: resumable, in shards; a bad one costs no other.
 
-Batches are cut from the whole manifest, not from what is left of it, so a picture is always made
-beside the same neighbours, and is the same to the last bit however often a run was killed and
-however many shards it was given.
+`work` says which batches there are and what is left of them.
 """
 
 from __future__ import annotations
@@ -10,28 +8,28 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from adhere.errors import GuidanceError, LayoutError, PromptError
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import Log, canonical, digest
-from adhere.eval.run import models, provenance
+from adhere.eval.files import digest
+from adhere.eval.places import Rows
+from adhere.eval.run import ledger, models, provenance
 from adhere.eval.run.folder import Folder, png
+from adhere.eval.run.ledger import DONE, FAILED, NOT_APPLICABLE
+from adhere.eval.run.manifest import IMPORTED
 from adhere.eval.run.models import Load, Make
 from adhere.eval.run.shards import Shard
-from adhere.guides import parameters
+from adhere.eval.run.work import Batch, Wants, Work
 from adhere.pipelines.studio.request import Picture, Request
 
 log = logging.getLogger(__name__)
 
-NOT_APPLICABLE = "not-applicable"
-"""The status of a job whose method says that the prompt gives it nothing to do."""
-
-Batch = tuple[tuple[str, Request], ...]
-OnDone = Callable[[int], None]
+Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Shows progress: told what is done and how much there is of it, then how much more is done."""
 
 
 @dataclass
@@ -62,51 +60,6 @@ class Outcome:
     job: str
     png: bytes | None
     record: dict[str, Any]
-
-
-def batches(jobs: dict[str, Request], size: int) -> list[Batch]:
-    """Cut the jobs in batches of at most `size` that share plugins, steps, size and scheduler."""
-    groups: dict[str, list[tuple[str, Request]]] = defaultdict(list)
-    for job, request in jobs.items():
-        groups[_kind(request)].append((job, request))
-    return [
-        tuple(group[start : start + size])
-        for group in groups.values()
-        for start in range(0, len(group), size)
-    ]
-
-
-def _kind(request: Request) -> str:
-    shared = ("steps", "guidance_scale", "true_cfg_scale", "width", "height", "scheduler")
-    plugins = [parameters.to_json(plugin) for plugin in request.plugins]
-    values = [getattr(request, name) for name in shared]
-    # With a negative prompt the unconditional half is another one for the whole batch.
-    return canonical([plugins, values, bool(request.negative_prompt)])
-
-
-def pending(
-    folder: Folder, work: Sequence[Batch], retry_failed: bool
-) -> tuple[list[tuple[Batch, set[str]]], int]:
-    """The batches with something left to make, each with the jobs that are wanted of it.
-
-    A job that failed because of what was asked would fail again; one that failed for another
-    reason (memory, a driver) is tried once more by every new run.
-    """
-    records = folder.records()
-    over = folder.done()
-    if not retry_failed:
-        over |= {
-            job
-            for job, row in records.items()
-            if row.get("status") in ("failed", NOT_APPLICABLE) and row.get("permanent")
-        }
-    found, skipped = [], 0
-    for batch in work:
-        wanted = {job for job, _ in batch} - over
-        skipped += len(batch) - len(wanted)
-        if wanted:
-            found.append((batch, wanted))
-    return found, skipped
 
 
 def make_batch(make: Make, batch: Batch, wanted: set[str], retries: int = 2) -> Iterator[Outcome]:
@@ -152,14 +105,14 @@ def failure(job: str, error: BaseException, attempts: int, guided: bool = False)
     A guided picture whose prompt or layout gives its method nothing to do is not applicable.
     """
     nothing_to_do = guided and isinstance(error, PromptError | LayoutError)
-    record = {
-        "job": job,
-        "status": NOT_APPLICABLE if nothing_to_do else "failed",
-        "error": f"{type(error).__name__}: {error}"[:2000],
-        "permanent": isinstance(error, GuidanceError),
-        "attempts": attempts,
-        "made": provenance.made_now(),
-    }
+    record = ledger.row(
+        job,
+        NOT_APPLICABLE if nothing_to_do else FAILED,
+        permanent=isinstance(error, GuidanceError),
+        error=f"{type(error).__name__}: {error}"[:2000],
+        attempts=attempts,
+        made=provenance.made_now(),
+    )
     return Outcome(job, None, record)
 
 
@@ -183,19 +136,19 @@ def _finished(make: Make, one: tuple[str, Request], picture: Picture, batch: int
     data = png(picture.image, job, request)
     told = getattr(make, "settings", None)
     width, height = picture.image.size
-    record = {
-        "job": job,
-        "status": "done",
-        "sha256": digest(data),
-        "bytes": len(data),
-        "seconds": round(picture.seconds, 4),
-        "batch": batch,
-        "peak_mib": _peak_mib(),
-        "device": _device(),
-        "settings": {**(told(request) if told else {}), "width": width, "height": height},
-        "made": {**provenance.made_now(), "revision": getattr(make, "revision", None)},
-        "report": _plain(picture.report),
-    }
+    record = ledger.row(
+        job,
+        DONE,
+        sha256=digest(data),
+        bytes=len(data),
+        seconds=round(picture.seconds, 4),
+        batch=batch,
+        peak_mib=_peak_mib(),
+        device=_device(),
+        settings={**(told(request) if told else {}), "width": width, "height": height},
+        made={**provenance.made_now(), "revision": getattr(make, "revision", None)},
+        report=_plain(picture.report),
+    )
     return Outcome(job, data, record)
 
 
@@ -230,7 +183,7 @@ def _device() -> str:
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def store(folder: Folder, journal: Log, shard: str, outcome: Outcome, summary: Summary) -> None:
+def store(folder: Folder, journal: Rows, shard: str, outcome: Outcome, summary: Summary) -> None:
     """Picture first, then its line in the log: a kill in between costs one picture made again."""
     if outcome.png is not None:
         folder.write_image(outcome.job, outcome.png, shard)
@@ -252,12 +205,19 @@ class Options:
     retry_failed: bool = False
 
 
+@contextmanager
+def unwatched(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows nothing."""
+    yield lambda count: None
+
+
 def generate(
     folder: Folder,
     shard: Shard = Shard(),
     options: Options = Options(),
     load: Load | None = None,
-    on_done: OnDone | None = None,
+    watch: Watch = unwatched,
+    wants: Wants | None = None,
 ) -> Summary:
     """Make this shard's part of what the manifest still lacks.
 
@@ -266,7 +226,8 @@ def generate(
         shard: this process's part.
         options: batch size, device, retries.
         load: loads the model; a studio if left out.
-        on_done: told how many pictures were just finished, for progress.
+        watch: shows progress.
+        wants: leaves pictures out for now.
 
     Raises:
         EvaluationError: no manifest, another process is this shard, or the disk is full. All that
@@ -275,16 +236,16 @@ def generate(
     started = time.perf_counter()
     folder.sweep()
     summary = Summary()
-    with Log(folder.log(str(shard))) as journal:
-        mine = shard.of(batches(folder.manifest.jobs, options.batch))
-        work, summary.skipped = pending(folder, mine, options.retry_failed)
-        if work:
-            make = (load or models.studio)(*identity(folder, options))
+    with folder.log(str(shard)) as journal:
+        work = Work(folder, shard, options.batch, options.retry_failed, folder.ledger(), wants)
+        summary.skipped = work.skipped
+        with watch(f"generate {shard}", work.left) as told:
+            make = (load or models.studio)(*identity(folder, options)) if work.left else None
             for batch, wanted in work:
+                assert make is not None  # there is work
                 for outcome in make_batch(make, batch, wanted, options.retries):
                     store(folder, journal, str(shard), outcome, summary)
-                    if on_done is not None:
-                        on_done(1)
+                    told(1)
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -296,7 +257,7 @@ def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | N
         EvaluationError: the weights, the engine or a plugin are not those of the plan.
     """
     about = folder.manifest.header["identity"]
-    if any(entry.picture for entry in folder.manifest.entries):
+    if about["weights"] == IMPORTED:
         raise EvaluationError(
             f"the pictures of {folder.path} were made elsewhere and some are not there; give the "
             "same `adhere eval import` again"
@@ -307,17 +268,21 @@ def identity(folder: Folder, options: Options) -> tuple[str, str | None, str | N
             f"the weights of {about['model']!r} changed since the plan was made "
             f"({about['weights']} then, {now} now); plan again into a new folder"
         )
-    check_code(folder)
+    planned = planned_code(folder)
+    check_same(planned, provenance.code_here(planned))
     return about["model"], options.device, about["dtype"]
 
 
-def check_code(folder: Folder) -> None:
+def planned_code(folder: Folder) -> dict[str, str]:
+    """The hashes of the code that the plan was made with: the engine's, and every plugin's."""
+    code = folder.manifest.header["identity"]["code"]
+    return {"engine": code["engine"], **code["plugins"]}
+
+
+def check_same(planned: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise `EvaluationError` where the code that is here is not the plan's."""
-    planned = folder.manifest.header["identity"]["code"]
-    plugins = {one.name: one for entry in folder.manifest.entries for one in entry.request.plugins}
-    now = {"engine": provenance.engine_code(), **provenance.code_of(plugins.values())}
-    for name, then in {"engine": planned["engine"], **planned["plugins"]}.items():
-        if name in now and now[name] != then:
+    for name, then in planned.items():
+        if now[name] != then:
             what = "the engine" if name == "engine" else f"plugin {name!r}"
             raise EvaluationError(
                 f"the code of {what} changed since the plan was made ({then} then, {now[name]} "

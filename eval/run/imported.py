@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,16 @@ from PIL import Image
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets.references import IMAGES
-from adhere.eval.files import Log, digest
-from adhere.eval.run import manifest, provenance
+from adhere.eval.files import digest
+from adhere.eval.run import ledger, manifest, provenance
 from adhere.eval.run.experiment import Experiment, Variant
 from adhere.eval.run.folder import Folder, png
-from adhere.eval.run.manifest import Entry, Manifest
+from adhere.eval.run.ledger import DONE, FAILED
+from adhere.eval.run.manifest import IMPORTED, Entry, Group, Known, Manifest
+from adhere.eval.run.requests import Requests
 from adhere.eval.suites.formats import content, geneval
 from adhere.eval.suites.formats.prompt_tables import column
 from adhere.eval.suites.items import Item, Suite
-from adhere.pipelines.studio.request import Request
 
 MODEL = "pictures made elsewhere"
 _FILES = ("image", "file", "file_name", "filename", "path", "image_path", "picture")
@@ -46,7 +47,7 @@ class Given:
     number: int
 
 
-def plan(out: Path, folders: Mapping[str, Path], suite: Suite | None, name: str) -> Folder:
+def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name: str) -> Folder:
     """A run of the pictures in some folders, each folder a variant.
 
     Raises:
@@ -60,55 +61,65 @@ def plan(out: Path, folders: Mapping[str, Path], suite: Suite | None, name: str)
         name=name, model=MODEL, suites=(whole.name,), variants=tuple(map(Variant, folders))
     )
     identity: dict[str, Any] = {
-        "model": MODEL, "weights": "none", "dtype": "none", "code": manifest.code_of(experiment),
+        "model": MODEL, "weights": IMPORTED, "dtype": "none", "code": manifest.code_of(experiment),
     }  # fmt: skip
-    entries, sources = [], {}
+    requests = Requests(identity, experiment)
+    groups: list[Group] = []
+    sources: dict[str, tuple[Path, Entry]] = {}
+    known = Known()
     for variant, some in found.items():
-        for one in some:
-            entry = _entry(whole.name, variant, one, identity)
-            entries.append(entry)
-            sources[entry.job] = one.path
+        for item_, of_item in _by_item(some):
+            group = known.sharing(_group(requests, whole.name, variant, item_, of_item))
+            groups.append(group)
+            for entry, one in zip(group.entries(requests), of_item, strict=True):
+                sources[entry.job] = one.path, entry
     folder = Folder(out)
-    folder.plan(Manifest(manifest.header(experiment, identity, [whole], entries), tuple(entries)))
+    told = manifest.header(experiment, identity, [whole])
+    folder.plan(Manifest(told, (manifest.counted(lambda: groups),)))
     _copy(folder, sources)
     return folder
 
 
-def _entry(suite: str, variant: str, one: Given, identity: dict[str, Any]) -> Entry:
-    request = Request(one.item.prompt, one.number)
-    picture = hashlib.sha256(one.path.read_bytes()).hexdigest()
-    job = manifest.job_id(identity, request, picture)
-    return Entry(suite, one.item, variant, one.number, job, request, picture)
+def _by_item(some: Sequence[Given]) -> Iterator[tuple[Item, list[Given]]]:
+    found: dict[str, list[Given]] = defaultdict(list)
+    for one in some:
+        found[one.item.id].append(one)
+    for given in found.values():
+        yield given[0].item, given
 
 
-def _copy(folder: Folder, sources: Mapping[str, Path]) -> None:
+def _group(
+    requests: Requests, suite: str, variant: str, item: Item, given: Sequence[Given]
+) -> Group:
+    """All pictures of an item in a folder; a picture's checksum is all that is known of it."""
+    pictures = tuple(hashlib.sha256(one.path.read_bytes()).hexdigest() for one in given)
+    name = requests.name(requests.request(suite, item, variant))
+    seeds = tuple(one.number for one in given)
+    return Group(suite, item, variant, name, seeds, pictures=pictures)
+
+
+def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
     """Put the pictures in their places, pixel for pixel."""
     done = folder.done()
-    jobs = folder.manifest.jobs
-    with Log(folder.log(_LABEL)) as journal:
-        for job, path in sources.items():
+    with folder.log(_LABEL) as journal:
+        for job, (path, entry) in sources.items():
             if job in done:
                 continue
             try:
                 with Image.open(path) as image:
-                    data = png(image, job, jobs[job])
+                    data = png(image, job, entry.request)
                     size = image.size
             except (OSError, SyntaxError, ValueError) as error:
-                record = {"job": job, "status": "failed", "permanent": True,
-                          "error": f"{path.name} cannot be read: {error}"}  # fmt: skip
-                journal.append(record)
+                why = f"{path.name} cannot be read: {error}"
+                journal.append(ledger.row(job, FAILED, permanent=True, error=why))
                 continue
             folder.write_image(job, data, _LABEL)
-            journal.append(
-                {
-                    "job": job,
-                    "status": "done",
-                    "sha256": digest(data),
-                    "bytes": len(data),
-                    "settings": {"width": size[0], "height": size[1]},
-                    "made": {**provenance.made_now(), "imported": path.name},
-                }
+            settings = {"width": size[0], "height": size[1]}
+            made = {**provenance.made_now(), "imported": path.name}
+            row = ledger.row(
+                job, DONE, sha256=digest(data), bytes=len(data), settings=settings, made=made
             )
+            journal.append(row)
 
 
 def pictures(folder: Path, suite: Suite | None) -> list[Given]:

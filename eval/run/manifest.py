@@ -1,84 +1,174 @@
 """The plan: every picture of an experiment, written once and never changed.
 
-An entry (suite, item, variant, seed) names its job: the hash of everything that changes pixels, the
-code of the engine and of the plugins included. Entries that ask for the same pixels share a job, so
-the picture is made once. `manifest_file` has the form on disk.
+A plan is a product, so it is kept as one: a *group* is an item and a variant with all its seeds,
+and the pictures of a group are counted out when they are looked at. Nothing here holds a million
+pictures at once. A picture's *job* is the hash of everything that changes its pixels, the code of
+the engine and of the plugins included. Groups that ask for the same pixels share the job: the first
+makes it. `manifest_file` has the form on disk.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from adhere.errors import GuidanceError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical, digest
 from adhere.eval.run import provenance
 from adhere.eval.run.experiment import Experiment, Variant
+from adhere.eval.run.requests import ID_LENGTH, Requests
 from adhere.eval.suites import suites
 from adhere.eval.suites.items import Item, Suite
-from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.toybox import TOYBOXES
 
-FORMAT = 3
-ID_LENGTH = 24
+FORMAT = 4
+IMPORTED = "none"
+"""Stands for the weights of pictures that were made elsewhere."""
+
+T = TypeVar("T")
+
+
+def batched(each: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Pieces of at most `size`; Python has it from 3.12 on."""
+    rest = iter(each)
+    while piece := tuple(islice(rest, size)):
+        yield piece
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One picture of the experiment, as the report counts them.
+class Group:
+    """The pictures of an item and a variant: one request from several noises.
 
-    `picture` is the checksum of one that was made elsewhere.
+    `name` is the hash of the request and of all else but the noise, which is `first` + seed.
+    `shared` are the seeds whose pictures an earlier group makes. `pictures` are the checksums of
+    pictures that were made elsewhere, seed by seed.
     """
 
     suite: str
     item: Item
     variant: str
+    name: str
+    seeds: tuple[int, ...]
+    first: int = 0
+    shared: frozenset[int] = frozenset()
+    pictures: tuple[str, ...] = ()
+
+    def entries(self, requests: Requests | None = None) -> Iterator[Entry]:
+        """The pictures, seed by seed; `requests` says what each is asked for by."""
+        pictures = self.pictures or ("",) * len(self.seeds)
+        for seed, picture in zip(self.seeds, pictures, strict=True):
+            job = digest(f"{self.first + seed}:{self.name}:{picture}", ID_LENGTH)
+            yield Entry(self, seed, job, requests)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of the experiment, as the report counts them."""
+
+    group: Group
     seed: int
     job: str
-    request: Request
-    picture: str = ""
+    requests: Requests | None = None
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        return self.group.suite
+
+    @property
+    def item(self) -> Item:
+        """What was asked for."""
+        return self.group.item
+
+    @property
+    def variant(self) -> str:
+        """The variant's name."""
+        return self.group.variant
 
     @property
     def key(self) -> str:
         """Names the entry within its manifest."""
         return f"{self.suite}/{self.item.id}/{self.variant}/{self.seed}"
 
+    @property
+    def makes(self) -> bool:
+        """Whether this entry is the one that makes the picture; another may share it."""
+        return self.seed not in self.group.shared
+
+    @property
+    def request(self) -> Request:
+        """What makes the picture.
+
+        Raises:
+            EvaluationError: this version reads the manifest otherwise than the one that wrote it.
+        """
+        assert self.requests is not None  # every manifest's entries have them
+        group = self.group
+        asked = self.requests.checked(group.suite, group.item, group.variant, group.name)
+        return asked.with_seed(group.first + self.seed)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was planned at one time; a run that grew has several.
+
+    `groups` reads them anew at every call. `entries` and `jobs` are counts.
+    """
+
+    groups: Callable[[], Iterable[Group]]
+    entries: int
+    jobs: int
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """A header (plain data) and all entries, in their order."""
+    """A header (plain data, of the last part) and the parts, first to last."""
 
     header: dict[str, Any]
-    entries: tuple[Entry, ...]
+    parts: tuple[Part, ...]
 
     @cached_property
-    def jobs(self) -> dict[str, Request]:
-        """The pictures to make, by id, in the order of the first entry that needs each."""
-        found: dict[str, Request] = {}
-        for entry in self.entries:
-            found.setdefault(entry.job, entry.request)
-        return found
+    def requests(self) -> Requests:
+        """Makes the requests of all groups."""
+        return Requests.of(self.header)
 
-    @cached_property
-    def entries_of(self) -> dict[str, tuple[Entry, ...]]:
-        """The entries that share a job."""
-        found: dict[str, list[Entry]] = defaultdict(list)
-        for entry in self.entries:
-            found[entry.job].append(entry)
-        return {job: tuple(entries) for job, entries in found.items()}
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return sum(part.entries for part in self.parts)
+
+    @property
+    def job_count(self) -> int:
+        """How many pictures there are to make."""
+        return sum(part.jobs for part in self.parts)
+
+    def groups(self) -> Iterator[Group]:
+        """All groups, in the order in which they were planned."""
+        for part in self.parts:
+            yield from part.groups()
+
+    def entries(self) -> Iterator[Entry]:
+        """All pictures, one after the other."""
+        for group in self.groups():
+            yield from group.entries(self.requests)
+
+    def jobs(self) -> Iterator[str]:
+        """The names of the pictures to make, each once."""
+        return (entry.job for entry in self.entries() if entry.makes)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when anything in the manifest does; a job's name covers all that made it."""
-        told = digest(canonical(self.header))
-        keys = "\n".join(f"{entry.key} {entry.job}" for entry in self.entries)
-        return digest(told + keys, 16)
+        """Changes when anything in the manifest does; a group's name covers all that made it."""
+        told = "".join(
+            f"{group.suite}/{group.item.id}/{group.variant} {group.name} {group.seeds}\n"
+            for group in self.groups()
+        )
+        return digest(digest(canonical(self.header)) + told, 16)
 
 
 def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path] = ()) -> Manifest:
@@ -100,22 +190,73 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         "dtype": experiment.dtype or default_dtype(experiment.model),
         "code": code_of(experiment),
     }
-    entries = [
-        Entry(suite.name, item, variant.name, seed, job, request)
-        for variant in experiment.variants
-        for suite in found
-        if variant.wants(suite.name)
-        for item in suite.items
-        for seed, job, request in _requests(experiment, variant, suite, item, identity)
-    ]
-    return Manifest(header(experiment, identity, found, entries), tuple(entries))
+    told = header(experiment, identity, found)
+    requests = Requests(identity, experiment)
+
+    def groups() -> Iterator[Group]:
+        return _groups(experiment, requests, found)
+
+    return Manifest(told, (counted(groups),))
+
+
+def counted(groups: Callable[[], Iterable[Group]]) -> Part:
+    """A part with its numbers of entries and jobs; raises what is wrong with any item."""
+    entries = jobs = 0
+    for group in groups():
+        entries += len(group.seeds)
+        jobs += len(group.seeds) - len(group.shared)
+    return Part(groups, entries, jobs)
+
+
+def _groups(experiment: Experiment, requests: Requests, found: Sequence[Suite]) -> Iterator[Group]:
+    """Item by item, so that all variants of a prompt are made at about the same time."""
+    known = Known()
+    for suite in found:
+        variants = [variant for variant in experiment.variants if variant.wants(suite.name)]
+        for item in suite.items:
+            for variant in variants:
+                yield known.sharing(_group(experiment, requests, suite.name, item, variant))
+
+
+def _group(
+    experiment: Experiment, requests: Requests, suite: str, item: Item, variant: Variant
+) -> Group:
+    name = requests.name(requests.request(suite, item, variant.name))
+    # A suite that brings its own seed (I2P) keeps it for the first of ours; the others follow it.
+    first = int(item.request.get("seed", 0))
+    return Group(suite, item, variant.name, name, experiment.seeds, first)
+
+
+class Known:
+    """Which pictures have been planned, so that none is made twice.
+
+    A group's bytes and the set of its noises are all that is kept; groups with the same noises
+    share one set.
+    """
+
+    def __init__(self) -> None:
+        self._noises: dict[bytes, frozenset[int]] = {}
+        self._sets: dict[frozenset[int], frozenset[int]] = {}
+
+    def copy(self) -> Known:
+        """The same, to go on from twice."""
+        made = Known()
+        made._noises, made._sets = dict(self._noises), dict(self._sets)
+        return made
+
+    def sharing(self, group: Group) -> Group:
+        """The group, with the seeds whose pictures are planned already; from now on it is known."""
+        name = bytes.fromhex(group.name)
+        noises = frozenset(group.first + seed for seed in group.seeds)
+        before = self._noises.get(name, frozenset())
+        whole = before | noises
+        self._noises[name] = self._sets.setdefault(whole, whole)
+        shared = frozenset(seed for seed in group.seeds if group.first + seed in before)
+        return replace(group, shared=shared) if shared else group
 
 
 def header(
-    experiment: Experiment,
-    identity: dict[str, Any],
-    found: Sequence[Suite],
-    entries: Sequence[Entry],
+    experiment: Experiment, identity: dict[str, Any], found: Sequence[Suite]
 ) -> dict[str, Any]:
     """The first line: what makes the pictures, the experiment, and its suites."""
     return {
@@ -133,8 +274,6 @@ def header(
             }
             for suite in found
         },
-        "entries": len(entries),
-        "jobs": len({entry.job for entry in entries}),
     }
 
 
@@ -163,81 +302,7 @@ def _check_names(experiment: Experiment, found: Sequence[Suite]) -> None:
             )
 
 
-def _requests(
-    experiment: Experiment,
-    variant: Variant,
-    suite: Suite,
-    item: Item,
-    identity: dict[str, Any],
-) -> Iterator[tuple[int, str, Request]]:
-    """The seeds of an item and variant, each with its job and request."""
-    fixed = dict(item.request)
-    # A suite that brings its own seed (I2P) keeps it for the first of ours; the others follow it.
-    start = int(fixed.pop("seed", 0))
-    request = Request(
-        prompt=item.prompt,
-        negative_prompt=_negative(experiment, variant, item),
-        plugins=variant.plugins,
-        subjects=tuple(thing.noun for thing in item.things) or None,
-        layout=_layout(suite, item),
-        steps=experiment.steps,
-        guidance_scale=experiment.guidance_scale,
-        width=experiment.width,
-        height=experiment.height,
-        scheduler=experiment.scheduler,
-    )
-    request = replace(request, **fixed)
-    if variant.guidance_scale is not None:
-        request = replace(request, guidance_scale=variant.guidance_scale)
-    if not request.plugins:
-        request = unguided(request)
-    name = job_names(identity, request)
-    for seed in experiment.seeds:
-        yield seed, name(start + seed), request.with_seed(start + seed)
-
-
-def _layout(suite: Suite, item: Item) -> Layout | None:
-    if not item.layout:
-        return None
-    try:
-        return Layout.from_json(dict(item.layout))
-    except GuidanceError as error:
-        raise EvaluationError(f"suite {suite.name!r}, item {item.id!r}: {error}") from error
-
-
-def _negative(experiment: Experiment, variant: Variant, item: Item) -> str:
-    if variant.negative_prompt is not None:
-        return variant.negative_prompt
-    return item.negative_prompt or experiment.negative_prompt
-
-
-def unguided(request: Request) -> Request:
-    """Without plugins, and without what only plugins read: so that equal pictures are one job."""
-    return replace(request, plugins=(), subjects=None, layout=None)
-
-
 def code_of(experiment: Experiment) -> dict[str, Any]:
     """The hashes of the engine's code and of every plugin's."""
     plugins = [one for variant in experiment.variants for one in variant.plugins]
     return {"engine": provenance.engine_code(), "plugins": provenance.code_of(plugins)}
-
-
-def job_id(identity: dict[str, Any], request: Request, picture: str = "") -> str:
-    """The hash of everything that changes pixels: model, weights, type, code and request.
-
-    Of the plugins' code only that of the request's own counts. Of a picture that was made
-    elsewhere its checksum is all that is known.
-    """
-    return job_names(identity, request, picture)(request.seed)
-
-
-def job_names(
-    identity: dict[str, Any], request: Request, picture: str = ""
-) -> Callable[[int], str]:
-    """The job of a request by its seed: all else is put into words once."""
-    code = identity["code"]
-    own = {one.name: code["plugins"][one.name] for one in request.plugins}
-    told = {**identity, "code": {"engine": code["engine"], "plugins": own}}
-    words = {key: value for key, value in request.to_json().items() if key != "seed"}
-    rest = canonical({"identity": told, "request": words, "picture": picture})
-    return lambda seed: digest(f"{seed}:{rest}", ID_LENGTH)

@@ -11,7 +11,6 @@ import torch
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.run import provenance
-from adhere.pipelines.folders import saved
 from adhere.pipelines.studio.request import Picture, Request
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 
@@ -75,6 +74,8 @@ def fingerprint(model: str) -> str:
 
     A hub id stands for itself.
     """
+    from adhere.pipelines.folders import saved
+
     folder = toybox_folder(model) if model in TOYBOXES else Path(model)
     if not folder.is_dir():
         return "hub"
@@ -86,6 +87,8 @@ def fingerprint(model: str) -> str:
 
 def fingerprint_of_weights(path: Path) -> str:
     """The same for one network: a folder saved by transformers, or a file."""
+    from adhere.pipelines.folders import saved
+
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     found = hashlib.sha256()
     for file in files:

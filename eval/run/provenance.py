@@ -53,6 +53,17 @@ def code_of(plugins: Iterable[Any]) -> dict[str, str]:
     return {str(one.name): module_code(type(one).__module__) for one in plugins}
 
 
+def code_here(names: Iterable[str]) -> dict[str, str]:
+    """The hashes of the code that this process has: `engine`, or a plugin by its name."""
+    from adhere import plugins
+
+    kinds = plugins.available()
+    return {
+        name: engine_code() if name == "engine" else module_code(kinds[name].__module__)
+        for name in names
+    }
+
+
 def _hashed(files: Iterable[Path]) -> str:
     found = hashlib.sha256()
     for path in files:

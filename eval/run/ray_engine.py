@@ -11,29 +11,32 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from adhere.errors import ExtraMissing
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import Log
-from adhere.eval.run import models
+from adhere.eval.run import models, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import (
-    Batch,
-    OnDone,
     Options,
     Outcome,
     Summary,
-    batches,
+    Watch,
+    check_same,
     failure,
     identity,
     make_batch,
-    pending,
+    planned_code,
     store,
+    unwatched,
 )
 from adhere.eval.run.models import Load
+from adhere.eval.run.shards import Shard
+from adhere.eval.run.work import Batch, Work
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +62,31 @@ class _Task:
 
 @dataclass
 class _State:
-    queue: deque[_Task]
+    source: Iterator[_Task]
+    queue: deque[_Task] = field(default_factory=deque)
     actors: list[Any] = field(default_factory=list)
     running: dict[Any, tuple[Any, _Task]] = field(default_factory=dict)
     births_left: int = 0
     any_made: bool = False
 
+    def fill(self, count: int) -> None:
+        """Keep so many tasks at hand: a million are not laid out at once."""
+        self.queue.extend(islice(self.source, max(0, count - len(self.queue))))
+
 
 class Worker:
     """One model in one process; becomes a Ray actor."""
 
-    def __init__(self, load: Load, model: str, device: str | None, dtype: str | None) -> None:
+    def __init__(
+        self,
+        load: Load,
+        code: Mapping[str, str],
+        model: str,
+        device: str | None,
+        dtype: str | None,
+    ) -> None:
+        # Another machine may have another version installed.
+        check_same(code, provenance.code_here(code))
         self.make = load(model, device, dtype)
 
     def work(self, batch: Batch, wanted: set[str], retries: int) -> list[Outcome]:
@@ -82,7 +99,7 @@ def generate(
     pool: Pool = Pool(),
     options: Options = Options(),
     load: Load | None = None,
-    on_done: OnDone | None = None,
+    watch: Watch = unwatched,
 ) -> Summary:
     """Make what the manifest lacks on a Ray cluster; one is started here where there is none.
 
@@ -97,31 +114,35 @@ def generate(
     started = time.perf_counter()
     folder.sweep()
     summary = Summary()
-    with Log(folder.log(_LABEL)) as journal:
-        work, summary.skipped = pending(
-            folder, batches(folder.manifest.jobs, options.batch), options.retry_failed
-        )
-        if work:
+    with folder.log(_LABEL) as journal:
+        work = Work(folder, Shard(), options.batch, options.retry_failed, folder.ledger())
+        summary.skipped = work.skipped
+        if work.left:
             # Asked before anything is started: a wrong model should not cost a cluster.
             model = identity(folder, options)
-            ours = not ray.is_initialized()
-            if ours:
-                ray.init(
-                    address=pool.address, num_cpus=_cpus(pool), log_to_driver=False,
-                    include_dashboard=False, logging_level=logging.ERROR,
-                )  # fmt: skip
-            try:
-                for outcome in _Driver(ray, pool, options, load or models.studio, model).outcomes(
-                    work
-                ):
+            driver = _Driver(ray, pool, options, load or models.studio, planned_code(folder), model)
+            with _cluster(ray, pool), watch("generate with ray", work.left) as told:
+                for outcome in driver.outcomes(work):
                     store(folder, journal, _LABEL, outcome, summary)
-                    if on_done is not None:
-                        on_done(1)
-            finally:
-                if ours:
-                    ray.shutdown()
+                    told(1)
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+@contextmanager
+def _cluster(ray: Any, pool: Pool) -> Iterator[None]:
+    """The cluster that there is, or one of our own for as long as it is needed."""
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(
+            address=pool.address, num_cpus=_cpus(pool), log_to_driver=False,
+            include_dashboard=False, logging_level=logging.ERROR,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def _cpus(pool: Pool) -> int | None:
@@ -133,19 +154,28 @@ def _cpus(pool: Pool) -> int | None:
 
 class _Driver:
     def __init__(
-        self, ray: Any, pool: Pool, options: Options, load: Load, model: tuple[Any, ...]
+        self,
+        ray: Any,
+        pool: Pool,
+        options: Options,
+        load: Load,
+        code: Mapping[str, str],
+        model: tuple[Any, ...],
     ) -> None:
         self.ray, self.pool, self.options = ray, pool, options
-        self.load, self.model = load, model
+        self.born_with = (load, code, *model)
 
-    def outcomes(self, work: Sequence[tuple[Batch, set[str]]]) -> Iterator[Outcome]:
+    def outcomes(self, work: Iterable[tuple[Batch, set[str]]]) -> Iterator[Outcome]:
         """Yield the outcome of every wanted job, in the order in which they are finished."""
-        state = _State(deque(_Task(batch, wanted) for batch, wanted in work))
+        state = _State(_Task(batch, wanted) for batch, wanted in work)
         # Enough for every task to lose a worker a few times, and an end for a model that cannot
         # be loaded at all.
         state.births_left = 2 * self._target() + 4
         try:
-            while state.queue or state.running:
+            while True:
+                state.fill(2 * self._target())
+                if not (state.queue or state.running):
+                    break
                 self._staff(state)
                 ready, _ = self.ray.wait(list(state.running), timeout=_POLL_SECONDS)
                 for reference in ready:
@@ -180,7 +210,7 @@ class _Driver:
     def _born(self) -> Any:
         gpus = 1 if self.ray.cluster_resources().get("GPU", 0) >= 1 else 0
         made = self.ray.remote(num_cpus=self.pool.cpus, num_gpus=gpus)(Worker)
-        return made.remote(self.load, *self.model)
+        return made.remote(*self.born_with)
 
     def _collect(self, state: _State, reference: Any) -> Iterator[Outcome]:
         actor, task = state.running.pop(reference)

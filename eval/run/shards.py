@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.places import Place
 
-T = TypeVar("T")
 Environment = Mapping[str, str]
 
 
@@ -42,9 +40,9 @@ class Shard:
             raise EvaluationError(f"shard {text!r} is not i/n; write for example --shard 2/4")
         return cls(int(match[1]), int(match[2]))
 
-    def of(self, work: Sequence[T]) -> Sequence[T]:
-        """This shard's part: every `count`-th, so that dear and cheap work is spread evenly."""
-        return work[self.index - 1 :: self.count]
+    def takes(self, number: int) -> bool:
+        """Whether work of this number, counted from 0, is this shard's: every `count`-th is."""
+        return number % self.count == self.index - 1
 
     def within(self, outer: Shard) -> Shard:
         """This part of an outer part."""
@@ -81,14 +79,14 @@ _LOCAL_RANKS = (
 
 
 def from_environment(
-    environment: Environment = os.environ, shards: int | None = None, claims: Path | None = None
+    environment: Environment = os.environ, shards: int | None = None, claims: Place | None = None
 ) -> Shard:
     """The shard that a launcher gave this process, or 1/1 where there is none.
 
     Args:
         environment: the process's variables.
         shards: how many parts there are, where the launcher does not say.
-        claims: a folder in which the tasks of an array with gaps (`3,7,8`) agree who is which.
+        claims: the run, in which the tasks of an array with gaps (`3,7,8`) agree who is which.
 
     Raises:
         EvaluationError: an index without a size, or a variable that is no number.
@@ -118,7 +116,7 @@ def _ranks(environment: Environment) -> Shard:
     return Shard()
 
 
-def _array(environment: Environment, shards: int | None, claims: Path | None) -> Shard | None:
+def _array(environment: Environment, shards: int | None, claims: Place | None) -> Shard | None:
     if "SLURM_ARRAY_TASK_ID" in environment:
         return _slurm_array(environment, shards, claims)
     if environment.get("SGE_TASK_ID", "undefined").isdigit():
@@ -149,7 +147,7 @@ def _counted(name: str, index: int, shards: int | None) -> Shard:
     return Shard(index % shards + 1, shards)
 
 
-def _slurm_array(environment: Environment, shards: int | None, claims: Path | None) -> Shard:
+def _slurm_array(environment: Environment, shards: int | None, claims: Place | None) -> Shard:
     task = _number(environment, "SLURM_ARRAY_TASK_ID")
     if shards is not None:
         return _counted("SLURM_ARRAY_TASK_ID", task, shards)
@@ -169,25 +167,19 @@ def _slurm_array(environment: Environment, shards: int | None, claims: Path | No
             )
         return Shard(place + 1, count)
     job = environment.get("SLURM_ARRAY_JOB_ID", "job")
-    return Shard(_claimed(claims / job, str(task), min(place, count - 1), count) + 1, count)
+    return Shard(_claimed(claims, job, str(task), min(place, count - 1), count) + 1, count)
 
 
-def _claimed(folder: Path, task: str, preferred: int, count: int) -> int:
+def _claimed(run: Place, job: str, task: str, preferred: int, count: int) -> int:
     """A place among `count` that no other task of the job has; the same one after a restart."""
-    folder.mkdir(parents=True, exist_ok=True)
     for step in range(count):
         place = (preferred + step) % count
-        path = folder / str(place)
-        try:
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(task)
+        name = f"claims/{job}/{place}"
+        if run.create(name, task.encode()) or run.read(name).decode() == task:
             return place
-        except FileExistsError:
-            if path.read_text(encoding="utf-8") == task:
-                return place
     raise EvaluationError(
-        f"task {task} of an array of {count} finds every part taken (in {folder}); more tasks "
-        "run than SLURM_ARRAY_TASK_COUNT says"
+        f"task {task} of an array of {count} finds every part taken (in {run}/claims/{job}); more "
+        "tasks run than SLURM_ARRAY_TASK_COUNT says"
     )
 
 

@@ -18,6 +18,8 @@ from PIL import Image
 from adhere.errors import PromptError
 from adhere.eval.run import experiment, manifest
 from adhere.eval.run.folder import Folder
+from adhere.eval.run.manifest import Entry, Group
+from adhere.eval.suites.items import Item
 from adhere.pipelines.studio.request import Picture, Request
 
 WORDS = ("cat", "dog", "frog", "car", "crown", "bird", "lion", "clock", "apple", "chair")
@@ -93,6 +95,11 @@ def planned(
     run = Folder(folder)
     run.plan(plan)
     return run
+
+
+def entry(item: Item) -> Entry:
+    """An entry of an item, of no run."""
+    return Entry(Group("s", item, "plain", "", (0,)), 0, "j")
 
 
 def image_bytes(run: Folder) -> dict[str, bytes]:

@@ -17,11 +17,9 @@ from adhere.eval.evaluators import backends, clip_score, safety, segmentation
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Row, Shown
 from adhere.eval.evaluators.sets import extractors, inception
-from adhere.eval.run.manifest import Entry
 from adhere.eval.suites.items import Item, Thing
 from adhere.layout.layout import Layout, Region
-from adhere.pipelines.studio.request import Request
-from tests.eval import tiny_models
+from tests.eval import fakes, tiny_models
 
 LAYOUT = Layout((Region("a cat", box=(0, 0, 0.5, 1)), Region("red car", box=(0.5, 0, 1, 1))))
 ITEM = Item(
@@ -34,7 +32,7 @@ ITEM = Item(
 
 def shown(item: Item = ITEM, count: int = 3) -> list[Shown]:
     """Pictures of noise, wider than high, so that swapped axes show."""
-    entry = Entry("s", item, "plain", 0, "j", Request(item.prompt))
+    entry = fakes.entry(item)
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
     return [Shown(Image.fromarray(pixels), entry) for pixels in noise]
@@ -87,7 +85,7 @@ def test_a_long_prompt_is_cut_and_counted(model: Callable[[str], Path]) -> None:
 
 def test_halves_as_the_authors_make_them() -> None:
     def parts(item: Item) -> tuple[str, ...]:
-        return clip_score.parts(Entry("s", item, "plain", 0, "j", Request(item.prompt)))
+        return clip_score.parts(fakes.entry(item))
 
     assert parts(Item("1", "a cat and a frog")) == ("a cat", "a frog")
     assert parts(Item("1", "a bear with a crown")) == ("a bear", "a crown")

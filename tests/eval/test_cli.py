@@ -190,7 +190,7 @@ def test_all_ranks_of_torchrun_may_come_back_to_made_pictures(
         monkeypatch.setenv("RANK", str(rank))
         assert adhere("plan", tmp_path / "out", *words[2:]).exit_code == 0
         assert adhere("generate", tmp_path / "out").exit_code == 0
-    with Log(tmp_path / "out" / "scores" / "at_work" / "1-of-3.jsonl"):
+    with Log(tmp_path / "out" / "scores" / "at_work" / "01-00000.jsonl"):
         monkeypatch.setenv("RANK", "2")
         waits = adhere(*words)
     assert waits.exit_code == 0, waits.output

@@ -14,7 +14,7 @@ from PIL import Image
 
 from adhere.eval import files
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import Log, rows
+from adhere.eval.files import rows
 from adhere.eval.run import generate, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
@@ -32,8 +32,8 @@ def run_shards(run: Folder, count: int, batch: int = 4) -> list[generate.Summary
 def test_makes_every_job_once(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
     (summary,) = run_shards(run, 1)
-    assert summary.made == len(run.manifest.jobs) == 20
-    assert {path.stem for path in run.path.glob("images/*/*.png")} == set(run.manifest.jobs)
+    assert summary.made == run.manifest.job_count == 20
+    assert {path.stem for path in run.path.glob("images/*/*.png")} == set(run.manifest.jobs())
     assert list(run.problems()) == []
 
 
@@ -59,7 +59,7 @@ def test_any_number_of_shards_makes_the_same_set(tmp_path: Path, count: int) -> 
 def test_killed_at_ten_moments_with_changing_shards(tmp_path: Path) -> None:
     """The final set equals that of an undisturbed run, byte for byte (200 jobs)."""
     still = fakes.planned(tmp_path / "still" / "run", prompts=20, seeds=5)
-    assert len(still.manifest.jobs) == 200
+    assert still.manifest.job_count == 200
     run_shards(still, 1)
     shaken = fakes.planned(tmp_path / "shaken" / "run", prompts=20, seeds=5)
     rng = random.Random(7)
@@ -104,8 +104,7 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
     (summary,) = run_shards(run, 1)
     assert summary.made == 20
     assert (len(summary.failed), len(summary.not_applicable)) == (6, 2)
-    records = run.records()
-    failed = [row for row in records.values() if row["status"] != "done"]
+    failed = [row for row in run.ledger().records() if row["status"] != "done"]
     refused = [row for row in failed if "PromptError" in row["error"]]
     # Of a guided picture it is no failure, when its prompt gives the method nothing to do.
     assert sorted(row["status"] for row in refused) == ["failed"] * 2 + ["not-applicable"] * 2
@@ -126,7 +125,7 @@ def test_a_new_run_tries_what_may_work_now(tmp_path: Path) -> None:
     assert (again.made, again.skipped) == (4, 24)
     forced = generate.generate(run, Shard(), Options(retry_failed=True), mended)
     assert (forced.made, forced.skipped) == (4, 24)
-    assert run.done() == set(run.manifest.jobs)
+    assert run.done() == set(run.manifest.jobs())
 
 
 def test_a_lost_picture_is_made_again(tmp_path: Path) -> None:
@@ -143,13 +142,13 @@ def test_a_lost_picture_is_made_again(tmp_path: Path) -> None:
 def test_a_torn_log_line_is_passed_over(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
     run_shards(run, 1)
-    log = run.log("1-of-1")
+    log = run.path / "done" / "1-of-1.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole[:-30])
     assert len(run.done()) == 19
     run_shards(run, 1)
     assert len(run.done()) == 20
-    assert len([row for row in rows(log)]) == 20
+    assert len(list(rows(log.read_bytes()))) == 20
 
 
 def test_full_disk_stops_with_a_reason_and_loses_nothing(
@@ -168,7 +167,7 @@ def test_full_disk_stops_with_a_reason_and_loses_nothing(
     with pytest.raises(EvaluationError, match=r"disk is full.*kept"):
         run_shards(run, 1)
     monkeypatch.setattr(files.os, "fsync", real)
-    assert not list(run.path.glob("images/*/.*.tmp"))
+    assert not list(run.path.glob("**/*.tmp"))
     done = len(run.done())
     assert 0 < done < 20
     (summary,) = run_shards(run, 1)
@@ -178,18 +177,18 @@ def test_full_disk_stops_with_a_reason_and_loses_nothing(
 
 def test_two_processes_cannot_be_the_same_shard(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
-    with Log(run.log("1-of-1")), pytest.raises(EvaluationError, match="shard of its own"):
+    with run.log("1-of-1"), pytest.raises(EvaluationError, match="shard of its own"):
         run_shards(run, 1)
 
 
 def test_leftovers_of_the_dead_are_swept_and_of_the_living_kept(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
-    dead = run.path / "images" / "ab" / ".x.png.1-of-3.123.tmp"
-    alive = run.path / "images" / "ab" / ".y.png.2-of-3.124.tmp"
-    dead.parent.mkdir(parents=True)
+    dead = run.path / "writing" / "x.png.1-of-3.123.tmp"
+    alive = run.path / "writing" / "y.png.2-of-3.124.tmp"
+    dead.parent.mkdir(exist_ok=True)
     dead.touch()
     alive.touch()
-    with Log(run.log("2-of-3")):
+    with run.log("2-of-3"):
         run.sweep()
     assert (dead.exists(), alive.exists()) == (False, True)
 
@@ -245,11 +244,11 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, index: str | No
 def test_a_done_row_says_by_whom_when_and_with_what(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
     run_shards(run, 1)
-    row = next(iter(run.records().values()))
+    row = next(run.ledger().records())
     assert set(row["made"]) == {"host", "time", "versions", "revision"}
     assert row["made"]["versions"]["torch"]
     assert row["settings"] == {"width": 16, "height": 16}
-    assert row["bytes"] == run.image(row["job"]).stat().st_size
+    assert row["bytes"] == (run.path / run.image(row["job"])).stat().st_size
 
 
 def test_a_truncated_picture_is_made_again(tmp_path: Path) -> None:
@@ -297,7 +296,7 @@ def test_a_plugins_code_is_its_file_and_what_it_imports_beside_it(
 def test_pictures_of_several_versions_are_told(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run")
     run_shards(run, 1)
-    log = run.log("1-of-1")
+    log = run.path / "done" / "1-of-1.jsonl"
     first, *others = log.read_text().splitlines()
     changed = json.loads(first)
     changed["made"]["versions"]["torch"] = "1.0"
@@ -342,7 +341,7 @@ def test_a_plan_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(files.os, "link", no_links)
     run = fakes.planned(tmp_path / "run")
-    assert fakes.planned(tmp_path / "run").manifest == run.manifest
+    assert fakes.planned(tmp_path / "run").manifest.fingerprint == run.manifest.fingerprint
     with pytest.raises(EvaluationError, match="other settings"):
         fakes.planned(tmp_path / "run", steps=7)
 
@@ -355,11 +354,12 @@ def test_without_locks_only_old_leftovers_are_swept(
 
     monkeypatch.setattr(files.fcntl, "flock", no_locks)
     run = fakes.planned(tmp_path / "run")
-    fresh = run.path / "images" / "ab" / ".x.png.1-of-3.123.tmp"
-    old = run.path / "images" / "ab" / ".y.png.1-of-3.124.tmp"
-    fresh.parent.mkdir(parents=True)
-    run.log("1-of-3").parent.mkdir(parents=True)
-    for path in (fresh, old, run.log("1-of-3")):
+    fresh = run.path / "writing" / "x.png.1-of-3.123.tmp"
+    old = run.path / "writing" / "y.png.1-of-3.124.tmp"
+    log = run.path / "done" / "1-of-3.jsonl"
+    fresh.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True)
+    for path in (fresh, old, log):
         path.touch()
     os.utime(old, (0, 0))
     run.sweep()

@@ -37,12 +37,12 @@ def test_genevals_folders(tmp_path: Path) -> None:
     made = adhere("import", tmp_path / "out", tmp_path / "made")
     assert made.exit_code == 0, made.output
     run = Folder(tmp_path / "out")
-    assert [(e.item.id, e.seed, e.variant) for e in run.manifest.entries] == [
+    assert [(e.item.id, e.seed, e.variant) for e in run.manifest.entries()] == [
         ("00000", 0, "plain"), ("00000", 1, "plain"), ("00001", 0, "plain"), ("00001", 1, "plain"),
     ]  # fmt: skip
-    assert run.manifest.entries[0].item.things[0].noun == "cat"
+    assert next(run.manifest.entries()).item.things[0].noun == "cat"
     # Pixel for pixel.
-    with Image.open(run.image(run.manifest.entries[1].job)) as image:
+    with Image.open(run.path / run.image(list(run.manifest.entries())[1].job)) as image:
         assert (
             image.tobytes()
             == Image.open(tmp_path / "made" / "00000" / "samples" / "0001.png").tobytes()
@@ -75,7 +75,7 @@ def test_a_table_says_which_prompt(tmp_path: Path) -> None:
     picture(tmp_path / "made" / "x.png")
     (tmp_path / "made" / "all.csv").write_text("file_name;prompt;seed\nx.png;a red cat;7\n")
     assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
-    (entry,) = Folder(tmp_path / "out").manifest.entries
+    (entry,) = Folder(tmp_path / "out").manifest.entries()
     assert (entry.item.prompt, entry.seed) == ("a red cat", 7)
 
 
@@ -84,7 +84,7 @@ def test_file_names_are_prompts(tmp_path: Path) -> None:
     picture(tmp_path / "made" / "a green bench and a blue bowl_000001.png", 2)
     picture(tmp_path / "made" / "a cat.jpg", 3)
     assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
-    entries = Folder(tmp_path / "out").manifest.entries
+    entries = Folder(tmp_path / "out").manifest.entries()
     assert sorted((e.item.prompt, e.seed) for e in entries) == [
         ("a cat", 0), ("a green bench and a blue bowl", 0), ("a green bench and a blue bowl", 1),
     ]  # fmt: skip

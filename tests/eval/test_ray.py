@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,13 +75,17 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     made: list[int] = []
     killed: list[int] = []
 
+    @contextmanager
+    def killing(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield kill_one
+
     def kill_one(count: int) -> None:
         made.append(count)
         if len(made) >= 12 and not killed:
             killed.append(int(sorted(path.name for path in workers.iterdir())[0]))
             os.kill(killed[0], signal.SIGKILL)
 
-    summary = ray_engine.generate(run, Pool(workers=2), Options(), slow(workers), kill_one)
+    summary = ray_engine.generate(run, Pool(workers=2), Options(), slow(workers), killing)
     assert killed
     assert summary.made == 60
     assert summary.failed == {}

@@ -14,13 +14,14 @@ import pytest
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
-from adhere.eval.report import gathering, report, tables
+from adhere.eval.report import gathering, report, tables, wording
 from adhere.eval.report.results import Score, verdict
 from adhere.eval.report.statistics import Interval
-from adhere.eval.run import generate, scoring
+from adhere.eval.run import generate
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
+from adhere.eval.scores import scoring
 from tests.eval import fakes
 
 EVIL = '</script><img src=x onerror=alert(1)> & "a cat"'
@@ -145,21 +146,26 @@ def test_page_is_one_safe_file(run: Folder) -> None:
     assert "https:" not in text
     (block,) = page.data
     data = json.loads(block)
-    assert EVIL in [pair["prompt"] for pair in data["pairs"]]
-    assert len(data["pairs"]) == 42
-    assert all(
-        data["images"][pair["after"]].startswith("data:image/png;base64,") for pair in data["pairs"]
-    )
-    before, after = data["pairs"][0]["scores"]
-    assert (before["right"], after["right"]) == (0, 1)
+    pairs = data["pairs"]
+    assert EVIL in [pairs["texts"][number] for number in pairs["prompt"]]
+    assert len(pairs["seed"]) == 42
+    assert all(data["images"][job].startswith("data:image/png;base64,") for job in pairs["after"])
+    before, after = pairs["scores"]["right"]
+    assert (before[0], after[0]) == (0, 1)
 
 
 def test_pairs_are_limited_and_spread(run: Folder) -> None:
-    from adhere.eval.report.page import _pairs
+    from adhere.eval.report.page import spread_evenly
 
-    chosen = _pairs(run, 7)
-    assert len(chosen) == 7
-    assert len({after.item.id for _, after in chosen}) == 7
+    assert spread_evenly(range(70), 7) == [0, 10, 20, 30, 40, 50, 60]
+    report.report(run, [Stub()], {}, pairs=7)
+    page = _Page()
+    page.feed((run.path / "report.html").read_text())
+    data = json.loads(page.data[0])
+    assert len(data["images"]) == 14
+    # The others are shown from where they lie.
+    assert len(data["pairs"]["seed"]) == 42
+    assert all((run.path / run.image(job)).is_file() for job in data["pairs"]["before"])
 
 
 def test_partial_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +179,9 @@ def test_partial_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_numbers_are_told_in_their_units() -> None:
     share, seconds = Column("a", "", kind="share"), Column("b", "", "lower", "seconds")
-    assert report.number(0.1234, share) == "12.3 %"
-    assert report.number(1.234, seconds) == "1.23 s"
-    assert report.number(0.12345, Column("c", "")) == "0.1235"
+    assert wording.number(0.1234, share) == "12.3 %"
+    assert wording.number(1.234, seconds) == "1.23 s"
+    assert wording.number(0.12345, Column("c", "")) == "0.1235"
 
 
 def scored(found: Interval, adjusted: float | None) -> Score:
@@ -185,18 +191,18 @@ def scored(found: Interval, adjusted: float | None) -> Score:
 def test_differences_are_bold_where_the_tests_say_so() -> None:
     share, seconds = Column("a", "", kind="share"), Column("b", "", "lower", "seconds")
     apart = Interval(-2.0, -3.0, -1.0, 30, 30, 0.001)
-    assert report.change(scored(Interval(0.1, -0.1, 0.3, 5, 5, 0.5), 1.0), share) == (
+    assert wording.change(scored(Interval(0.1, -0.1, 0.3, 5, 5, 0.5), 1.0), share) == (
         "+10.0 [-10.0, 30.0]"
     )
-    assert report.change(scored(apart, 0.01), seconds) == "**-2.0** [-3.0, -1.0]"
+    assert wording.change(scored(apart, 0.01), seconds) == "**-2.0** [-3.0, -1.0]"
     # Its own test says so, the family of tests does not; or nobody tested it.
-    assert report.change(scored(apart, 0.06), seconds) == "-2.0 [-3.0, -1.0]"
-    assert report.change(scored(apart, None), seconds) == "-2.0 [-3.0, -1.0]"
-    assert report.change(scored(Interval(5.0, None, None, 5, 0), None), seconds) == "+5"
+    assert wording.change(scored(apart, 0.06), seconds) == "-2.0 [-3.0, -1.0]"
+    assert wording.change(scored(apart, None), seconds) == "-2.0 [-3.0, -1.0]"
+    assert wording.change(scored(Interval(5.0, None, None, 5, 0), None), seconds) == "+5"
     few = Interval(-2.0, -3.0, -1.0, 9, 9, 0.004)
-    assert report.change(scored(few, 0.01), seconds) == "-2.0 [-3.0, -1.0]"
+    assert wording.change(scored(few, 0.01), seconds) == "-2.0 [-3.0, -1.0]"
     odd = Interval(0.0099, -0.0133, 0.0239, 200, 100, 0.4)
-    assert report.change(scored(odd, 0.4), Column("c", "")) == "+0.010 [-0.013, 0.024]"
+    assert wording.change(scored(odd, 0.4), Column("c", "")) == "+0.010 [-0.013, 0.024]"
     assert verdict(scored(apart, 0.01), seconds) == "better"
 
 
@@ -215,12 +221,13 @@ def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
 
 
 def test_pictures_that_a_method_left_alone_are_counted(run: Folder) -> None:
-    from adhere.eval.report.about import left_alone
-
-    records = run.records()
-    guided = [entry for entry in run.manifest.entries if entry.variant != "plain"]
-    for entry in guided[:3]:
-        note = "attend-and-excite left 'a cat' alone: no noun has a modifier to bind"
-        records[entry.job] = {**records[entry.job], "report": {"notes": [note]}}
-    (told,) = left_alone(run.manifest.entries, records)
+    guided = [entry.job for entry in run.manifest.entries() if entry.variant != "plain"]
+    note = "attend-and-excite left 'a cat' alone: no noun has a modifier to bind"
+    log = run.path / "done" / "1-of-1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line["job"] in guided[:3]:
+            line["report"] = {"notes": [note]}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (told,) = (w for w in gathering.gather(run, [Stub()], {}).warnings if "alone" in w)
     assert told.startswith("attend-and-excite left 3 of 42 pictures of fake alone")

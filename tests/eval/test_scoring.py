@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
@@ -25,10 +26,11 @@ from adhere.eval.evaluators.sets.set_evaluators import (
 )
 from adhere.eval.files import Log
 from adhere.eval.report import gathering
-from adhere.eval.run import generate, scoring, stored
+from adhere.eval.run import generate
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
+from adhere.eval.scores import blocks, scoring, stored
 from adhere.layout.layout import Layout, Region
 from tests.eval import fakes
 
@@ -72,14 +74,17 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda spec, device="cpu": tiny_extract if spec == "tiny" else real(spec, device),
     )
     monkeypatch.setitem(evaluators.EVALUATORS, "brightness", Brightness)
-    monkeypatch.setattr(scoring, "CHUNK", 8)
-    monkeypatch.setattr(scoring.chunks, "__defaults__", (8,))
+    monkeypatch.setattr(blocks, "CHUNK", 8)
 
 
 def made(folder: Path, **options: object) -> Folder:
     run = fakes.planned(folder, **options)  # type: ignore[arg-type]
     generate.generate(run, Shard(), Options(), fakes.fake_load)
     return run
+
+
+def key_of(run: Folder, job: str) -> str:
+    return next(entry.key for entry in run.manifest.entries() if entry.job == job)
 
 
 def all_rows(run: Folder) -> dict[str, object]:
@@ -93,11 +98,11 @@ def test_rows_and_features_for_every_entry(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert summary.scored == 20
-    assert set(all_rows(run)) == {entry.key for entry in run.manifest.entries}
+    assert set(all_rows(run)) == {entry.key for entry in run.manifest.entries()}
     features = stored.features_of(run, "tiny")
-    assert set(features) == set(run.manifest.jobs)
+    assert set(features) == set(run.manifest.jobs())
     job = next(iter(features))
-    with Image.open(run.image(job)) as image:
+    with Image.open(run.path / run.image(job)) as image:
         assert torch.equal(features[job], tiny_extract([image.convert("RGB")])[0])
 
 
@@ -126,7 +131,7 @@ def test_a_killed_scorer_leaves_whole_rows(tmp_path: Path) -> None:
     run, still = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
     scoring.score(still, [Brightness()])
     scoring.score(run, [Brightness()])
-    log = stored.current(stored.rows_of(run, Brightness())) / "1-of-1.jsonl"
+    log = run.path / stored.current(run.place, stored.rows_of(Brightness())) / "01-00001.jsonl"
     log.write_bytes(log.read_bytes()[:-37])
     scoring.score(run, [Brightness()], Shard(1, 1))
     assert all_rows(run) == all_rows(still)
@@ -134,24 +139,24 @@ def test_a_killed_scorer_leaves_whole_rows(tmp_path: Path) -> None:
 
 def test_missing_and_truncated_pictures_are_recorded(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
-    jobs = list(run.manifest.jobs)
-    run.image(jobs[0]).unlink()
-    whole = run.image(jobs[1]).read_bytes()
-    run.image(jobs[1]).write_bytes(whole[: len(whole) // 2])
+    jobs = list(run.manifest.jobs())
+    (run.path / run.image(jobs[0])).unlink()
+    whole = (run.path / run.image(jobs[1])).read_bytes()
+    (run.path / run.image(jobs[1])).write_bytes(whole[: len(whole) // 2])
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert summary.bad.keys() == {jobs[0], jobs[1]}
     found = stored.scores_of(run, Brightness())
     errors = {key: row["error"] for key, row in found.items() if "error" in row}
     assert len(errors) == 2
-    assert "picture is missing" in errors[run.manifest.entries_of[jobs[0]][0].key]
-    assert "picture is damaged" in errors[run.manifest.entries_of[jobs[1]][0].key]
+    assert "picture is missing" in errors[key_of(run, jobs[0])]
+    assert "picture is damaged" in errors[key_of(run, jobs[1])]
     assert len(stored.features_of(run, "tiny")) == 18
     told = gathering.gather(run, [Brightness()], {})
     assert any(
         w == "1 pictures have no score of brightness: picture is missing" for w in told.warnings
     )
     # Mended pictures are scored by the next call, the others are not scored twice.
-    run.image(jobs[1]).write_bytes(whole)
+    (run.path / run.image(jobs[1])).write_bytes(whole)
     scoring.score(run, [Brightness(), FRECHET])
     assert len(all_rows_or_errors(run)) == 1
     assert len(stored.features_of(run, "tiny")) == 19
@@ -175,7 +180,7 @@ def test_a_score_that_fails_spoils_no_other(tmp_path: Path) -> None:
         patch.setattr(Brightness, "__call__", broken)
         summary = scoring.score(run, [Brightness()])
     errors = all_rows_or_errors(run)
-    dogs = [entry for entry in run.manifest.entries if "dog" in entry.item.prompt]
+    dogs = [entry for entry in run.manifest.entries() if "dog" in entry.item.prompt]
     assert summary.errors == len(errors) == len(dogs) > 0
     assert all("I cannot look at dogs" in error for error in errors)
     assert len(stored.scores_of(run, Brightness())) == 20
@@ -204,7 +209,7 @@ def test_the_judge_says_what_it_cannot_judge(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     scoring.score(run, [ToyboxJudge()])
     found = stored.scores_of(run, ToyboxJudge())
-    for entry in run.manifest.entries:
+    for entry in run.manifest.entries():
         row = found[entry.key]
         if "dog" in entry.item.prompt:
             assert "does not know 'dog'" in row["error"]
@@ -244,14 +249,14 @@ def test_failed_jobs_have_a_reason_instead_of_a_score(tmp_path: Path) -> None:
 
 def test_a_picture_that_was_swapped_is_not_scored(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
-    one, two, *_ = run.manifest.jobs
-    whole = run.image(one).read_bytes()
-    run.image(one).write_bytes(run.image(two).read_bytes())
+    one, two, *_ = run.manifest.jobs()
+    whole = (run.path / run.image(one)).read_bytes()
+    (run.path / run.image(one)).write_bytes((run.path / run.image(two)).read_bytes())
     summary = scoring.score(run, [Brightness(), FRECHET])
     assert "not the file that was written" in summary.bad[one]
     assert len(all_rows_or_errors(run)) == 1
     assert one not in stored.features_of(run, "tiny")
-    run.image(one).write_bytes(whole)
+    (run.path / run.image(one)).write_bytes(whole)
     assert scoring.score(run, [Brightness(), FRECHET]).scored == 8
     assert len(all_rows(run)) == 20
 
@@ -289,10 +294,10 @@ def test_other_weights_under_the_same_path_are_other_scores(
 
 def test_the_rest_is_scored_by_whoever_is_free(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
-    with Log(run.path / "scores" / "at_work" / "2-of-3.jsonl"):
-        first = scoring.score_rest(run, [Brightness()], Shard(1, 3))
+    with Log(run.path / "scores" / "at_work" / "01-00001.jsonl"):
+        first = scoring.score(run, [Brightness()], Shard(1, 3), rest=True)
     assert (first.busy, first.scored) == (1, 12)
-    last = scoring.score_rest(run, [Brightness()], Shard(2, 3))
+    last = scoring.score(run, [Brightness()], Shard(2, 3), rest=True)
     assert (last.busy, last.scored) == (0, 8)
     assert len(all_rows(run)) == 20
 
@@ -331,7 +336,7 @@ def test_reference_folder_and_statistics_give_the_same(tmp_path: Path) -> None:
     by_folder = FrechetDistance(features="tiny", reference=str(photos))
     scoring.score(run, [by_folder])
     kept = references.load(
-        str(photos), "tiny", tiny_extract, stored.current(stored.features_at(run, "tiny"))
+        str(photos), "tiny", tiny_extract, run.place, stored.current(run.place, "features/none")
     )
     statistics = tmp_path / "photos.safetensors"
     kept.moments.save(statistics, {"features": "tiny"})
@@ -370,7 +375,8 @@ def test_one_extractor_serves_all_its_distances(
 def test_features_are_safetensors_with_their_jobs(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     scoring.score(run, [FRECHET])
-    files = sorted(stored.current(stored.features_at(run, "tiny")).glob("*.safetensors"))
+    where = run.path / stored.current(run.place, stored.features_at("tiny"))
+    files = sorted(where.glob("*/*.safetensors"))
     assert sum(len(load_file(path)["features"]) for path in files) == 20
     files[0].write_bytes(files[0].read_bytes()[:20])
     scoring.score(run, [FRECHET])
@@ -380,7 +386,7 @@ def test_features_are_safetensors_with_their_jobs(tmp_path: Path) -> None:
 def test_a_damaged_reference_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(EvaluationError, match=r"bad\.png cannot be read"):
-        references.load(str(tmp_path), "tiny", tiny_extract, tmp_path / "cache")
+        references.load(str(tmp_path), "tiny", tiny_extract, places.at(tmp_path), "cache")
 
 
 def test_scores_of_an_evaluator_that_has_changed_do_not_mix(

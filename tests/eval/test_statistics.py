@@ -14,7 +14,8 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets import distances
 from adhere.eval.evaluators.sets.accumulators import Mean, Moments, Overlap, moments_from_file
 from adhere.eval.report import distributions, statistics
-from adhere.eval.report.statistics import Key, difference, interval
+from adhere.eval.report.statistics import difference, interval
+from adhere.eval.scores.scored import Key
 
 
 def features(count: int, channels: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:

@@ -5,18 +5,17 @@ A spec names one: `toybox` (the bundled CLIP), `clip:MODEL`, `dinov2:MODEL`, `in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.eval.evaluators import backends
-
-Extract = Callable[[Sequence[Image.Image]], Float[Tensor, "n channels"]]
+from adhere.eval.evaluators.backends import Extract
+from adhere.eval.evaluators.sets import inception
 
 KINDS = ("toybox", "clip", "dinov2", "inception")
 
@@ -37,9 +36,7 @@ def load(spec: str, device: str = "cpu") -> Extract:
     if kind == "dinov2" and where:
         return _dinov2(where, device)
     if kind == "inception":
-        from adhere.eval.evaluators.sets.inception import load as load_inception
-
-        return load_inception(where or None, device)
+        return inception.load(where or None, device)
     raise ParameterError(
         f"features {spec!r}: use toybox, clip:MODEL, dinov2:MODEL or inception:WEIGHTS, where "
         "MODEL is a hub id or a folder"

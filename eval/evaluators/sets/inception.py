@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from adhere.errors import ExtraMissing, ModelError
-from adhere.eval.evaluators.sets.extractors import Extract
+from adhere.eval.evaluators.backends import Extract
 
 SIDE = 299
 _CLASSES = 1008

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators.backends import Extract
 from adhere.eval.evaluators.sets.accumulators import Moments, moments_from_file
-from adhere.eval.evaluators.sets.extractors import Extract
-from adhere.eval.files import digest, write_atomic
+from adhere.eval.files import digest
+from adhere.eval.places import Place
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 RENDERS = 2048
@@ -47,14 +48,15 @@ def from_features(features: Float[Tensor, "n channels"]) -> Reference:
     return Reference(moments, features)
 
 
-def load(spec: str, name: str, extract: Extract, cache: Path) -> Reference:
+def load(spec: str, name: str, extract: Extract, place: Place, cache: str) -> Reference:
     """A reference from its spec: `toybox` renders, a folder of pictures, or a statistics file.
 
     Args:
         spec: what the evaluator says.
         name: the extractor's spec, for the cache.
         extract: the extractor.
-        cache: folder for the features.
+        place: the run, where the features are kept.
+        cache: the folder for them.
 
     Raises:
         EvaluationError: an empty folder, or statistics without their n.
@@ -69,9 +71,8 @@ def load(spec: str, name: str, extract: Extract, cache: Path) -> Reference:
         stats = ((file, file.stat()) for file in files)
         stamp = "".join(f"{file.name}:{told.st_size}:{told.st_mtime_ns};" for file, told in stats)
         key, pictures = f"folder-{digest(str(path.resolve()) + stamp, 16)}", _opened(files)
-    return from_features(
-        _cached(cache / f"reference-{digest(name + key, 16)}.safetensors", extract, pictures)
-    )
+    kept = f"{cache}/reference-{digest(name + key, 16)}.safetensors"
+    return from_features(_cached(place, kept, extract, pictures))
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -105,12 +106,15 @@ def _renders() -> Iterator[Image.Image]:
         yield render(sample_scene(rng))
 
 
-def _cached(path: Path, extract: Extract, pictures: Iterator[Image.Image]) -> Tensor:
-    from safetensors.torch import load_file, save
+def _cached(place: Place, name: str, extract: Extract, pictures: Iterator[Image.Image]) -> Tensor:
+    from safetensors.torch import load as loaded
+    from safetensors.torch import save
 
-    if path.is_file():
-        found: Tensor = load_file(path)["features"]
+    try:
+        found: Tensor = loaded(place.read(name))["features"]
         return found
+    except FileNotFoundError:
+        pass
     parts, chunk = [], []
     for picture in pictures:
         chunk.append(picture)
@@ -120,5 +124,5 @@ def _cached(path: Path, extract: Extract, pictures: Iterator[Image.Image]) -> Te
     if chunk:
         parts.append(extract(chunk))
     features = torch.cat(parts)
-    write_atomic(path, save({"features": features.contiguous()}))
+    place.write(name, save({"features": features.contiguous()}))
     return features

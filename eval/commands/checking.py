@@ -1,0 +1,146 @@
+"""Published figures beside ours: which agree, which do not, and which cannot be compared.
+
+An experiment file may say what somebody published of it:
+
+    published:
+      source: SAGA (AAAI 2026), table 1
+      model: CompVis/stable-diffusion-v1-4
+      judge: {tiam: "YOLOv8 segmentation, colours by pixels"}
+      figures:
+        - {variant: plain, suite: entities, column: tiam, tag: "2", value: 0.454, prompts: 300}
+
+A figure of other weights or of another judge is no figure of this one, however near it is: it is
+shown, and called not comparable. What can be compared agrees where the difference is within both
+sampling errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from adhere.eval.errors import EvaluationError
+from adhere.eval.run import experiment as experiments
+
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published number; of a share with the number of prompts that it is over."""
+
+    variant: str
+    column: str
+    value: float
+    suite: str | None = None
+    tag: str | None = None
+    prompts: int | None = None
+
+    def margin(self) -> float:
+        """Half of the 95 % interval of a share over so many prompts, each with one picture."""
+        if self.prompts is None or not 0 <= self.value <= 1:
+            return 0.0
+        return _NORMAL * math.sqrt(self.value * (1 - self.value) / self.prompts)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What somebody published of an experiment.
+
+    `judge` says what gave each column there; a column without one is judged by the same rule and
+    model here.
+    """
+
+    source: str
+    model: str
+    figures: tuple[Figure, ...]
+    judge: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A published figure beside ours, and what is to be said of the two."""
+
+    figure: Figure
+    ours: float | None
+    low: float | None
+    high: float | None
+    said: str
+
+
+def published(path: Path) -> Published:
+    """What an experiment's file, or a bundled one of this name, says was published.
+
+    Raises:
+        EvaluationError: it says nothing, or something that does not read.
+    """
+    data = experiments.data_of(path)
+    told = data.get("published")
+    if not isinstance(told, Mapping):
+        have = [name for name, file in experiments.bundled().items() if _has_figures(file)]
+        raise EvaluationError(f"{path} says of no published figures; these do: {', '.join(have)}")
+    try:
+        figures = tuple(Figure(**one) for one in told["figures"])
+        rest = {key: value for key, value in told.items() if key != "figures"}
+        return Published(**rest, figures=figures)
+    except (KeyError, TypeError) as error:
+        names = ", ".join(one.name for one in fields(Figure))
+        raise EvaluationError(f"{path}: published: {error}; a figure has {names}") from error
+
+
+def _has_figures(path: Path) -> bool:
+    return "\npublished:" in path.read_text(encoding="utf-8")
+
+
+def check(told: Published, results: Mapping[str, Any]) -> list[Line]:
+    """Every published figure beside that of a report (`report.json`)."""
+    other = _other_model(told, results)
+    return [_line(one, told, results["scores"], other) for one in told.figures]
+
+
+def _other_model(told: Published, results: Mapping[str, Any]) -> str | None:
+    ours = results["model"]["model"]
+    return None if ours == told.model else f"made by {ours}, published of {told.model}"
+
+
+def _line(
+    figure: Figure, told: Published, scores: Sequence[Mapping[str, Any]], other: str | None
+) -> Line:
+    found = next((score for score in scores if _same(figure, score)), None)
+    if found is None:
+        return Line(figure, None, None, None, "no such score in this run")
+    ours, low, high = found["mean"], found.get("low"), found.get("high")
+    why = [*([other] if other else [])]
+    if figure.column in told.judge:
+        why.append(f"judged there by {told.judge[figure.column]}")
+    if why:
+        return Line(figure, ours, low, high, f"not comparable: {'; '.join(why)}")
+    if low is None or high is None:
+        return Line(figure, ours, low, high, "not comparable: our figure has no interval")
+    margin = figure.margin()
+    agrees = low - margin <= figure.value <= high + margin
+    return Line(figure, ours, low, high, "agrees" if agrees else "differs")
+
+
+def _same(figure: Figure, score: Mapping[str, Any]) -> bool:
+    return (
+        score["variant"] == figure.variant
+        and score["column"].partition("@")[0] == figure.column
+        and score.get("tag") == figure.tag
+        and figure.suite in (None, score["suite"])
+    )
+
+
+def table(lines: Sequence[Line]) -> Iterator[str]:
+    """As Markdown: a row a figure."""
+    yield "| variant | score | published | ours | 95 % | |"
+    yield "|---|---|---|---|---|---|"
+    for one in lines:
+        figure = one.figure
+        score = " ".join(filter(None, (figure.suite, figure.column, figure.tag)))
+        ours = "" if one.ours is None else f"{one.ours:.3g}"
+        spread = "" if one.low is None or one.high is None else f"[{one.low:.3g}, {one.high:.3g}]"
+        yield f"| {figure.variant} | {score} | {figure.value:g} | {ours} | {spread} | {one.said} |"

@@ -1,0 +1,170 @@
+"""Where a run lies: a folder of this machine, or of any store that fsspec knows (`s3://...`).
+
+A place holds files by name (`done/1-of-1.jsonl`). Files are whole or absent; a log grows by rows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from adhere.eval import files
+from adhere.eval.files import Log
+
+BLOCK = 1 << 23
+_WRITING = "writing"
+# Longer than any picture takes to be written, in seconds.
+_OLD = 24 * 3600.0
+
+
+class Rows(Protocol):
+    """A log that is open for writing."""
+
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows; they are kept when this returns, or within seconds in a store."""
+
+
+class Place(Protocol):
+    """A folder of files. Names have `/` between their parts."""
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, when it is one of this machine's."""
+
+    def read(self, name: str) -> bytes:
+        """A file; raises `FileNotFoundError` or another `OSError`."""
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """A file in pieces that end with a line."""
+
+    def line_at(self, name: str, start: int) -> bytes:
+        """The line that begins at a byte."""
+
+    def write(self, name: str, data: bytes | Iterable[bytes], label: str = "") -> None:
+        """Put a file in its place, whole or not at all; `label` names the log of who writes."""
+
+    def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
+        """Write a file only if there is none; False when somebody else was first."""
+
+    def names(self, folder: str) -> list[str]:
+        """The files right beneath a folder, by name, sorted."""
+
+    def folders(self, folder: str) -> list[str]:
+        """The folders right beneath a folder, by name, sorted."""
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Of each file its size in bytes; None where there is none."""
+
+    def log(self, name: str) -> AbstractContextManager[Rows]:
+        """Open a log for its one writer; raises `Busy` where another process has it."""
+
+    def logs(self, name: str) -> list[str]:
+        """The files of a log, in the order in which they were written."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers left half written."""
+
+
+def at(path: str | Path) -> Place:
+    """The place at a path: a folder, or `protocol://...`.
+
+    Raises:
+        ExtraMissing: fsspec, or its part for the protocol, is not installed.
+    """
+    if "://" in str(path):
+        from adhere.eval.remote import Store
+
+        return Store(str(path))
+    return Folder(Path(path))
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.local = path
+
+    def __str__(self) -> str:
+        return str(self.local)
+
+    def read(self, name: str) -> bytes:
+        """See `Place`."""
+        return (self.local / name).read_bytes()
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """See `Place`."""
+        with (self.local / name).open("rb") as stream:
+            while block := stream.read(BLOCK):
+                yield block + stream.readline()
+
+    def line_at(self, name: str, start: int) -> bytes:
+        """See `Place`."""
+        with (self.local / name).open("rb") as stream:
+            stream.seek(start)
+            return stream.readline()
+
+    def write(self, name: str, data: bytes | Iterable[bytes], label: str = "") -> None:
+        """See `Place`."""
+        path = self.local / name
+        # In one folder, so that what the dead leave is found without looking through all others.
+        temporary = self.local / _WRITING / f"{path.name}.{label or '-'}.{os.getpid()}.tmp"
+        files.write_atomic(path, data, temporary)
+
+    def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
+        """See `Place`."""
+        return files.write_once(self.local / name, data)
+
+    def names(self, folder: str) -> list[str]:
+        """See `Place`."""
+        return self._beneath(folder, files_=True)
+
+    def folders(self, folder: str) -> list[str]:
+        """See `Place`."""
+        return self._beneath(folder, files_=False)
+
+    def _beneath(self, folder: str, files_: bool) -> list[str]:
+        try:
+            with os.scandir(self.local / folder) as found:
+                return sorted(one.name for one in found if one.is_file() == files_)
+        except FileNotFoundError:
+            return []
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """See `Place`."""
+        return [_size(f"{self.local}/{name}") for name in names]
+
+    def log(self, name: str) -> Log:
+        """See `Place`."""
+        return Log(self.local / name)
+
+    def logs(self, name: str) -> list[str]:
+        """See `Place`."""
+        return [name] if (self.local / name).is_file() else []
+
+    def sweep(self) -> None:
+        """See `Place`; living writers hold the lock of the log that they name."""
+        for name in self.names(_WRITING):
+            leftover = self.local / _WRITING / name
+            label = name.split(".")[-3] if name.count(".") >= 3 else "-"
+            held = None if label == "-" else files.locked(self.local / "done" / f"{label}.jsonl")
+            # Where locks cannot tell the dead from the living, only age can.
+            if held is False or (held is None and _older(leftover, _OLD)):
+                leftover.unlink(missing_ok=True)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except OSError:
+        return False

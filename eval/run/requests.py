@@ -1,0 +1,126 @@
+"""What each picture of a plan is asked for by: a request from an experiment, an item, a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from adhere.errors import GuidanceError
+from adhere.eval.errors import EvaluationError
+from adhere.eval.files import canonical, digest
+from adhere.eval.run.experiment import Experiment, Variant, from_settings
+from adhere.eval.suites.items import Item
+from adhere.guides import parameters
+from adhere.layout.layout import Layout
+from adhere.pipelines.studio.request import Request
+
+ID_LENGTH = 24
+
+# What the pictures of a batch must have in common, beside their plugins.
+_ALIKE = ("steps", "guidance_scale", "true_cfg_scale", "width", "height", "scheduler")
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Makes the requests of an experiment's groups, and their names.
+
+    `identity` is what makes the pictures: model, weights, type, code.
+    """
+
+    identity: Mapping[str, Any]
+    experiment: Experiment
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Requests:
+        """From a manifest's header."""
+        return cls(header["identity"], from_settings(header["experiment"]))
+
+    @cached_property
+    def variants(self) -> dict[str, Variant]:
+        """The variants by name."""
+        return {variant.name: variant for variant in self.experiment.variants}
+
+    def draft(self, item: Item, variant: str) -> Request:
+        """The request without its layout (which takes long to read) and with seed 0."""
+        asked, own = self.experiment, self.variants[variant]
+        negative = own.negative_prompt
+        if negative is None:
+            negative = item.negative_prompt or asked.negative_prompt
+        request = Request(
+            prompt=item.prompt,
+            negative_prompt=negative,
+            plugins=own.plugins,
+            # Only plugins read them: without any, equal pictures are one job.
+            subjects=tuple(thing.noun for thing in item.things) or None if own.plugins else None,
+            steps=asked.steps,
+            guidance_scale=asked.guidance_scale,
+            width=asked.width,
+            height=asked.height,
+            scheduler=asked.scheduler,
+        )
+        fixed = {key: value for key, value in item.request.items() if key != "seed"}
+        if own.guidance_scale is not None:
+            fixed["guidance_scale"] = own.guidance_scale
+        return replace(request, **fixed)
+
+    def request(self, suite: str, item: Item, variant: str) -> Request:
+        """The whole request, with seed 0.
+
+        Raises:
+            EvaluationError: the item's layout does not read.
+        """
+        draft = self.draft(item, variant)
+        if not (draft.plugins and item.layout):
+            return draft
+        try:
+            return replace(draft, layout=Layout.from_json(dict(item.layout)))
+        except GuidanceError as error:
+            raise EvaluationError(f"suite {suite!r}, item {item.id!r}: {error}") from error
+
+    def checked(self, suite: str, item: Item, variant: str, name: str) -> Request:
+        """The whole request, when it is still the one that was planned under this name."""
+        request = self.request(suite, item, variant)
+        if self.name(request) != name:
+            raise EvaluationError(
+                f"this version of adhere reads the request of item {item.id!r} of {suite!r} "
+                f"({item.prompt[:60]!r}, variant {variant!r}) otherwise than the one that planned "
+                "it; plan again into a new folder"
+            )
+        return request
+
+    def name(self, request: Request) -> str:
+        """The hash of everything that changes pixels but the noise.
+
+        Of the plugins' code only that of the request's own counts.
+        """
+        words = {key: value for key, value in request.to_json().items() if key != "seed"}
+        return digest(f"{self._told(request)}{canonical(words)}", ID_LENGTH)
+
+    def _told(self, request: Request) -> str:
+        names = tuple(one.name for one in request.plugins)
+        if names not in self._identities:
+            code = self.identity["code"]
+            own = {name: code["plugins"][name] for name in names}
+            told = {**self.identity, "code": {"engine": code["engine"], "plugins": own}}
+            self._identities[names] = canonical(told)
+        return self._identities[names]
+
+    @cached_property
+    def _identities(self) -> dict[tuple[str, ...], str]:
+        return {}
+
+    def kind(self, item: Item, variant: str) -> str:
+        """What pictures of one batch have in common: plugins, steps, scales, size, scheduler."""
+        draft = self.draft(item, variant)
+        # With a negative prompt the unconditional half is another one for the whole batch.
+        alike = [*(getattr(draft, name) for name in _ALIKE), bool(draft.negative_prompt)]
+        return canonical([self._stacks[variant], alike])
+
+    @cached_property
+    def _stacks(self) -> dict[str, list[Any]]:
+        return {
+            name: [parameters.to_json(one) for one in variant.plugins]
+            for name, variant in self.variants.items()
+        }

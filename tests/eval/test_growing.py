@@ -1,0 +1,131 @@
+"""A run that grows: more seeds, variants, prompts, scores; nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adhere.eval.cli import eval_app
+from adhere.eval.errors import EvaluationError
+from adhere.eval.evaluators import table as evaluators
+from adhere.eval.report import gathering
+from adhere.eval.run import experiment, generate, growing, models, provenance
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.growing import More
+from adhere.eval.run.shards import Shard
+from adhere.eval.scores import scoring
+from adhere.eval.suites import suites
+from tests.eval import fakes
+
+SLD = experiment.variants_from(["safe-latent-diffusion"])[1]
+
+
+def make(run: Folder) -> generate.Summary:
+    return generate.generate(run, Shard(), Options(), fakes.fake_load)
+
+
+def test_seeds_variants_and_prompts_are_added_and_nothing_is_made_twice(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    assert make(run).made == 20
+    before = fakes.image_bytes(run)
+    manifest = (run.path / "manifest.jsonl").read_bytes()
+    suite = suites.find(str(fakes.suite_file(tmp_path, 7)))
+    part = growing.grow(run, More(seeds=(2,), variants=(SLD,), suites=(suite,)))
+    # 7 prompts, 3 variants, 3 seeds: 63 in all.
+    assert (part.entries, part.jobs) == (43, 43)
+    grown = Folder(run.path)
+    assert grown.manifest.count == grown.manifest.job_count == 63
+    keys = [entry.key for entry in grown.manifest.entries()]
+    assert len(set(keys)) == 63
+    summary = make(grown)
+    assert (summary.made, summary.skipped) == (43, 20)
+    assert (run.path / "manifest.jsonl").read_bytes() == manifest
+    after = fakes.image_bytes(grown)
+    assert {name: after[name] for name in before} == before
+    assert list(grown.problems()) == []
+
+
+def test_a_lost_picture_of_the_first_part_comes_out_the_same(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    make(run)
+    before = fakes.image_bytes(run)
+    growing.grow(run, More(seeds=(2, 3)))
+    victim = sorted(run.path.glob("images/*/*.png"))[3]
+    victim.unlink()
+    make(Folder(run.path))
+    assert victim.read_bytes() == before[victim.name]
+
+
+def test_the_report_is_of_the_whole(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", seeds=1)
+    make(run)
+    recipes = [evaluators.evaluator("cost")]
+    scoring.score(run, recipes)
+    growing.grow(run, More(seeds=(1,), variants=(SLD,)))
+    grown = Folder(run.path)
+    make(grown)
+    assert scoring.score(grown, recipes).scored == 20
+    told = gathering.gather(grown, recipes, {})
+    seconds = {score.variant: score for score in told.scores if score.column == "seconds"}
+    assert {name: score.n for name, score in seconds.items()} == {
+        "plain": 10, "attend-and-excite": 10, "safe-latent-diffusion": 10,
+    }  # fmt: skip
+    # Pairs are found across parts.
+    assert seconds["safe-latent-diffusion"].difference is not None
+    assert seconds["safe-latent-diffusion"].difference.n == 10
+    assert told.about["experiment"]["seeds"] == [0, 1]
+
+
+def test_what_is_there_already_adds_nothing(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run")
+    assert growing.grow(run, More(seeds=(0, 1))).entries == 0
+    assert run.plans() == ["manifest.jsonl"]
+    growing.grow(run, More(seeds=(5,)))
+    assert growing.grow(Folder(run.path), More(seeds=(5,))).entries == 0
+    # The first plan, given again, is still this run's.
+    assert fakes.planned(tmp_path / "run").manifest.count == 30
+
+
+def test_what_is_another_under_the_same_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fakes.planned(tmp_path / "run")
+    data = {"attend-and-excite": ["attend-and-excite:step_size=3"]}
+    (_, other) = experiment.variants_from(data)
+    with pytest.raises(EvaluationError, match="with other plugins or settings"):
+        growing.grow(run, More(variants=(other,)))
+    path = fakes.suite_file(tmp_path, 5)
+    data = json.loads(path.read_text())
+    data["items"][0]["prompt"] = "a cat beside a dog"
+    path.write_text(json.dumps(data))
+    with pytest.raises(EvaluationError, match="item 'i000' of suite 'fake' has changed"):
+        growing.grow(run, More(suites=(suites.find(str(path)),)))
+    monkeypatch.setattr(provenance, "module_code", lambda module: "edited")
+    with pytest.raises(EvaluationError, match=r"code of plugin 'attend-and-excite' changed"):
+        growing.grow(run, More(seeds=(9,)))
+    assert run.plans() == ["manifest.jsonl"]
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    suite, out = fakes.suite_file(tmp_path, 4), str(tmp_path / "out")
+
+    def adhere(*words: object) -> str:
+        result = CliRunner().invoke(eval_app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    adhere("run", out, "-s", suite, "--model", "fake", "-m", "cost")
+    told = adhere("grow", out, "-p", "attend-and-excite", "--seeds", "2", "-m", "clip-score")
+    assert "added 12 pictures to count, 12 to make" in told
+    assert "made 12" in adhere("generate", out)
+    adhere("score", out)
+    adhere("report", out)
+    columns = {
+        score["column"] for score in json.loads(Path(out, "report.json").read_text())["scores"]
+    }
+    assert {"seconds", "clip_full"} <= columns

@@ -1,0 +1,193 @@
+"""Runs in stores: fsspec's memory, and a local S3 server; Parquet of all scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from adhere.errors import ExtraMissing
+from adhere.eval import places, remote
+from adhere.eval.cli import eval_app
+from adhere.eval.run import generate, models
+from adhere.eval.run.folder import Folder
+from adhere.eval.run.generate import Options
+from adhere.eval.run.shards import Shard
+from tests.eval import fakes
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem.store.clear()
+    yield "memory://bucket/run"
+    MemoryFileSystem.store.clear()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a local S3 server."""
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    told = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_S3": url,
+            "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        for _ in range(600):
+            with socket.socket() as asked:
+                if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("pictures")
+        yield "s3://pictures/run"
+    finally:
+        server.kill()
+        server.wait()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def adhere(*words: object) -> Result:
+    return CliRunner().invoke(eval_app, [str(word) for word in words])
+
+
+def whole_run(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> places.Place:
+    """All commands on a run in a store, in two shards, with a shard that comes back."""
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    suite = fakes.suite_file(tmp_path, 4)
+    flags = ["-s", suite, "--model", "fake", "-p", "attend-and-excite", "-m", "cost",
+             "-m", "frechet:reference=plain", "--batch", 1]  # fmt: skip
+    first = adhere("run", out, *flags, "--shard", "1/2")
+    assert first.exit_code == 0, first.output
+    assert "other shards are still at work" in first.output
+    again = adhere("run", out, *flags, "--shard", "1/2")
+    assert "made 0" in again.output
+    last = adhere("run", out, *flags, "--shard", "2/2")
+    assert last.exit_code == 0, last.output
+    assert adhere("validate", out).exit_code == 0
+    assert "other settings" in adhere("plan", out, *flags, "--steps", 3).output
+    grown = adhere("grow", out, "--seeds", 2)
+    assert "added 8" in grown.output, grown.output
+    assert "made 8" in adhere("generate", out).output
+    place = places.at(out)
+    data = json.loads(place.read("report.json"))
+    assert data["pictures"] == {"entries": 8, "jobs": 8, "done": 8}
+    assert {score["column"] for score in data["scores"]} >= {"seconds", "frechet"}
+    return place
+
+
+def test_a_run_in_memory(tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = whole_run(memory, tmp_path, monkeypatch)
+    assert place.local is None
+    assert not (tmp_path / "memory:").exists()
+    assert not Path("memory:").exists()
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_run(bucket, tmp_path, monkeypatch)
+
+
+def test_what_a_store_lost_is_made_again(tmp_path: Path, memory: str) -> None:
+    fakes.planned(tmp_path / "local")
+    local = Folder(tmp_path / "local")
+    run = Folder(memory)
+    run.plan(local.manifest)
+    generate.generate(run, Shard(), Options(), fakes.fake_load)
+    victim = run.image(next(run.manifest.jobs()))
+    assert isinstance(run.place, remote.Store)
+    run.place.write(victim, b"torn")
+    assert generate.generate(run, Shard(), Options(), fakes.fake_load).made == 1
+    generate.generate(local, Shard(), Options(), fakes.fake_load)
+    for job in run.manifest.jobs():
+        assert run.place.read(run.image(job)) == local.place.read(local.image(job))
+
+
+def test_a_stored_log_is_put_in_time_and_in_pieces(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = remote.Store(memory)
+    monkeypatch.setattr(remote, "_SECONDS", 0.0)
+    monkeypatch.setattr(remote, "_LARGEST", 40)
+    with place.log("done/1-of-1.jsonl") as log:
+        for number in range(5):
+            log.append({"number": number})
+            told = b"".join(place.read(name) for name in place.logs("done/1-of-1.jsonl"))
+            assert told.count(b"\n") == number + 1
+    names = place.logs("done/1-of-1.jsonl")
+    assert len(names) == 2
+    numbers = [json.loads(line)["number"] for name in names for line in place.read(name).split()]
+    assert numbers == list(range(5))
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_places_agree(kind: str, tmp_path: Path, memory: str) -> None:
+    place = places.at(tmp_path / "run" if kind == "local" else memory)
+    assert place.names("") == place.folders("none") == place.logs("a/b.jsonl") == []
+    assert place.sizes(["a/b"]) == [None]
+    with pytest.raises(FileNotFoundError):
+        place.read("a/b")
+    with pytest.raises(FileNotFoundError):
+        list(place.blocks("a/b"))
+    place.write("a/b", b"one\ntwo\nthree")
+    place.write("a/c/d", iter([b"1", b"2"]))
+    assert place.create("a/e", b"first")
+    assert not place.create("a/e", b"second")
+    assert (place.read("a/e"), place.read("a/c/d")) == (b"first", b"12")
+    assert (place.names("a"), place.folders("a")) == (["b", "e"], ["c"])
+    assert place.sizes(["a/e", "a/x", "a/c/d"]) == [5, None, 2]
+    assert b"".join(place.blocks("a/b")) == b"one\ntwo\nthree"
+    assert place.line_at("a/b", 4).rstrip(b"\n") == b"two"
+    assert place.line_at("a/b", 8) == b"three"
+
+
+def test_a_protocol_that_nobody_knows() -> None:
+    with pytest.raises(Exception, match="Protocol not known: nowhere"):
+        places.at("nowhere://bucket/run").names("")
+
+
+def test_parquet_has_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    suite, out = fakes.suite_file(tmp_path, 4, extra=["a broken picture"]), tmp_path / "out"
+    adhere("run", out, "-s", suite, "--model", "fake", "-m", "cost")
+    assert adhere("report", out, "--parquet").exit_code == 0
+    told = parquet.read_table(out / "pictures.parquet").to_pylist()
+    listed = list(csv.DictReader(io.StringIO((out / "pictures.csv").read_text())))
+    assert len(told) == len(listed) == 5
+    assert [row["status"] for row in told].count("failed") == 1
+    assert told[0]["seconds"] == float(listed[0]["seconds"])
+    assert told[-1]["seconds"] is None
+    assert listed[-1]["seconds"] == ""
+    assert (out / told[0]["image"]).is_file()
+
+
+def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adhere.eval.report import pictures
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ExtraMissing, match=r"adhere\[parquet\]"):
+        pictures.write_parquet(Folder(tmp_path), None)  # type: ignore[arg-type]
