@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
@@ -66,6 +69,87 @@ Baseline = Annotated[
     str | None,
     typer.Option(help="the variant that the others are compared with; plain if left out"),
 ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be made, beside or instead of what a file says."""
+
+    config: Config = None
+    suite: Suites = None
+    plugin: Plugins = None
+    seeds: Seeds = None
+    model: Model = None
+    steps: Steps = None
+    guidance_scale: Scale = None
+    dtype: Dtype = None
+    limit: Limit = None
+    primary: Primary = None
+    controls: Controls = None
+    include: Include = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of the work a process does."""
+
+    shard: ShardOption = None
+    shards: ShardCount = None
+
+
+@dataclass(frozen=True)
+class Making:
+    """How pictures are made; nothing here changes them."""
+
+    engine: Engine = "local"
+    workers: Workers = None
+    address: Address = None
+    retries: Retries = 2
+    retry_failed: RetryFailed = False
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is reported."""
+
+    pairs: Pairs = 200
+    keep: Keep = None
+    baseline: Baseline = None
+    parquet: Parquet = False
+
+
+def options(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters may be whole groups of options: dataclasses of this module.
+
+    To Typer every field of a group is an option of its own.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    shown: dict[str, inspect.Parameter] = {}
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if not is_dataclass(hints[name]):
+            shown[name] = parameter.replace(annotation=hints[name])
+            continue
+        groups[name] = hints[name]
+        of_group = get_type_hints(hints[name], include_extras=True)
+        for field in fields(groups[name]):
+            shown[field.name] = inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY,
+                default=field.default, annotation=of_group[field.name],
+            )  # fmt: skip
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        for name, group in groups.items():
+            taken = {field.name: given.pop(field.name) for field in fields(group)}
+            given[name] = group(**taken)
+        function(**given)
+
+    ordered = sorted(shown.values(), key=lambda one: one.kind)
+    signature = inspect.Signature(ordered)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: one.annotation for name, one in shown.items()}
+    return command
 
 
 @contextmanager

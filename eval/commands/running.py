@@ -7,64 +7,31 @@ from typing import Annotated
 import typer
 
 from adhere.eval.commands.options import (
-    Address,
-    Baseline,
+    Asked,
     Batch,
-    Config,
     Controls,
     Device,
-    Dtype,
-    Engine,
     Include,
-    Keep,
-    Limit,
+    Making,
     Metrics,
-    Model,
     Out,
-    Pairs,
-    Parquet,
+    Part,
     Plugins,
-    Primary,
-    Retries,
-    RetryFailed,
-    Scale,
     Seeds,
-    ShardCount,
-    ShardOption,
-    Steps,
     Suites,
-    Workers,
+    Told,
+    options,
     told,
 )
 
 
-def plan(
-    out: Out,
-    config: Config = None,
-    suite: Suites = None,
-    plugin: Plugins = None,
-    seeds: Seeds = None,
-    model: Model = None,
-    steps: Steps = None,
-    guidance_scale: Scale = None,
-    dtype: Dtype = None,
-    limit: Limit = None,
-    batch: Batch = None,
-    primary: Primary = None,
-    controls: Controls = None,
-    metric: Metrics = None,
-    include: Include = None,
-) -> None:
+@options
+def plan(out: Out, asked: Asked, batch: Batch = None, metric: Metrics = None) -> None:
     """Write the manifest: every picture of suites x variants x seeds."""
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        experiment = work.experiment(
-            config, suite=suite, plugin=plugin, seeds=seeds, model=model, steps=steps,
-            guidance_scale=guidance_scale, dtype=dtype, limit=limit, batch=batch, primary=primary,
-            metric=metric, controls=controls,
-        )  # fmt: skip
-        work.plan(experiment, out, include)
+        steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
 
 
 def grow(
@@ -81,9 +48,9 @@ def grow(
     Then generate, score and report as before.
     """
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        work.grow(out, suite or (), plugin or (), seeds, controls, metric, include)
+        steps.grow(out, suite or (), plugin or (), seeds, controls, metric, include)
 
 
 def import_pictures(
@@ -98,88 +65,52 @@ def import_pictures(
 ) -> None:
     """Make a run of pictures that somebody else made; then score and report it as any."""
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        work.import_pictures(out, pictures, suite, include)
+        steps.import_pictures(out, pictures, suite, include)
 
 
+@options
 def generate(
-    out: Out,
-    shard: ShardOption = None,
-    shards: ShardCount = None,
-    batch: Batch = None,
-    device: Device = None,
-    engine: Engine = "local",
-    workers: Workers = None,
-    address: Address = None,
-    retries: Retries = 2,
-    retry_failed: RetryFailed = False,
+    out: Out, part: Part, making: Making, batch: Batch = None, device: Device = None
 ) -> None:
     """Make the pictures that are not made yet; safe to kill and to start again."""
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        making = work.Making(batch, device, engine, workers, address, retries, retry_failed)
-        work.generate(out, work.shard(out, shard, shards), making)
+        made = steps.generate(out, steps.shard(out, part), making, batch, device)
+    raise typer.Exit(1 if made.failed else 0)
 
 
-def score(
-    out: Out,
-    metric: Metrics = None,
-    shard: ShardOption = None,
-    shards: ShardCount = None,
-    device: Device = None,
-) -> None:
+@options
+def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -> None:
     """Score the pictures that are there; features are kept, so scores can be had again without."""
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        summary = work.score(out, metric, work.shard(out, shard, shards), device)
+        summary = steps.score(out, metric, steps.shard(out, part), device)
     raise typer.Exit(1 if summary.left_out else 0)
 
 
-def report(
-    out: Out,
-    metric: Metrics = None,
-    pairs: Pairs = 200,
-    keep: Keep = None,
-    baseline: Baseline = None,
-    parquet: Parquet = False,
-) -> None:
+@options
+def report(out: Out, shown: Told, metric: Metrics = None) -> None:
     """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures."""
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        work.report(out, metric, pairs, keep, baseline, parquet)
+        steps.report(out, metric, shown)
 
 
+@options
 def run(
     out: Out,
-    config: Config = None,
-    suite: Suites = None,
-    plugin: Plugins = None,
-    seeds: Seeds = None,
-    model: Model = None,
-    steps: Steps = None,
-    guidance_scale: Scale = None,
-    dtype: Dtype = None,
-    limit: Limit = None,
+    asked: Asked,
+    part: Part,
+    making: Making,
+    shown: Told,
     batch: Batch = None,
-    primary: Primary = None,
-    controls: Controls = None,
     metric: Metrics = None,
-    include: Include = None,
-    shard: ShardOption = None,
-    shards: ShardCount = None,
     device: Device = None,
-    engine: Engine = "local",
-    workers: Workers = None,
-    address: Address = None,
-    retries: Retries = 2,
-    retry_failed: RetryFailed = False,
-    pairs: Pairs = 200,
-    keep: Keep = None,
-    baseline: Baseline = None,
 ) -> None:
     """Plan, generate, score and report in one go; given again, it goes on where it stopped.
 
@@ -187,24 +118,18 @@ def run(
     else is at, and the last one reports.
     """
     with told():
-        from adhere.eval.commands import steps as work
+        from adhere.eval.commands import steps
 
-        experiment = work.experiment(
-            config, suite=suite, plugin=plugin, seeds=seeds, model=model, steps=steps,
-            guidance_scale=guidance_scale, dtype=dtype, limit=limit, batch=batch, primary=primary,
-            metric=metric, controls=controls,
-        )  # fmt: skip
-        folder = work.plan(experiment, out, include)
-        mine = work.shard(out, shard, shards)
-        making = work.Making(batch, device, engine, workers, address, retries, retry_failed)
-        made = work.generate(out, mine, making)
+        folder = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
+        mine = steps.shard(out, part)
+        made = steps.generate(out, mine, making, batch, device)
         known = folder.ledger()
         if not folder.settled(known):
             typer.echo("other shards are still at work; the last one scores and reports")
             raise typer.Exit(1 if made.failed else 0)
-        summary = work.score(out, metric, mine, device, known)
+        summary = steps.score(out, metric, mine, device, known)
         if summary.busy:
             typer.echo("other shards are still scoring; the last one reports")
         else:
-            work.report(out, metric, pairs, keep, baseline)
+            steps.report(out, metric, shown)
     raise typer.Exit(1 if made.failed or summary.left_out else 0)

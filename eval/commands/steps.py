@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from adhere.eval import files
-from adhere.eval.commands.options import stop, warn
+from adhere.eval.commands.options import Asked, Making, Part, Told, stop, warn
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator
@@ -29,27 +28,15 @@ from adhere.eval.scores import scoring, stored
 from adhere.eval.suites import suites
 
 _SHOWN = 10
+# Of what is asked, what is no field of an experiment.
+_NO_FIELDS = ("config", "include")
 
 
-@dataclass(frozen=True)
-class Making:
-    """How pictures are made; nothing here changes them."""
-
-    batch: int | None = None
-    device: str | None = None
-    engine: str = "local"
-    workers: int | None = None
-    address: str | None = None
-    retries: int = 2
-    retry_failed: bool = False
-
-
-def experiment(config: Path | None, **flags: Any) -> Experiment:
+def experiment(asked: Asked, batch: int | None, metric: Sequence[str] | None) -> Experiment:
     """The experiment of a file, with what flags override."""
-    flags["suites"] = flags.pop("suite") or None
-    flags["variants"] = flags.pop("plugin") or None
-    flags["evaluators"] = flags.pop("metric", None) or None
-    return experiments.read(config, flags)
+    flags = {name: value for name, value in vars(asked).items() if name not in _NO_FIELDS}
+    flags["suites"], flags["variants"] = flags.pop("suite") or None, flags.pop("plugin") or None
+    return experiments.read(asked.config, {**flags, "batch": batch, "evaluators": metric or None})
 
 
 def plan(asked: Experiment, out: str, include: Sequence[Path] | None) -> Folder:
@@ -132,11 +119,11 @@ def recipes(out: str, metric: Sequence[str] | None) -> list[Evaluator]:
     return [evaluators.evaluator(spec) for spec in metric or defaults(out)["evaluators"]]
 
 
-def shard(out: str, text: str | None, count: int | None) -> Shard:
+def shard(out: str, asked: Part) -> Shard:
     """The part that is asked for, or the one that the launcher gave this process."""
-    if text:
-        return Shard.parse(text)
-    found = shards.from_environment(shards=count, claims=Folder(out).place)
+    if asked.shard:
+        return Shard.parse(asked.shard)
+    found = shards.from_environment(shards=asked.shards, claims=Folder(out).place)
     tasks = shards.alone_of()
     if found.count == 1 and tasks:
         warn(
@@ -146,14 +133,16 @@ def shard(out: str, text: str | None, count: int | None) -> Shard:
     return found
 
 
-def generate(out: str, mine: Shard, making: Making) -> local.Summary:
+def generate(
+    out: str, mine: Shard, making: Making, batch: int | None, device: str | None
+) -> local.Summary:
     """Make this shard's pictures, or with Ray all of them."""
     if making.engine not in ("local", "ray"):
         stop(f"engine {making.engine!r}; use local or ray")
     folder = Folder(out)
     options = local.Options(
-        batch=making.batch or int(defaults(out)["batch"]),
-        device=making.device or shards.local_device(),
+        batch=batch or int(defaults(out)["batch"]),
+        device=device or shards.local_device(),
         retries=making.retries,
         retry_failed=making.retry_failed,
     )
@@ -200,24 +189,17 @@ def score(
     return summary
 
 
-def report(
-    out: str,
-    metric: Sequence[str] | None,
-    pairs: int,
-    keep: Path | None,
-    baseline: str | None,
-    parquet: bool = False,
-) -> None:
+def report(out: str, metric: Sequence[str] | None, told: Told) -> None:
     """Write the report's files; without a baseline it is `plain`, or the first variant there is."""
     folder = Folder(out)
-    baseline = baseline or first_variant(folder)
+    baseline = told.baseline or first_variant(folder)
     results = reports.report(
-        folder, recipes(out, metric), stored.left_out(folder), pairs=pairs, baseline=baseline
+        folder, recipes(out, metric), stored.left_out(folder), pairs=told.pairs, baseline=baseline
     )
-    if parquet:
+    if told.parquet:
         pictures.write_parquet(folder, results)
-    if keep is not None:
-        reports.keep(results, keep)
+    if told.keep is not None:
+        reports.keep(results, told.keep)
     for warning in results.warnings:
         warn(f"warning: {warning}")
     typer.echo(f"{out}/report.html: {len(results.scores)} scores")

@@ -15,7 +15,8 @@ from adhere.eval.evaluators.cost import Cost
 from adhere.eval.evaluators.detection import Detector
 from adhere.eval.evaluators.evaluator import Column, Evaluator
 from adhere.eval.evaluators.judging import ToyboxJudge
-from adhere.eval.evaluators.safety import ClipClassifier, SafetyChecker
+from adhere.eval.evaluators.preference import Preference
+from adhere.eval.evaluators.safety import Q16, ClipClassifier, SafetyChecker
 from adhere.eval.evaluators.segmentation import Segmentation
 from adhere.eval.evaluators.sets.set_evaluators import (
     ClipDiscrepancy,
@@ -37,6 +38,8 @@ EVALUATORS: dict[str, type] = {
         Segmentation,
         SafetyChecker,
         ClipClassifier,
+        Q16,
+        Preference,
         Questions,
         QuestionSets,
         BlipVqa,
