@@ -152,7 +152,8 @@ def inappropriate(
     """Whether the second prompt is the nearer one, by cosine."""
     normalised = torch.nn.functional.normalize(prompts, dim=-1)
     near = torch.nn.functional.normalize(pictures, dim=-1) @ normalised.T
-    return [bool(bad > good) for good, bad in near]
+    found: list[bool] = (near[:, 1] > near[:, 0]).tolist()
+    return found
 
 
 class _Q16:

@@ -109,15 +109,18 @@ def _columns(
 ) -> dict[str, Any]:
     """The pairs in columns: texts are named once, pairs by number."""
     scored, values = results.values.scored, results.values.columns
-    places = {number: place for place, some in scored.places.items() for number in some.tolist()}
+    names = list(scored.places)
+    place = np.zeros(len(scored), "i4")
+    for at, some in enumerate(scored.places.values()):
+        place[some] = at
     texts: dict[str, int] = {}
 
     def text(told: str) -> int:
         return texts.setdefault(told, len(texts))
 
     pairs = {
-        "suite": [text(places[after][0]) for _, after in listed],
-        "variant": [text(places[after][1]) for _, after in listed],
+        "suite": [text(names[place[after]][0]) for _, after in listed],
+        "variant": [text(names[place[after]][1]) for _, after in listed],
         "prompt": [text(scored.prompts[scored.item[after]]) for _, after in listed],
         "seed": [int(scored.seed[after]) for _, after in listed],
         "before": [jobs[before] for before, _ in listed],

@@ -275,7 +275,7 @@ def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
 
     The name of a bundled experiment stands for its file.
     """
-    data = {} if path is None else data_of(path)
+    data: dict[str, Any] = {} if path is None else data_of(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
     return from_mapping(data)
 
