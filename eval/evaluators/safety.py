@@ -135,7 +135,7 @@ def _prompts(path: str) -> Float[Tensor, "2 channels"]:
     from safetensors.torch import load_file
 
     try:
-        found = load_file(path)["prompts"].float()
+        found: Tensor = load_file(path)["prompts"].float()
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(
             f"q16: prompts={path!r} is no safetensors file with `prompts` ({error}); "

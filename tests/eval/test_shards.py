@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.run.shards import Shard, alone_of, from_environment, local_device
 
@@ -83,13 +84,17 @@ def test_mpirun_within_a_pbs_array() -> None:
 
 def test_an_array_with_gaps_shares_out_every_part_once(tmp_path: Path) -> None:
     tasks = (3, 7, 8, 20)
-    found = [from_environment(array(task, 4, 3, 20), None, tmp_path).index for task in tasks]
+    found = [
+        from_environment(array(task, 4, 3, 20), None, places.at(tmp_path)).index for task in tasks
+    ]
     assert sorted(found) == [1, 2, 3, 4]
     # A task that is started again has the part it had.
-    again = [from_environment(array(task, 4, 3, 20), None, tmp_path).index for task in tasks]
+    again = [
+        from_environment(array(task, 4, 3, 20), None, places.at(tmp_path)).index for task in tasks
+    ]
     assert again == found
     with pytest.raises(EvaluationError, match="every part taken"):
-        from_environment(array(9, 4, 3, 20), None, tmp_path)
+        from_environment(array(9, 4, 3, 20), None, places.at(tmp_path))
     with pytest.raises(EvaluationError, match="with gaps"):
         from_environment(array(8, 4, 3, 20))
 
