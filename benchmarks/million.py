@@ -146,11 +146,6 @@ def report(folder: Path) -> None:
 
 def measured(work: Callable[..., None], arguments: tuple[Any, ...], queue: Any) -> None:
     """Seconds and peak memory of a step, in this process alone."""
-    import torch
-
-    import adhere.eval.scores.scoring  # noqa: F401  what every step loads is no part of its seconds
-
-    torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, busy = time.perf_counter(), time.process_time()
     work(*arguments)
@@ -165,8 +160,8 @@ def measured(work: Callable[..., None], arguments: tuple[Any, ...], queue: Any) 
 
 
 def alone(work: Callable[..., None], *arguments: Any) -> dict[str, Any]:
-    """A step in a process of its own."""
-    context = multiprocessing.get_context("spawn")
+    """A step in a process of its own, forked from one that has loaded what every step needs."""
+    context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=measured, args=(work, arguments, queue))
     child.start()
@@ -191,9 +186,9 @@ def steps(jobs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         found: dict[str, Any] = {"jobs": jobs, "plan": alone(plan, folder, jobs)}
-        pretend(folder, SHARE)
+        alone(pretend, folder, SHARE)
         found["resume_at_90_percent"] = alone(resume, folder)
-        score_as_if(folder)
+        alone(score_as_if, folder)
         found["score_a_shard_of_8_again"] = alone(rescore, folder)
         found["report"] = alone(report, folder)
         return {**found, **sizes(folder / "run")}
@@ -201,9 +196,13 @@ def steps(jobs: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, and write JSON if asked."""
+    import torch
+
     from adhere.eval.report.about import commit
+    from adhere.eval.report.report import report as _loaded  # noqa: F401
     from adhere.eval.run.provenance import versions
 
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])

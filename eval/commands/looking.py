@@ -143,6 +143,18 @@ def check(
     raise typer.Exit(1 if any(line.said == "differs" for line in lines) else 0)
 
 
+def leaderboard(
+    results: Annotated[list[Path], typer.Argument(help="files that `report --keep` wrote")],
+    score: Annotated[str | None, typer.Option(help="ranked by; their primary if left out")] = None,
+) -> None:
+    """A page of Markdown: of every suite and model all variants, the best first."""
+    with told():
+        from adhere.eval.report import tables
+
+        for line in tables.leaderboard([tables.read(path) for path in results], score):
+            typer.echo(line)
+
+
 def _is_manifest(path: Path) -> bool:
     if path.suffix != ".jsonl" or not path.is_file():
         return False

@@ -1,9 +1,9 @@
-"""Compact tables of committed results, for the README: a row a variant, a column a score."""
+"""Tables of committed results: a suite's for the README, and a leaderboard of all of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Column
 from adhere.eval.report.results import FORMAT, Score
 from adhere.eval.report.statistics import Interval
-from adhere.eval.report.wording import change, number
+from adhere.eval.report.wording import change, number, spread
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -59,3 +59,53 @@ def score_from(data: Mapping[str, Any]) -> Score:
     given = {key: value for key, value in data.items() if key != "difference"}
     told = {"low": None, "high": None, **found} if found else None
     return Score(**given, difference=Interval(**told) if told else None)
+
+
+def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) -> Iterator[str]:
+    """A page of Markdown: of every suite and model all variants, the best first.
+
+    Args:
+        results: as `read` gives them; of several of one model, suite and variant the last counts.
+        score: what is ranked by; each results' own primary score if left out.
+
+    Raises:
+        EvaluationError: no results have such a score.
+    """
+    boards: dict[tuple[str, str, str], dict[str, tuple[Score, Column, str]]] = {}
+    for data in results:
+        name = score or data["experiment"].get("primary") or ""
+        if name not in data["columns"]:
+            continue
+        column = Column(**data["columns"][name])
+        model = f"{data['model']['model']} (weights {data['model']['weights']})"
+        for told in data["scores"]:
+            if told["column"] == name and "tag" not in told:
+                board = boards.setdefault((told["suite"], model, name), {})
+                made = f"{data['name']}, {str(data['commit'])[:8]}"
+                board[told["variant"]] = score_from(told), column, made
+    if not boards:
+        raise EvaluationError(
+            f"no results have the score {score!r}" if score else
+            "no results name a primary score; say which one with --score"
+        )  # fmt: skip
+    for (suite, model, name), board in sorted(boards.items()):
+        yield from _board(suite, model, name, list(board.values()))
+
+
+def _board(
+    suite: str, model: str, name: str, rows: list[tuple[Score, Column, str]]
+) -> Iterator[str]:
+    column = rows[0][1]
+    yield f"## {suite}, {model}"
+    yield ""
+    yield f"`{name}`: {column.help}; {column.better} is better."
+    yield ""
+    yield "| | variant | mean | 95 % | n | difference | experiment |"
+    yield "|---|---|---|---|---|---|---|"
+    rows.sort(key=lambda row: row[0].mean, reverse=column.better != "lower")
+    for place, (one, _, made) in enumerate(rows, 1):
+        yield (
+            f"| {place} | {one.variant} | {number(one.mean, column)} | {spread(one, column)} "
+            f"| {one.n} | {change(one, column)} | {made} |"
+        )
+    yield ""

@@ -138,3 +138,9 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ExtraMissing, match=r"adhere\[ray\]"):
         ray_engine.generate(Folder(tmp_path))
+
+
+def test_a_worker_with_other_code_makes_nothing() -> None:
+    """Another machine may have another version installed."""
+    with pytest.raises(EvaluationError, match="code of the engine changed since the plan"):
+        ray_engine.Worker(fakes.fake_load, {"engine": "other"}, "fake", None, None)

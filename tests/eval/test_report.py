@@ -220,6 +220,24 @@ def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
         tables.read(tmp_path / "kept.json")
 
 
+def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: Path) -> None:
+    report.keep(report.report(run, [Stub()], {}, formats=["json"]), tmp_path / "kept.json")
+    data = tables.read(tmp_path / "kept.json")
+    other = {**data, "model": {"model": "two", "weights": "w"}, "name": "other"}
+    lines = list(tables.leaderboard([data, other], "bad"))
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## fake, fake (weights any)", "## fake, two (weights w)",
+    ]  # fmt: skip
+    first, second, *_ = (line for line in lines if line.startswith(("| 1", "| 2")))
+    # Lower is better.
+    assert first.startswith("| 1 | attend-and-excite | 19.0 % |")
+    assert second.startswith("| 2 | plain | 81.0 % |")
+    with pytest.raises(EvaluationError, match="no results have the score 'nothing'"):
+        list(tables.leaderboard([data], "nothing"))
+    with pytest.raises(EvaluationError, match="name a primary score"):
+        list(tables.leaderboard([data]))
+
+
 def test_pictures_that_a_method_left_alone_are_counted(run: Folder) -> None:
     guided = [entry.job for entry in run.manifest.entries() if entry.variant != "plain"]
     note = "attend-and-excite left 'a cat' alone: no noun has a modifier to bind"
