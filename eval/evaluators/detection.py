@@ -13,23 +13,9 @@ from PIL import Image
 from adhere.eval.evaluators import backends, columns, composition, protocols
 from adhere.eval.evaluators.composition import Box, Found
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
-from adhere.eval.suites.items import Item
+from adhere.eval.suites.items import COLOURS, Item
 from adhere.guides import parameters
 from adhere.guides.parameters import param
-
-COLOURS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "gray",
-    "black",
-    "white",
-)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,11 @@ from typing import Any, Literal
 from adhere.eval.files import canonical, digest
 
 RELATIONS = ("left", "right", "above", "below")
+COLOURS = (
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white",
+)  # fmt: skip
+"""The colours that published suites ask for."""
+
 Overall = Literal["items", "tags"]
 
 

@@ -15,7 +15,7 @@ from itertools import combinations, product
 from pathlib import Path
 from random import Random
 
-from adhere.eval.suites.items import Item, Suite, Thing
+from adhere.eval.suites.items import COLOURS, Item, Suite, Thing
 from adhere.eval.suites.suites import bundled_folder
 from adhere.layout.layout import Layout, Region
 
@@ -47,19 +47,6 @@ OBJECTS = [
     "bench",
     "clock",
     "apple",
-]
-COLOURS = [
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "gray",
-    "black",
-    "white",
 ]
 # The authors write "a cat with a bow", without a colour, for what an animal would wear.
 WORN = frozenset({"glasses", "crown", "bow"})

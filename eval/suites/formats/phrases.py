@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
-from adhere.eval.suites.items import Thing
+from adhere.eval.suites.items import COLOURS, Thing
 from adhere.eval.suites.reading import names
 
-COLOURS = (
-    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "grey", "black",
-    "white",
-)  # fmt: skip
+_COLOURS = frozenset({*COLOURS, "grey"})
 _IRREGULAR = {
     "person": "people", "mouse": "mice", "sheep": "sheep", "man": "men", "woman": "women",
     "child": "children", "goose": "geese", "tooth": "teeth", "foot": "feet", "fish": "fish",
@@ -62,6 +59,6 @@ def coloured(text: str) -> Thing:
     """A thing from a short phrase such as "a red car": its last word is the noun."""
     phrase = without_article(text).rstrip(".")
     words = phrase.split()
-    colour = next((word.lower() for word in words[:-1] if word.lower() in COLOURS), None)
+    colour = next((word.lower() for word in words[:-1] if word.lower() in _COLOURS), None)
     noun = phrase[len(words[0]) :].strip() if colour == words[0].lower() else phrase
     return Thing(noun, phrase, colour)
