@@ -15,7 +15,7 @@ def test_card(name: str) -> None:
     card = cards.card(name)
     for heading in ("## How it works", "## Parameters", "## Cost and limits"):
         assert heading in card
-    assert f"-p {name}" in card or f'-p "{name}' in card
+    assert f"-p {name}" in card or f'-p "{name}' in card, f"show a command with -p {name}"
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", card):
         assert (cards.CARDS / link).exists(), link
 
