@@ -30,11 +30,20 @@ FAST = (
 """What `make fast` runs, under `tests/`: whatever loads no pipeline."""
 
 
+def is_fast(path: Path) -> bool:
+    return any(path.is_relative_to(Path(__file__).parent / place) for place in FAST)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m fast` does not even import the others, which alone would take longer than it may."""
+    if config.getoption("markexpr") != "fast" or collection_path.is_dir():
+        return None
+    return None if is_fast(collection_path) else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        quick = any(item.path.is_relative_to(here / place) for place in FAST)
-        if quick and item.get_closest_marker("slow") is None:
+        if is_fast(item.path) and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.fast)
 
 
