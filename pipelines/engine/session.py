@@ -23,6 +23,7 @@ from adhere.pipelines.engine.report import Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.hazards import refuse_other_loops
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
 from adhere.pipelines.hooks.schedulers import edits
 from adhere.pipelines.hooks.weights import frozen
@@ -63,9 +64,7 @@ class Session:
         running.set(self)
         if call is not None:
             self.family.asked = call.values
-            reason = self.family.refuse_call()
-            if reason:
-                raise ModelError(reason)
+            refuse_other_loops(self.family.pipe, call.values)
             self._set_callbacks_apart(call)
         self._stack.enter_context(frozen(self.denoiser))
         self._stack.enter_context(edits.restored(self.scheduler))

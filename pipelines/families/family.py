@@ -22,13 +22,6 @@ from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track
 
-_OTHER_LOOPS = {
-    "pag_scale": "a perturbed prediction is a third one in the batch, which guides would change",
-    "sag_scale": "self-attention guidance exchanges attention processors, which guides read",
-    "editing_prompt": "semantic guidance adds rows of its own; the plugin sega does the same",
-}
-"""Arguments with which a pipeline makes predictions that guidance cannot tell from the prompt's."""
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -138,24 +131,6 @@ class Family:
     def widened(self, embeds: Tensor, width: int) -> Tensor:
         """Text embeddings with as many columns as the call's: zeros where masks hide them."""
         return F.pad(embeds, (0, 0, 0, width - embeds.shape[1]))
-
-    def refuse_call(self) -> str | None:
-        """Why the pipeline's call that begins cannot be guided, by its arguments; None if it can.
-
-        Such pipelines add predictions of their own, or step by rules of their own.
-        """
-        if hasattr(self.pipe, "invert"):
-            return (
-                f"{type(self.pipe).__name__} steps along a picture that was inverted, which extra "
-                "moves would leave; use the image-to-image pipeline"
-            )
-        for name, said in _OTHER_LOOPS.items():
-            if self.asked.get(name):
-                return (
-                    f"{type(self.pipe).__name__} was called with {name}={self.asked[name]!r}: "
-                    f"{said}; switch it off ({name}=0 or None), or use the model's plain pipeline"
-                )
-        return None
 
     def unconditional_rows(self, call: Call, batch: int) -> slice | None:
         """The rows predicted under the negative prompt; None without classifier-free guidance."""

@@ -1,8 +1,9 @@
-"""Set-ups in which a gradient through the denoiser would be wrong without anybody noticing."""
+"""Set-ups and calls in which guidance would be wrong without anybody noticing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,33 @@ _SWAPPED = {
     "group_offloading": "group offload",
     "layerwise_casting": "layerwise casting",
 }
+
+_OTHER_LOOPS = {
+    "pag_scale": "a perturbed prediction is a third one in the batch, which guides would change",
+    "sag_scale": "self-attention guidance exchanges attention processors, which guides read",
+    "editing_prompt": "semantic guidance adds rows of its own; the plugin sega does the same",
+}
+"""Arguments with which a pipeline makes predictions that guidance cannot tell from the prompt's."""
+
+
+def refuse_other_loops(pipe: Any, asked: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a call that adds predictions of its own, or steps by rules of its own.
+
+    Args:
+        asked: the call's arguments, by name.
+    """
+    name = type(pipe).__name__
+    if hasattr(pipe, "invert"):
+        raise ModelError(
+            f"{name} steps along a picture that was inverted, which extra moves would leave; use "
+            "the image-to-image pipeline"
+        )
+    for argument, said in _OTHER_LOOPS.items():
+        if asked.get(argument):
+            raise ModelError(
+                f"{name} was called with {argument}={asked[argument]!r}: {said}; switch it off "
+                f"({argument}=0 or None), or use the model's plain pipeline"
+            )
 
 
 def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
