@@ -24,7 +24,6 @@ FAST = (
     "test_discovery.py",
     "toybox/test_world.py",
     "toybox/test_captions.py",
-    "eval/test_statistics.py",
     "eval/test_formats.py",
 )
 """What `make fast` runs, under `tests/`: whatever loads no pipeline."""
