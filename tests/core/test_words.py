@@ -105,7 +105,7 @@ def test_any_order_of_known_words_is_read_without_a_crash() -> None:
 def test_a_very_long_prompt_is_read_in_good_time() -> None:
     start = time.thread_time()
     assert len(parse("a red and blue cat, " * 2000).entities) == 2000
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 # ---- Choices that docs/words.md states ---------------------------------------
