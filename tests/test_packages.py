@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def run(*command: Any, folder: Path, **environment: str) -> str:
@@ -73,7 +73,7 @@ def served(python: Path, folder: Path, port: int) -> Iterator[str]:
             process.terminate()
 
 
-def answer(address: str, seconds: int = 120) -> str:
+def answer(address: str, seconds: int = 600) -> str:
     """What is served there, once it is."""
     for _ in range(seconds):
         try:
