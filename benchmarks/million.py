@@ -198,11 +198,16 @@ def main() -> None:
     """Measure, print, and write JSON if asked."""
     import torch
 
+    from adhere import plugins
+    from adhere.eval.report import report as reports
     from adhere.eval.report.about import commit
-    from adhere.eval.report.report import report as _loaded  # noqa: F401
     from adhere.eval.run.provenance import versions
+    from adhere.eval.scores import scoring
 
+    # What every step loads is no part of its seconds.
     torch.set_num_threads(1)
+    plugins.available()
+    print(f"loaded {reports.__name__} and {scoring.__name__}", flush=True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])

@@ -64,6 +64,7 @@ Metrics = Annotated[
 ]
 Pairs = Annotated[int, typer.Option(min=0, help="pairs whose pictures are inside the page")]
 Keep = Annotated[Path | None, typer.Option(help="also write the results JSON here")]
+Log = Annotated[str | None, typer.Option("--log", help="figures to wandb, mlflow, tensorboard too")]
 Parquet = Annotated[bool, typer.Option("--parquet", help="also pictures.parquet")]
 Baseline = Annotated[
     str | None,
@@ -116,6 +117,7 @@ class Told:
     keep: Keep = None
     baseline: Baseline = None
     parquet: Parquet = False
+    log: Log = None
 
 
 def options(function: Callable[..., None]) -> Callable[..., None]:

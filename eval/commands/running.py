@@ -118,8 +118,10 @@ def run(
     else is at, and the last one reports.
     """
     with told():
-        from adhere.eval.commands import steps
+        from adhere.eval.commands import steps, trackers
 
+        if shown.log:
+            trackers.tracker(shown.log)  # a missing package should not cost a run
         folder = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
         mine = steps.shard(out, part)
         made = steps.generate(out, mine, making, batch, device)

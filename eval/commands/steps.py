@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from adhere.eval import files
+from adhere.eval.commands import trackers
 from adhere.eval.commands.options import Asked, Making, Part, Told, stop, warn
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
@@ -192,6 +193,7 @@ def score(
 def report(out: str, metric: Sequence[str] | None, told: Told) -> None:
     """Write the report's files; without a baseline it is `plain`, or the first variant there is."""
     folder = Folder(out)
+    track = trackers.tracker(told.log) if told.log else None
     baseline = told.baseline or first_variant(folder)
     results = reports.report(
         folder, recipes(out, metric), stored.left_out(folder), pairs=told.pairs, baseline=baseline
@@ -200,6 +202,8 @@ def report(out: str, metric: Sequence[str] | None, told: Told) -> None:
         pictures.write_parquet(folder, results)
     if told.keep is not None:
         reports.keep(results, told.keep)
+    if track is not None:
+        track(results, out)
     for warning in results.warnings:
         warn(f"warning: {warning}")
     typer.echo(f"{out}/report.html: {len(results.scores)} scores")
