@@ -15,8 +15,8 @@ from typing import Any
 from adhere.app.jobs import uploads
 from adhere.app.jobs.copies import LAYOUT_FILE
 from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.result import Result, Shot
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Shot
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.output import SETTINGS, slug, write_json, write_picture
 

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import copies, figures
+from adhere.app.jobs.result import Comparison, Result
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Comparison, Result
 from adhere.app.outcome import downloads, verdicts
 from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.status import caption_of, summary

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import setup as setups
+from adhere.app.jobs.result import Result, Update
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Update, Worker, sentence
+from adhere.app.jobs.worker import Worker, sentence
 from adhere.app.outcome.results import Panel
 from adhere.app.outcome.sessions import Cancellations, Histories
 from adhere.app.outcome.status import growing, say

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from adhere.app.jobs.limits import LIMITS, Limits
-from adhere.app.jobs.worker import Comparison, Result
+from adhere.app.jobs.result import Comparison, Result
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Histories:
 
 
 class Cancellations:
-    """The stop signs of everybody's running and waiting jobs, by session and tab."""
+    """The stop signs of everybody's running and waiting jobs, by session and tab.
+
+    A program's call is a tab of its own.
+    """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self._signs: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
@@ -79,7 +82,7 @@ class Cancellations:
         sign = threading.Event()
         with self._lock:
             self._signs[session, tab] = sign
-            # Each visitor has a few tabs; the oldest visitors' finished jobs need no sign.
+            # Each visitor has a few jobs; the oldest visitors' finished ones need no sign.
             while len(self._signs) > 4 * self._limits.sessions:
                 self._signs.popitem(last=False)
         return sign

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adhere.app.jobs.worker import Result, Update
+from adhere.app.jobs.result import Result, Update
 from adhere.app.outcome import verdicts
 from adhere.app.parts import elements
 from adhere.app.parts.elements import Element, tag

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adhere.app.jobs.worker import Comparison, Shot
+from adhere.app.jobs.result import Comparison, Shot
 from adhere.app.parts.elements import Element, join, tag
 from adhere.errors import GuidanceError
 from adhere.layout.layout import Layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
@@ -25,10 +26,13 @@ _WIDE = 60
 
 
 def title(plugin: type[Plugin]) -> str:
-    """The method's name as its paper has it, from the first line of its module."""
+    """The method's name as its paper has it, from the first line of its module.
+
+    That line reads `Name, in words (authors, venue).` or `Name: what it does.`.
+    """
     first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
-    name = first.partition(" (")[0].rstrip(".")
-    return name if 0 < len(name) <= 40 else plugin.name
+    name = re.split(r" \(|, |: ", first)[0].rstrip(".")
+    return name if 0 < len(name) <= 40 else plugin.name.replace("-", " ").capitalize()
 
 
 def summary(plugin: type[Plugin]) -> str:
@@ -39,7 +43,8 @@ def summary(plugin: type[Plugin]) -> str:
 def paper(plugin: type[Plugin]) -> str:
     """Authors, venue and number of the paper, when the module's first line has them."""
     first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
-    return first.partition(" (")[2].rstrip(".").removesuffix(")")
+    found = re.search(r" \(([^()]*)\)", first)
+    return found[1] if found else ""
 
 
 def has_layout(plugin: type[Plugin]) -> bool:

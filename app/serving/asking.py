@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, get_args, get_type_hints
 
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs import uploads
 from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Worker
+from adhere.app.jobs.worker import Worker
 from adhere.app.outcome import verdicts
 from adhere.app.parts import placing
 from adhere.errors import LayoutError, ParameterError
@@ -22,34 +24,55 @@ from adhere.guides import parameters
 from adhere.pipelines.studio.request import Request
 from adhere.plugins import plugin
 
+SUMMARY = "Make one picture that follows its prompt, without training anything."
+
 
 @dataclass(frozen=True)
 class Asked:
-    """What programs may say besides the prompt; see the endpoint for what each means."""
+    """What programs may say: the parameters of the endpoint and of the MCP tool."""
 
-    plugins: Sequence[str] | None = None
-    seed: int = 0
-    subjects: Sequence[str] | None = None
-    boxes: Mapping[str, Any] | None = None
-    mask_png: str | None = None
-    legend: Mapping[str, str] | None = None
-    negative_prompt: str = ""
-    steps: int | None = None
-    guidance_scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    scheduler: str | None = None
-    true_cfg_scale: float | None = None
-    model: str | None = None
+    prompt: Annotated[str, 'What the picture shows, such as "a red cat and a blue car".']
+    plugins: Annotated[
+        list[str] | None, 'Methods to stack, as "name" or "name:key=value,key=value" or JSON text.'
+    ] = None
+    seed: Annotated[int, "The same seed and settings give the same picture."] = 0
+    subjects: Annotated[
+        list[str] | None, "Phrases of the prompt that must appear; the parser's nouns if left out."
+    ] = None
+    boxes: Annotated[
+        dict[str, list[float]] | None,
+        "Where phrases belong: phrase to [left, top, right, bottom], each from 0 to 1.",
+    ] = None
+    mask_png: Annotated[
+        str | None, "Instead of boxes: a PNG in base64 with one colour for each phrase."
+    ] = None
+    legend: Annotated[
+        dict[str, str] | None, 'For mask_png: colour (such as "#ff0000") to phrase.'
+    ] = None
+    negative_prompt: Annotated[str, "What the picture should not show."] = ""
+    steps: Annotated[int | None, "Denoising steps; the model's own number if left out."] = None
+    guidance_scale: Annotated[
+        float | None, "Classifier-free guidance; the model's own if left out."
+    ] = None
+    width: Annotated[int | None, "In pixels; the model's own if left out."] = None
+    height: Annotated[int | None, "In pixels; the model's own if left out."] = None
+    scheduler: Annotated[
+        str | None, 'Sampler, such as "ddim" or "euler"; the model\'s own if left out.'
+    ] = None
+    true_cfg_scale: Annotated[
+        float | None, "Classifier-free guidance of a distilled model; its own if left out."
+    ] = None
+    model: Annotated[str | None, "One of the models this app offers; its first if left out."] = None
+    compare: Annotated[bool, "Also make the picture without plugins, at the same seed."] = False
 
-    def setup(self, prompt: str, worker: Worker) -> Setup:
+    def setup(self, worker: Worker) -> Setup:
         """The set-up, with every limit held.
 
         Raises:
             GuidanceError: it does not read, or asks for too much.
         """
         request = Request(
-            prompt=prompt,
+            prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             steps=self.steps,
             guidance_scale=self.guidance_scale,
@@ -71,13 +94,51 @@ class Asked:
         return setup
 
 
-def made(worker: Worker, setup: Setup, compare: bool) -> Result:
-    """The finished result; without `compare` only the guided picture is made."""
+def offered(
+    fn: Callable[..., Any], returns: Any, *, without: Sequence[str] = (), **more: Any
+) -> Callable[..., Any]:
+    """A function with the fields of `Asked` as its parameters, for servers that read signatures.
+
+    Args:
+        fn: is called with the values, in the order of the fields or by their names.
+        returns: the type of its answer.
+        without: fields that are not offered.
+        more: further parameters that the server itself fills in, with their types.
+    """
+    hints = get_type_hints(Asked, include_extras=True)
+    empty = inspect.Parameter.empty
+    shown = {
+        one.name: empty if one.default is MISSING else one.default
+        for one in fields(Asked)
+        if one.name not in without
+    }
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [
+        inspect.Parameter(name, kind, annotation=get_args(hints[name])[0], default=default)
+        for name, default in shown.items()
+    ]
+    parameters += [
+        inspect.Parameter(name, kind, annotation=hint, default=None) for name, hint in more.items()
+    ]
+    signature = inspect.Signature(parameters, return_annotation=returns)
+    fn.__signature__ = signature  # type: ignore[attr-defined]
+    fn.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": returns}
+    lines = (f"    {name}: {get_args(hints[name])[1]}" for name in shown)
+    fn.__doc__ = "\n".join([SUMMARY, "", "Args:", *lines])
+    return fn
+
+
+def made(worker: Worker, asked: Asked, stop: threading.Event) -> Result:
+    """The finished result; without `compare` only the guided picture is made.
+
+    Raises:
+        GuidanceError: it does not read, asks for too much, or was stopped.
+    """
     last: Result | None = None
-    for event in worker.run(setup, threading.Event(), compare=compare):
+    for event in worker.run(asked.setup(worker), stop, compare=asked.compare):
         if isinstance(event, Result):
             last = event
-    if last is None or not last.comparisons:
+    if last is None or not last.complete:
         raise ParameterError("the picture was not finished: try again")
     return last
 

@@ -34,9 +34,9 @@ def build(worker: Worker, samplers: Sequence[str] = (), *, log_out: bool = False
         title="Adhere", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as page:
         # First, so that no event of the page takes its name.
-        endpoint.offer(worker)
-        key = gr.BrowserState(None, storage_key="adhere-visitor")
         cancellations, histories = Cancellations(worker.limits), Histories(worker.limits)
+        endpoint.offer(worker, cancellations)
+        key = gr.BrowserState(None, storage_key="adhere-visitor")
         shared = Shared(worker, cancellations, histories, key, samplers)
         gr.HTML(_masthead(worker.models, log_out), padding=False)
         boards, tabs = _tabs(shared)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hmac
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -18,8 +19,9 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, ImageContent, TextContent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adhere.app.jobs.worker import Shot, Worker, sentence
-from adhere.app.serving.asking import Asked, made, report
+from adhere.app.jobs.result import Shot
+from adhere.app.jobs.worker import Worker, sentence
+from adhere.app.serving.asking import Asked, made, offered, report
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.plugins import available
@@ -84,52 +86,24 @@ def _offer_lists(mcp: FastMCP, worker: Worker) -> None:
 
 
 def _offer_generate(mcp: FastMCP, worker: Worker) -> None:
-    @mcp.tool(structured_output=False)
-    async def generate(
-        prompt: str,
-        plugins: list[str] | None = None,
-        seed: int = 0,
-        subjects: list[str] | None = None,
-        boxes: dict[str, list[float]] | None = None,
-        negative_prompt: str = "",
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        scheduler: str | None = None,
-        true_cfg_scale: float | None = None,
-        model: str | None = None,
-        compare: bool = False,
-    ) -> CallToolResult:
-        """Make one picture that follows its prompt, without training anything.
+    async def generate(**given: Any) -> CallToolResult:
+        stop = threading.Event()
+        try:
+            return await anyio.to_thread.run_sync(
+                lambda: _answer(worker, given, stop), abandon_on_cancel=True
+            )
+        finally:
+            stop.set()  # the client may have left: then nobody waits for the picture
 
-        Args:
-            prompt: What the picture shows, such as "a red cat and a blue car".
-            plugins: Methods to stack, as "name" or "name:key=value,key=value"; see list_methods.
-            seed: The same seed and settings give the same picture.
-            subjects: Phrases of the prompt that must appear; the parser's nouns if left out.
-            boxes: Where phrases belong: phrase to [left, top, right, bottom], each from 0 to 1.
-            negative_prompt: What the picture should not show.
-            steps: Denoising steps; the model's own number if left out.
-            guidance_scale: Classifier-free guidance; the model's own if left out.
-            width: In pixels; the model's own if left out.
-            height: In pixels; the model's own if left out.
-            scheduler: Sampler, such as "ddim" or "euler"; the model's own if left out.
-            true_cfg_scale: Classifier-free guidance of a distilled model; its own if left out.
-            model: One of list_models; the first if left out.
-            compare: Also make the picture without methods, at the same seed.
-        """
-        asked = Asked(
-            plugins, seed, subjects, boxes, None, None, negative_prompt, steps, guidance_scale,
-            width, height, scheduler, true_cfg_scale, model,
-        )  # fmt: skip
-        return await anyio.to_thread.run_sync(lambda: _answer(worker, asked, prompt, compare))
+    # A picture in base64 is more than a language model should have to write.
+    named = offered(generate, CallToolResult, without=("mask_png", "legend"))
+    mcp.tool(structured_output=False)(named)
 
 
-def _answer(worker: Worker, asked: Asked, prompt: str, compare: bool) -> CallToolResult:
+def _answer(worker: Worker, given: Mapping[str, Any], stop: threading.Event) -> CallToolResult:
     """The pictures as images and the report as structured content, or one sentence."""
     try:
-        result = made(worker, asked.setup(prompt, worker), compare)
+        result = made(worker, Asked(**given), stop)
     except Exception as wrong:  # whatever it is, the client gets a sentence
         text = TextContent(type="text", text=sentence(wrong))
         return CallToolResult(content=[text], isError=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from adhere.app.jobs import figures
 from adhere.app.jobs.attention import WordMaps
-from adhere.app.jobs.worker import Comparison, Shot
+from adhere.app.jobs.result import Comparison, Shot
 from adhere.app.outcome import downloads
 from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import strip

@@ -10,8 +10,8 @@ import gradio as gr
 
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs import uploads
+from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result
 from adhere.app.outcome import verdicts
 from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip

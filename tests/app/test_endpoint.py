@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from adhere import plugins
 from adhere.app.jobs.limits import LIMITS
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
-from tests.app.fakes import draw
-from tests.app.visit import SECONDS
+from tests.app.fakes import FakeStudio, draw
+from tests.app.visit import SECONDS, until
 
 client_of = pytest.importorskip("gradio_client").Client
 METHOD = sorted(plugins.PLUGINS)[0]
@@ -117,6 +119,24 @@ def test_five_at_once_get_their_own_pictures(served: Served) -> None:
         for prompt, person in people.items()
     ]
     assert [same(job.result(timeout=SECONDS)[0], request) for request, job in jobs] == [True] * 10
+
+
+LEAVES = """
+import sys
+from gradio_client import Client
+client = Client(sys.argv[1], verbose=False)
+client.submit(prompt="a red cat", api_name="/generate")
+sys.stdin.read()
+"""
+
+
+def test_a_program_that_is_killed_stops_its_jobs(served: Served, held: FakeStudio) -> None:
+    steps, heard = held.step_calls, held.interrupted
+    program = [sys.executable, "-c", LEAVES, served.url]
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as running:
+        until(lambda: held.step_calls == steps + 2, "the model does not begin")
+        running.kill()
+    until(lambda: held.interrupted > heard, "the model goes on for nobody")
 
 
 def test_the_endpoint_explains_itself(client: Any) -> None:

@@ -21,7 +21,7 @@ from adhere import plugins
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
-from tests.app.visit import SECONDS
+from tests.app.visit import SECONDS, until
 
 METHOD = sorted(plugins.PLUGINS)[0]
 PASSWORD = ("ann", "secret")
@@ -98,6 +98,24 @@ def test_a_mistake_is_one_sentence(served_tools: Any, given: dict[str, Any]) -> 
     (part,) = got.content
     assert "Traceback" not in part.text
     assert part.text.endswith(".")
+
+
+def test_a_client_that_leaves_stops_the_model(
+    served_tools: tuple[Served, dict[str, str]],
+) -> None:
+    app, headers = served_tools
+    studio = app.studio
+    steps, heard = studio.step_calls, studio.interrupted
+    studio.held = 0
+    call = {"name": "generate", "arguments": {"prompt": "a red cat"}}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    head = {**headers, "Accept": "application/json, text/event-stream"}
+    try:
+        with httpx.stream("POST", app.url + "mcp/", json=asked, headers=head, timeout=SECONDS):
+            until(lambda: studio.step_calls == steps + 2, "the model does not begin")
+        until(lambda: studio.interrupted > heard, "the model goes on for nobody")
+    finally:
+        studio.held = None
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic bm86d2F5"}, {"Cookie": "x=y"}])

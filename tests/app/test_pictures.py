@@ -9,8 +9,8 @@ from PIL import Image
 
 from adhere.app.jobs import figures
 from adhere.app.jobs.attention import word_maps
+from adhere.app.jobs.result import Comparison, Shot
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Comparison, Shot
 from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio, draw, recorded

@@ -16,8 +16,9 @@ import gradio as gr
 import pytest
 
 from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.result import Result, Update
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Update, Worker
+from adhere.app.jobs.worker import Worker
 from adhere.app.outcome import results, status, verdicts
 from adhere.app.outcome.sessions import Cancellations, Histories
 from adhere.app.parts import editor, elements

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from adhere.app.jobs.limits import LIMITS, with_options
-from adhere.app.jobs.worker import Result, Worker
+from adhere.app.jobs.result import Result
+from adhere.app.jobs.worker import Worker
 from adhere.app.parts import examples
 from adhere.app.serving import server
 from adhere.errors import ExtraMissing, ModelError, ParameterError

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from adhere.app.jobs import copies
 from adhere.app.jobs import setup as setups
+from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Worker
+from adhere.app.jobs.worker import Worker
 from adhere.app.outcome import downloads
 from adhere.app.parts import examples
 from adhere.app.serving.server import prepare

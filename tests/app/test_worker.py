@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,8 +13,10 @@ import torch
 
 from adhere import plugins
 from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.passes import most_passes
+from adhere.app.jobs.result import Result, Update
 from adhere.app.jobs.setup import Setup
-from adhere.app.jobs.worker import Result, Update, Worker, sentence
+from adhere.app.jobs.worker import Worker, sentence
 from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.pipelines.studio.request import Request
 from tests.app.fakes import FakeJudge, FakeStudio
@@ -234,6 +237,18 @@ def test_the_watchdog_ends_a_job_beyond_its_time() -> None:
     shared = Worker(("toybox",), lambda _: studio, FakeJudge, limits)
     with pytest.raises(ParameterError, match=r"ended after 0\.4 seconds"):
         list(shared.run(setup(), threading.Event()))
+
+
+def test_a_job_says_what_it_can_take_before_it_begins() -> None:
+    shared = worker(FakeStudio(pause=0.01))
+    asked = setup(steps=8)
+    most = most_passes(asked.request.plugins, 8, 1)
+    first, *_ = shared.run(asked, threading.Event())
+    second, *_ = shared.run(asked, threading.Event())
+    assert isinstance(first, Update)
+    assert isinstance(second, Update)
+    assert first.stage == f"Loading the model: at most {most} model passes"
+    assert re.fullmatch(rf"Starting: at most {most} model passes, about \d+ s", second.stage)
 
 
 def test_plain_pictures_are_made_once() -> None:

@@ -1,0 +1,78 @@
+"""What a job tells: updates while it grows, and what it has made; and what it needs to make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from PIL import Image
+
+from adhere.app.jobs.attention import WordMaps
+from adhere.app.jobs.setup import Setup
+from adhere.pipelines.studio.request import OnStep, Picture, Request
+
+
+class Model(Protocol):
+    """What the app needs of a `Studio`."""
+
+    @property
+    def is_toybox(self) -> bool: ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_step: OnStep | None = None,
+        interrupt: Callable[[], bool] | None = None,
+        record_attention: bool = False,
+    ) -> list[Picture]: ...
+
+    def preview(self, latents: Any) -> list[Image.Image]: ...
+
+
+class Judge(Protocol):
+    """What the app needs of the toybox's judge."""
+
+    def __call__(self, images: list[Image.Image]) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """Work in progress: `share` of it is done; `images` are rough previews."""
+
+    stage: str
+    share: float
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One finished picture with what the judge says and what each word looked at."""
+
+    picture: Picture
+    verdict: Any = None
+    maps: WordMaps | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The plain picture and the guided one at the same seed; `before` is None without plugins."""
+
+    seed: int
+    before: Shot | None
+    after: Shot
+
+
+@dataclass
+class Result:
+    """What a job has made so far; `complete` when it has made all of it."""
+
+    setup: Setup
+    toybox: bool
+    comparisons: list[Comparison] = field(default_factory=list)
+    complete: bool = False
+    stopped: bool = False
+
+
+Event = Update | Result
