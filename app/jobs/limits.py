@@ -20,8 +20,8 @@ class Limits:
 
     `side` and `pixels` are of the picture, in pixels; `passes` are evaluations of the denoiser in
     one job, `seconds` its time; `upload_bytes` and `upload_pixels` are of a file that is sent in;
-    `waiting` is the length of the queue, `sessions` the number of visitors whose pictures are kept,
-    `kept` the number of results kept for each.
+    `waiting` is the length of the queue, `sessions` the number of visitors whose pictures are kept
+    in memory and `galleries` in the operator's folder, `kept` the number of results for each.
     """
 
     prompt: int = 1000
@@ -42,6 +42,7 @@ class Limits:
     waiting: int = 20
     sessions: int = 48
     kept: int = 12
+    galleries: int = 500
 
 
 LIMITS = Limits()

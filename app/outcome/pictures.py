@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from PIL import Image
+
+from adhere.pipelines.studio.output import write_image
 
 
 def file_of(image: Image.Image) -> str:
@@ -19,23 +20,11 @@ def file_of(image: Image.Image) -> str:
 
     A file that is there already stays as it is, and is kept for another hour.
     """
-    base = Path(os.environ["GRADIO_TEMP_DIR"]) / "shown"
-    base.mkdir(exist_ok=True)
-    about = f"{image.mode} {image.width} ".encode()
-    path = base / f"{hashlib.sha256(about + image.tobytes()).hexdigest()[:32]}.png"
+    pixels = f"{image.mode} {image.width} ".encode() + image.tobytes()
+    name = hashlib.sha256(pixels).hexdigest()[:32]
+    path = Path(os.environ["GRADIO_TEMP_DIR"]) / "shown" / f"{name}.png"
     try:
         os.utime(path)
     except FileNotFoundError:
-        _write(image, path)
+        write_image(path, image)
     return str(path)
-
-
-def _write(image: Image.Image, path: Path) -> None:
-    """Write beside the place and move it there: nobody ever sees half a file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            image.save(part, "PNG")
-        except BaseException:
-            Path(part.name).unlink()
-            raise
-    Path(part.name).replace(path)

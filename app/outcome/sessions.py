@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.result import Comparison, Result
+from adhere.app.outcome.gallery import Gallery
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Kept:
 class Histories:
     """The latest results of the latest visitors, by a key that only the visitor's browser knows.
 
-    In memory only: it outlives a reload of the page, not the app.
+    In memory they outlive a reload of the page; with a `gallery` also the app.
     """
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: Limits = LIMITS, gallery: Gallery | None = None) -> None:
         self._kept: OrderedDict[str, list[Kept]] = OrderedDict()
         self._limits = limits
+        self.gallery = gallery
         self._lock = threading.Lock()
 
     @staticmethod
@@ -38,20 +40,34 @@ class Histories:
 
     def of(self, key: str | None) -> list[Kept]:
         """A visitor's results, the newest first."""
+        if not key:
+            return []
         with self._lock:
-            return list(self._kept.get(key or "", ()))
+            return list(self._of(key))
 
     def add(self, key: str | None, tab: str, result: Result) -> None:
         """Put a result in front; the oldest results and visitors make room."""
         if not key:
             return
         with self._lock:
-            old = self._kept.get(key, [])
+            old = self._of(key)
             number = old[0].number + 1 if old else 1
-            self._kept[key] = [Kept(number, tab, result), *old][: self._limits.kept]
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._limits.sessions:
-                self._kept.popitem(last=False)
+            self._remember(key, [Kept(number, tab, result), *old][: self._limits.kept])
+        if self.gallery is not None:
+            self.gallery.save(key, number, tab, result)
+
+    def _of(self, key: str) -> list[Kept]:
+        if key not in self._kept and self.gallery is not None:
+            found = [Kept(*one) for one in self.gallery.load(key)]
+            if found:
+                self._remember(key, found)
+        return self._kept.get(key, [])
+
+    def _remember(self, key: str, kept: list[Kept]) -> None:
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._limits.sessions:
+            self._kept.popitem(last=False)
 
     def result(self, key: str | None, number: int) -> Kept | None:
         """A result by its number, if it is still kept."""

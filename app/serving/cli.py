@@ -46,6 +46,10 @@ def serve(
         str | None, typer.Option(help="The path under which a proxy shows the app.")
     ] = None,
     limit: LimitOptions = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(help="A folder that keeps visitors' pictures for longer than the app runs."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cuda, cpu, mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP clients, at /mcp/.")] = False,
@@ -58,7 +62,8 @@ def serve(
     pairs += server.read_passwords(auth_file) if auth_file else ()
     address = server.Address(host, port, tuple(pairs), ssl_certificate, ssl_key, root_path)
     options: dict[str, Any] = {"device": device, "dtype": dtype, "mcp": mcp, "say": typer.echo}
-    server.serve(model or ["toybox"], address, limits=with_options(limit or []), **options)
+    options |= {"limits": with_options(limit or []), "gallery": gallery}
+    server.serve(model or ["toybox"], address, **options)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ import gradio as gr
 from adhere.app.jobs import copies
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
+from adhere.app.outcome.gallery import Gallery
 from adhere.app.outcome.runner import Shared
 from adhere.app.outcome.sessions import Cancellations, Histories
 from adhere.app.outcome.status import say
@@ -28,13 +30,31 @@ from adhere.errors import GuidanceError
 from adhere.pipelines.toybox import COLOURS, KINDS, TOYBOXES
 
 
-def build(worker: Worker, samplers: Sequence[str] = (), *, log_out: bool = False) -> Any:
-    """The page as `gr.Blocks`, ready to be queued and launched; `log_out` where people log in."""
+def build(
+    worker: Worker,
+    samplers: Sequence[str] = (),
+    *,
+    log_out: bool = False,
+    gallery: Path | None = None,
+) -> Any:
+    """The page as `gr.Blocks`, ready to be queued and launched.
+
+    Args:
+        worker: makes the pictures.
+        samplers: to choose from.
+        log_out: whether people log in, so that they can log out.
+        gallery: where their pictures are kept for longer than the app runs.
+    """
     with GuardedPage(
         title="Adhere", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as page:
         # First, so that no event of the page takes its name.
-        cancellations, histories = Cancellations(worker.limits), Histories(worker.limits)
+        cancellations, histories = (
+            Cancellations(worker.limits),
+            Histories(
+                worker.limits, Gallery(gallery, worker.models, worker.limits) if gallery else None
+            ),
+        )
         endpoint.offer(worker, cancellations)
         key = gr.BrowserState(None, storage_key="adhere-visitor")
         shared = Shared(worker, cancellations, histories, key, samplers)

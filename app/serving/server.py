@@ -62,6 +62,7 @@ def serve(
     dtype: str | None = None,
     mcp: bool = False,
     limits: Limits = LIMITS,
+    gallery: Path | None = None,
     block: bool = True,
     say: Callable[[str], None] = print,
 ) -> Any:
@@ -74,6 +75,7 @@ def serve(
         device, dtype: where and how the models run.
         mcp: also offer the tools for MCP clients.
         limits: what one visitor may ask for.
+        gallery: a folder where visitors' pictures are kept for longer than the app runs.
         block: wait until interrupted; False returns the running `gr.Blocks` at once.
         say: prints a line for the operator.
 
@@ -90,13 +92,15 @@ def serve(
 
     from adhere.app.jobs.worker import Worker
     from adhere.app.serving.page import build
+    from adhere.pipelines.studio.output import writable
     from adhere.pipelines.studio.samplers import SCHEDULERS
 
     where = address or Address()
     sources = named(models)
     build_model = _builder(sources, device, dtype)
     worker = Worker(tuple(sources), build_model, _judge, limits)
-    page = build(worker, tuple(SCHEDULERS), log_out=bool(where.auth))
+    kept = writable(gallery) if gallery else None
+    page = build(worker, tuple(SCHEDULERS), log_out=bool(where.auth), gallery=kept)
     launch(page, where, worker=worker, mcp=mcp)
     say(greeting(page.local_url, where))
     threading.Thread(target=_warm_up, args=(worker, say), daemon=True).start()

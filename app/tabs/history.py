@@ -52,8 +52,10 @@ class History:
         self.file.upload(self._from_file, self.file, outputs, **QUIET)
 
     def _draw_left(self) -> None:
+        lasting = self.shared.histories.gallery is not None
+        how_long = "by this app, also when it ends" if lasting else "while the app runs"
         self.status = gr.HTML(
-            say("Your latest pictures, kept while the app runs, also over a reload."),
+            say(f"Your latest pictures, kept {how_long}, also over a reload."),
             padding=False,
             elem_id="history-status",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None 
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its place when the block is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Threads of one process may write the same file.
+    mine = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{mine}.part")
     try:
         yield temporary
         os.replace(temporary, path)
