@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ from adhere.pipelines.studio.output import SETTINGS, slug, write_json, write_pic
 
 KEPT = 3600.0
 """Seconds for which a prepared file can be downloaded."""
+LOOKS = 4
+"""Prepared files of one kind that a visitor has at a time, where each look prepares another."""
 
 
 def folder() -> Path:
@@ -32,6 +35,18 @@ def folder() -> Path:
         if time.time() - old.stat().st_mtime > KEPT:
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=base))
+
+
+def own_folder(key: str | None) -> Path:
+    """A new folder among a visitor's latest few: for files that every look at something makes."""
+    base = Path(os.environ["GRADIO_TEMP_DIR"]) / "looks"
+    home = base / hashlib.sha256((key or "").encode()).hexdigest()[:32]
+    home.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=home))
+    latest = sorted(home.iterdir(), key=lambda one: one.stat().st_mtime_ns, reverse=True)
+    for old in latest[LOOKS:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return made
 
 
 def picture(shot: Shot, where: Path | None = None) -> Path:

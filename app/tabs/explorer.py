@@ -192,7 +192,7 @@ class Explorer:
         return {
             self.shown: [(file_of(image), text) for image, text in _chosen_maps(view, top)],
             self.words: [(file_of(view.heat(after, word, top)), word) for word in maps.words],
-            self.save: str(_saved(view)),
+            self.save: str(_saved(view, state[-1])),
         }
 
     def _view(
@@ -245,10 +245,9 @@ def _chosen_maps(view: View, top: float) -> list[tuple[Any, str]]:
     return [(image, text) for image, text in made if image is not None]
 
 
-def _saved(view: View) -> Any:
+def _saved(view: View, key: str | None) -> Any:
     """An archive of the shown maps as pictures and of all maps as arrays."""
-    where = downloads.folder()
-    path = where / "attention.zip"
+    path = downloads.own_folder(key) / "attention.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for image, text in _chosen_maps(view, view.top()):
             with archive.open(f"{text.replace(', ', '-').replace('#', '-')}.png", "w") as file:
