@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ KEPT = 3600.0
 LOOKS = 4
 """Prepared files of one kind that a visitor has at a time, where each look prepares another."""
 
+_clearing = threading.Lock()
+
 
 def folder() -> Path:
     """A new folder inside the app's own; those older than an hour are removed."""
@@ -42,10 +45,11 @@ def own_folder(key: str | None) -> Path:
     base = Path(os.environ["GRADIO_TEMP_DIR"]) / "looks"
     home = base / hashlib.sha256((key or "").encode()).hexdigest()[:32]
     home.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=home))
-    latest = sorted(home.iterdir(), key=lambda one: one.stat().st_mtime_ns, reverse=True)
-    for old in latest[LOOKS:]:
-        shutil.rmtree(old, ignore_errors=True)
+    with _clearing:
+        made = Path(tempfile.mkdtemp(dir=home))
+        latest = sorted(home.iterdir(), key=lambda one: one.stat().st_mtime_ns, reverse=True)
+        for old in latest[LOOKS:]:
+            shutil.rmtree(old, ignore_errors=True)
     return made
 
 

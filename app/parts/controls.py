@@ -12,6 +12,7 @@ import gradio as gr
 
 from adhere import plugins
 from adhere.app.jobs.copies import changes
+from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.settings import left_out, number_text
 from adhere.errors import ParameterError
@@ -160,6 +161,8 @@ class Stack:
                 elem_classes="method",
                 elem_id=f"{label.split()[0].lower()}-{name}",
             ) as group:
+                if source := paper(plugin):
+                    gr.HTML(tag("span", source, css="quiet"), padding=False)
                 for parameter in drawn(plugin, self.hidden):
                     self.components.append(component(parameter, next(values)))
             self._groups.append(group)

@@ -100,4 +100,11 @@ def test_layouts_get_no_control() -> None:
 def test_titles_are_short_and_papers_named() -> None:
     for plugin in plugins.PLUGINS.values():
         assert 0 < len(controls.title(plugin)) <= 40
+        assert controls.title(plugin)[0].isupper(), "a raw name"
         assert controls.summary(plugin)
+    named = {name: controls.title(plugin) for name, plugin in plugins.PLUGINS.items()}
+    assert named["ebama"] == "EBAMA"
+    assert named["best-of-noise"] == "Best of noise"
+    papers = [controls.paper(plugin) for plugin in plugins.PLUGINS.values()]
+    assert sum("arXiv:" in paper for paper in papers) >= len(papers) - 2
+    assert not [paper for paper in papers if paper.count("(") or paper.count(")")]
