@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image, ImageChops
 
+from adhere.app.jobs import figures
 from tests.app.conftest import Served
-from tests.app.fakes import FakeStudio
+from tests.app.fakes import FakeStudio, draw
 from tests.app.visit import Visit, until
 
 pytestmark = pytest.mark.browser
@@ -398,6 +401,27 @@ def test_a_waiting_visitor_sees_a_place_and_can_give_it_up(
     other.status("compose", "Stopped")
     other.close()
     assert other.trouble == []
+
+
+def test_five_visitors_at_once_get_their_own_pictures(chromium: Any, served: Served) -> None:
+    prompts = [f"a red cat and a {noun}" for noun in ("car", "frog", "bird", "lion", "crown")]
+    people = {prompt: Visit(chromium, served.url) for prompt in prompts}
+    for prompt, visit in people.items():
+        visit.fill("compose", prompt)
+        visit.page.click("#compose-go")
+    for prompt, visit in people.items():
+        visit.status("compose", "Done")
+        images = visit.page.locator("#compose-slider img").all()
+        shown = [visit.context.request.get(str(one.get_attribute("src"))).body() for one in images]
+        guided = next(one for one in reversed(served.studio.asked) if one.prompt == prompt)
+        pair = (guided.plain(), guided)
+        wanted = [figures.enlarge(draw(one.with_seed(0))) for one in pair]
+        for got, image in zip(shown, wanted, strict=True):
+            made = Image.open(io.BytesIO(got)).convert("RGB")
+            assert ImageChops.difference(made, image).getbbox() is None, prompt
+    for visit in people.values():
+        visit.close()
+        assert visit.trouble == []
 
 
 @pytest.mark.parametrize(
