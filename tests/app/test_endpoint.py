@@ -21,11 +21,17 @@ from tests.app.visit import SECONDS, until
 
 client_of = pytest.importorskip("gradio_client").Client
 METHOD = sorted(plugins.PLUGINS)[0]
+PATIENT = {"timeout": SECONDS}
 
 
 @pytest.fixture(scope="module")
 def client(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return client_of(served.url, verbose=False, download_files=tmp_path_factory.mktemp("got"))
+    return client_of(
+        served.url,
+        verbose=False,
+        download_files=tmp_path_factory.mktemp("got"),
+        httpx_kwargs=PATIENT,
+    )
 
 
 def ask(client: Any, **given: Any) -> Any:
@@ -112,7 +118,9 @@ def test_unforeseen_error_says_nothing_of_its_inside(served: Served, client: Any
 
 def test_five_at_once_get_their_own_pictures(served: Served) -> None:
     prompts = [f"a {word}" for word in ("cat", "car", "frog", "bird", "lion")]
-    people = {prompt: client_of(served.url, verbose=False) for prompt in prompts}
+    people = {
+        prompt: client_of(served.url, verbose=False, httpx_kwargs=PATIENT) for prompt in prompts
+    }
     jobs = [
         (Request(prompt=prompt, seed=seed), person.submit(prompt, None, seed, api_name="/generate"))
         for seed in (1, 2)
