@@ -52,7 +52,7 @@ class Gallery:
                     write_picture(where / f"{index}-{side}.png", shot.picture)
             told = {side: _about(shot) for side, shot in sides.items()}
             pictures.append({"seed": one.seed, **told})
-        about = {"tab": tab, "setup": result.setup.to_json(), "pictures": pictures}
+        about: dict[str, Any] = {"tab": tab, "setup": result.setup.to_json(), "pictures": pictures}
         about |= {"toybox": result.toybox, "stopped": result.stopped}
         write_json(where / ABOUT, about)  # last: a result without it is not whole
         _keep_newest(home, self.limits.kept, by_name=True)
