@@ -31,7 +31,7 @@ app: $(APP)      ## The web app on the toybox
 	$(BIN)/adhere app
 
 test: $(STAMP) browser check   ## Environment, installation, checks, and all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist loadfile --durations=15
 
 fast: $(STAMP)   ## The quick tests, in under a minute on two cores
 	$(BIN)/python -m pytest -m fast -q -n 2 --dist loadfile
