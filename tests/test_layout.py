@@ -39,8 +39,15 @@ def tracked() -> list[Path]:
         text=True,
         check=False,
     )
-    if run.returncode:
-        pytest.skip("not a git checkout")
+    if run.returncode:  # the source archive: all of it, but for what using it has made
+        made = {"build", "dist", "__pycache__"}
+        return [
+            path
+            for path in sorted(ROOT.rglob("*"))
+            if path.is_file()
+            and not made & set(path.relative_to(ROOT).parts)
+            and not any(part.startswith(".") for part in path.relative_to(ROOT).parts[:-1])
+        ]
     return [ROOT / line for line in run.stdout.splitlines() if (ROOT / line).is_file()]
 
 
