@@ -62,7 +62,8 @@ floors:          ## The core's tests with the lowest versions that pyproject.tom
 	$(FLOORS) -m uv pip install --quiet --python $(FLOORS) --torch-backend cpu \
 	  $$($(PYTHON) -m tests.floors lora) pytest pytest-timeout beartype scipy
 	$(FLOORS) -m uv pip install --quiet --python $(FLOORS) --no-deps -e .
-	$(FLOORS) -m pytest -q tests/core tests/plugins tests/studio tests/test_cli.py tests/toybox/test_folder.py
+	$(FLOORS) -m pytest -q tests/core tests/plugins tests/studio tests/test_cli.py tests/toybox/test_folder.py \
+	  tests/pipelines/test_canaries.py
 
 browser:         ## Chromium for the app's tests, where it can be had
 	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \
