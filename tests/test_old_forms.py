@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 import adhere
 from adhere.app.jobs import copies, setup
 from adhere.errors import GuidanceError, ParameterError
+from adhere.eval import places
 from adhere.eval.run import experiment, manifest_file
 from adhere.pipelines.studio.output import SETTINGS, read_settings
 from adhere.pipelines.studio.request import Request
@@ -95,10 +96,11 @@ def test_a_picture_from_before_tells_what_it_was_asked(tmp_path: Path) -> None:
         Request.from_json(found.request)
 
 
-def test_an_older_manifest_is_told_from_a_damaged_one() -> None:
+def test_an_older_manifest_is_told_from_a_damaged_one(tmp_path: Path) -> None:
     text = json.dumps({"adhere_manifest": 1}) + "\n" + json.dumps({"item": {}}) + "\n"
-    with pytest.raises(GuidanceError, match=r"format 1.*reads format 3\. Plan again"):
-        manifest_file.from_text(text, "runs/old/manifest.jsonl")
+    (tmp_path / "manifest.jsonl").write_text(text)
+    with pytest.raises(GuidanceError, match=r"format 1.*reads format 4\. Plan again"):
+        manifest_file.manifest(places.at(tmp_path), ["manifest.jsonl"])
 
 
 def test_old_public_names_and_attributes_say_their_new_ones() -> None:
