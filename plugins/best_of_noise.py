@@ -58,6 +58,7 @@ class _Guide(Guide):
 
     def __init__(self, plugin: BestOfNoise, run: Run) -> None:
         self.plugin = plugin
+        self.off = plugin.candidates == 1
         self.subjects = run.subjects(plugin.subjects)
         self.ranks: list[list[float]] = []
 

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Logits, Step, Text
+from adhere.guides.maps import Kind
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
@@ -56,8 +57,10 @@ class DenseDiffusion(Method):
 class _Guide(Guide):
     def __init__(self, plugin: DenseDiffusion, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        still = plugin.stop == 0 or plugin.cross == plugin.own == 0
-        self.off = still and not plugin.splice
+        strengths: dict[Kind, float] = {"cross": plugin.cross, "self": plugin.own}
+        acting = {kind for kind, strength in strengths.items() if strength and plugin.stop}
+        self.biases = frozenset(acting)
+        self.off = not (acting or plugin.splice)
         self.regions = run.regions(plugin.layout)
         self.phrases = [regions.phrases for regions in self.regions]
         self.places: dict[tuple[int, tuple[int, int]], Tensor] = {}

@@ -87,6 +87,7 @@ class _Guide(EnergyGuide[tuple[Phrase, ...]]):
 
     def __init__(self, plugin: InitNO, run: Run) -> None:
         super().__init__(plugin, run)
+        self.off = self.off and plugin.rounds == plugin.last_passes == 0
         self.search = NoiseSearch(plugin, self.wanted)
         self.usual: dict[tuple[int, int], Tensor] = {}
 

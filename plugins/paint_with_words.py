@@ -49,6 +49,8 @@ class PaintWithWords(Method):
 
 
 class _Guide(Guide):
+    biases = frozenset({"cross"})
+
     def __init__(self, plugin: PaintWithWords, run: Run) -> None:
         self.plugin = plugin
         self.off = plugin.strength == 0 or plugin.stop == 0
@@ -57,7 +59,7 @@ class _Guide(Guide):
 
     def bias(self, step: Step, logits: Logits) -> Float[Tensor, "batch 1 cells columns"] | None:
         fade = self.plugin.strength * math.log1p(step.sigma)
-        if logits.site.kind != "cross" or fade == 0 or step.progress >= self.plugin.stop:
+        if fade == 0 or step.progress >= self.plugin.stop:
             return None
         values = logits.values()
         painted = torch.stack(

@@ -85,7 +85,7 @@ class _Guide(Guide):
     def __init__(self, plugin: SafeLatentDiffusion) -> None:
         self.start, self.scale, self.threshold, self.momentum_scale, self.beta = plugin.settings()
         # The published code is off below a scale of one.
-        self.off = self.scale < 1
+        self.off = self.scale < 1 or self.start == 1
         self.texts = (plugin.concept,)
         self.nu: Tensor | None = None
         self.strength: list[float] = []

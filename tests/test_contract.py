@@ -19,7 +19,7 @@ from adhere.guides.guide import Guide, Plugin
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import failing, nothing_left
-from tests.probes import Failing, Probe
+from tests.probes import Failing, Probe, guide_of
 
 ABOUT = {"layout": tiny.LAYOUT}
 """What a plugin may need beside the prompt; those that need nothing pass it by."""
@@ -156,6 +156,29 @@ def test_switched_off_it_changes_nothing(kind: Any) -> None:
     pipe = tiny.sd1()
     off = guided(pipe, switched_off(kind), negative_prompt="")
     assert torch.equal(off, plain(pipe, negative_prompt=""))
+
+
+def ends(kind: type[Plugin]) -> list[Plugin]:
+    """The plugin with all numbers at their low ends, and with one there, or a share at one."""
+    one = [
+        made(kind, **{p.name: type(p.low)(end)})
+        for p in numbers(kind)
+        if p.low is not None
+        for end in (p.low, *([p.high] if p.high == 1 else []))
+    ]
+    return [switched_off(kind), *one]
+
+
+@every
+def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
+    """Where no image moves, the guide says that it is off: no hooks, no rows, no pass."""
+    pipe = tiny.sd1()
+    both: dict[str, Any] = {"prompt": [tiny.PROMPT] * 2, "seeds": (0, 1), "size": (16, 16)}
+    before = plain(pipe, **both)
+    for plugin in ends(kind):
+        watched, guides = guide_of(Probe(plugin.guide))
+        still = torch.equal(guided(pipe, watched, **both), before)
+        assert guides[0].off == still, plugin
 
 
 @every

@@ -66,6 +66,7 @@ class EnergyGuide(Guide, Generic[W]):
 
     def __init__(self, plugin: EnergyMethod[W], run: Run) -> None:
         self.plugin, self.reads = plugin, plugin.reads
+        self.off = plugin.step_size == 0 or plugin.stop == 0
         self.wanted = plugin.wanted(run)
 
     def guides(self, step: Step) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides.maps import Maps, Read, Site
+from adhere.guides.maps import Kind, Maps, Read, Site
 from adhere.guides.run import Run
 
 Rule = Literal["plain", "max-abs", "relative"]
@@ -160,6 +160,8 @@ class Guide:
 
     reads: frozenset[Read] = frozenset()
     """The maps that `energy`, `initial` and `watch` look at."""
+    biases: frozenset[Kind] = frozenset({"cross", "self"})
+    """The kinds of layers that `bias` is asked about, and that must therefore be met."""
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
     off: bool = False

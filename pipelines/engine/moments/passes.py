@@ -32,7 +32,7 @@ class Passes:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self._biasing = state.overriding("bias")
+        self._biasing = [guide for guide in state.overriding("bias") if guide.biases]
         self._call: Call | None = None
         self._ahead = False
         self.now: Step | None = None
@@ -105,7 +105,7 @@ class Passes:
             total=call.rows,
             width=family.text_width(call),
             read=_names(scales),
-            biased=self._all_layers() if bias is not None else frozenset(),
+            biased=self._biased if bias is not None else frozenset(),
             bias=bias,
             texts={name: rows[list(images)] for name, rows in self.state.texts.items()},
             stop=True,
@@ -143,7 +143,7 @@ class Passes:
             total=call.rows,
             width=self.state.family.text_width(call),
             read=_names(scales),
-            biased=self._all_layers() if bias is not None else frozenset(),
+            biased=self._biased if bias is not None else frozenset(),
             bias=bias,
             texts=texts,
         )
@@ -175,7 +175,8 @@ class Passes:
             return None
 
         def total(layer: BiasedLayer) -> Tensor | None:
-            parts = [guide.bias(step, layer) for guide in self._biasing]
+            kind = layer.site.kind
+            parts = [guide.bias(step, layer) for guide in self._biasing if kind in guide.biases]
             given = [part for part in parts if part is not None]
             return torch.stack(torch.broadcast_tensors(*given)).sum(0) if given else None
 
@@ -210,8 +211,12 @@ class Passes:
         inner = unwrapped(denoiser)
         return inner is not denoiser or any(map(compiled_in_place, inner.modules()))
 
-    def _all_layers(self) -> frozenset[str]:
-        return frozenset(layer.name for layer in self.state.family.attention_layers())
+    @cached_property
+    def _biased(self) -> frozenset[str]:
+        """The layers, by name, of the kinds that some guide biases."""
+        kinds = {kind for guide in self._biasing for kind in guide.biases}
+        layers = self.state.family.attention_layers()
+        return frozenset(layer.name for layer in layers if layer.kind in kinds)
 
 
 def _names(scales: Scales) -> frozenset[str]:
