@@ -72,6 +72,10 @@ class InitNO(SubjectMethod):
     )
     refinements: int = param(20, "at the most, each time", low=0, high=200, source="code@aadf9fb")
 
+    @property
+    def off(self) -> bool:
+        return super().off and self.rounds == self.last_passes == 0
+
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
@@ -87,7 +91,6 @@ class _Guide(EnergyGuide[tuple[Phrase, ...]]):
 
     def __init__(self, plugin: InitNO, run: Run) -> None:
         super().__init__(plugin, run)
-        self.off = self.off and plugin.rounds == plugin.last_passes == 0
         self.search = NoiseSearch(plugin, self.wanted)
         self.usual: dict[tuple[int, int], Tensor] = {}
 

@@ -53,6 +53,10 @@ class LayoutGuidance(LayoutMethod):
         5, "moves a step at the most", low=1, high=100, source="base_config.yaml@50fcf75"
     )
 
+    @property
+    def off(self) -> bool:
+        return super().off or self.threshold == 1  # E is at most one
+
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
         return steps * self.repeats

@@ -65,6 +65,10 @@ class ZestGuide(LayoutMethod):
         (0.01, 0.1), "cells this small in map and mask are left out", source="config@4a04fe5"
     )
 
+    @property
+    def off(self) -> bool:
+        return super().off or self.gain == 0
+
     def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
         found = torch.stack([maps.of(phrase, "fine") for phrase in wanted.phrases])
         masks = wanted.masks((found.shape[1], found.shape[2])).to(found)

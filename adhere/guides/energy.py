@@ -41,6 +41,11 @@ class EnergyMethod(Method, Generic[W]):
         """Share of the steps that are guided."""
         return 1.0
 
+    @property
+    def off(self) -> bool:
+        """Whether its parameters leave every picture as it is, so that no pass is made."""
+        return self.step_size == 0 or self.stop == 0
+
     def wanted(self, run: Run) -> Sequence[W]:
         """What each image of the run is compared with. An image with nothing is left alone."""
         raise NotImplementedError
@@ -66,7 +71,7 @@ class EnergyGuide(Guide, Generic[W]):
 
     def __init__(self, plugin: EnergyMethod[W], run: Run) -> None:
         self.plugin, self.reads = plugin, plugin.reads
-        self.off = plugin.step_size == 0 or plugin.stop == 0
+        self.off = plugin.off
         self.wanted = plugin.wanted(run)
 
     def guides(self, step: Step) -> bool:

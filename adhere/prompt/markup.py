@@ -17,30 +17,30 @@ _WEIGHT = re.compile(r"\([^()\[\]:]*[^\W\d]\s*:\s*\d*\.?\d+\s*\)|\(\([^()]+\)\)+
 """Weights as web UIs write them, `(red cat:1.3)` and `((red cat))`, and compel: `cat++`."""
 
 
-def unread(prompt: str) -> tuple[str, ...]:
-    """Sentences on what looks like syntax in a pipeline's prompt and is read as plain text.
-
-    Args:
-        prompt: as the pipeline was given it.
-    """
-    said = []
+def unread_weight(prompt: str) -> str | None:
+    """A sentence on a weight in a pipeline's prompt, which is read as plain text."""
     weight = _WEIGHT.search(prompt)
-    if weight:
-        said.append(
-            f"the weight {weight.group()!r} has no effect, it is read as plain text; "
-            "take it out, or give prompt_embeds made with compel and their text as prompt=..."
-        )
+    if not weight:
+        return None
+    return (
+        f"the weight {weight.group()!r} has no effect, it is read as plain text; "
+        "take it out, or give prompt_embeds made with compel and their text as prompt=..."
+    )
+
+
+def unread_markup(prompt: str) -> str | None:
+    """A sentence on markup in a prompt that a modular pipeline has given to its encoder."""
     try:
         _, marked = read_markup(prompt)
     except PromptError:
-        marked = ()
-    if marked:
-        said.append(
-            f"the markup {marked[0].phrase.text!r} in the call's prompt is read as plain text, "
-            "brackets included; give the call the prompt without it, and the marked one to the "
-            "guidance: attach(pipe, prompt=...)"
-        )
-    return tuple(said)
+        return None
+    if not marked:
+        return None
+    return (
+        f"the markup {marked[0].phrase.text!r} in the call's prompt is read as plain text, "
+        "brackets included; give the call the prompt without it, and the marked one to the "
+        "guidance: attach(pipe, prompt=...)"
+    )
 
 
 def strip_markup(prompt: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adhere.errors import ParameterError, PromptError
 from adhere.guides.run import NO_TEXT, Prompt
 from adhere.layout.layout import Layout
-from adhere.prompt.markup import unread
+from adhere.prompt.markup import strip_markup, unread_markup, unread_weight
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,18 @@ class Annotations:
             ParameterError: something is neither one for all nor one for each prompt.
         """
         return cls(_prompt(prompt), _subjects(subjects), _layout(layout))
+
+    def marked(self, called: Any) -> Annotations:
+        """With the markup of the prompt that a pipeline was called with, where none was told.
+
+        Args:
+            called: the pipeline's argument `prompt`; it is to be given `unmarked(called)`.
+        """
+        if self.prompt is not None or unmarked(called) == called:
+            return self
+        if isinstance(called, str):
+            return replace(self, prompt=called)
+        return replace(self, prompt=tuple(map(_parsable, called)))
 
     def prompts(self, called: Sequence[str] | None, count: int) -> list[Prompt]:
         """One `Prompt` for each prompt of the call.
@@ -64,8 +76,36 @@ class Annotations:
         return texts
 
     def unread(self, called: Sequence[str] | None) -> tuple[str, ...]:
-        """Sentences on what in the call's prompts looks like syntax and is read as plain text."""
-        return tuple(dict.fromkeys(sentence for text in called or () for sentence in unread(text)))
+        """Sentences on what in the encoded prompts looks like syntax and is read as plain text."""
+        kinds = [unread_weight] if self.prompt is not None else [unread_weight, unread_markup]
+        said = [find(text) for text in called or () for find in kinds]
+        return tuple(dict.fromkeys(sentence for sentence in said if sentence))
+
+
+def unmarked(called: Any) -> Any:
+    """A pipeline's prompt argument without markup; as it is where it is no text, or has none."""
+    if isinstance(called, str):
+        return _plain(called)
+    if isinstance(called, (list, tuple)) and all(isinstance(one, str) for one in called):
+        return [_plain(one) for one in called]
+    return called
+
+
+def _plain(prompt: str) -> str:
+    """What the text encoder is to see. Brackets that do not pair are the prompt's own."""
+    try:
+        return strip_markup(prompt)
+    except PromptError:
+        return prompt
+
+
+def _parsable(prompt: str) -> str:
+    """A prompt with markup as it is; one whose brackets do not pair with those taken as text."""
+    try:
+        strip_markup(prompt)
+    except PromptError:
+        return _literal(prompt)
+    return prompt
 
 
 def _literal(prompt: str) -> str:

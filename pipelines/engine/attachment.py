@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 from adhere.errors import ModelError
-from adhere.pipelines.engine.report import Outcome
+from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.session import Session
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import family_of
@@ -86,6 +86,7 @@ class Attachment:
                 with processors_kept(session.denoiser):
                     session.open(call)
                     yield
+                    self.outcome.take(call.result)
             finally:
                 self.session = None
                 session.close()

@@ -14,7 +14,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from adhere.errors import ModelError
 from adhere.pipelines.engine.attachment import Attachment
-from adhere.pipelines.engine.report import GuidedCalls, Outcome
+from adhere.pipelines.engine.outcome import GuidedCalls, Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
 

@@ -15,7 +15,7 @@ from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.attachment import Attachment
 from adhere.pipelines.engine.callback import GuidanceCallback
 from adhere.pipelines.engine.memory import Memory
-from adhere.pipelines.engine.report import GuidedCalls, Outcome
+from adhere.pipelines.engine.outcome import GuidedCalls, Outcome
 from adhere.pipelines.engine.state import Setup
 
 

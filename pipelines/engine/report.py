@@ -6,13 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from adhere.errors import ParameterError
-from adhere.guides.recording import RecordedAttention
-
 
 @dataclass
 class RunReport:
@@ -74,78 +67,6 @@ class RunReport:
                 for name, said in self.plugins.items()
             },
         }
-
-
-@dataclass
-class Outcome:
-    """What guided calls have left: a report for each, and the last one's attention."""
-
-    reports: list[RunReport] = field(default_factory=list)
-    recorded: tuple[RecordedAttention, ...] = ()
-
-
-class GuidedCalls:
-    """What comes out of guided calls besides pictures."""
-
-    outcome: Outcome
-
-    @property
-    def reports(self) -> list[RunReport]:
-        """One for each call, oldest first."""
-        return self.outcome.reports
-
-    @property
-    def report(self) -> RunReport:
-        """The last call's.
-
-        Raises:
-            ParameterError: no call has been made.
-        """
-        if not self.reports:
-            raise ParameterError("no guided call has been made yet, so there is no report")
-        return self.reports[-1]
-
-    @property
-    def recorded(self) -> tuple[RecordedAttention, ...]:
-        """The cross attention of each image of the last call; needs `record=True`."""
-        return self.outcome.recorded
-
-    @property
-    def attention(self) -> Float[Tensor, "batch steps h w tokens"] | None:
-        """The same as one tensor on the CPU, by text columns; None if nothing was recorded."""
-        if not self.recorded:
-            return None
-        return torch.stack([one.attention for one in self.recorded])
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of the last call's prompts that have a heat map, as `heatmap` takes them."""
-        return tuple(dict.fromkeys(word for one in self._read() for word in one.words))
-
-    def heatmap(self, phrase: str, image: int = 0) -> Float[Tensor, "h w"]:
-        """The share of each cell's attention that a phrase gets, averaged over the steps.
-
-        Args:
-            phrase: words of the image's prompt; `cat#2` is the second cat.
-            image: which image of the last call's batch.
-
-        Raises:
-            ParameterError: nothing was recorded, or there is no such image.
-            PromptError: the phrase is not in the prompt, or no text encoder reads it.
-        """
-        recorded = self._read()
-        if not 0 <= image < len(recorded):
-            raise ParameterError(
-                f"image={image}: the last call made images 0 to {len(recorded) - 1}"
-            )
-        return recorded[image].heatmap(phrase)
-
-    def _read(self) -> tuple[RecordedAttention, ...]:
-        if not self.recorded:
-            raise ParameterError(
-                "no attention was recorded: attach with record=True, and make a picture first"
-            )
-        return self.recorded
 
 
 def _of_image(said: dict[str, Any], image: int, batch: int) -> dict[str, Any]:

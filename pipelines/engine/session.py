@@ -18,8 +18,9 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor, nn
 
 from adhere.errors import ModelError
+from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.engine import Engine, begun
-from adhere.pipelines.engine.report import Outcome
+from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -44,6 +45,7 @@ class Session:
 
     def __init__(self, setup: Setup, family: Family, outcome: Outcome) -> None:
         self.setup, self.family, self.outcome = setup, family, outcome
+        self.annotations = setup.annotations
         self.pipe, self.denoiser = family.pipe, family.denoiser
         self.scheduler = self.pipe.scheduler
         self.prompts: list[str] | None = None
@@ -65,6 +67,7 @@ class Session:
         if call is not None:
             self.family.asked = call.values
             refuse_other_loops(self.family.pipe, call.values)
+            self._read_markup(call)
             self._set_callbacks_apart(call)
         self._stack.enter_context(frozen(self.denoiser))
         self._stack.enter_context(edits.restored(self.scheduler))
@@ -93,6 +96,15 @@ class Session:
                 engine.close()
                 self.outcome.recorded = engine.recorded()
                 self.outcome.reports.append(engine.finish())
+
+    def _read_markup(self, call: PipelineCall) -> None:
+        """Markup in the call's own prompt is for the guides; its encoders get the text."""
+        self.annotations = self.annotations.marked(call.values.get("prompt"))
+        for name in ("prompt", "prompt_2", "prompt_3"):
+            given = call.values.get(name)
+            plain = unmarked(given)
+            if plain != given:
+                call.replace(name, plain)
 
     def _set_callbacks_apart(self, call: PipelineCall) -> None:
         """What a user's callback does, with other pipelines of the same parts, is none of ours."""
@@ -192,13 +204,13 @@ class Session:
         per = told if self.batch_of_prompts else 1
         halves = 2 if getattr(self.pipe, "do_classifier_free_guidance", False) else 1
         count = self.batch_of_prompts or call.rows // halves
-        prompts = self.setup.annotations.prompts(self.prompts, count)
+        prompts = self.annotations.prompts(self.prompts, count)
         each = tuple(prompt for prompt in prompts for _ in range(per))
         state = begun(
             self.setup, self.family, self.scheduler, each, self.asked, call, self._unscaled
         )
         engine = Engine(state, call)
-        for sentence in self.setup.annotations.unread(self.prompts) if self.setup.plugins else ():
+        for sentence in self.annotations.unread(self.prompts) if self.setup.plugins else ():
             state.warn(sentence)
         self._beginning = False
         return engine

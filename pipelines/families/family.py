@@ -228,6 +228,20 @@ class Family:
         given = self.encodings[0].get(name) if self.encodings else None
         return default if given is None else given
 
+    def refuse_other_prompts(self, prompts: Sequence[str], *names: str) -> None:
+        """Raise `ModelError` where an encoder was given another text than the prompt.
+
+        Args:
+            names: the pipeline's arguments for single encoders, as in `prompt_2`.
+        """
+        for name in names:
+            if not same_text(prompts, self.told(name)):
+                raise ModelError(
+                    f"{type(self.pipe).__name__} was given a {name} of its own, whose words stand "
+                    "in its attention beside the prompt's or in their place, and guides look for "
+                    f"words of the prompt; give the text as prompt and leave out {name}"
+                )
+
     def options(self) -> dict[str, Any]:
         """What the pipeline encodes its prompt with, for texts that are to be encoded alike."""
         given = {name: self.told(name) for name in ("clip_skip", "lora_scale")}
@@ -309,8 +323,13 @@ class Family:
 
 
 def same_text(prompts: Sequence[str], other: Any) -> bool:
-    """Whether an encoder's own prompt argument says the same as the prompt, or was left out."""
+    """Whether an encoder's own prompt argument says the same as the prompt, or was left out.
+
+    Args:
+        prompts: one for each image; `other` has one for each prompt.
+    """
     if other is None:
         return True
     given = [other] if isinstance(other, str) else list(other)
-    return all(one in prompts for one in given)
+    per_prompt = len(prompts) // max(1, len(given))
+    return [one for one in given for _ in range(per_prompt)] == list(prompts)

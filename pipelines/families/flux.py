@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adhere.errors import ModelError
 from adhere.guides.maps import Read
-from adhere.pipelines.families.family import Encoded, same_text
+from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
@@ -142,11 +142,7 @@ class Flux(PackedFamily):
                 f"this {type(self.pipe).__name__} was loaded without tokenizer_2, so words cannot "
                 "be found in its attention; load it with tokenizer_2, which needs no text_encoder_2"
             )
-        if not same_text(prompts, self.told("prompt_2")):
-            raise ModelError(
-                "FLUX attends to the words of prompt_2 where it is given, and the guidance looks "
-                "for words of prompt; give the text as prompt and leave out prompt_2"
-            )
+        self.refuse_other_prompts(prompts, "prompt_2")
         width = int(rows_of(call, self.text, slice(None)).shape[1])
         return (
             Track(

@@ -41,7 +41,7 @@ class CrossFamily(TransformerFamily):
             num_images_per_prompt=1,
             device=self.device,
             clean_caption=bool(self.told("clean_caption", False)),
-            **self.encoding(),
+            **self.encoding(texts),
             **self.options(),
         )
         # What is masked is zero, so that `remasked` knows it.
@@ -51,8 +51,8 @@ class CrossFamily(TransformerFamily):
         mask = remasked(call.values[self.mask], call.values[self.text], embeds)
         return call.replace(**{self.text: embeds, self.mask: mask})
 
-    def encoding(self) -> dict[str, Any]:
-        """What else the texts are encoded with."""
+    def encoding(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What else some texts are encoded with, so that they are encoded like the prompt."""
         given = self.told("prompt_embeds")
         length = self.told("max_sequence_length") if given is None else given.shape[1]
         return {} if length is None else {"max_sequence_length": int(length)}

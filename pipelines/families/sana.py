@@ -2,14 +2,15 @@
 
 One denoiser call a step with rows [uncond, cond]. The pipeline puts a long instruction before the
 prompt and shows the model the start token and the last tokens of the whole; words are found behind
-the instruction. A plugin's own texts have none before them, as the negative prompt. Latents are 32
-times smaller than the picture (DC-AE) and each cell is a token.
+the instruction. A plugin's own texts stand behind it too; the empty one does not, as the negative
+prompt. Latents are 32 times smaller than the picture (DC-AE) and each cell is a token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -65,6 +66,10 @@ class Sana(CrossFamily):
             pieces=tuple(piece for piece in moved.pieces if piece.column >= 1),
             keep=tuple(column for column in moved.keep if column >= 1),
         )
+
+    def encoding(self, texts: Sequence[str]) -> dict[str, Any]:
+        lines = self.told("complex_human_instruction") if any(texts) else None
+        return super().encoding(texts) | {"complex_human_instruction": lines}
 
     def refuse(self, prediction: bool, gradient: bool) -> str | None:
         if self.config.guidance_embeds:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adhere.errors import ModelError
-from adhere.pipelines.families.family import Encoded, same_text
+from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -34,6 +34,7 @@ class StableDiffusion3(JointFamily):
         return super().conditional_rows(call, batch)
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.refuse_other_prompts(prompts, "prompt_2", "prompt_3")
         pipe, rows = self.pipe, slice(call.rows - len(prompts), call.rows)
         embeds = rows_of(call, self.text, rows)
         width = int(embeds.shape[1])
@@ -41,7 +42,7 @@ class StableDiffusion3(JointFamily):
         most = min(int(pipe.tokenizer_max_length), width)
         tokenizer = pipe.tokenizer or pipe.tokenizer_2
         tracks = []
-        if tokenizer is not None and same_text(prompts, self.told("prompt_2")):
+        if tokenizer is not None:
             tracks.append(
                 [
                     track_prompt(tokenizer, prompt, encoder="CLIP", length=most, width=width)
@@ -50,7 +51,7 @@ class StableDiffusion3(JointFamily):
             )
         # Without its encoder, T5's part is zeros, which stand for no word.
         spoken = width > clip and bool((embeds[:, clip:] != 0).any())
-        if pipe.tokenizer_3 is not None and spoken and same_text(prompts, self.told("prompt_3")):
+        if pipe.tokenizer_3 is not None and spoken:
             tracks.append(
                 [
                     track_prompt(
@@ -68,7 +69,7 @@ class StableDiffusion3(JointFamily):
             raise ModelError(
                 f"this {type(pipe).__name__} has no tokenizer whose encoder reads the prompt, so "
                 "words cannot be found in its attention; load it with its tokenizers (the encoders "
-                "may be left out), and leave out prompt_2 and prompt_3"
+                "may be left out)"
             )
         return tuple(Track(tuple(track)) for track in tracks)
 

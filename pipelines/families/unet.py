@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adhere.errors import ModelError
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read
-from adhere.pipelines.families.family import Encoded, Family, same_text
+from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -111,12 +111,7 @@ class UNetFamily(Family):
         return fitting[0] if fitting else factors[-1]
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        if not same_text(prompts, self.told("prompt_2")):
-            raise ModelError(
-                f"{type(self.pipe).__name__} was given a prompt_2 of its own: in its attention the "
-                "words of both prompts share columns, so a word cannot be found; give the text as "
-                "prompt and leave out prompt_2"
-            )
+        self.refuse_other_prompts(prompts, "prompt_2")
         width = int(call.values[self.text].shape[1])
         tokenizer = getattr(self.pipe, "tokenizer", None) or getattr(self.pipe, "tokenizer_2", None)
         if tokenizer is None:

@@ -21,7 +21,10 @@ class PipelineCall:
     Attributes:
         values: its arguments by name as they were given, or the pipeline's own defaults.
         args, kwargs: as they are passed on.
+        result: what the pipeline returned; None until it has.
     """
+
+    result: Any = None
 
     def __init__(self, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
         self.args, self.kwargs = tuple(args), dict(kwargs)
@@ -35,6 +38,7 @@ class PipelineCall:
 
     def replace(self, name: str, value: Any) -> None:
         """Pass on another value of an argument that was given."""
+        self.values = {**self.values, name: value}
         if name in self.kwargs:
             self.kwargs[name] = value
         else:
@@ -78,7 +82,8 @@ def _watched(kind: Any) -> Any:
         with ExitStack() as stack:
             for around in tuple(watchers):
                 stack.enter_context(around(made))
-            return kind.__call__(*made.args, **made.kwargs)
+            made.result = kind.__call__(*made.args, **made.kwargs)
+        return made.result
 
     @functools.wraps(kind.__init__)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:

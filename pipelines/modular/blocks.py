@@ -31,7 +31,8 @@ from adhere.errors import ModelError, ParameterError
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.guidance import Guidance
-from adhere.pipelines.engine.report import Outcome, RunReport
+from adhere.pipelines.engine.outcome import Outcome
+from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.session import Session
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family, classic_name, family_of

@@ -94,6 +94,8 @@ class Calling:
             "width": first.width,
             "height": first.height,
         }
+        if self.takes("use_resolution_binning") and not _binned(self.pipe):
+            arguments["use_resolution_binning"] = False
         if any(request.negative_prompt for request in batch):
             arguments["negative_prompt"] = [request.negative_prompt for request in batch]
         if on_step is not None:
@@ -123,6 +125,13 @@ class Calling:
             "scheduler": type(self.pipe.scheduler).__name__,
         }
         return {key: value for key, value in settings.items() if value is not None}
+
+
+def _binned(pipe: Any) -> bool:
+    """Whether PixArt and Sana have a table of sizes for a model, to draw the nearest of; they
+    refuse the models of other sizes unless they are told to draw what is asked.
+    """
+    return pipe.transformer.config.sample_size in (16, 32, 64, 128, 256)
 
 
 def _check_size(request: Request) -> None:

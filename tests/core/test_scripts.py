@@ -7,7 +7,7 @@ import pytest
 from adhere.errors import PromptError
 from adhere.guides.run import Prompt
 from adhere.layout.layout import Layout, Region
-from adhere.prompt.markup import strip_markup, unread
+from adhere.prompt.markup import strip_markup, unread_markup, unread_weight
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import find, numbered, occurrences, split_words
 
@@ -90,15 +90,16 @@ def test_words_are_cut_at_tokens_where_no_space_is() -> None:
     "prompt", ["a (red cat:1.3) and a dog", "a ((red cat))", "a cat++ in a car", "(cat: .5)"]
 )
 def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
-    assert "no effect" in unread(prompt)[0]
+    assert "no effect" in (unread_weight(prompt) or "")
 
 
 @pytest.mark.parametrize(
     "prompt", ["a cat (small)", "a picture (ratio 16:9)", "a C++ book", "a red cat", "noon (12:30)"]
 )
 def test_what_is_no_weight(prompt: str) -> None:
-    assert unread(prompt) == ()
+    assert unread_weight(prompt) is None
 
 
-def test_markup_in_the_calls_own_prompt_is_said() -> None:
-    assert "attach(pipe, prompt=" in unread("a [red|cat] and a dog")[0]
+def test_markup_that_a_modular_pipeline_encodes_is_said() -> None:
+    assert "attach(pipe, prompt=" in (unread_markup("a [red|cat] and a dog") or "")
+    assert unread_markup("a red cat") is None

@@ -40,7 +40,7 @@ class Case:
         layer: the name of the first layer in `read`.
         off: options of a call without classifier-free guidance.
         mixes_masks: diffusers shuffles the masks of several prompts with several images each.
-        bare: options with which a prompt is encoded as a plugin's own text is.
+        bare: options with which a prompt is encoded as it stands.
         negated: how a pipeline is given negative prompts.
     """
 

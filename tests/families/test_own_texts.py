@@ -38,7 +38,7 @@ class Same(Guide):
 def test_a_text_that_is_the_prompt_changes_nothing(case: Case) -> None:
     guide = Same()
     with Guidance(Probe(lambda run: guide)).attach(case.pipe):
-        case([TEXT], seeds=[1], steps=1, **case.bare)
+        case([TEXT], seeds=[1], steps=1)
     assert guide.apart
     assert max(guide.apart) < 1e-3
 
@@ -101,15 +101,22 @@ def test_a_learnt_word_of_three_vectors_moves_the_later_columns() -> None:
         assert pipe.tokenizer.convert_ids_to_tokens(ids[2:5]) == ["<toy>", "<toy>_1", "<toy>_2"]
 
 
-def test_another_prompt_2_is_refused() -> None:
-    pipe = tiny.sdxl()
-    with (
-        Guidance(Probe(lambda run: Guide())).attach(pipe),
-        pytest.raises(ModelError, match="leave out prompt_2"),
-    ):
-        tiny.latents(pipe, "a cat", prompt_2="a red frog", steps=1)
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (tiny.sdxl, "prompt_2"),
+        (CASES["flux"].make, "prompt_2"),
+        (CASES["sd3"].make, "prompt_2"),
+        (CASES["sd3"].make, "prompt_3"),
+    ],
+)
+def test_another_prompt_of_one_encoder_is_refused(make: Any, name: str) -> None:
+    pipe = make()
+    small = {"height": 32, "width": 32, "num_inference_steps": 1, "output_type": "latent"}
     with Guidance(Probe(lambda run: Guide())).attach(pipe):
-        tiny.latents(pipe, "a cat", prompt_2="a cat", steps=1)
+        with pytest.raises(ModelError, match=f"leave out {name}"):
+            pipe("a cat", **{name: "a red frog"}, **small)
+        pipe("a cat", **{name: "a cat"}, **small)
 
 
 def test_t5s_columns_begin_behind_a_long_clip_part() -> None:

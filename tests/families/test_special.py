@@ -147,6 +147,11 @@ def test_an_own_text_for_t5_is_refused() -> None:
         pytest.raises(ModelError, match="leave out prompt_2"),
     ):
         FLUX(prompt_2=["a bird", "a car"])
+    with (
+        Guidance(AttendAndExcite()).attach(FLUX.pipe),
+        pytest.raises(ModelError, match="leave out prompt_2"),
+    ):
+        FLUX(PROMPTS[:2], prompt_2=PROMPTS[1::-1])
 
 
 @pytest.mark.parametrize("name", ["flux", "flux2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,35 @@ def test_passes_are_counted_for_each_image(batch: int) -> None:
     report.note("one")
     report.note("one")
     assert report.notes == ["one"]
+
+
+@pytest.mark.parametrize("mode", ["attach", "callback"])
+def test_a_notebook_shows_pictures_losses_maps_and_notes(mode: str) -> None:
+    pipe = tiny.sd1()
+    guidance = Guidance(PLUGINS["attend-and-excite"](refinements=0))
+    call = {"num_inference_steps": 2, "height": 32, "width": 32}
+    prompts = ["a <cat> and a dog", "a car"]
+    if mode == "attach":
+        shown: Any = guidance.attach(pipe, record=True)
+        assert "no guided call" in shown._repr_html_()
+        with shown:
+            pipe(prompts, **call)
+    else:
+        shown = guidance.callback(pipe, record=True)
+        pipe(prompts, callback_on_step_end=shown, **call)
+    page = shown._repr_html_()
+    words = sum(len(one.words) for one in shown.recorded)
+    assert page.count("<img ") == 2 + words
+    assert page.count("<polyline ") == 2
+    assert "attend-and-excite: " in page
+    assert "<cat>" not in page
+    shown.report.note("one < two")
+    assert "one &lt; two" in shown._repr_html_()
+
+
+def test_a_notebook_shows_a_call_without_pictures_or_maps() -> None:
+    pipe = tiny.sd1()
+    with Guidance(PLUGINS["attend-and-excite"](refinements=0)).attach(pipe) as attached:
+        tiny.latents(pipe, steps=1)
+    assert "<img" not in attached._repr_html_()
+    assert "1 extra pass" in attached._repr_html_()

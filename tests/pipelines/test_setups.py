@@ -19,7 +19,7 @@ from adhere.pipelines.families import family_of
 from adhere.plugins import PLUGINS
 from tests import slow, tiny
 from tests.leftovers import nothing_left
-from tests.probes import Energetic, Probe, column, descending, guide_of
+from tests.probes import Energetic, Probe, column, descending
 
 SMALL = {"steps": 2, "size": (32, 32)}
 AttendAndExcite: Any = PLUGINS["attend-and-excite"]
@@ -162,23 +162,34 @@ def test_a_text_encoder_left_out() -> None:
     assert torch.equal(found, tiny.latents(whole, guidance=guidance, **SMALL))
 
 
-def test_markup_is_told_and_brackets_in_a_call_are_read_as_they_stand() -> None:
+def test_markup_may_be_told_or_stand_in_the_call() -> None:
     pipe = tiny.sd1()
     guidance = Guidance(AttendAndExcite(refinements=0))
     marked = "a [red|cat] and a blue car"
-    found = tiny.latents(pipe, guidance=guidance, about={"prompt": marked}, **SMALL)
     named = tiny.latents(pipe, guidance=guidance, about={"subjects": ["cat"]}, **SMALL)
-    assert torch.equal(found, named)
-    probe, guides = guide_of(descending())
+    told = tiny.latents(pipe, guidance=guidance, about={"prompt": marked}, **SMALL)
+    for mode in ("attach", "callback", "multi"):
+        called = tiny.latents(pipe, marked, guidance=guidance, mode=mode, **SMALL)
+        assert torch.equal(called, named)
+    assert torch.equal(told, named)
+    both = tiny.latents(pipe, marked, guidance=guidance, about={"prompt": marked}, **SMALL)
+    assert torch.equal(both, named)
+    assert torch.equal(tiny.latents(pipe, marked, guidance=Guidance(), **SMALL), plain(pipe))
+
+
+def plain(pipe: Any) -> torch.Tensor:
+    return tiny.latents(pipe, **SMALL)
+
+
+def test_each_prompt_of_a_call_has_its_own_markup() -> None:
     runs: list[Any] = []
-    noting = Probe(lambda run: runs.append(run) or probe.make(run))
-    with pytest.warns(GuidanceWarning, match="is read as plain text, brackets included"):
-        tiny.latents(pipe, "a [red] cat", guidance=Guidance(noting), **SMALL)
-    assert runs[0].prompts[0].plain == "a [red] cat"
-    columns = runs[0].phrase(0, "cat").columns
-    ids = pipe.tokenizer("a [red] cat").input_ids
-    assert [pipe.tokenizer.decode([ids[c]]).strip() for c in columns[0]] == ["cat"]
-    assert guides
+    noting = Probe(lambda run: runs.append(run) or descending().make(run))
+    called = ["a [red|cat] and a dog", "a \\[dog\\]", "a cat :["]
+    tiny.latents(tiny.sd1(), called, guidance=Guidance(noting), seeds=(0, 1, 2), **SMALL)
+    prompts = runs[0].prompts
+    assert [one.plain for one in prompts] == ["a red cat and a dog", "a [dog]", "a cat :["]
+    assert [noun.noun.text for noun in runs[0].nouns()[0]] == ["cat"]
+    assert runs[0].phrase(0, "dog").columns == ((6,),)
 
 
 def test_a_told_prompt_must_be_the_calls() -> None:
