@@ -9,7 +9,7 @@ label picture, in which every region has its colour.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +50,14 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Refuses no regions, masks of different sizes, and overlaps that were not allowed."""
-        object.__setattr__(self, "regions", tuple(self.regions))
+        single = isinstance(self.regions, (Region, str)) or not isinstance(self.regions, Iterable)
+        given: tuple[Any, ...] = (self.regions,) if single else tuple(self.regions)
+        if single or not all(isinstance(one, Region) for one in given):
+            raise LayoutError(
+                f"regions={self.regions!r} is not a tuple of regions; write "
+                "Layout((Region('cat', box=(0, 0, 0.5, 1)),)), with the comma"
+            )
+        object.__setattr__(self, "regions", given)
         if not 0 < len(self.regions) <= MOST_REGIONS:
             raise LayoutError(
                 f"a layout has {len(self.regions)} regions; it must have 1 to {MOST_REGIONS}"

@@ -108,7 +108,7 @@ class Guidance:
                 guidance attached already.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        return Attached(pipe, Setup(self.plugins, self.memory, annotations, record, interrupt))
+        return Attached(pipe, self._setup(annotations, record, interrupt))
 
     def callback(
         self,
@@ -126,8 +126,17 @@ class Guidance:
         arguments are those of `attach`; `report` and `attention` are the callback's own.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        setup = Setup(self.plugins, self.memory, annotations, record, interrupt)
-        return GuidanceCallback(pipe, setup)
+        return GuidanceCallback(pipe, self._setup(annotations, record, interrupt))
+
+    def _setup(
+        self, annotations: Annotations, record: bool, interrupt: Callable[[], bool] | None
+    ) -> Setup:
+        if interrupt is not None and not callable(interrupt):
+            raise ParameterError(
+                f"interrupt={interrupt!r} cannot be called; give a function that says True when "
+                "the call is to end, as in threading.Event().is_set"
+            )
+        return Setup(self.plugins, self.memory, annotations, record, interrupt)
 
 
 class Attached(GuidedCalls):

@@ -22,5 +22,11 @@ class Memory:
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.sub_batch is not None and self.sub_batch < 1:
-            raise ParameterError(f"sub_batch={self.sub_batch} is not a number of images, 1 or more")
+        size, layers = self.sub_batch, self.layers
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ParameterError(f"sub_batch={size!r} is not a number of images, 1 or more")
+        if isinstance(layers, str) or not all(isinstance(one, str) for one in layers):
+            raise ParameterError(
+                f"layers={layers!r} is not a tuple of patterns; write ('*.attn2',), with the comma"
+            )
+        object.__setattr__(self, "layers", tuple(layers))

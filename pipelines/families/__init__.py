@@ -25,6 +25,13 @@ _families = (
 )
 
 
+_REFUSED = {
+    "Kolors": "Kolors' encoder (ChatGLM) fills short prompts up from the left, so their words are "
+    "not in the columns where they are looked for; use a Stable Diffusion XL pipeline",
+}
+"""What is near a family and cannot be guided, by how its pipelines' names begin, and why."""
+
+
 def family_of(pipe: Any) -> Family:
     """The family of a pipeline.
 
@@ -40,6 +47,9 @@ def family_of(pipe: Any) -> Family:
             if family.knows(pipe):
                 made: Family = family(pipe)
                 return made
+    for start, reason in _REFUSED.items():
+        if type(pipe).__name__.startswith(start):
+            raise ModelError(f"{type(pipe).__name__} cannot be guided: {reason}")
     parts = sorted(
         name for name, part in getattr(pipe, "components", {}).items() if part is not None
     )

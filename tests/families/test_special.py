@@ -13,6 +13,7 @@ from diffusers import (
     Flux2Pipeline,
     FluxImg2ImgPipeline,
     FluxKontextPipeline,
+    KolorsPipeline,
     QwenImageImg2ImgPipeline,
     StableDiffusion3Img2ImgPipeline,
     ZImageImg2ImgPipeline,
@@ -27,6 +28,7 @@ from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
 from adhere.pipelines.families.flux import packed, unpacked
 from adhere.plugins import PLUGINS
+from tests import tiny
 from tests.families import pipes
 from tests.families.cases import (
     CASES,
@@ -139,6 +141,14 @@ def test_a_safety_preset_on_a_distilled_model_is_refused_before_denoising(distil
     assert calls == []
     with Guidance(recipe).attach(pipe):  # with a negative prompt it works
         FLUX(pipe=pipe)
+
+
+def test_kolors_is_refused_and_what_to_use_is_said() -> None:
+    sdxl = tiny.sdxl()
+    parts = {"vae": sdxl.vae, "unet": sdxl.unet, "scheduler": sdxl.scheduler}
+    pipe = KolorsPipeline(text_encoder=None, tokenizer=None, **parts)
+    with pytest.raises(ModelError, match=r"ChatGLM.*use a Stable Diffusion XL pipeline"):
+        Guidance(AttendAndExcite()).attach(pipe)
 
 
 def test_an_own_text_for_t5_is_refused() -> None:

@@ -12,9 +12,10 @@ import torch
 import adhere
 from adhere import Guidance, Memory
 from adhere.errors import GuidanceError, GuidanceWarning, ParameterError
-from adhere.layout.layout import Layout
+from adhere.layout.layout import Layout, Region
 from tests import tiny
 
+ONE = Region("cat", box=(0, 0, 1, 1))
 SCENE: dict[str, Any] = {
     "regions": [
         {"phrase": "cat", "box": [0, 0, 0.5, 1]},
@@ -43,6 +44,26 @@ def test_misuse_of_attach_is_said_at_once(about: dict[str, Any], message: str) -
         Guidance().attach(pipe, **about)
     with pytest.raises(GuidanceError, match=message):
         Guidance().callback(pipe, **about)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: Memory(layers="*.attn2"), "with the comma"),  # type: ignore[arg-type]
+        (lambda: Memory(layers=(1,)), "tuple of patterns"),  # type: ignore[arg-type]
+        (lambda: Memory(sub_batch="2"), "number of images"),  # type: ignore[arg-type]
+        (lambda: Layout(ONE), "with the comma"),  # type: ignore[arg-type]
+        (lambda: Layout("cat"), "tuple of regions"),  # type: ignore[arg-type]
+        (lambda: Guidance().attach(tiny.sd1(), interrupt=True), "cannot be called"),
+    ],
+)
+def test_what_is_no_tuple_or_function_is_told_what_to_write(made: Any, says: str) -> None:
+    with pytest.raises(GuidanceError, match=says):
+        made()
+
+
+def test_layers_may_be_a_list() -> None:
+    assert Memory(layers=["*.attn2"]) == Memory(layers=("*.attn2",))  # type: ignore[arg-type]
 
 
 def test_a_layout_as_a_dict_is_the_layout() -> None:

@@ -66,6 +66,17 @@ def test_known_defaults(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) 
     assert of((MAKERS | BINNED)[name](), monkeypatch).steps == steps
 
 
+@pytest.mark.parametrize("name", BINNED)
+def test_sizes_that_have_no_table_are_drawn_as_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PixArt and Sana refuse the models of other sizes than the published, unless told not to."""
+    pipe = BINNED[name]()
+    assert pipe.transformer.config.sample_size not in (16, 32, 64, 128, 256)
+    (picture,) = of(pipe, monkeypatch).generate([ASKED])
+    assert picture.image.size == (64, 64)
+
+
 def test_every_offered_sampler_draws_and_every_other_is_refused(made: Studio) -> None:
     names = offered(made.pipe)
     for name in SCHEDULERS:
