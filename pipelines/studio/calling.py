@@ -128,10 +128,13 @@ class Calling:
 
 
 def _binned(pipe: Any) -> bool:
-    """Whether PixArt and Sana have a table of sizes for a model, to draw the nearest of; they
-    refuse the models of other sizes unless they are told to draw what is asked.
+    """Whether the sizes that PixArt and Sana draw the nearest of are this model's.
+
+    Their tables are for the published autoencoders, of 8 and 32 pixels a latent cell.
     """
-    return pipe.transformer.config.sample_size in (16, 32, 64, 128, 256)
+    cell = 32 if type(pipe).__name__.startswith("Sana") else 8
+    sizes = (16, 32, 64, 128, 256)
+    return bool(pipe.vae_scale_factor == cell and pipe.transformer.config.sample_size in sizes)
 
 
 def _check_size(request: Request) -> None:

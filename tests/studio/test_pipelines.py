@@ -70,10 +70,7 @@ def test_known_defaults(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) 
 def test_sizes_that_have_no_table_are_drawn_as_asked(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PixArt and Sana refuse the models of other sizes than the published, unless told not to."""
-    pipe = BINNED[name]()
-    assert pipe.transformer.config.sample_size not in (16, 32, 64, 128, 256)
-    (picture,) = of(pipe, monkeypatch).generate([ASKED])
+    (picture,) = of(BINNED[name](), monkeypatch).generate([ASKED])
     assert picture.image.size == (64, 64)
 
 
