@@ -1,7 +1,7 @@
 """How far a method changes a picture with each scheduler, beside DDIM from the same noises.
 
     python -m benchmarks.schedulers              # writes benchmarks/results/schedulers.json
-    python -m benchmarks.schedulers --images 2 --steps 5 --out /tmp/try.json     # to try it
+    python -m benchmarks.schedulers --images 2 --methods syngen --out try.json   # to try it
 
 `effect` is the mean change of a pixel value (0 to 255) that a method makes; `of_reference` the same
 over the reference's. `plain_apart` and `guided_apart` say how far the plain and the guided pictures
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ METHODS = ("syngen", "attend-and-excite", "zestguide")
 class Drawing:
     """The same prompts from the same noises, with any scheduler and method."""
 
-    def __init__(self, images: int, steps: int) -> None:
+    def __init__(self, images: int, steps: int, methods: Sequence[str]) -> None:
+        self.methods = methods
         self.pipe, self.images, self.steps = runs.pipeline("toybox"), images, steps
         self.config = self.pipe.scheduler.config
         self.prompts = [runs.PROMPTS[k % 4] for k in range(images)]
@@ -78,15 +80,18 @@ class Drawing:
 def compared(draw: Drawing, names: tuple[str, ...], eta: float) -> dict[str, Any]:
     """Every scheduler beside the first of them."""
     drawn = {
-        name: {method: draw(name, method, eta) for method in (None, *METHODS)} for name in names
+        name: {method: draw(name, method, eta) for method in (None, *draw.methods)}
+        for name in names
     }
     reference = drawn[names[0]]
-    return {name: _figures(pictures, reference) for name, pictures in drawn.items()}
+    return {name: _figures(draw.methods, pictures, reference) for name, pictures in drawn.items()}
 
 
-def _figures(pictures: dict[Any, Tensor], reference: dict[Any, Tensor]) -> dict[str, Any]:
+def _figures(
+    methods: Sequence[str], pictures: dict[Any, Tensor], reference: dict[Any, Tensor]
+) -> dict[str, Any]:
     found: dict[str, Any] = {"plain_apart": _apart(pictures[None], reference[None])}
-    for method in METHODS:
+    for method in methods:
         effect = _apart(pictures[method], pictures[None])
         found[method] = {
             "effect": effect,
@@ -106,11 +111,12 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--methods", nargs="*", default=METHODS, choices=sorted(PLUGINS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "schedulers.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    draw = Drawing(args.images, args.steps)
+    draw = Drawing(args.images, args.steps, args.methods)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = {

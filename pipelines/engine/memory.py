@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from adhere.errors import ParameterError
 
@@ -22,7 +23,8 @@ class Memory:
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        size, layers = self.sub_batch, self.layers
+        size: Any = self.sub_batch
+        layers: Any = self.layers
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ParameterError(f"sub_batch={size!r} is not a number of images, 1 or more")
         if isinstance(layers, str) or not all(isinstance(one, str) for one in layers):
