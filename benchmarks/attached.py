@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from adhere import Guidance
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
 
