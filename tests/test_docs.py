@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -137,4 +138,9 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     book = nbformat.read(notebook, as_version=4)
-    client.NotebookClient(book, timeout=1500, resources={"metadata": {"path": tmp_path}}).execute()
+    run = client.NotebookClient(book, timeout=1500, resources={"metadata": {"path": tmp_path}})
+    handling = signal.getsignal(signal.SIGINT)
+    try:
+        run.execute()
+    finally:
+        signal.signal(signal.SIGINT, handling)  # it leaves Python's own, whatever was there
