@@ -87,9 +87,11 @@ def item_from_json(data: Mapping[str, Any], where: str) -> Item:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, EvaluationError):
             raise
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise EvaluationError(
-            f"{where}: item {canonical(data)[:200]} does not read ({error!r}); "
-            "it needs an id and a prompt"
+            f"{where}: item {canonical(data)[:200]} does not read: {why}; "
+            "an item needs an id and a prompt, a thing or exclusion a noun, a question an id and "
+            "a text"
         ) from error
 
 

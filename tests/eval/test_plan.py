@@ -104,6 +104,8 @@ def test_phrase_that_the_prompt_does_not_have(tmp_path: Path) -> None:
         ),
         ({"id": "1", "prompt": "a cat", "relations": [[0, "near", 1]]}, "'near' is not one of"),
         ({"id": "1", "prompt": "a cat", "relations": ["left"]}, "does not read"),
+        ({"prompt": "a cat"}, "does not read: it has no 'id'"),
+        ({"id": "1", "prompt": "a cat", "things": [{}]}, "does not read: it has no 'noun'"),
         ({"id": "1", "prompt": "a cat", "things": [{"noun": "cat", "count": 0}]}, "count 0"),
         (
             {
