@@ -37,8 +37,7 @@ class PipelineCall:
                 self.values = {**self.values, **bound.arguments[name]}
 
     def replace(self, name: str, value: Any) -> None:
-        """Pass on another value of an argument that was given."""
-        self.values = {**self.values, name: value}
+        """Pass on another value of an argument that was given; `values` keeps the given one."""
         if name in self.kwargs:
             self.kwargs[name] = value
         else:

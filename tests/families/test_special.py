@@ -320,7 +320,7 @@ def test_a_prompt_that_a_chat_changes_is_refused() -> None:
         Guidance(AttendAndExcite()).attach(pipe),
         pytest.raises(PromptError, match="marks such as"),
     ):
-        drawn(pipe, "a cat [IMG] and a dog")
+        drawn(pipe, r"a cat \[IMG\] and a dog")
 
 
 def test_a_tokenizer_that_does_not_do_what_it_says_is_refused() -> None:

@@ -19,6 +19,7 @@ from tests.probes import descending
 
 SMALL: dict[str, Any] = {"steps": 2, "size": (32, 32)}
 PAINT: Any = PLUGINS["paint-with-words"]()
+DENSE: Any = PLUGINS["dense-diffusion"]()
 EXCITE: Any = PLUGINS["attend-and-excite"](refinements=0)
 SAFE: Any = PLUGINS["safe-latent-diffusion"]("max", concept="a skull")
 ABOUT = {"layout": tiny.LAYOUT}
@@ -200,7 +201,7 @@ def test_hooks_that_look_for_positional_arguments() -> None:
 
 
 def test_merged_tokens() -> None:
-    """Energies on the words' maps work; what looks at the merged layers is refused."""
+    """What reads or biases words' attention works; what biases the merged layers is refused."""
     pipe = tiny.sd1()
     block = pipe.unet.down_blocks[0].attentions[0].transformer_blocks[0]
     inner = block.attn1
@@ -208,8 +209,10 @@ def test_merged_tokens() -> None:
     inner.forward = lambda hidden, **more: own(hidden[:, ::2], **more).repeat_interleave(2, dim=1)
     plain = tiny.latents(pipe, **SMALL)
     assert not torch.equal(tiny.latents(pipe, guidance=Guidance(EXCITE), **SMALL), plain)
+    painted = tiny.latents(pipe, guidance=Guidance(PAINT), about=ABOUT, **SMALL)
+    assert not torch.equal(painted, plain)
     with (
-        Guidance(PAINT).attach(pipe, **ABOUT),
+        Guidance(DENSE).attach(pipe, **ABOUT),
         pytest.raises(ModelError, match="merges or drops tokens"),
     ):
         tiny.latents(pipe, **SMALL)
