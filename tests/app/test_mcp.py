@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,7 +52,8 @@ def talk(
             await client.initialize()
             return await say(client)
 
-    return asyncio.run(session())
+    with ThreadPoolExecutor(1) as own:  # the browser tests leave a running loop in this thread
+        return own.submit(asyncio.run, session()).result()
 
 
 def test_tools_explain_themselves(served_tools: Any) -> None:
