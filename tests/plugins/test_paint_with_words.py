@@ -48,12 +48,11 @@ def test_the_words_gain_attention_in_their_region_only(make_run, make_step, make
 def test_it_asks_for_logits_only_where_it_acts(make_run, make_step, make_logits):
     run = make_run("a red cat and axe", layout=LAYOUT)
     guide = PaintWithWords(stop=0.5).guide(run)
-    own = make_logits((0,), kind="self")
-    assert guide.bias(make_step(0), own) is None
+    assert guide.biases == {"cross"}  # the engine asks for no other layer
     late, clean = make_logits((0,)), make_logits((0,))
     assert guide.bias(make_step(25), late) is None
     assert guide.bias(make_step(0, sigma=0.0), clean) is None
-    assert own.asked == late.asked == clean.asked == 0
+    assert late.asked == clean.asked == 0
     assert guide.bias(make_step(24), late) is not None
     assert late.asked == 1
 
