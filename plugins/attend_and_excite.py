@@ -27,7 +27,7 @@ from adhere.guides.energy import SubjectMethod, check_refining, threshold_at
 from adhere.guides.guide import Energy, Step
 from adhere.guides.maps import ImageMaps
 from adhere.guides.parameters import param, share, step_length
-from adhere.plugins.attention import decayed, phrase_maps
+from adhere.plugins.mathematics.attention import decayed, phrase_maps
 from adhere.prompt.tokens import Phrase
 
 

@@ -24,7 +24,7 @@ from adhere.guides.guide import Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Read
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.noise import scores, subject_maps
+from adhere.plugins.mathematics.noise import scores, subject_maps
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from adhere.guides.maps import ImageMaps, Maps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Regions, Run
 from adhere.layout.layout import Layout
-from adhere.plugins.attention import decayed, phrase_maps
-from adhere.plugins.regions import whole
+from adhere.plugins.mathematics.attention import decayed, phrase_maps
+from adhere.plugins.mathematics.regions import whole
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from adhere.guides.guide import Energy, Guide, Step
 from adhere.guides.maps import ImageMaps, Maps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
-from adhere.plugins.attention import decayed, smooth
+from adhere.plugins.mathematics.attention import decayed, smooth
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from adhere.guides.maps import Kind
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.plugins.regions import alike, named, regions
+from adhere.plugins.mathematics.regions import alike, named, regions
 
 
 @dataclass(frozen=True)

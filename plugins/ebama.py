@@ -34,7 +34,7 @@ from adhere.guides.energy import EnergyMethod
 from adhere.guides.maps import ImageMaps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
-from adhere.plugins.attention import divergences, phrase_maps
+from adhere.plugins.mathematics.attention import divergences, phrase_maps
 
 Distances = Callable[[Tensor, Tensor], Tensor]
 

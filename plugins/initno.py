@@ -37,9 +37,9 @@ from adhere.guides.guide import Energy, Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Maps, Read
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Run
-from adhere.plugins.attention import decayed
-from adhere.plugins.noise import clean, scores, subject_maps
-from adhere.plugins.noise_search import NoiseSearch
+from adhere.plugins.mathematics.attention import decayed
+from adhere.plugins.mathematics.noise import clean, scores, subject_maps
+from adhere.plugins.mathematics.noise_search import NoiseSearch
 from adhere.prompt.tokens import Phrase
 
 

@@ -29,7 +29,7 @@ from adhere.guides.maps import Site
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.plugins.regions import paint
+from adhere.plugins.mathematics.regions import paint
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from adhere.guides.energy import EnergyMethod
 from adhere.guides.maps import ImageMaps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
-from adhere.plugins.attention import divergences
+from adhere.plugins.mathematics.attention import divergences
 from adhere.prompt.tokens import Phrase
 
 Binding = tuple[BoundNoun, tuple[Phrase, ...] | None]

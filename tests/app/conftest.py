@@ -11,6 +11,7 @@ pytest.importorskip("gradio", reason="the app's tests need Gradio: pip install '
 
 from adhere.app.jobs.limits import LIMITS, Limits
 from tests.app.fakes import FakeJudge, FakeStudio
+from tests.app.visit import Visit
 
 
 class Served:
@@ -54,6 +55,15 @@ def served() -> Iterator[Served]:
     app = Served(FakeStudio(pause=0.02))
     yield app
     app.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, served: Served) -> Iterator[Visit]:
+    """A browser on the served page, which has nothing to complain of in the end."""
+    visit = Visit(chromium, served.url)
+    yield visit
+    visit.close()
+    assert visit.trouble == []
 
 
 @pytest.fixture

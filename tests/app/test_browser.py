@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,6 @@ from tests.app.visit import Visit, until
 pytestmark = pytest.mark.browser
 
 EVIL = 'a cat <img src=x onerror="window.hacked=1"> <script>window.hacked=2</script>'
-
-
-@pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:
-    visit = Visit(chromium, served.url)
-    yield visit
-    visit.close()
-    assert visit.trouble == []
 
 
 def test_type_correct_generate_and_slide(visit: Visit) -> None:

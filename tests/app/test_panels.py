@@ -40,13 +40,11 @@ def meant(tab: str, names: Sequence[str]) -> Setup:
 
 
 @pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:
+def visit(visit: Visit, served: Served) -> Iterator[Visit]:
+    """A visit to an app that draws at once."""
     pause, served.studio.pause = served.studio.pause, 0.0
-    visit = Visit(chromium, served.url)
     yield visit
-    visit.close()
     served.studio.pause = pause
-    assert visit.trouble == []
 
 
 def asked(visit: Visit, served: Served, tab: str) -> Request:

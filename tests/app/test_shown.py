@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from PIL import Image, ImageChops
 
 from adhere.app.outcome.pictures import file_of
 from adhere.app.serving.server import prepare
-from tests.app.conftest import Served
 from tests.app.visit import SECONDS, Visit
 
 
@@ -70,14 +68,6 @@ def test_nothing_is_left_of_a_picture_that_cannot_be_written(
 def test_pictures_that_differ_have_files_that_differ() -> None:
     wide, high = Image.new("L", (8, 2), 7), Image.new("L", (2, 8), 7)
     assert len({file_of(one) for one in (wide, high, wide.convert("RGB"))}) == 3
-
-
-@pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:
-    visit = Visit(chromium, served.url)
-    yield visit
-    visit.close()
-    assert visit.trouble == []
 
 
 @pytest.mark.browser

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from adhere.plugins.best_of_noise import BestOfNoise
-from adhere.plugins.noise import Scores, clean, conflict, main_peak, otsu, scores, subject_maps
+from adhere.plugins.mathematics.noise import (
+    Scores,
+    clean,
+    conflict,
+    main_peak,
+    otsu,
+    scores,
+    subject_maps,
+)
 
 # a 1 cat 2 and 3 a 4 x 5 e 6 ("axe" is three pieces, the last word counts as a whole)
 PROMPTS = ("a cat and axe", "frog and dog and a cat")

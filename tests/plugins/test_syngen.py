@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
-from adhere.plugins.attention import divergences
+from adhere.plugins.mathematics.attention import divergences
 from adhere.plugins.syngen import SynGen
 
 

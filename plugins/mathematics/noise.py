@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides.maps import Maps
-from adhere.plugins.attention import phrase_maps, smooth
+from adhere.plugins.mathematics.attention import phrase_maps, smooth
 from adhere.prompt.tokens import Phrase
 
 HOPELESS = 0.5

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Look
-from adhere.plugins.noise import clean, scores, subject_maps
+from adhere.plugins.mathematics.noise import clean, scores, subject_maps
 from adhere.prompt.tokens import Phrase
 
 SCALE = 2.0**10

@@ -1,0 +1,1 @@
+"""What several methods compute alike: losses on maps, masks of regions, scores of a noise."""
