@@ -153,6 +153,16 @@ class Log:
         self.close()
 
 
+BLOCK = 1 << 23
+"""Bytes of a file that are read at a time."""
+
+
+def blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """An open file in pieces that end with a line."""
+    while block := stream.read(BLOCK):
+        yield block + stream.readline()
+
+
 def lines(rows: Iterable[dict[str, Any]]) -> bytes:
     """Rows as JSON lines, each in its own order: what every reader asks for stands first."""
     told = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from adhere.eval import files
 from adhere.eval.files import Log
 
-BLOCK = 1 << 23
 _WRITING = "writing"
 # Longer than any picture takes to be written, in seconds.
 _OLD = 24 * 3600.0
@@ -98,8 +97,7 @@ class Folder:
     def blocks(self, name: str) -> Iterator[bytes]:
         """See `Place`."""
         with (self.local / name).open("rb") as stream:
-            while block := stream.read(BLOCK):
-                yield block + stream.readline()
+            yield from files.blocks(stream)
 
     def line_at(self, name: str, start: int) -> bytes:
         """See `Place`."""

@@ -16,9 +16,8 @@ from typing import Any
 
 from adhere.errors import ExtraMissing
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import lines
+from adhere.eval.files import BLOCK, blocks, lines
 
-_BLOCK = 1 << 23
 _LINE = 1 << 16
 # How long rows may wait to be put, and how large an object of a log becomes.
 _SECONDS = 10.0
@@ -54,9 +53,8 @@ class Store:
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """See `Place`."""
-        with self.fs.open(self._at(name), "rb", block_size=_BLOCK) as stream:
-            while block := stream.read(_BLOCK):
-                yield block + stream.readline()
+        with self.fs.open(self._at(name), "rb", block_size=BLOCK) as stream:
+            yield from blocks(stream)
 
     def line_at(self, name: str, start: int) -> bytes:
         """See `Place`."""

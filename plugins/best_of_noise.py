@@ -4,7 +4,8 @@ The gradient-free sibling of InitNO (Guo et al., CVPR 2024, arXiv:2404.04650): i
 conditional pass at the first timestep, on noises that are drawn, not optimised. Scoring random
 noise by such losses helps in every backbone, and flattens after a dozen draws (arXiv:2506.12633).
 With `look_at` above 0 the pass is made later in the run, on what the noise would have become: a
-model may say more of its picture there, at two more passes a stride (`docs/results.md`).
+model may say more of its picture there, at two more passes a stride. What that is worth is not
+measured yet.
 
     rank = response + conflict          smallest wins; `noise.py` has both
 

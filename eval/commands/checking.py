@@ -113,7 +113,7 @@ def _line(
     if found is None:
         return Line(figure, None, None, None, "no such score in this run")
     ours, low, high = found["mean"], found.get("low"), found.get("high")
-    why = [*([other] if other else [])]
+    why = [other] if other else []
     if figure.column in told.judge:
         why.append(f"judged there by {told.judge[figure.column]}")
     if why:

@@ -1,4 +1,4 @@
-"""What became of every job, from all shards' logs, in 60 bytes a job.
+"""What became of every job, from all shards' logs, in 44 bytes a job.
 
 A row of a log begins with what everybody asks of it: the job, its status, and the picture's
 checksum and size, or whether a failure is for good. A million rows are read in seconds that way;
