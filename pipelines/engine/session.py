@@ -26,7 +26,7 @@ from adhere.pipelines.families import Family
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_other_loops
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
-from adhere.pipelines.hooks.schedulers import edits
+from adhere.pipelines.hooks.schedulers import edits, fit
 from adhere.pipelines.hooks.weights import frozen
 from adhere.pipelines.hooks.wrapping import wrap
 
@@ -64,6 +64,9 @@ class Session:
             call: the pipeline's; None for a modular pipeline's loop.
         """
         running.set(self)
+        reason = fit.refuse_call(self.scheduler)
+        if reason is not None:
+            raise ModelError(reason)
         if call is not None:
             self.family.asked = call.values
             refuse_other_loops(self.family.pipe, call.values)

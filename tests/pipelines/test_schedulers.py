@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere import Guidance
-from adhere.errors import GuidanceWarning
+from adhere.errors import GuidanceWarning, ModelError
 from adhere.guides.guide import Step
 from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.hooks.schedulers import fit
@@ -204,3 +204,16 @@ def test_a_scheduler_that_nobody_has_tried_is_warned_of() -> None:
 
 def test_every_scheduler_said_to_be_faithful_exists() -> None:
     assert all(hasattr(diffusers, name) for name in fit.FAITHFUL)
+
+
+@pytest.mark.parametrize("name", ["ScoreSdeVeScheduler", "RePaintScheduler", "IPNDMScheduler"])
+def test_what_steps_otherwise_is_refused_before_anything_is_made(name: str) -> None:
+    pipe = tiny.sd1(scheduler=getattr(diffusers, name)())
+    seen: list[Any] = []
+    pipe.text_encoder.register_forward_hook(lambda *call: seen.append(call))
+    with (
+        Guidance(descending()).attach(pipe),
+        pytest.raises(ModelError, match=f"guidance does not work with {name}"),
+    ):
+        tiny.latents(pipe)
+    assert seen == []

@@ -53,17 +53,28 @@ def names(scheduler: Any) -> set[str]:
     return {kind.__name__ for kind in type(scheduler).__mro__}
 
 
-def refuse(scheduler: Any) -> str | None:
-    """Why guidance does not work with a scheduler; None if it does."""
+def refuse_call(scheduler: Any) -> str | None:
+    """Why guidance does not work with a scheduler, by its class alone; None if that may do."""
     name = type(scheduler).__name__
     for known in sorted(names(scheduler) & UNFIT.keys()):
         return f"guidance does not work with {name}, which {UNFIT[known]}; {INSTEAD}"
+    if not hasattr(scheduler, "step"):
+        return f"guidance does not work with {name}, which has no step(...); {INSTEAD}"
     takes = list(inspect.signature(type(scheduler).step).parameters.values())[1:]
     if [one.name for one in takes[:3]] != ["model_output", "timestep", "sample"] or any(
         one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in takes[3:]
     ):
         needs = ", ".join(one.name for one in takes if one.default is one.empty)
         return f"guidance does not work with {name}, whose step needs ({needs}); {INSTEAD}"
+    return None
+
+
+def refuse(scheduler: Any) -> str | None:
+    """Why guidance does not work with a scheduler that has its timesteps; None if it does."""
+    name = type(scheduler).__name__
+    reason = refuse_call(scheduler)
+    if reason is not None:
+        return reason
     if not (has_table(scheduler) or has_sigmas(scheduler)):
         return (
             f"guidance does not work with {name}, which tells the noise at a timestep neither in "
