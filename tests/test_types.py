@@ -122,6 +122,8 @@ def test_pyright_does_too(project: Path) -> None:
     program = shutil.which("pyright", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         pytest.skip("pyright is not installed: pip install pyright")
+    # An editable installation is an import hook, which pyright does not follow.
+    (project / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)]}))
     done = subprocess.run(
         [program, "--outputjson", "--pythonpath", sys.executable, "project.py"],
         cwd=project,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.guide import Energy, Guide, Step
+from adhere.guides.guide import Energy, Guide, Plugin, Step
 from adhere.guides.maps import ImageMaps, Maps, Read
 from adhere.guides.parameters import Method
 from adhere.guides.run import Regions, Run
@@ -21,7 +21,7 @@ W = TypeVar("W")
 FLOAT = torch.float32
 
 
-class EnergyMethod(Method, Generic[W]):
+class EnergyMethod(Method, Plugin, Generic[W]):
     """Base of a plugin that is a loss on attention maps.
 
     A frozen dataclass that derives from it declares `name` and its parameters, `step_size` among
@@ -31,15 +31,11 @@ class EnergyMethod(Method, Generic[W]):
     name: ClassVar[str]
     reads: ClassVar[frozenset[Read]] = frozenset({Read("cross")})
 
-    @property
-    def step_size(self) -> float:
-        """Length of a step, in the units of the energy's rule; 0 for no guidance."""
-        raise NotImplementedError
-
-    @property
-    def stop(self) -> float:
-        """Share of the steps that are guided."""
-        return 1.0
+    # Plain attributes and no properties: a dataclass's field cannot override one for pyright.
+    step_size: float
+    """Length of a step, in the units of the energy's rule; 0 for no guidance."""
+    stop: float = 1.0
+    """Share of the steps that are guided."""
 
     @property
     def off(self) -> bool:
@@ -92,10 +88,8 @@ class EnergyGuide(Guide, Generic[W]):
 class SubjectMethod(EnergyMethod[tuple[Phrase, ...]]):
     """Base of a method that guides subjects: its parameter `subjects`, or the call's, or nouns."""
 
-    @property
-    def subjects(self) -> tuple[str, ...] | None:
-        """Phrases of the prompt."""
-        return None
+    subjects: tuple[str, ...] | None = None
+    """Phrases of the prompt."""
 
     def wanted(self, run: Run) -> Sequence[tuple[Phrase, ...]]:
         return run.subjects(self.subjects)
@@ -104,10 +98,8 @@ class SubjectMethod(EnergyMethod[tuple[Phrase, ...]]):
 class LayoutMethod(EnergyMethod[Regions]):
     """Base of a method that guides places: its parameter `layout`, or the call's."""
 
-    @property
-    def layout(self) -> Layout | None:
-        """Phrases with regions."""
-        return None
+    layout: Layout | None = None
+    """Phrases with regions."""
 
     def wanted(self, run: Run) -> Sequence[Regions]:
         return run.regions(self.layout)
