@@ -10,7 +10,11 @@ from typing import Any
 from adhere.errors import ParameterError, PromptError
 from adhere.guides.run import NO_TEXT, Prompt
 from adhere.layout.layout import Layout
-from adhere.prompt.markup import strip_markup, unread_markup, unread_weight
+from adhere.prompt.markup import strip_markup, unread_brackets, unread_markup, unread_weight
+
+BESIDE = ("prompt_2", "prompt_3")
+NEGATIVE = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
+"""Pipelines' arguments for the texts beside a prompt."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,20 @@ class Annotations:
                     )
         return texts
 
-    def unread(self, called: Sequence[str] | None) -> tuple[str, ...]:
-        """Sentences on what in the encoded prompts looks like syntax and is read as plain text."""
-        kinds = [unread_weight] if self.prompt is not None else [unread_weight, unread_markup]
-        said = [find(text) for text in called or () for find in kinds]
+    def unread(self, called: Sequence[str] | None, asked: Mapping[str, Any]) -> tuple[str, ...]:
+        """Sentences on what in a call's texts looks like syntax and is read as plain text.
+
+        Args:
+            called: its prompts as they are encoded; None where it was given embeddings.
+            asked: its arguments by name, for the texts beside the prompt.
+        """
+        told = _texts_in(self.prompt) if called is None else list(called)
+        beside = [text for name in BESIDE for text in _texts_in(asked.get(name))]
+        negative = [text for name in NEGATIVE for text in _texts_in(asked.get(name))]
+        said = [unread_weight(text) for text in (*told, *beside, *negative)]
+        if self.prompt is None:
+            said += map(unread_markup, told)
+        said += map(unread_brackets, negative)
         return tuple(dict.fromkeys(sentence for sentence in said if sentence))
 
 
@@ -89,6 +103,13 @@ def unmarked(called: Any) -> Any:
     if isinstance(called, (list, tuple)) and all(isinstance(one, str) for one in called):
         return [_plain(one) for one in called]
     return called
+
+
+def _texts_in(given: Any) -> list[str]:
+    """The texts in a pipeline's argument, which may be one, some or none."""
+    if isinstance(given, str):
+        return [given]
+    return [one for one in given or () if isinstance(one, str)]
 
 
 def _plain(prompt: str) -> str:

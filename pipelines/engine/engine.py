@@ -25,7 +25,7 @@ from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.pipelines.hooks.hazards import refuse_unsafe_gradients
+from adhere.pipelines.hooks.hazards import refuse_caches, refuse_unsafe_gradients
 from adhere.pipelines.hooks.schedulers import edits, fit, levels
 from adhere.pipelines.hooks.schedulers.clock import Clock, first_evaluation
 from adhere.prompt.tokens import Track
@@ -228,6 +228,8 @@ class Engine:
         reason = family.refuse(prediction=steers, gradient=gradient)
         if reason:
             raise ModelError(reason)
+        if gradient or state.setup.record or self.passes.biases:
+            refuse_caches(family.denoiser)
         if gradient:
             refuse_unsafe_gradients(family.denoiser)
             doubt = fit.doubt(state.scheduler)

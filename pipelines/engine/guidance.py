@@ -35,6 +35,10 @@ class Guidance:
                     f"{plugin!r} is not a plugin{old_protocol(plugin)}; write for example "
                     "Guidance(AttendAndExcite())"
                 )
+        if not isinstance(memory, Memory | None):
+            raise ParameterError(
+                f"memory={memory!r} is no Memory; write for example memory=Memory(sub_batch=2)"
+            )
         self.plugins = plugins
         self.memory = memory or Memory()
 
@@ -131,6 +135,8 @@ class Guidance:
     def _setup(
         self, annotations: Annotations, record: bool, interrupt: Callable[[], bool] | None
     ) -> Setup:
+        if not isinstance(record, bool):
+            raise ParameterError(f"record={record!r} is neither True nor False")
         if interrupt is not None and not callable(interrupt):
             raise ParameterError(
                 f"interrupt={interrupt!r} cannot be called; give a function that says True when "

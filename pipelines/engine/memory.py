@@ -27,7 +27,9 @@ class Memory:
         layers: Any = self.layers
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ParameterError(f"sub_batch={size!r} is not a number of images, 1 or more")
-        if isinstance(layers, str) or not all(isinstance(one, str) for one in layers):
+        if not isinstance(self.checkpointing, bool):
+            raise ParameterError(f"checkpointing={self.checkpointing!r} is neither True nor False")
+        if not isinstance(layers, (list, tuple)) or not all(isinstance(x, str) for x in layers):
             raise ParameterError(
                 f"layers={layers!r} is not a tuple of patterns; write ('*.attn2',), with the comma"
             )

@@ -18,7 +18,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor, nn
 
 from adhere.errors import ModelError
-from adhere.pipelines.engine.annotations import unmarked
+from adhere.pipelines.engine.annotations import BESIDE, unmarked
 from adhere.pipelines.engine.engine import Engine, begun
 from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.state import Setup
@@ -103,7 +103,7 @@ class Session:
     def _read_markup(self, call: PipelineCall) -> None:
         """Markup in the call's own prompt is for the guides; its encoders get the text."""
         self.annotations = self.annotations.marked(call.values.get("prompt"))
-        for name in ("prompt", "prompt_2", "prompt_3"):
+        for name in ("prompt", *BESIDE):
             given = call.values.get(name)
             plain = unmarked(given)
             if plain != given:
@@ -213,8 +213,9 @@ class Session:
             self.setup, self.family, self.scheduler, each, self.asked, call, self._unscaled
         )
         engine = Engine(state, call)
-        for sentence in self.annotations.unread(self.prompts) if self.setup.plugins else ():
-            state.warn(sentence)
+        if self.setup.plugins:
+            for sentence in self.annotations.unread(self.prompts, self.family.asked):
+                state.warn(sentence)
         self._beginning = False
         return engine
 

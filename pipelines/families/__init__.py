@@ -42,6 +42,11 @@ def family_of(pipe: Any) -> Family:
         GuidanceWarning: diffusers is newer than the newest tested one.
     """
     warn_of_newer()
+    if isinstance(pipe, type):
+        raise ModelError(
+            f"{pipe.__name__} is a class; load a pipeline of it and guide that: "
+            f"{pipe.__name__}.from_pretrained(...)"
+        )
     for module in _families:
         for family in importlib.import_module(module).FAMILIES:
             if family.knows(pipe):

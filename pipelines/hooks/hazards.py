@@ -48,7 +48,7 @@ def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
     """Raise `ModelError` where weights or activations are swapped behind autograd's back.
 
     Group offload and layerwise casting replace a weight's data after each forward, so the backward
-    pass would use other numbers; feature caches would be filled by the extra pass.
+    pass would use other numbers.
     """
     model = unwrapped(denoiser)
     for module in model.modules():
@@ -60,10 +60,15 @@ def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
                         "through it would be wrong; use pipe.enable_model_cpu_offload(), or "
                         "plugins without a gradient (docs/families.md lists them)"
                     )
-    if getattr(model, "is_cache_enabled", False):
+
+
+def refuse_caches(denoiser: nn.Module) -> None:
+    """Raise `ModelError` where a feature cache leaves out layers that guidance looks into."""
+    if getattr(unwrapped(denoiser), "is_cache_enabled", False):
         raise ModelError(
-            "a feature cache is enabled on the denoiser and the guidance's extra pass would fill "
-            "it; call disable_cache() on the denoiser first"
+            "a feature cache is enabled on the denoiser: the guidance's extra pass would fill it, "
+            "and layers that it leaves out would be neither guided nor read; call disable_cache() "
+            "on the denoiser first"
         )
 
 

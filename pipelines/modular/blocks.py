@@ -29,7 +29,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 
 from adhere.errors import ModelError, ParameterError
 from adhere.layout.layout import Layout
-from adhere.pipelines.engine.annotations import Annotations
+from adhere.pipelines.engine.annotations import NEGATIVE, Annotations
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.report import RunReport
@@ -65,7 +65,8 @@ class GuidedLoop:
         session = self._session(components, state)
         try:
             session.open()
-            session.family.encodings = [_encoding(state)]
+            session.family.encodings = [_given(state, _ENCODED)]
+            session.family.asked = _given(state, NEGATIVE)
             return super().__call__(components, state)  # type: ignore[misc]
         finally:
             session.close()
@@ -206,8 +207,8 @@ def _joined(family: Family, guider: Any) -> None:
         )
 
 
-def _encoding(state: Any) -> dict[str, Any]:
-    return {name: state.get(name) for name in _ENCODED if state.get(name) is not None}
+def _given(state: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: state.get(name) for name in names if state.get(name) is not None}
 
 
 __all__ = ["GuidedLoop", "Reports", "classic_twin", "guided_blocks", "guided_denoise"]

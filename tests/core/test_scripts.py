@@ -87,14 +87,29 @@ def test_words_are_cut_at_tokens_where_no_space_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a (red cat:1.3) and a dog", "a ((red cat))", "a cat++ in a car", "(cat: .5)"]
+    "prompt",
+    [
+        *("a (red cat:1.3) and a dog", "(cat: .5)", "(cat:1,3)", "(cat:-0.5)", "(猫:1.3)"),
+        *("a ((red cat))", "a [[cat]]", "a {cat}", "a {{cat}}", "(cat:1.3", "a cat:1.3"),
+        *("a cat:0.5 and", "a cat:dog:0.5", "a cat::2", "a cat <lora:fur:0.8>"),
+        *("a cat AND a dog", "a cat BREAK a dog"),
+        *("a cat++ in a car", "a cat+", "a cat--, a dog", "(red cat)-", "(red cat)1.3, a dog"),
+        *("('a cat', 'a dog').blend(1, 2)", "cat.swap(dog)"),
+    ],
 )
 def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
     assert "no effect" in (unread_weight(prompt) or "")
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a cat (small)", "a picture (ratio 16:9)", "a C++ book", "a red cat", "noon (12:30)"]
+    "prompt",
+    [
+        *("a cat (small)", "a picture (ratio 16:9)", "a red cat", "noon (12:30)", "(John 3:16)"),
+        *("a C++ book", "an A+ student", "(c) 2020", "a cat(s)", "smile :)", "f(x)", "f/1.8"),
+        *("portrait (photo: 1990)", "(iso:400)", "cat: black, dog: white", "A CAT AND A DOG"),
+        *("(red cat) 1.5x", "a (big)-ish cat", "(by Klimt)(detailed)", "a--b", "rock-and-roll"),
+        *('{"scene": "a cat"}', "(1) a cat (2) a dog", "http://x.org:80/"),
+    ],
 )
 def test_what_is_no_weight(prompt: str) -> None:
     assert unread_weight(prompt) is None

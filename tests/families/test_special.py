@@ -551,16 +551,27 @@ def _embedded(case: Case, pipe: Any) -> dict[str, Any]:
     return {**options, "num_inference_steps": 1, "output_type": "latent", "prompt": None, **kept}
 
 
-def test_a_feature_cache_is_refused() -> None:
+@pytest.mark.parametrize("what", ["read", "biased", "recorded"])
+def test_a_feature_cache_is_refused(what: str) -> None:
+    """Before denoising, though it leaves out layers at later steps only."""
     from diffusers import FirstBlockCacheConfig
 
     pipe = pipes.flux()
     pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    layout = {"regions": [{"phrase": "cat", "box": [0, 0, 0.5, 1]}]}
+    blocks: list[Any] = []
+    pipe.transformer.x_embedder.register_forward_hook(lambda *call: blocks.append(call))
+    guidance = {
+        "read": Guidance(AttendAndExcite()),
+        "biased": Guidance(PLUGINS["paint-with-words"]()),
+        "recorded": Guidance(),
+    }[what]
     with (
-        Guidance(AttendAndExcite()).attach(pipe),
+        guidance.attach(pipe, layout=layout, record=what == "recorded"),
         pytest.raises(ModelError, match="disable_cache"),
     ):
         FLUX(pipe=pipe)
+    assert blocks == []
 
 
 def test_a_layer_that_lets_no_gradient_through_is_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 import adhere
 from adhere import Guidance, Memory
@@ -36,6 +37,7 @@ SCENE: dict[str, Any] = {
         ({"layout": {"cat": [0, 0, 1, 1]}}, "regions"),
         ({"prompt": 3}, "not a text"),
         ({"prompt": [3]}, "not a text"),
+        ({"record": "maps.npz"}, "neither True nor False"),
     ],
 )
 def test_misuse_of_attach_is_said_at_once(about: dict[str, Any], message: str) -> None:
@@ -51,7 +53,11 @@ def test_misuse_of_attach_is_said_at_once(about: dict[str, Any], message: str) -
     [
         (lambda: Memory(layers="*.attn2"), "with the comma"),  # type: ignore[arg-type]
         (lambda: Memory(layers=(1,)), "tuple of patterns"),  # type: ignore[arg-type]
+        (lambda: Memory(layers=5), "tuple of patterns"),  # type: ignore[arg-type]
         (lambda: Memory(sub_batch="2"), "number of images"),  # type: ignore[arg-type]
+        (lambda: Memory(checkpointing="on"), "neither True nor False"),  # type: ignore[arg-type]
+        (lambda: Guidance(memory={"sub_batch": 2}), "write for example"),  # type: ignore[arg-type]
+        (lambda: Guidance().attach(StableDiffusionPipeline), "is a class; load a pipeline"),
         (lambda: Layout(ONE), "with the comma"),  # type: ignore[arg-type]
         (lambda: Layout("cat"), "tuple of regions"),  # type: ignore[arg-type]
         (lambda: Guidance().attach(tiny.sd1(), interrupt=True), "cannot be called"),
@@ -77,13 +83,45 @@ def test_a_layout_as_a_dict_is_the_layout() -> None:
     assert all(torch.equal(made[0], other) for other in made)
 
 
-def test_weights_that_nobody_reads_are_said() -> None:
-    pipe = tiny.sd1()
+@pytest.mark.parametrize("mode", ["attach", "callback"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"prompt": "a (cat:1.3) and a dog"},
+        {"prompt": ["a dog", "a (cat:1.3) and a dog"], "seeds": (0, 1)},
+        {"prompt": "a dog", "negative_prompt": "a (cat:1.3)"},
+        {"prompt": "a dog", "negative_prompt_2": "a (cat:1.3)"},
+    ],
+    ids=["prompt", "list", "negative", "second negative"],
+)
+def test_weights_that_nobody_reads_are_said(call: dict[str, Any], mode: str) -> None:
+    pipe = tiny.sdxl() if "negative_prompt_2" in call else tiny.sd1()
+    seen: list[Any] = []
+    pipe.unet.register_forward_hook(lambda *one: seen.append(len(said)))
     guidance = Guidance(adhere.AttendAndExcite(subjects=("dog",), refinements=0))
-    said = pytest.warns(GuidanceWarning, match="has no effect")
-    with guidance.attach(pipe) as attached, said:
-        tiny.latents(pipe, "a (cat:1.3) and a dog", steps=1)
-    assert any("has no effect" in note for note in attached.report.notes)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", GuidanceWarning)
+        tiny.latents(pipe, guidance=guidance, mode=mode, steps=1, **call)
+    assert "(cat:1.3)' has no effect" in str(said[0].message)
+    assert seen[0] > 0  # said before anything is denoised
+
+
+def test_a_weight_in_the_text_of_given_embeddings_is_said() -> None:
+    """Compel's embeddings have no columns for it."""
+    pipe = tiny.sd1()
+    embeds, negative = pipe.encode_prompt("a cat and a dog", "cpu", 1, True)
+    given = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
+    guidance = Guidance(adhere.AttendAndExcite(subjects=("dog",), refinements=0))
+    with pytest.warns(GuidanceWarning, match="their text without it"):
+        tiny.latents(
+            pipe, None, guidance=guidance, about={"prompt": "a cat++ and a dog"}, steps=1, **given
+        )
+
+
+def test_brackets_in_a_negative_prompt_are_said() -> None:
+    guidance = Guidance(adhere.AttendAndExcite(subjects=("dog",), refinements=0))
+    with pytest.warns(GuidanceWarning, match="around 'cat' in the negative prompt"):
+        tiny.latents(tiny.sd1(), "a dog", guidance=guidance, negative_prompt="a [cat]", steps=1)
 
 
 def test_a_plain_prompt_is_read_in_silence() -> None:

@@ -49,6 +49,11 @@ class Passes:
         self._call, self._ahead = call.select(rows), ahead
         self.now = step
 
+    @property
+    def biases(self) -> bool:
+        """Whether some guide biases attention in this run."""
+        return bool(self._biasing)
+
     def scales(self, reads: Sequence[Read]) -> Scales:
         """The layers, by name, that serve each read.
 
