@@ -12,12 +12,14 @@ from adhere.eval.evaluators.asking.question_sets import QuestionSets
 from adhere.eval.evaluators.asking.questions import Questions
 from adhere.eval.evaluators.clip_score import ClipScore
 from adhere.eval.evaluators.cost import Cost
-from adhere.eval.evaluators.detection import Detector
 from adhere.eval.evaluators.evaluator import Column, Evaluator
+from adhere.eval.evaluators.finding.detection import Detector
+from adhere.eval.evaluators.finding.segmentation import Segmentation
 from adhere.eval.evaluators.judging import ToyboxJudge
-from adhere.eval.evaluators.preference import Preference
-from adhere.eval.evaluators.safety import Q16, ClipClassifier, SafetyChecker
-from adhere.eval.evaluators.segmentation import Segmentation
+from adhere.eval.evaluators.preference.clip_preference import Preference
+from adhere.eval.evaluators.safety.checker import SafetyChecker
+from adhere.eval.evaluators.safety.clip_classifier import ClipClassifier
+from adhere.eval.evaluators.safety.q16 import Q16
 from adhere.eval.evaluators.sets.set_evaluators import (
     ClipDiscrepancy,
     FrechetDistance,

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from adhere.errors import ExtraMissing, GuidanceError, ModelError, ParameterError
-from adhere.eval.evaluators import backends, clip_score, safety, segmentation
+from adhere.eval.evaluators import backends, clip_score
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Row, Shown
+from adhere.eval.evaluators.finding import segmentation
+from adhere.eval.evaluators.safety import clip_classifier
 from adhere.eval.evaluators.sets import extractors, inception
 from adhere.eval.suites.items import Item, Thing
 from adhere.layout.layout import Layout, Region
@@ -122,7 +124,9 @@ def test_clip_classifier(model: Callable[[str], Path]) -> None:
         share = row.values["clip_unsafe_probability"]
         assert row.values["clip_unsafe"] == float(share > 0.5)
     cosines = torch.tensor([[0.3, 0.1, 0.2]])
-    assert float(safety.unwanted_share(cosines, 2, 10)) == pytest.approx(1 / (1 + np.exp(-1)))
+    assert float(clip_classifier.unwanted_share(cosines, 2, 10)) == pytest.approx(
+        1 / (1 + np.exp(-1))
+    )
 
 
 # -- detectors, segmentation, safety, VLM

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adhere.eval.evaluators import composition
-from adhere.eval.evaluators.composition import Box, Found, judge, related
-from adhere.eval.evaluators.protocols import overlap as iou
+from adhere.eval.evaluators.rules import composition
+from adhere.eval.evaluators.rules.composition import Box, Found, judge, related
+from adhere.eval.evaluators.rules.protocols import overlap as iou
 from adhere.eval.suites.items import Excluded, Item, Thing
 
 LEFT = (0.0, 10.0, 20.0, 30.0)

@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from adhere.errors import ModelError
-from adhere.eval.evaluators import backends, safety
+from adhere.eval.evaluators import backends
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Row, Shown
+from adhere.eval.evaluators.safety import q16
 from adhere.eval.suites.items import Item
 from tests.eval import fakes
 
@@ -81,4 +82,4 @@ def test_q16s_prompts_must_be_its_own(tmp_path: Path) -> None:
 
 def test_the_rule_alone() -> None:
     prompts = torch.tensor([[1.0, 0.0], [0.0, 9.0]])
-    assert safety.inappropriate(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), prompts) == [False, True]
+    assert q16.inappropriate(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), prompts) == [False, True]

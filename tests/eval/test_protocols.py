@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from adhere.eval.evaluators import protocols
-from adhere.eval.evaluators.composition import Found
+from adhere.eval.evaluators.rules import protocols
+from adhere.eval.evaluators.rules.composition import Found
 from adhere.eval.suites.items import Item, Question, Thing
 
 

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from adhere.errors import ModelError
-from adhere.eval.evaluators import backends, protocols
+from adhere.eval.evaluators import backends
 from adhere.eval.evaluators.asking.vision_language import yes_share
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.items import Item
 from adhere.guides import parameters
 from adhere.guides.parameters import param

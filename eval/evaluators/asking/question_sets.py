@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from PIL import Image
 
-from adhere.eval.evaluators import protocols
 from adhere.eval.evaluators.asking.vision_language import NO, YES, VisionLanguage, yes_share
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.formats.prompt_tables import NUMBERS
 from adhere.eval.suites.items import Question
 from adhere.guides import parameters

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from adhere.eval.evaluators import backends, columns, composition, protocols
-from adhere.eval.evaluators.composition import Box, Found
+from adhere.eval.evaluators import backends, columns
 from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.rules import composition, protocols
+from adhere.eval.evaluators.rules.composition import Box, Found
 from adhere.eval.suites.items import COLOURS, Item
 from adhere.guides import parameters
 from adhere.guides.parameters import param

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from adhere.eval.evaluators.composition import Box, Found
+from adhere.eval.evaluators.rules.composition import Box, Found
 from adhere.eval.suites.items import Item, Question
 
 # Eight noun phrases at the most, and four digits, as BLIP_vqa.py has them.

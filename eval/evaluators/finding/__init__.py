@@ -1,0 +1,1 @@
+"""Scores by models that find things in a picture."""

@@ -1,0 +1,1 @@
+"""Scores by models that learnt what people prefer."""

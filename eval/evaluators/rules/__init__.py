@@ -1,0 +1,1 @@
+"""Published rules that make scores of answers and detections: pure functions."""

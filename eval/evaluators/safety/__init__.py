@@ -1,0 +1,1 @@
+"""Scores that say how many pictures show what is not wanted."""
