@@ -14,11 +14,15 @@ from adhere.eval.evaluators.clip_score import ClipScore
 from adhere.eval.evaluators.cost import Cost
 from adhere.eval.evaluators.evaluator import Column, Evaluator
 from adhere.eval.evaluators.finding.detection import Detector
+from adhere.eval.evaluators.finding.geneval import GenEval
+from adhere.eval.evaluators.finding.lmd import LmdTasks
 from adhere.eval.evaluators.finding.segmentation import Segmentation
 from adhere.eval.evaluators.judging import ToyboxJudge
 from adhere.eval.evaluators.preference.clip_preference import Preference
+from adhere.eval.evaluators.preference.image_reward import ImageReward
 from adhere.eval.evaluators.safety.checker import SafetyChecker
 from adhere.eval.evaluators.safety.clip_classifier import ClipClassifier
+from adhere.eval.evaluators.safety.nudenet import NudeNet
 from adhere.eval.evaluators.safety.q16 import Q16
 from adhere.eval.evaluators.sets.set_evaluators import (
     ClipDiscrepancy,
@@ -37,11 +41,15 @@ EVALUATORS: dict[str, type] = {
         KernelDistance,
         ClipDiscrepancy,
         Detector,
+        GenEval,
+        LmdTasks,
         Segmentation,
         SafetyChecker,
         ClipClassifier,
         Q16,
+        NudeNet,
         Preference,
+        ImageReward,
         Questions,
         QuestionSets,
         BlipVqa,

@@ -148,6 +148,30 @@ def segformer(folder: Path) -> Path:
     return folder
 
 
+def mask2former(folder: Path, classes: int = 80) -> Path:
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessorPil,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    backbone = SwinConfig(
+        image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2],
+        window_size=2, out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32,
+        encoder_feedforward_dim=16, encoder_layers=1, num_attention_heads=2, dim_feedforward=16,
+        decoder_layers=2, num_queries=6, num_labels=classes,
+    )  # fmt: skip
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    sizes = {"shortest_edge": SIDE, "longest_edge": 2 * SIDE}
+    Mask2FormerImageProcessorPil(size=sizes, size_divisor=32).save_pretrained(folder)
+    return folder
+
+
 def safety_checker(folder: Path) -> Path:
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessorPil
