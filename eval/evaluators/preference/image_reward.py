@@ -179,9 +179,7 @@ class _Scorer:
             [one.entry.item.prompt for one in shown], padding="max_length", truncation=True,
             max_length=_WORDS, return_tensors="pt",
         ).to(self.device)  # fmt: skip
-        pixels = torch.stack([prepared(one.image, self.network.side) for one in shown]).to(
-            self.device
-        )
+        pixels = torch.stack([prepared(one.image, self.network.side) for one in shown])
         told = tokens["attention_mask"]
         found = self.network(pixels.to(self.device), tokens["input_ids"], told)
         return [Row({"image_reward": value}) for value in found.tolist()]
