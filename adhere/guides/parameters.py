@@ -29,6 +29,11 @@ class Parameter:
     source: str
     choices: tuple[str, ...]
 
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The alternatives of its type: `float | None` has two."""
+        return _options(self.kind)
+
 
 def param(
     default: T,
@@ -173,7 +178,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 def _typed(parameter: Parameter, value: Any) -> Any:
     """Read a JSON value or CLI text as the parameter's own type."""
-    options = _options(parameter.kind)
+    options = parameter.kinds
     if value is None or (
         isinstance(value, str) and value.lower() == "none" and NoneType in options
     ):
@@ -230,7 +235,7 @@ def _as_tuple(inner: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 
 def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
-    options = _options(parameter.kind)
+    options = parameter.kinds
     if parameter.choices and isinstance(value, str) and value not in parameter.choices:
         raise ParameterError(
             f"{plugin}: {parameter.name}={value!r} is not one of {', '.join(parameter.choices)}"

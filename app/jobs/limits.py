@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from adhere.app.jobs.methods import title
 from adhere.app.jobs.passes import dearest, most_passes
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides.guide import Plugin
@@ -84,7 +85,7 @@ def check_passes(
         return
     method = dearest(plugins, steps)
     asked = f"{pictures} seeds" if pictures > 1 else "this"
-    blame = f"; {method.name} asks for most of them" if method else ""
+    blame = f"; {title(type(method))} asks for most of them" if method else ""
     raise ParameterError(
         f"{asked} can take {most:,} model passes, and {limits.passes:,} are the most for one "
         f"go{blame}: take fewer seeds, steps or repetitions"

@@ -6,8 +6,6 @@ import io
 import warnings
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from adhere.app.jobs.limits import LIMITS, Limits
@@ -43,15 +41,6 @@ def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
         raise LayoutError("the file is no PNG, WebP or JPEG picture: save it as PNG") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         raise LayoutError("the picture is damaged or cut off: save it again as PNG") from None
-
-
-def labels(image: Image.Image) -> NDArray[np.int64]:
-    """A mask picture as whole numbers, `[h w]`: palette index, grey value, or the packed colour."""
-    if image.mode in ("P", "L", "1"):
-        return np.asarray(image).astype(np.int64)
-    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
-    packed: NDArray[np.int64] = rgb[..., 0] * 65536 + rgb[..., 1] * 256 + rgb[..., 2]
-    return packed
 
 
 def read_bytes(source: str | Path | bytes, limits: Limits = LIMITS) -> bytes:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, get_origin
 
 import gradio as gr
 
 from adhere import plugins
 from adhere.app.jobs.copies import changes
+from adhere.app.jobs.methods import is_layout, paper, summary, title
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.settings import left_out, number_text
@@ -19,38 +18,10 @@ from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
-from adhere.layout.layout import Layout
 
 _DEFAULT = object()
 _WIDE = 60
 """A slider with more than this many default-sized steps is useless; then it is a number field."""
-
-
-def title(plugin: type[Plugin]) -> str:
-    """The method's name as its paper has it, from the first line of its module.
-
-    That line reads `Name, in words (authors, venue).` or `Name: what it does.`.
-    """
-    first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
-    name = re.split(r" \(|, |: ", first)[0].rstrip(".")
-    return name if 0 < len(name) <= 40 else plugin.name.replace("-", " ").capitalize()
-
-
-def summary(plugin: type[Plugin]) -> str:
-    """What the method does, in a line."""
-    return _first_line(plugin.__doc__)
-
-
-def paper(plugin: type[Plugin]) -> str:
-    """Authors, venue and number of the paper, when the module's first line has them."""
-    first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
-    found = re.search(r" \(([^()]*)\)", first)
-    return found[1] if found else ""
-
-
-def has_layout(plugin: type[Plugin]) -> bool:
-    """Whether the method follows a layout."""
-    return any(_is_layout(parameter) for parameter in parameters.parameters(plugin))
 
 
 def parameter_named(plugin: type[Plugin], name: str) -> Parameter | None:
@@ -64,7 +35,7 @@ def drawn(plugin: type[Plugin], hidden: Sequence[str] = ()) -> tuple[Parameter, 
     return tuple(
         one
         for one in parameters.parameters(plugin)
-        if not _is_layout(one) and one.name not in hidden
+        if not is_layout(one) and one.name not in hidden
     )
 
 
@@ -74,7 +45,7 @@ def component(parameter: Parameter, value: Any = _DEFAULT) -> Any:
         value = shown(parameter, parameter.default)
     label = parameter.name.replace("_", " ")
     info = parameter.help + (f" · {parameter.source}" if parameter.source else "")
-    kinds = _kinds(parameter)
+    kinds = parameter.kinds
     optional = NoneType in kinds
     about: dict[str, Any] = {"label": label, "info": info, "interactive": True}
     if parameter.choices:
@@ -100,7 +71,7 @@ def shown(parameter: Parameter, value: Any) -> Any:
 def read(parameter: Parameter, value: Any) -> Any:
     """The control's value as plain data for `parameters.from_json`."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        if NoneType in _kinds(parameter):
+        if NoneType in parameter.kinds:
             return None
         if _tuples(parameter):
             return []
@@ -111,7 +82,7 @@ def read(parameter: Parameter, value: Any) -> Any:
         return [part.strip() for part in value.replace("|", ",").split(",") if part.strip()]
     if isinstance(value, str) and _is_left_out_number(parameter):
         value = _as_number(parameter, value)
-    if isinstance(value, float) and int in _kinds(parameter) and value == int(value):
+    if isinstance(value, float) and int in parameter.kinds and value == int(value):
         return int(value)
     return value
 
@@ -210,7 +181,7 @@ class Stack:
 
 def _number(parameter: Parameter, value: Any, about: dict[str, Any]) -> Any:
     low, high = parameter.low, parameter.high
-    whole = int in _kinds(parameter)
+    whole = int in parameter.kinds
     if _is_left_out_number(parameter):
         return left_out(about["label"], about["info"], value=value)
     if low is None or high is None:
@@ -229,25 +200,11 @@ def _step(low: float, high: float) -> float:
     return 10.0
 
 
-def _kinds(parameter: Parameter) -> tuple[Any, ...]:
-    """The alternatives of a parameter's type: `float | None` has two."""
-    union = get_origin(parameter.kind) in (UnionType, Union)
-    return get_args(parameter.kind) if union else (parameter.kind,)
-
-
 def _tuples(parameter: Parameter) -> bool:
-    return any(get_origin(kind) is tuple for kind in _kinds(parameter))
+    return any(get_origin(kind) is tuple for kind in parameter.kinds)
 
 
 def _is_left_out_number(parameter: Parameter) -> bool:
     """Whether it is a number that may be left out."""
-    kinds = _kinds(parameter)
+    kinds = parameter.kinds
     return NoneType in kinds and (int in kinds or float in kinds) and not parameter.choices
-
-
-def _is_layout(parameter: Parameter) -> bool:
-    return Layout in _kinds(parameter)
-
-
-def _first_line(doc: str | None) -> str:
-    return (doc or "").strip().partition("\n")[0].strip()

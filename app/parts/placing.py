@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ from PIL import Image, ImageDraw
 from adhere.app.jobs import figures, uploads
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS, Limits, check_regions
-from adhere.app.parts.controls import has_layout
+from adhere.app.jobs.methods import has_layout, title
 from adhere.app.parts.editor import CELLS
-from adhere.errors import GuidanceError, LayoutError, ParameterError
+from adhere.errors import GuidanceError, GuidanceWarning, LayoutError, ParameterError
 from adhere.guides.guide import Plugin
+from adhere.layout import labels
 from adhere.layout.layout import Layout, Region
 from adhere.plugins import available
 from adhere.prompt.markup import strip_markup
@@ -55,19 +57,22 @@ def layout_of(prompt: str, regions: Sequence[Region]) -> Layout:
     return layout
 
 
-def from_file(path: str, legend: str, limits: Limits) -> Layout:
-    """A layout from a file that was sent in: JSON, or a picture with a legend.
+def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
+    """A layout from a file that was sent in: JSON, or a picture with a legend; and what is to be
+    said of it, if anything is.
 
     Raises:
         LayoutError: it is no layout, or has too many regions.
     """
     data = uploads.read_bytes(path, limits)
+    note = ""
     if data.lstrip()[:1] == b"{":
         layout = Layout.from_json(data.decode("utf-8", "replace"))
     else:
-        layout = Layout(tuple(from_mask(uploads.decode(data), read_legend(legend))), overlap="last")
+        regions, note = from_mask(uploads.decode(data), read_legend(legend))
+        layout = Layout(tuple(regions), overlap="last")
     check_regions(len(layout.regions), limits)
-    return layout
+    return layout, note
 
 
 def _has(prompt: str, phrase: str) -> bool:
@@ -110,30 +115,18 @@ def read_legend(text: str) -> dict[str, str]:
     return legend
 
 
-def from_mask(image: Image.Image, legend: Mapping[str, str]) -> list[Region]:
-    """The regions of a label picture: one colour (or palette index, or grey value) a phrase.
+def from_mask(image: Image.Image, legend: Mapping[str, str]) -> tuple[list[Region], str]:
+    """The regions of a label picture: one colour (or palette index, or grey value) a phrase; and
+    a sentence about pixels of other colours, if there are more than a few.
 
     Raises:
-        LayoutError: a colour of the legend is not in the picture.
+        LayoutError: the picture lacks a colour of the legend, or the legend one of the picture.
     """
-    palette = image.mode in ("P", "L", "1")
-    indices = uploads.labels(image) if palette else None
-    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
-    colours = rgb[..., 0] * 65536 + rgb[..., 1] * 256 + rgb[..., 2]
-    regions = []
-    for key, phrase in legend.items():
-        if key.startswith("#"):
-            found = colours == int(key[1:], 16)
-        elif indices is not None:
-            found = indices == int(key)
-        else:
-            raise LayoutError(
-                f"the mask has colours, not numbers: write {phrase!r} with its #colour"
-            )
-        if not found.any():
-            raise LayoutError(f"nothing in the mask has {key} ({phrase!r}): check the legend")
-        regions.append(Region.painted(phrase, reduced(found)))
-    return regions
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", GuidanceWarning)
+        found = list(labels.split(image, legend, "the mask file"))
+    regions = [Region.painted(phrase, reduced(mask.pixels())) for phrase, mask in found]
+    return regions, " ".join(str(one.message) for one in told)
 
 
 def attended(
@@ -177,5 +170,5 @@ def check_followed(stack: Sequence[Plugin]) -> None:
     if not any(has_layout(type(plugin)) for plugin in stack):
         raise ParameterError(
             "a layout is given, and none of the methods follows one: choose one that does, such as "
-            + ", ".join(name for name, kind in available().items() if has_layout(kind))
+            + ", ".join(title(kind) for kind in available().values() if has_layout(kind))
         )

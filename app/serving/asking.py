@@ -171,7 +171,7 @@ def _layout(
         }
     if mask_png:
         lines = "\n".join(f"{key} = {phrase}" for key, phrase in (legend or {}).items())
-        regions = placing.from_mask(
+        regions, _ = placing.from_mask(
             uploads.decode(_from_base64(mask_png)), placing.read_legend(lines)
         )
         return {"regions": [region.to_json() for region in regions]}

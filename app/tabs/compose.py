@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import limits as bounds
+from adhere.app.jobs.methods import has_layout
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome.results import Panel
 from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.parts import words
-from adhere.app.parts.controls import Stack, has_layout
+from adhere.app.parts.controls import Stack
 from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import Words, prompt_box

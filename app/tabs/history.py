@@ -9,6 +9,7 @@ import gradio as gr
 
 from adhere.app.jobs import figures, uploads
 from adhere.app.jobs import setup as setups
+from adhere.app.jobs.methods import has_layout, title
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import downloads
 from adhere.app.outcome.pictures import file_of
@@ -16,7 +17,6 @@ from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Shared
 from adhere.app.outcome.sessions import Kept
 from adhere.app.outcome.status import caption_of, say
-from adhere.app.parts.controls import has_layout, title
 from adhere.app.parts.events import QUIET
 from adhere.errors import GuidanceError
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs import uploads
+from adhere.app.jobs.methods import has_layout
 from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import verdicts
@@ -18,7 +19,7 @@ from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.outcome.status import caption_of, say
 from adhere.app.parts import editor, placing
-from adhere.app.parts.controls import Stack, has_layout
+from adhere.app.parts.controls import Stack
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
@@ -135,13 +136,15 @@ class Paint:
         if not path:
             return {self.panel.status: say("Choose a file first.", "wrong")}
         try:
-            layout = placing.from_file(path, legend, self.limits)
+            layout, note = placing.from_file(path, legend, self.limits)
             phrases = placing.phrases_of(bounds.check_prompt(prompt, self.limits))
         except GuidanceError as wrong:
             return {self.panel.status: say(str(wrong), "wrong")}
         return {
             self.editor: gr.update(value=editor.value_of(layout, phrases)),
-            self.panel.status: say("The file's regions are in the editor: press Generate."),
+            self.panel.status: say(
+                f"The file's regions are in the editor: press Generate. {note}".strip()
+            ),
         }
 
     def read(self, values: Sequence[Any]) -> Setup:

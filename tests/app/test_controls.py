@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from adhere import plugins
+from adhere.app.jobs import methods
 from adhere.app.parts import controls
 from adhere.app.parts.controls import Stack
 from adhere.errors import ParameterError
@@ -94,17 +95,17 @@ def test_layouts_get_no_control() -> None:
     for plugin in plugins.PLUGINS.values():
         kinds = {one.name for one in controls.drawn(plugin)}
         layouts = {one.name for one in parameters.parameters(plugin)} - kinds
-        assert bool(layouts) == controls.has_layout(plugin)
+        assert bool(layouts) == methods.has_layout(plugin)
 
 
 def test_titles_are_short_and_papers_named() -> None:
     for plugin in plugins.PLUGINS.values():
-        assert 0 < len(controls.title(plugin)) <= 40
-        assert controls.title(plugin)[0].isupper(), "a raw name"
-        assert controls.summary(plugin)
-    named = {name: controls.title(plugin) for name, plugin in plugins.PLUGINS.items()}
+        assert 0 < len(methods.title(plugin)) <= 40
+        assert methods.title(plugin)[0].isupper(), "a raw name"
+        assert methods.summary(plugin)
+    named = {name: methods.title(plugin) for name, plugin in plugins.PLUGINS.items()}
     assert named["ebama"] == "EBAMA"
     assert named["best-of-noise"] == "Best of noise"
-    papers = [controls.paper(plugin) for plugin in plugins.PLUGINS.values()]
+    papers = [methods.paper(plugin) for plugin in plugins.PLUGINS.values()]
     assert sum("arXiv:" in paper for paper in papers) >= len(papers) - 2
     assert not [paper for paper in papers if paper.count("(") or paper.count(")")]

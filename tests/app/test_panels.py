@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 
 PROMPT = "a red cat and a blue car"
 LAYOUT = Layout((Region("red cat", box=(0.1, 0.2, 0.5, 0.9)),), overlap="last")
-FREE = [n for n, kind in plugins.PLUGINS.items() if not controls.has_layout(kind)]
+FREE = [n for n, kind in plugins.PLUGINS.items() if not methods.has_layout(kind)]
 FOLLOWERS = [n for n in plugins.PLUGINS if n not in FREE]
 SAFE = [n for n, kind in plugins.PLUGINS.items() if controls.parameter_named(kind, "concept")]
 STACKS = [("compose", FREE[k : k + 5]) for k in range(0, len(FREE), 5)]

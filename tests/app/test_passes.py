@@ -6,11 +6,11 @@ import pytest
 
 from adhere import Guidance, plugins
 from adhere.app.jobs import limits as bounds
+from adhere.app.jobs import methods
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.passes import USUAL_STEPS, extra_passes, most_passes
 from adhere.app.jobs.setup import Setup
-from adhere.app.parts import controls
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
@@ -31,7 +31,7 @@ def test_passes_of_a_job_add_up() -> None:
 
 def test_too_many_passes_are_refused_with_the_number_and_the_culprit() -> None:
     wild = (plugins.plugin("syngen"), plugins.plugin("initno:rounds=100,passes=1000"))
-    with pytest.raises(ParameterError, match=r"100,\d{3} model passes.*6,000.*initno"):
+    with pytest.raises(ParameterError, match=r"100,\d{3} model passes.*6,000.*InitNO"):
         bounds.check_passes(wild, 25, 1, LIMITS)
     request = Request(prompt="a cat and a frog", plugins=wild)
     data = Setup("toybox", request, (0,)).to_json()
@@ -59,7 +59,7 @@ def test_a_method_takes_no_more_than_it_says(name: str) -> None:
         return False
 
     pipe = tiny.sd1()
-    given = layout if controls.has_layout(type(plugin)) else None
+    given = layout if methods.has_layout(type(plugin)) else None
     with Guidance(plugin).attach(pipe, layout=given, interrupt=counted):
         pipe("a cat and a frog", num_inference_steps=STEPS, output_type="latent")
     assert STEPS <= asked <= STEPS + extra_passes(plugin, STEPS)

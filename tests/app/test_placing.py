@@ -72,7 +72,7 @@ def test_nothing_placed_says_what_to_do() -> None:
 
 
 def test_a_layout_needs_a_method_that_follows_it() -> None:
-    with pytest.raises(ParameterError, match="zestguide"):
+    with pytest.raises(ParameterError, match="ZestGuide"):
         placing.check_followed([plugin("syngen")])
     placing.check_followed([plugin("syngen"), plugin("zestguide")])
 
@@ -84,8 +84,9 @@ def test_mask_file(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     Image.fromarray(picture).save(path)
     legend = "#FF0000 = red cat\n#0000ff=blue car\n"
-    layout = placing.from_file(str(path), legend, LIMITS)
+    layout, note = placing.from_file(str(path), legend, LIMITS)
     assert layout.phrases == ("red cat", "blue car")
+    assert not note
     assert layout.mask("red cat", (64, 64)).numpy()[:, :20].all()
 
 
@@ -95,8 +96,25 @@ def test_palette_mask_by_number(tmp_path: Path) -> None:
     image.paste(1, (0, 0, 8, 16))
     path = tmp_path / "mask.png"
     image.save(path)
-    layout = placing.from_file(str(path), "1 = cat", LIMITS)
+    layout, note = placing.from_file(str(path), "1 = cat", LIMITS)
     assert layout.mask("cat", (16, 16)).numpy().sum() == 8 * 16
+    assert not note
+
+
+def test_a_label_picture_with_smoothed_edges_and_one_with_a_forgotten_colour(
+    tmp_path: Path,
+) -> None:
+    picture = Image.new("RGB", (256, 256))
+    picture.paste("#ff0000", (20, 20, 120, 200))
+    picture.paste("#00a0ff", (140, 60, 250, 240))
+    path = tmp_path / "mask.png"
+    picture.resize((200, 200), Image.Resampling.BILINEAR).save(path)  # as painting programs do
+    layout, note = placing.from_file(str(path), "#ff0000 = cat\n#00a0ff = dog", LIMITS)
+    assert "taken for the nearest" in note
+    cat = layout.mask("cat", (64, 64)).numpy()
+    assert cat[8:48, 7:29].all(), "its edge belongs to it"
+    with pytest.raises(LayoutError, match="#00a0ff"):
+        placing.from_file(str(path), "#ff0000 = cat", LIMITS)
 
 
 @pytest.mark.parametrize("legend", ["", "red = cat", "#ff0000", "#ff00 = cat", "#123456 = cat"])
@@ -111,7 +129,7 @@ def test_layout_file(tmp_path: Path) -> None:
     layout = Layout((Region("red cat", box=(0.1, 0.2, 0.5, 0.9)),))
     path = tmp_path / "layout.json"
     path.write_text(json.dumps(layout.to_json()))
-    assert placing.from_file(str(path), "", LIMITS) == layout
+    assert placing.from_file(str(path), "", LIMITS) == (layout, "")
     path.write_text("{broken")
     with pytest.raises(LayoutError):
         placing.from_file(str(path), "", LIMITS)
