@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adhere import plugins
-from adhere.app.jobs import copies
+from adhere.app.jobs import copies, methods
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts import controls, examples
 from adhere.layout.layout import Layout, Region
