@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -192,7 +193,7 @@ class Explorer:
         return {
             self.shown: [(file_of(image), text) for image, text in _chosen_maps(view, top)],
             self.words: [(file_of(view.heat(after, word, top)), word) for word in maps.words],
-            self.save: str(_saved(view, state[-1])),
+            self.save: str(archive(view, state[-1])),
         }
 
     def _view(
@@ -245,19 +246,19 @@ def _chosen_maps(view: View, top: float) -> list[tuple[Any, str]]:
     return [(image, text) for image, text in made if image is not None]
 
 
-def _saved(view: View, key: str | None) -> Any:
-    """An archive of the shown maps as pictures and of all maps as arrays."""
+def archive(view: View, key: str | None) -> Path:
+    """A visitor's archive of the shown maps as pictures and of all maps as arrays."""
     path = downloads.own_folder(key) / "attention.zip"
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w") as made:
         for image, text in _chosen_maps(view, view.top()):
-            with archive.open(f"{text.replace(', ', '-').replace('#', '-')}.png", "w") as file:
+            with made.open(f"{text.replace(', ', '-').replace('#', '-')}.png", "w") as file:
                 image.save(file, "PNG")
         arrays: dict[str, Any] = {}
         for name, shot in (("plain", view.comparison.before), ("guided", view.comparison.after)):
             if shot is not None and shot.maps is not None:
                 arrays[name] = shot.maps.maps
                 arrays["words"] = np.array(shot.maps.words)
-        with archive.open("maps.npz", "w") as file:
+        with made.open("maps.npz", "w") as file:
             np.savez(file, **arrays)
     return path
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageChops
 from typer.testing import CliRunner
 
+import adhere
 from adhere.app.jobs import copies
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.result import Result
@@ -21,9 +25,11 @@ from adhere.app.jobs.worker import Worker
 from adhere.app.outcome import downloads
 from adhere.app.parts import examples
 from adhere.app.serving.server import prepare
+from adhere.app.tabs import explorer
 from adhere.cli import app as cli
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.output import read_settings
+from adhere.pipelines.toybox.model.folder import DEFAULTS
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +69,7 @@ def same(path: Path, image: Image.Image) -> bool:
 
 
 def cases() -> dict[str, Setup]:
-    """A set-up of each tab, a stack, paint, and a corrected prompt; two seeds each."""
+    """A set-up of each tab, a stack, paint, a corrected prompt, chosen subjects; two seeds each."""
     found = {
         tab: examples.load(("toybox",), tab)[0].setup for tab in ("compose", "paint", "safety")
     }
@@ -73,13 +79,17 @@ def cases() -> dict[str, Setup]:
     markup = replace(found["compose"].request, prompt="a red [lion] and a [yellow|car]")
     found |= {"stack": stack, "painted": replace(stack, request=painted)}
     found["markup"] = replace(stack, request=markup)
+    chosen = replace(
+        stack.request, subjects=("rabbit",), negative_prompt="a frog", guidance_scale=5
+    )
+    found["subjects"] = replace(stack, request=chosen)
     return {
         name: Setup("toybox", replace(setup.request, seed=3, steps=8), (3, 1))
         for name, setup in found.items()
     }
 
 
-@pytest.mark.parametrize("name", ["compose", "paint", "safety", "stack", "painted", "markup"])
+@pytest.mark.parametrize("name", sorted(cases()))
 def test_everything_copied_makes_the_very_same_pictures(
     worker: Worker, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,3 +126,44 @@ def test_a_downloaded_picture_makes_itself_again(worker: Worker) -> None:
     assert again.request == one.after.picture.request
     (picture,) = worker.model("toybox").generate(again.requests())
     assert same(path, picture.image)
+
+
+def test_an_archive_makes_all_of_its_pictures_again(worker: Worker, tmp_path: Path) -> None:
+    result = made(worker, cases()["painted"])
+    with zipfile.ZipFile(downloads.everything(result)) as archive:
+        archive.extractall(tmp_path)
+    setup = setups.from_json(json.loads((tmp_path / "settings.json").read_text()), ("toybox",))
+    assert setup == result.setup
+    assert Layout.read(tmp_path / copies.LAYOUT_FILE) == setup.request.layout
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 2 * len(setup.seeds)
+    for path in pictures:
+        own = setups.from_json(downloads.settings_of(str(path), ("toybox",)), ("toybox",))
+        (picture,) = worker.model("toybox").generate(own.requests())
+        assert same(path, picture.image)
+
+
+def test_exported_attention_is_what_python_records(worker: Worker) -> None:
+    """The arrays of the attention tab's archive against `record=True`, word by word."""
+    pair = made(worker, cases()["compose"]).comparisons[0]
+    request = pair.after.picture.request
+    view = explorer.View(pair, ("lion",), None, grid=16, strength=0.6)
+    with zipfile.ZipFile(explorer.archive(view, "a visitor")) as archive:
+        names = set(archive.namelist())
+        saved = np.load(io.BytesIO(archive.read("maps.npz")))
+    assert {"lion-plain.png", "lion-guided.png", "maps.npz"} <= names
+    assert [word.split("#")[0] for word in saved["words"]] == request.prompt.split()
+    assert pair.before is not None
+    usual = DEFAULTS["StableDiffusionPipeline"].guidance_scale
+    for name, shot in (("plain", pair.before), ("guided", pair.after)):
+        one = shot.picture.request
+        pipe = adhere.load_toybox()
+        generator = torch.Generator().manual_seed(one.seed)
+        guidance = adhere.Guidance(*one.plugins)
+        with guidance.attach(pipe, subjects=one.subjects, record=True) as attached:
+            pipe(one.prompt, num_inference_steps=8, guidance_scale=usual, generator=generator)
+        (recorded,) = attached.recorded
+        for number, span in enumerate(recorded.spans):
+            np.testing.assert_allclose(
+                saved[name][:, number].astype(np.float32), recorded.of(span), atol=2e-3
+            )
