@@ -175,15 +175,15 @@ class Given:
 
 
 def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequence[str],
-         minutes: float | None) -> bool:  # fmt: skip
+         minutes: float | None, controls: bool = True) -> bool:  # fmt: skip
     """Makes what is missing of a study's pictures and controls; False when the time was up."""
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    pictured = study in ("effect_toybox", "effect_toybox_sd3")
+    controlled = controls and study in ("effect_toybox", "effect_toybox_sd3")
     for name in STUDIES[study]:
         if only not in (None, name):
             continue
         about = making.read(name, given.model, given.limit, given.seeds)
-        plans = making.with_controls(about) if pictured else {name: about}
+        plans = making.with_controls(about) if controlled else {name: about}
         for each in plans.values():
             try:
                 making.run(each, given.runs, part, variants, until)
@@ -209,6 +209,9 @@ def main() -> None:
     parser.add_argument("--only", help="one experiment of the study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
     parser.add_argument("--variant", action="append", default=[], help="only this; repeatable")
+    parser.add_argument(
+        "--no-controls", action="store_true", help="leave the controls for another run"
+    )
     parser.add_argument("--shard", default="1/1", help="i/n of the pictures, from 1/n")
     parser.add_argument("--minutes", type=float, help="stop after so long; what is made is kept")
     parser.add_argument("--model", help="another pipeline folder than the bundled model")
@@ -223,7 +226,7 @@ def main() -> None:
         write(asked.study, given, asked.out)
         return
     part = Shard.parse(asked.shard)
-    make(asked.study, asked.only, given, part, asked.variant, asked.minutes)
+    make(asked.study, asked.only, given, part, asked.variant, asked.minutes, not asked.no_controls)
 
 
 if __name__ == "__main__":
