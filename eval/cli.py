@@ -17,6 +17,7 @@ for command in (
     running.generate,
     running.score,
     running.report,
+    running.export,
     running.run,
 ):
     eval_app.command()(command)

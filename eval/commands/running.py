@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -99,6 +100,18 @@ def report(out: Out, shown: Told, metric: Metrics = None) -> None:
         from adhere.eval.commands import steps
 
         steps.report(out, metric, shown)
+
+
+def export(
+    out: Out,
+    to: Annotated[Path, typer.Argument(help="a new folder")],
+    metric: Metrics = None,
+) -> None:
+    """Write the pictures and their scores as a data set in the hub's form."""
+    with told():
+        from adhere.eval.commands import steps
+
+        steps.export(out, to, metric)
 
 
 @options

@@ -16,8 +16,9 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.progress import progress
-from adhere.eval.report import comparing, gathering, pictures
+from adhere.eval.report import comparing, gathering
 from adhere.eval.report import report as reports
+from adhere.eval.report.listing import hub_dataset, pictures
 from adhere.eval.run import experiment as experiments
 from adhere.eval.run import generate as local
 from adhere.eval.run import growing, imported, manifest, models, ray_engine, shards
@@ -207,6 +208,17 @@ def report(out: str, metric: Sequence[str] | None, told: Told) -> None:
     for warning in results.warnings:
         warn(f"warning: {warning}")
     typer.echo(f"{out}/report.html: {len(results.scores)} scores")
+
+
+def export(out: str, to: Path, metric: Sequence[str] | None) -> None:
+    """Write a run's pictures and scores in the form of the hub's data sets."""
+    folder = Folder(out)
+    results = gathering.gather(
+        folder, recipes(out, metric), stored.left_out(folder), first_variant(folder)
+    )
+    written = hub_dataset.export(folder, results, to)
+    rest = f"; {written.left_out} that are not made are left out" if written.left_out else ""
+    typer.echo(f"{to}: {written.rows} pictures, {written.size / 2**20:.1f} MiB{rest}")
 
 
 def compare(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.files import write_atomic
-from adhere.eval.report import pictures
 from adhere.eval.report.gathering import gather
+from adhere.eval.report.listing import pictures
 from adhere.eval.report.page import page
 from adhere.eval.report.results import Results, Score, verdict
 from adhere.eval.report.wording import change, how_to_read, number, spread

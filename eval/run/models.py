@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.progress import without_bars
 from adhere.eval.run import provenance
 from adhere.pipelines.studio.request import Picture, Request
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
@@ -30,7 +31,8 @@ class StudioMaker:
     def __init__(self, model: str, device: str | None, dtype: str | None) -> None:
         from adhere.pipelines.studio.studio import Studio
 
-        self.studio = Studio(model, device=device, dtype=dtype)
+        with without_bars():
+            self.studio = Studio(model, device=device, dtype=dtype)
         self.revision = provenance.hub_revision(model)
         refuse_what_is_not_finite(self.studio.pipe)
 

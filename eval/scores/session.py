@@ -16,6 +16,7 @@ from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator, RowEvaluator, Scorer, SetEvaluator
 from adhere.eval.evaluators.sets import extractors, references
 from adhere.eval.places import Place
+from adhere.eval.progress import without_bars
 from adhere.eval.run.folder import Folder
 from adhere.eval.scores import stored
 
@@ -36,7 +37,8 @@ class Rows:
     @cached_property
     def scorer(self) -> Scorer:
         """What scores."""
-        return self.recipe.load(self.device)
+        with without_bars():
+            return self.recipe.load(self.device)
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Features:
     @cached_property
     def network(self) -> backends.Extract:
         """What extracts."""
-        return extractors.load(self.spec, self.device)
+        with without_bars():
+            return extractors.load(self.spec, self.device)
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         return self.network(images)

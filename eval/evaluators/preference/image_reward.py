@@ -64,8 +64,9 @@ class ImageReward:
         """Load BLIP and the head."""
         from transformers import AutoTokenizer
 
-        tokenizer = backends.pretrained(AutoTokenizer, self.tokenizer)
-        return _Scorer(network(self.weights).to(device), tokenizer, device)
+        # The file first: whoever forgot it should not wait for the hub.
+        made = network(self.weights).to(device)
+        return _Scorer(made, backends.pretrained(AutoTokenizer, self.tokenizer), device)
 
 
 class Network(nn.Module):

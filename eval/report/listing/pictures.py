@@ -13,7 +13,7 @@ from adhere.eval.run.folder import Folder
 from adhere.eval.run.ledger import DONE
 from adhere.eval.run.manifest import batched
 
-_HEAD = ("suite", "item", "variant", "seed", "prompt", "tags", "status", "image")
+HEAD = ("suite", "item", "variant", "seed", "prompt", "tags", "status", "image")
 _TOGETHER = 4096
 
 
@@ -33,7 +33,7 @@ def table(folder: Folder, results: Results) -> Iterator[list[Any]]:
 def csv_lines(folder: Folder, results: Results) -> Iterator[bytes]:
     """The table as CSV, a piece at a time."""
     rows = table(folder, results)
-    yield _csv([[*_HEAD, *results.columns]])
+    yield _csv([[*HEAD, *results.columns]])
     for some in batched(rows, _TOGETHER):
         yield _csv(some)
 
@@ -56,10 +56,8 @@ def write_parquet(folder: Folder, results: Results, name: str = "pictures.parque
     except ImportError as error:
         raise ExtraMissing("--parquet", "parquet") from error
     text, number = pyarrow.string(), pyarrow.float64()
-    kinds = [pyarrow.int64() if head == "seed" else text for head in _HEAD]
-    fields = zip(
-        [*_HEAD, *results.columns], [*kinds, *[number] * len(results.columns)], strict=True
-    )
+    kinds = [pyarrow.int64() if head == "seed" else text for head in HEAD]
+    fields = zip([*HEAD, *results.columns], [*kinds, *[number] * len(results.columns)], strict=True)
     schema = pyarrow.schema(list(fields))
     stream = io.BytesIO()
     with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
