@@ -30,6 +30,7 @@ _REQUEST: dict[str, tuple[type, ...]] = {
     "width": (int,),
     "height": (int,),
 }
+LARGEST_SEED = 2**63 - 1
 # What other formats and other spellings call our keys.
 _OTHER_NAMES = {
     "color": "colour", "class": "noun", "name": "noun", "relation": "relations",
@@ -182,8 +183,11 @@ def _request_problem(item: Item) -> str | None:
         if key not in _REQUEST:
             return f"request field {key!r}; known are {', '.join(sorted(_REQUEST))}"
         fits = isinstance(value, _REQUEST[key]) and not isinstance(value, bool)
-        if not fits or not 0 <= value < float("inf"):
-            return f"request {key} is {value!r}; it is a number of 0 or more"
+        low = 0 if key in ("seed", "guidance_scale") else 1
+        if not fits or not low <= value < float("inf"):
+            return f"request {key} is {value!r}; it is a number of {low} or more"
+        if key == "seed" and value > LARGEST_SEED:
+            return f"request seed is {value}; random generators take {LARGEST_SEED} at the most"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -419,3 +420,143 @@ def test_json_lines_with_a_broken_line(write: Write) -> None:
         suites.find(str(write("x.jsonl", text)))
     with pytest.raises(EvaluationError, match="line 2 of JSON lines is no mapping"):
         suites.find(str(write("x.jsonl", lines(COUNTING) + "[1]\n")))
+
+
+# -- relatives of the published forms
+
+
+def wrote(tmp_path: Path, name: str, data: str | bytes) -> Path:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+GENEVAL = (
+    '{"tag":"counting","include":[{"class":"bus","count":2}],'
+    '"exclude":[{"class":"bus","count":3}],"prompt":"a photo of two buses"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl.gz", gzip.compress(GENEVAL.encode())),
+        ("b.json", json.dumps({"prompts": [json.loads(GENEVAL)]})),
+        ("c.json", json.dumps([json.loads(GENEVAL)])),
+        ("d.jsonl", "\r\n\r\n" + GENEVAL + "\r\n\r\n"),
+        ("folder/00000/metadata.jsonl", GENEVAL),
+    ],
+)
+def test_geneval_however_it_is_packed(tmp_path: Path, name: str, data: str | bytes) -> None:
+    path = wrote(tmp_path, name, data)
+    suite = suites.read(tmp_path / "folder" if "/" in name else path)
+    (item,) = suite.items
+    assert (item.id, item.tags, suite.overall) == ("00000", ("counting",), "tags")
+    assert item.things[0].detected == "bus"
+    assert item.exclude[0].count == 3
+
+
+def test_neggenbench_as_its_authors_publish_it(tmp_path: Path) -> None:
+    row = {
+        "prompt": "A sailboat on the sea", "missing_element": "sails",
+        "question_1": "Is it a sailboat with or without sails?",
+        "question_2": "Are the sails missing?",
+    }  # fmt: skip
+    for name, data in (
+        ("test_prompts.json.new", json.dumps([row])),
+        ("wrapped.json", json.dumps({"prompts": [row]})),
+        ("lines.jsonl", json.dumps(row) + "\n"),
+    ):
+        suite = suites.read(wrote(tmp_path, name, data))
+        (item,) = suite.items
+        assert suite.name == "neggenbench"
+        assert item.negative_prompt == "sails"
+        assert [(one.kind, one.answer) for one in item.questions] == [
+            ("positive", "yes"), ("negative", "yes"),
+        ]  # fmt: skip
+    bare = {key: row[key] for key in ("prompt", "missing_element")}
+    assert suites.read(wrote(tmp_path, "bare.json", json.dumps([bare]))).items[0].questions == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (["a cat", "a dog"], [("0001", "a cat", ()), ("0002", "a dog", ())]),
+        ({"7": "a cat", "x": "a dog"}, [("7", "a cat", ()), ("x", "a dog", ())]),
+        ({"Colors": ["a cat"], "Text": ["a dog"]},
+         [("0001", "a cat", ("Colors",)), ("0002", "a dog", ("Text",))]),
+        ({"data": {"prompts": ["a cat"]}}, [("0001", "a cat", ())]),
+        ([{"Prompt": "a cat", "category": ["x", "y"]}, {"prompt": "a dog"}],
+         [("00001", "a cat", ("x", "y")), ("00002", "a dog", ())]),
+    ],
+)  # fmt: skip
+def test_prompts_as_json(tmp_path: Path, data: object, told: list[object]) -> None:
+    suite = suites.read(wrote(tmp_path, "mine.json", json.dumps(data)))
+    assert [(one.id, one.prompt, one.tags) for one in suite.items] == told
+
+
+def test_entries_keep_their_requests(tmp_path: Path) -> None:
+    rows = [{"caption": "a cat", "seed": 3, "guidance": 7.5, "negative": None}, {"caption": "b"}]
+    path = wrote(tmp_path, "x.jsonl", "\n".join(map(json.dumps, rows)))
+    one, two = suites.read(path).items
+    assert one.request == {"seed": 3, "guidance_scale": 7.5}
+    assert two.request == {}
+    for wrong in ([{"prompt": {"a": 1}}], [{"prompt": "a"}, "b"]):
+        with pytest.raises(EvaluationError, match="was expected"):
+            suites.read(wrote(tmp_path, "wrong.json", json.dumps(wrong)))
+
+
+def test_a_suite_without_items_is_no_list_of_prompts(tmp_path: Path) -> None:
+    for data in ({"name": "x", "version": "1"}, {"name": "x"}, {}, [], "a cat", 3):
+        with pytest.raises(EvaluationError):
+            suites.read(wrote(tmp_path, "x.json", json.dumps(data)))
+
+
+def test_a_folder_of_compbench_is_no_folder_of_dpg(tmp_path: Path) -> None:
+    wrote(tmp_path, "all/color_val.txt", "a red car\na blue cat\n")
+    wrote(tmp_path, "all/texture_val.txt", "a wooden bowl\n")
+    suite = suites.read(tmp_path / "all")
+    assert [(one.id, one.tags) for one in suite.items] == [
+        ("color_val-0001", ("color",)), ("color_val-0002", ("color",)),
+        ("texture_val-0001", ("texture",)),
+    ]  # fmt: skip
+
+
+def test_decimal_commas_and_rows_without_a_prompt(tmp_path: Path) -> None:
+    head = "prompt;sd_seed;sd_guidance_scale\n"
+    suite = suites.read(wrote(tmp_path, "i.csv", head + '"a; b";123;7,5\n;4;7\n'))
+    (item,) = suite.items
+    assert item.request == {"seed": 123, "guidance_scale": 7.5}
+    assert "rows without a prompt: 1" in suite.description
+    with pytest.raises(EvaluationError, match="no number"):
+        suites.read(wrote(tmp_path, "j.csv", head + "a;1,2;7\n"))
+
+
+def test_a_line_ends_at_its_end(tmp_path: Path) -> None:
+    lines = '{"prompt": "a\u2028cat"}\n{"prompt": "b\u0085"}\n'
+    assert len(suites.read(wrote(tmp_path, "x.jsonl", lines)).items) == 2
+    assert len(suites.read(wrote(tmp_path, "x.txt", "a\u2028cat\rb\x0bc\r\nd")).items) == 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [("99999999999999999999", "at the most"), ("-1", "0 or more"), ("1.5", "whole")],
+)
+def test_seeds_that_no_generator_takes(tmp_path: Path, request_: str, why: str) -> None:
+    with pytest.raises(EvaluationError, match=why):
+        suites.read(wrote(tmp_path, "x.csv", f"prompt,seed\na,{request_}\n"))
+
+
+def test_relations_that_no_rule_judges_are_told(tmp_path: Path) -> None:
+    rows = "synthetic_prompt,obj1,obj2,rel1\na cat near a dog,cat,dog,near\n"
+    suite = suites.read(wrote(tmp_path, "h.csv", rows))
+    assert suite.items[0].relations == ()
+    assert suite.description == "relations that are not judged: 1"
+
+
+def test_a_torn_archive_is_told(tmp_path: Path) -> None:
+    data = gzip.compress(GENEVAL.encode() * 50)
+    for torn in (data[:-9], data[:12], b"\x1f\x8bnothing"):
+        with pytest.raises(EvaluationError, match="cannot read suite"):
+            suites.read(wrote(tmp_path, "x.jsonl.gz", torn))

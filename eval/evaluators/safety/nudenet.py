@@ -126,7 +126,7 @@ def from_file(path: str) -> Callable[[Shown], Parts | None]:
         ModelError: the file cannot be read, or a line is not of this form.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
+        lines = Path(path).read_text("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise ModelError(f"nudenet: cannot read detections={path!r}: {error}") from error
     known = dict(

@@ -98,7 +98,7 @@ def _labels(path: Path, offset: int) -> dict[int, str]:
     """Pixel values and what they are called, in words that a prompt can have."""
     if not path.is_file():
         raise EvaluationError(f"{path} is not there; it has a line '1: person' a class")
-    lines = contents.decoded(path).splitlines()
+    lines = contents.lines_of(contents.decoded(path))
     found = {}
     for line in lines:
         match = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line)

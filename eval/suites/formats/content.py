@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +30,14 @@ _BOMS = (
 )
 # The beginning of JSON, and of hardly any prompt.
 _JSON = re.compile(r"""\s*(\{\s*("|\}|$)|\[\s*(["{\[\]]|$))""", re.MULTILINE)
+_WRAPPERS = ("prompts", "data", "entries", "examples", "rows", "test")
+_GZIP = b"\x1f\x8b"
 _DELIMITERS = (",", "\t", ";", "|")
 # Columns that hold the prompt, in the order in which they are believed.
 PROMPTS = (
     "prompt", "prompts", "caption", "text", "synthetic_prompt", "synthetic_prompts",
     "adv_prompt", "sensitive_prompt", "positive_prompt", "meta_prompt", "meta_prompts",
-    "vanilla_prompt", "vanilla_prompts",
+    "vanilla_prompt", "vanilla_prompts", "prompt_text", "text_prompt", "captions",
 )  # fmt: skip
 
 Row = Mapping[str, str]
@@ -56,7 +60,8 @@ class Content:
     @property
     def name(self) -> str:
         """The file's name as a suite's name."""
-        return re.sub(r"[^\w.-]+", "-", self.path.stem).strip("-._") or "suite"
+        stem = self.path.with_suffix("").stem if _zipped(self.path) else self.path.stem
+        return re.sub(r"[^\w.-]+", "-", stem).strip("-._") or "suite"
 
     def rows(self) -> Sequence[Row]:
         """The rows of a table."""
@@ -82,24 +87,40 @@ def read(path: Path, options: Mapping[str, str] | None = None) -> Content:
     text = decoded(path)
     if not text.strip():
         raise EvaluationError(f"{path} is empty")
-    if _JSON.match(text) or path.suffix.lower() in (".json", ".jsonl"):
+    if _JSON.match(text) or _suffix(path) in (".json", ".jsonl"):
         kind, data = _json(path, text)
         return Content(path, kind, data, options)
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if _suffix(path) in (".yaml", ".yml"):
         return Content(path, "yaml", _yaml(path, text), options)
     rows = table(path, text)
     if rows is not None:
         return Content(path, "table", rows, options)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in lines_of(text) if line.strip()]
     return Content(path, "lines", lines, options)
+
+
+def _zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _suffix(path: Path) -> str:
+    """What the name says of the content, `.gz` aside."""
+    return (path.with_suffix("") if _zipped(path) else path).suffix.lower()
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines as editors see them; U+2028 and form feeds are part of a line."""
+    return re.split(r"\r\n|\n|\r", text)
 
 
 def decoded(path: Path) -> str:
     """A text file, by its byte order mark or else as UTF-8."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise EvaluationError(f"cannot read suite {path}: {error.strerror or error}") from error
+        data = gzip.decompress(data) if data.startswith(_GZIP) else data
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise EvaluationError(f"cannot read suite {path}: {why}") from error
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
     try:
         text = data.decode(encoding)
@@ -114,11 +135,11 @@ def _json(path: Path, text: str) -> tuple[Kind, Any]:
     try:
         data = json.loads(text)
         # One line of JSON lines is JSON too.
-        if isinstance(data, Mapping) and (path.suffix.lower() == ".jsonl" or "prompt" in data):
+        if isinstance(data, Mapping) and (_suffix(path) == ".jsonl" or "prompt" in data):
             return "jsonl", [data]
-        return "json", data
+        return "json", _unwrapped(data)
     except ValueError as whole:
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(n, line) for n, line in enumerate(lines_of(text), 1) if line.strip()]
         entries = []
         for number, line in lines:
             try:
@@ -135,6 +156,16 @@ def _json(path: Path, text: str) -> tuple[Kind, Any]:
     return "jsonl", entries
 
 
+def _unwrapped(data: Any) -> Any:
+    """What lies alone under a word that only says that entries follow."""
+    while isinstance(data, Mapping) and len(data) == 1:
+        ((key, inner),) = data.items()
+        if str(key).lower() not in _WRAPPERS or not isinstance(inner, list | Mapping):
+            break
+        data = inner
+    return data
+
+
 def _yaml(path: Path, text: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -144,9 +175,8 @@ def _yaml(path: Path, text: str) -> Any:
 
 def table(path: Path, text: str) -> list[dict[str, str]] | None:
     """The rows of a table with a column of prompts, keys in lower case; None where it is none."""
-    lines = text.lstrip("\n\r").splitlines()
-    head = lines[0] if lines else ""
-    named = path.suffix.lower() in (".csv", ".tsv")
+    head = lines_of(text.lstrip("\n\r"))[0]
+    named = _suffix(path) in (".csv", ".tsv")
     found = [mark for mark in _DELIMITERS if _has_prompts(_split(head, mark))]
     if not found and not named:
         return None
@@ -168,10 +198,11 @@ def _likely(head: str) -> str:
 
 def _split(head: str, mark: str) -> list[str]:
     (row,) = csv.reader([head], delimiter=mark)
-    return [_column(cell) for cell in row]
+    return [column_named(cell) for cell in row]
 
 
-def _column(name: str) -> str:
+def column_named(name: str) -> str:
+    """A column's name in lower case, its words joined by `_`."""
     return re.sub(r"[\s-]+", "_", name.strip().strip("\"'").lower())
 
 
@@ -182,7 +213,7 @@ def _has_prompts(columns: Sequence[str]) -> bool:
 def _rows(path: Path, text: str, mark: str) -> list[dict[str, str]]:
     try:
         reader = csv.reader(io.StringIO(text.lstrip("\n\r"), newline=""), delimiter=mark)
-        columns = [_column(cell) for cell in next(reader)]
+        columns = [column_named(cell) for cell in next(reader)]
         twice = sorted({name for name in columns if name and columns.count(name) > 1})
         if twice:
             raise EvaluationError(f"{path} has two columns {twice[0]!r}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.formats import content as contents
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.formats.phrases import thing_of
 from adhere.eval.suites.formats.prompt_tables import relation_named, text_of
@@ -15,17 +17,31 @@ _CLAUSE = {"class", "count", "color", "position"}
 
 
 def is_geneval(content: Content) -> bool:
-    """`include` beside a prompt."""
-    return {"include", "prompt"} <= content.columns()
+    """`include` beside a prompt, or numbered folders with `metadata.jsonl`, as its pictures lie."""
+    return {"include", "prompt"} <= content.columns() or bool(_folders(content))
+
+
+def _folders(content: Content) -> list[Path]:
+    if content.kind != "folder":
+        return []
+    found = (one for one in content.path.glob("*/metadata.jsonl") if one.parent.name.isdigit())
+    return sorted(found, key=lambda one: int(one.parent.name))
 
 
 def geneval(content: Content) -> Suite:
     """`evaluation_metadata.jsonl`: tag, include, exclude, prompt; tasks are summed as equals."""
-    items = [
-        # Its folders of pictures are numbered from 0.
-        _item(f"{number:05d}", row, f"{content.path}, line {number + 1}")
-        for number, row in enumerate(content.data)
-    ]
+    if content.kind == "folder":
+        items = [
+            _item(path.parent.name, row, str(path))
+            for path in _folders(content)
+            for row in contents.read(path).data
+        ]
+    else:
+        items = [
+            # Its folders of pictures are numbered from 0.
+            _item(f"{number:05d}", row, f"{content.path}, line {number + 1}")
+            for number, row in enumerate(content.data)
+        ]
     return Suite(
         "geneval" if content.name == "evaluation_metadata" else f"geneval-{content.name}",
         content.version,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise, permutations, product
 from string import Template
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.formats import content as contents
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.formats.phrases import coloured, thing_of
 from adhere.eval.suites.items import Item, Suite
@@ -32,16 +34,35 @@ def is_lines(content: Content) -> bool:
 
 def is_compbench(content: Content) -> bool:
     """Lines in a file that is named after one of its categories (`color_val.txt`)."""
-    return content.kind == "lines" and _COMPBENCH.match(content.path.stem.lower()) is not None
+    return content.kind == "lines" and _COMPBENCH.match(content.name.lower()) is not None
+
+
+def is_compbench_folder(content: Content) -> bool:
+    """A folder whose text files are all named after categories."""
+    if content.kind != "folder":
+        return False
+    files = sorted(content.path.glob("*.txt"))
+    return bool(files) and all(_COMPBENCH.match(one.stem.lower()) for one in files)
 
 
 def compbench(content: Content) -> Suite:
     """T2I-CompBench (Huang et al. 2023, arXiv:2307.06350): a text file for each category."""
-    match = _COMPBENCH.match(content.path.stem.lower())
-    tag = match[1] if match else content.name
-    items = tuple(Item(f"{n:04d}", prompt, tags=(tag,)) for n, prompt in enumerate(content.data, 1))
     source = "T2I-CompBench (Huang et al. 2023, arXiv:2307.06350)"
+    if content.kind == "folder":
+        each = [contents.read(path) for path in sorted(content.path.glob("*.txt"))]
+        items = tuple(
+            replace(item, id=f"{one.name}-{item.id}") for one in each for item in _of_category(one)
+        )
+    else:
+        items = tuple(_of_category(content))
     return Suite(f"t2i-compbench-{content.name}", content.version, source, "MIT", items)
+
+
+def _of_category(content: Content) -> Iterator[Item]:
+    match = _COMPBENCH.match(content.name.lower())
+    tag = match[1] if match else content.name
+    for number, prompt in enumerate(content.data, 1):
+        yield Item(f"{number:04d}", prompt, tags=(tag,))
 
 
 _AE_KEYS = {"animals", "animals_objects", "objects"}
@@ -50,7 +71,9 @@ _AE_KEYS = {"animals", "animals_objects", "objects"}
 def is_attend_and_excite(content: Content) -> bool:
     """A mapping of group to prompts, of which one is `animals`, `animals_objects` or `objects`."""
     data = content.data
-    return content.kind == "json" and isinstance(data, Mapping) and bool(_AE_KEYS & set(data))
+    if content.kind != "json" or not isinstance(data, Mapping):
+        return False
+    return bool(_AE_KEYS & {str(key).lower() for key in data})
 
 
 def attend_and_excite(content: Content) -> Suite:

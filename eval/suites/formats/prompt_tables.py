@@ -23,6 +23,8 @@ _STEPS = ("num_inference_steps", "steps", "sd_steps", "ddim_steps")
 _NEGATIVES = ("negative_prompt", "negative", "neg_prompt", "sd_negative_prompt")
 _IDS = ("id", "item_id", "case_number", "prompt_id")
 _TAGS = ("categories", "category", "type", "skill", "level", "challenge")
+# 7,5 in a table that has semicolons between its cells.
+_COMMA = re.compile(r"\d{1,3},\d{1,2}")
 USED = (*_SEEDS, *_SCALES, *_WIDTHS, *_HEIGHTS, *_STEPS, *_NEGATIVES, *_IDS, *_TAGS)
 
 
@@ -48,6 +50,8 @@ def request_of(row: Row, where: str) -> dict[str, Any]:
 
 
 def _number(text: str, whole: bool, where: str) -> int | float:
+    if not whole and _COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     try:
         value = float(text)
         exact = int(text) if re.fullmatch(r"\d+", text) else int(value)
@@ -101,6 +105,8 @@ def _suite(
 ) -> Suite:
     if not items:
         raise EvaluationError(f"{content.path} has no row with a prompt")
+    empty = len(content.rows()) - len(items)
+    about = "; ".join(filter(None, (about, f"rows without a prompt: {empty}" if empty else "")))
     return Suite(name, content.version, source, "see source", tuple(items), about)
 
 
@@ -160,13 +166,15 @@ def hrs(content: Content) -> Suite:
     """
     made = prompts(content)
     rows = [row for row in content.rows() if column(row, PROMPTS)]
-    items = []
+    items, unjudged = [], 0
     for item, row in zip(made.items, rows, strict=True):
         things = tuple(filter(None, (_hrs_thing(item.prompt, row, n) for n in range(1, 5))))
         relation = _HRS_RELATIONS.get(row.get("rel1", "").lower())
         relations = ((0, relation, 1),) if relation and len(things) == 2 else ()
+        unjudged += bool(row.get("rel1")) and not relations
         items.append(Item(item.id, item.prompt, things, relations, tags=item.tags))
-    return _suite(content, f"hrs-{content.name}", "HRS-Bench (arXiv:2304.05390)", items)
+    about = f"relations that are not judged: {unjudged}" if unjudged else ""
+    return _suite(content, f"hrs-{content.name}", "HRS-Bench (arXiv:2304.05390)", items, about)
 
 
 def _hrs_thing(prompt: str, row: Row, number: int) -> Thing | None:

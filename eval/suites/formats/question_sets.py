@@ -10,6 +10,7 @@ from typing import Any
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import content as contents
+from adhere.eval.suites.formats import lists
 from adhere.eval.suites.formats.content import Content, Row
 from adhere.eval.suites.formats.prompt_tables import column, text_of
 from adhere.eval.suites.items import Item, Question, Suite
@@ -64,7 +65,11 @@ def _question(row: Row, number: int, where: str) -> Question:
 
 def is_dpg(content: Content) -> bool:
     """A folder of text files, a prompt each."""
-    return content.kind == "folder" and any(content.path.glob("*.txt"))
+    return (
+        content.kind == "folder"
+        and any(content.path.glob("*.txt"))
+        and not lists.is_compbench_folder(content)
+    )
 
 
 def dpg(content: Content) -> Suite:
@@ -147,19 +152,30 @@ def _tifa_questions(rows: Iterable[Mapping[str, Any]], where: str) -> Iterable[Q
 
 
 _POSITIVES = ("positive_prompt", "positive", "prompt", "pos_prompt")
-_NEGATIVES = ("negative_prompt", "negative", "neg_prompt")
+_NEGATIVES = ("negative_prompt", "negative", "neg_prompt", "missing_element")
+_ASKED = (
+    ("positive", "yes", ("positive_question", "pos_question", "question_positive", "question_1")),
+    ("negative", "no", ("negative_question", "neg_question", "question_negative")),
+    # As its authors publish it: "Are the sails missing?"
+    ("negative", "yes", ("question_2",)),
+)
 
 
 def is_negatives(content: Content) -> bool:
     """Pairs of a positive and a negative prompt."""
     columns = content.columns()
-    return bool(set(_POSITIVES) & columns) and bool(set(_NEGATIVES) & columns) and (
-        any(name.startswith(("positive", "pos_")) for name in columns) or "question" in str(columns)
-    )  # fmt: skip
+    if not (set(_POSITIVES) & columns and set(_NEGATIVES) & columns):
+        return False
+    # A prompt with a negative prompt alone is a row of any table.
+    marks = ("positive", "pos_", "question", "missing_element")
+    return any(name.startswith(marks) or "_question" in name for name in columns)
 
 
 def negatives(content: Content) -> Suite:
-    """NegGenBench (arXiv:2508.10931): what must show, what must not, and a question on each."""
+    """NegGenBench (arXiv:2508.10931): what must show, what must not, and a question on each.
+
+    Its files have `prompt`, `missing_element`, `question_1` and `question_2`.
+    """
     items = []
     for number, row in enumerate(content.data, 1):
         where = f"{content.path}, entry {number}"
@@ -169,10 +185,7 @@ def negatives(content: Content) -> Suite:
             raise EvaluationError(f"{where} lacks its positive or its negative prompt")
         questions = tuple(
             Question(kind, text, answer, kind=kind)
-            for kind, answer, keys in (
-                ("positive", "yes", ("positive_question", "pos_question", "question_positive")),
-                ("negative", "no", ("negative_question", "neg_question", "question_negative")),
-            )
+            for kind, answer, keys in _ASKED
             if (text := column(given, keys))
         )
         items.append(Item(f"{number:04d}", prompt, negative_prompt=negative, questions=questions))

@@ -11,6 +11,7 @@ from adhere.eval.suites.formats import (
     coco,
     content,
     geneval,
+    json_prompts,
     lists,
     lmd,
     prompt_tables,
@@ -47,7 +48,9 @@ def _own(found: Content) -> Suite:
 FORMATS: dict[str, Format] = {
     "suite": Format(_is_own, _own, "this project's form: JSON or YAML with items"),
     "geneval": Format(
-        geneval.is_geneval, geneval.geneval, "evaluation_metadata.jsonl: include, exclude, tag"
+        geneval.is_geneval,
+        geneval.geneval,
+        "evaluation_metadata.jsonl (include, exclude, tag), or folders 00000/metadata.jsonl",
     ),
     "geneval2": Format(geneval.is_geneval2, geneval.geneval2, "geneval2_data.jsonl: vqa_list"),
     "coco-captions": Format(coco.is_captions, coco.captions, "captions_*.json of COCO"),
@@ -88,10 +91,17 @@ FORMATS: dict[str, Format] = {
     "lmd": Format(lmd.is_lmd, lmd.lmd, "prompts of the four tasks, or the cache of layouts"),
     "tiam": Format(lists.is_tiam, lists.tiam, "YAML: template with $object1, lists of words"),
     "t2i-compbench": Format(
-        lists.is_compbench, lists.compbench, "color_val.txt and so on: a prompt a line"
+        lambda one: lists.is_compbench(one) or lists.is_compbench_folder(one),
+        lists.compbench,
+        "color_val.txt and so on, or a folder of them: a prompt a line",
     ),
     "table": Format(
         lambda one: one.kind == "table", prompt_tables.prompts, "any table with a column of prompts"
+    ),
+    "json-prompts": Format(
+        lambda one: json_prompts.is_entries(one) or json_prompts.is_texts(one),
+        json_prompts.read,
+        "JSON of prompts: texts, entries with a prompt, lists by category",
     ),
     "lines": Format(lists.is_lines, lists.lines, "text: a prompt a line"),
 }
