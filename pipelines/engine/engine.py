@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adhere.errors import GuidanceError, ModelError
@@ -149,6 +150,7 @@ class Engine:
         now = self._now
         if now is None:
             return None
+        self._refuse_other_latents(call, now)
         changed = call
         if self.predictions.apart:
             with self.state.occupied():
@@ -157,6 +159,17 @@ class Engine:
             scaled = self.state.scaled(now.moved, call)
             changed = self.state.family.with_latents(changed, scaled)
         return None if changed is call else changed
+
+    def _refuse_other_latents(self, call: Call, now: Now) -> None:
+        """Raise `ModelError` where a further call of a step is on another picture than its own."""
+        family, batch = self.state.family, self.state.run.batch
+        seen, own = (family.latents(one, None, batch) for one in (call, now.given))
+        if seen.shape != own.shape or not torch.equal(seen, own):
+            raise ModelError(
+                f"{type(family.pipe).__name__} calls its denoiser several times a step on "
+                "different latents (views of a panorama, passes of its own), and guidance would "
+                "put one's in the others' place; use the model's plain pipeline"
+            )
 
     def after(self, output: Any) -> Any:
         """After the denoiser's own pass: reads what was recorded, changes the prediction."""

@@ -26,10 +26,32 @@ _families = (
 
 
 _REFUSED = {
+    "BlipDiffusion": "it sets the tokens of a picture between the words of the prompt, so words "
+    "are not in the columns where they are looked for; use the plain pipeline with an IP-Adapter",
+    "CycleDiffusion": "it denoises a source and a target picture in one batch; use the "
+    "image-to-image pipeline",
+    "StableDiffusionAttendAndExcite": "it moves the latents in passes of its own; use the plain "
+    "pipeline with the plugin attend-and-excite",
+    "StableDiffusionKDiffusion": "it steps with k-diffusion instead of its scheduler; use the "
+    "plain pipeline with one of diffusers' schedulers",
+    "StableDiffusionLatentUpscale": "it tells its denoiser other times than its scheduler's; guide "
+    "the picture that it enlarges",
+    "StableDiffusionPanorama": "it draws views one by one, each with steps of its own; use the "
+    "plain pipeline, which draws any size",
+    "StableDiffusionParadigms": "it denoises many timesteps in one batch; use the plain pipeline",
+    "TextToVideoZero": "it draws the frames of a video after steps of a loop of its own; use the "
+    "plain pipeline",
+    "VisualCloze": "its prompt is a layout, a task and a content, and its picture a sheet of "
+    "examples; use the plain pipeline",
+    "ZImageOmni": "it shows reference pictures among the picture's own tokens; use ZImagePipeline",
     "Kolors": "Kolors' encoder (ChatGLM) fills short prompts up from the left, so their words are "
     "not in the columns where they are looked for; use a Stable Diffusion XL pipeline",
 }
-"""What is near a family and cannot be guided, by how its pipelines' names begin, and why."""
+"""What is near a family and cannot be guided, by how its pipelines' names begin, and why.
+
+All are made of a family's parts, and their loops are none that a step's hooks could follow: guided,
+they would draw something else than was asked for, in silence.
+"""
 
 
 def family_of(pipe: Any) -> Family:
@@ -47,14 +69,14 @@ def family_of(pipe: Any) -> Family:
             f"{pipe.__name__} is a class; load a pipeline of it and guide that: "
             f"{pipe.__name__}.from_pretrained(...)"
         )
+    for start, reason in _REFUSED.items():
+        if any(kind.__name__.startswith(start) for kind in type(pipe).__mro__):
+            raise ModelError(f"{type(pipe).__name__} cannot be guided: {reason}")
     for module in _families:
         for family in importlib.import_module(module).FAMILIES:
             if family.knows(pipe):
                 made: Family = family(pipe)
                 return made
-    for start, reason in _REFUSED.items():
-        if type(pipe).__name__.startswith(start):
-            raise ModelError(f"{type(pipe).__name__} cannot be guided: {reason}")
     parts = sorted(
         name for name, part in getattr(pipe, "components", {}).items() if part is not None
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -156,6 +157,50 @@ def test_kolors_is_refused_and_what_to_use_is_said() -> None:
     pipe = KolorsPipeline(sdxl.vae, sdxl.unet, sdxl.scheduler)
     with pytest.raises(ModelError, match=r"ChatGLM.*use a Stable Diffusion XL pipeline"):
         Guidance(AttendAndExcite()).attach(pipe)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("BlipDiffusion", "BlipDiffusionControlNet", "CycleDiffusion", "StableDiffusionPanorama"),
+        *("StableDiffusionAttendAndExcite", "StableDiffusionLatentUpscale", "TextToVideoZero"),
+        *("StableDiffusionParadigms", "TextToVideoZeroSDXL", "VisualCloze", "ZImageOmni"),
+    ],
+)
+def test_a_loop_of_its_own_is_refused_when_guidance_is_attached(name: str) -> None:
+    kind = getattr(diffusers, f"{name}Pipeline")
+    for one in (kind, type("Mine", (kind,), {})):
+        with pytest.raises(ModelError, match=r"cannot be guided: .*(use|guide) "):
+            Guidance(AttendAndExcite()).attach(object.__new__(one))
+
+
+class TwoViews(diffusers.StableDiffusionPipeline):
+    """A loop that nobody here knows: in each step it asks for the picture and for its mirror."""
+
+    def __call__(self, prompt: str, generator: Any) -> list[Tensor]:  # type: ignore[override]
+        text = torch.cat(self.encode_prompt(prompt, "cpu", 1, True)[::-1])
+        self.scheduler.set_timesteps(2)
+        latents, drawn = torch.randn(1, 4, 16, 16, generator=generator), []
+        for t in self.scheduler.timesteps:
+            both = [
+                self.unet(view.repeat(2, 1, 1, 1), t, encoder_hidden_states=text).sample[1:]
+                for view in (latents, latents.flip(-1))
+            ]
+            latents = self.scheduler.step(both[0] + both[1].flip(-1), t, latents).prev_sample
+            drawn.append(latents)
+        return drawn
+
+
+def test_other_latents_in_one_step_are_refused() -> None:
+    pipe = TwoViews(**tiny.sd1_parts(), requires_safety_checker=False)
+    stepped: list[Any] = []
+    pipe.scheduler.step = lambda *call: stepped.append(call)
+    with (
+        Guidance(AttendAndExcite(refinements=0)).attach(pipe),
+        pytest.raises(ModelError, match="several times a step on different latents"),
+    ):
+        pipe("a cat and a car", torch.Generator().manual_seed(0))
+    assert stepped == []
 
 
 def test_an_own_text_for_t5_is_refused() -> None:
@@ -570,7 +615,7 @@ def test_a_feature_cache_is_refused(what: str) -> None:
         guidance.attach(pipe, layout=layout, record=what == "recorded"),
         pytest.raises(ModelError, match="disable_cache"),
     ):
-        FLUX(pipe=pipe)
+        FLUX(["a cat in a car"], seeds=(1,), pipe=pipe)
     assert blocks == []
 
 
