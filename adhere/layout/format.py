@@ -30,7 +30,7 @@ class Parts:
 
 
 def read(path: Path) -> Parts:
-    """A layout file: JSON, or a label PNG with its legend beside it (same name, .json).
+    """A layout file: JSON, or a label picture with its legend beside it (same name, .json).
 
     Raises:
         LayoutError: the file is missing or is no layout.
@@ -47,7 +47,7 @@ def read(path: Path) -> Parts:
 def from_labels(png: Path, legend: Mapping[str, Any] | str | Path | None) -> Parts:
     """A label picture with its legend; without one, the JSON file beside the picture."""
     phrases, prompt = labels.read_legend(png, legend)
-    found = labels.split(open_picture(png, ("PNG",)), phrases, png.name)
+    found = labels.split(open_picture(png, labels.formats(phrases)), phrases, png.name)
     return Parts(tuple(Region(phrase, mask=mask) for phrase, mask in found), prompt)
 
 

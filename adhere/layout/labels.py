@@ -16,7 +16,7 @@ from adhere.errors import GuidanceWarning, LayoutError
 from adhere.layout.files import read_json
 from adhere.layout.masks import Mask
 
-__all__ = ["read_legend", "split"]
+__all__ = ["formats", "read_legend", "split"]
 
 STRAY = 0.01
 """Share of the pixels that may have other colours without a word."""
@@ -47,6 +47,10 @@ def read_legend(
                 '{"prompt": "a red cat and a dog", '
                 '"legend": {"#ff0000": "a red cat", "#0000ff": "a dog"}}'
             )
+    if not isinstance(legend, (Mapping, str, Path)):
+        raise LayoutError(
+            f'legend={legend!r} is neither {{"#rrggbb" or index: phrase}} nor the name of its file'
+        )
     value = legend if isinstance(legend, Mapping) else read_json(Path(legend))
     phrases = value.get("legend", value) if isinstance(value, Mapping) else None
     if not isinstance(phrases, Mapping) or not phrases:
@@ -59,6 +63,11 @@ def read_legend(
                 'or "3": "phrase" for index 3'
             )
     return {str(key): phrase for key, phrase in phrases.items()}, prompt
+
+
+def formats(phrases: Mapping[str, str]) -> tuple[str, ...]:
+    """The kinds of files that a label picture may be: lossy ones keep colours, but no indices."""
+    return ("PNG",) if all(map(_is_index, phrases)) else ("PNG", "JPEG", "WEBP")
 
 
 def _is_index(key: str) -> bool:

@@ -105,9 +105,10 @@ class Layout:
         """Reads a label picture: one colour, or one palette index, for every phrase.
 
         Args:
-            png: the picture. Black, white and transparent pixels belong to no region unless the
-                legend has them; smoothed edges and colours that are a little off are taken for
-                the nearest colour around them.
+            png: the picture; one with a legend of colours may be a JPEG or WebP file too. Black,
+                white and transparent pixels belong to no region unless the legend has them;
+                smoothed edges and colours that are a little off are taken for the nearest colour
+                around them.
             legend: {"#ff0000": "a red cat", "2": "a dog"}, or a mapping with that as "legend" and
                 optionally "prompt"; or its JSON file. Left out: the JSON file beside the picture.
 

@@ -284,6 +284,7 @@ def test_a_legend_beside_the_picture_is_found(tmp_path: Path) -> None:
         ({"red": "a cat"}, "#rrggbb"),
         ({"#ff0000": 3}, "#rrggbb"),
         ({}, "a legend must be"),
+        ([["#ff0000", "a cat"]], "nor the name of its file"),
     ],
 )
 def test_legends_that_do_not_fit(tmp_path: Path, legend: dict[str, str], message: str) -> None:
@@ -336,6 +337,18 @@ def test_published_label_pictures_are_read_to_the_nearest_colour(tmp_path: Path,
         read = Layout.from_label_png(other, FIELDS)
     # An edge that moves by a pixel costs a region of 64 pixels' width 3 % along each axis.
     assert agreement(read, Layout.from_label_png(exact, FIELDS)) > 0.93
+
+
+@pytest.mark.parametrize("name", ["other.jpg", "other.webp", "jpeg in name.png"])
+def test_label_pictures_may_be_lossy_files(tmp_path: Path, name: str) -> None:
+    fields().save(tmp_path / "exact.png")
+    fields().save(tmp_path / name, "WEBP" if "webp" in name else "JPEG", quality=75)
+    exact = Layout.from_label_png(tmp_path / "exact.png", FIELDS)
+    with pytest.warns(GuidanceWarning, match="taken for the nearest colours"):
+        read = Layout.from_label_png(tmp_path / name, FIELDS)
+    assert agreement(read, exact) > 0.93
+    with pytest.raises(LayoutError, match="cannot be read as PNG:"):
+        Layout.from_label_png(tmp_path / name, {"1": "a cat", "2": "a dog"})
 
 
 def test_an_edge_between_two_regions_is_shared_out_between_them_only(tmp_path: Path) -> None:
