@@ -80,6 +80,16 @@ def test_a_library_reads_it(tmp_path: Path) -> None:
     assert found["test"][0]["image"].size == (16, 16)
 
 
+def test_a_changed_picture_is_not_passed_on(tmp_path: Path) -> None:
+    exported(tmp_path)
+    picture = sorted((tmp_path / "out").rglob("*.png"))[3]
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    told = adhere("export", tmp_path / "out", tmp_path / "again")
+    assert told.exit_code == 2
+    assert "not the file that was written" in " ".join(told.output.split())
+    assert not (tmp_path / "again" / "README.md").exists()
+
+
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     data = exported(tmp_path)
     again = adhere("export", tmp_path / "out", data)

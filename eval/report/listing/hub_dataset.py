@@ -24,7 +24,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.report.listing import pictures
 from adhere.eval.report.results import Results
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.ledger import DONE
+from adhere.eval.run.ledger import DONE, SUM_LENGTH, Ledger
 
 SPLIT = "test"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -44,18 +44,18 @@ def export(folder: Folder, results: Results, to: Path) -> Written:
     """Write a run's pictures with their scores to a new folder.
 
     Raises:
-        EvaluationError: the folder has files already, or no picture was made.
+        EvaluationError: the folder has files already, no picture was made, or one was changed.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise EvaluationError(f"{to} is there already; give a folder that is new or empty")
-    left_out, size, rows = 0, 0, 0
+    left_out, size, rows, known = 0, 0, 0, folder.ledger()
     (to / SPLIT).mkdir(parents=True, exist_ok=True)
     with (to / SPLIT / "metadata.jsonl").open("w", encoding="utf-8") as stream:
         for row in _rows(folder, results):
             if row.pop("status") != DONE:
                 left_out += 1
                 continue
-            size += _copy(folder, row["file_name"], to / SPLIT)
+            size += _copy(folder, known, row["file_name"], to / SPLIT)
             stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
             rows += 1
     if not rows:
@@ -84,12 +84,18 @@ def _rows(folder: Folder, results: Results) -> Iterator[dict[str, Any]]:
         }
 
 
-def _copy(folder: Folder, name: str, to: Path) -> int:
+def _copy(folder: Folder, known: Ledger, name: str, to: Path) -> int:
     """Copy a picture if it is not there yet; the bytes that this added."""
     place = to / name
     if place.exists():
         return 0
+    (row,) = known.find([place.stem])
     data = folder.place.read(name)
+    if files.digest(data, SUM_LENGTH) != known.checksum(int(row)):
+        raise EvaluationError(
+            f"{name} is not the file that was written; `adhere eval validate {folder.path}` lists "
+            "what is damaged"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(data)
     return len(data)
