@@ -69,7 +69,7 @@ def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:
     prompt = layout.prompt if layout and content.prompt is None else content.prompt
     if prompt is None:
         raise PromptError('give a prompt, for example: adhere generate "a red cat and a blue car"')
-    return prompts.PromptFile((prompts.PromptLine(prompt),))
+    return prompts.PromptFile((prompts.checked(prompts.PromptLine(prompt)),))
 
 
 def studio(loading: Loading) -> Studio:

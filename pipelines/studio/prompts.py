@@ -7,13 +7,14 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.layout.files import beside
 from adhere.layout.layout import Layout
+from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.seeds import seeds_of
 
 STREAM = Path("-")
@@ -113,12 +114,13 @@ def _parses(text: str) -> bool:
 
 
 # ---- One reader a format: line numbers with what stands there ------------------------------------
+# Lines end where files' lines do: `str.splitlines` would cut prompts at form feeds and U+2028 too.
 
 Found = Iterator[tuple[int, Any]]
 
 
 def _plain_lines(text: str, name: str) -> Found:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if (prompt := line.strip()) and not prompt.startswith("#"):
             yield number, prompt
 
@@ -149,7 +151,7 @@ def _columns(text: str, name: str) -> Found:
 
 
 def _json_lines(text: str, name: str) -> Found:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -189,7 +191,7 @@ def _field(key: str) -> str:
 
 def _line(value: Any, place: str, folder: Path) -> PromptLine:
     if isinstance(value, str):
-        return PromptLine(value, place)
+        return checked(PromptLine(value, place))
     if isinstance(value, GuidanceError):
         return PromptLine("", place, fault=value)
     if not isinstance(value, Mapping):
@@ -201,9 +203,18 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
         named = ", ".join(map(repr, value)) or "nothing"
         return PromptLine("", place, fault=PromptError(f"it has no prompt: it has {named}"))
     try:
-        return PromptLine(prompt, place, _seeds(told), dict(_own(told, folder)))
+        return checked(PromptLine(prompt, place, _seeds(told), dict(_own(told, folder))))
     except GuidanceError as error:
         return PromptLine(prompt, place, fault=error)
+
+
+def checked(line: PromptLine) -> PromptLine:
+    """The line, with what is wrong with it as a request, if anything is."""
+    try:
+        Request(line.prompt, **line.own)
+    except GuidanceError as error:
+        return replace(line, fault=error)
+    return line
 
 
 def _seeds(told: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -41,6 +41,17 @@ class Request:
     scheduler: str | None = None
     true_cfg_scale: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            text = str(getattr(self, name))
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                # Bytes that Python could not read on a command line, or "\\ud800" in JSON.
+                raise ParameterError(
+                    f"{name}={text!a} has halves of characters in it; write it in UTF-8"
+                ) from error
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal request."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -46,6 +46,24 @@ def test_csv_has_columns_quotes_and_line_breaks(tmp_path: Path) -> None:
     assert found.unread == ("Category",)
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x0b", "\x0c", "\x85", "\x1e"])
+def test_only_a_files_own_line_ends_end_a_prompt(tmp_path: Path, odd: str) -> None:
+    prompt = f"a cat{odd}and a frog"
+    (lined,) = read(tmp_path, "a.jsonl", json.dumps({"prompt": prompt}, ensure_ascii=False)).lines
+    one, other = read(tmp_path, "a.txt", f"{prompt}\r\na dog\n").lines
+    assert [lined.prompt, one.prompt, other.prompt] == [prompt, prompt, "a dog"]
+    assert (one.place, other.place) == ("a.txt line 1", "a.txt line 2")
+
+
+def test_half_a_character_is_the_fault_of_its_line(tmp_path: Path) -> None:
+    rows = ['"a cat"', '"a \\ud800 cat"', '{"prompt": "a cat", "negative_prompt": "\\udce9"}']
+    found = read(tmp_path, "a.jsonl", "\n".join(rows))
+    assert found.lines[0].fault is None
+    for line, name in zip(found.lines[1:], ("prompt", "negative_prompt"), strict=True):
+        assert str(line.fault).startswith(f"{name}=")
+        assert "write it in UTF-8" in str(line.fault)
+
+
 @pytest.mark.parametrize("mark", [";", "\t"])
 def test_other_marks_than_commas(tmp_path: Path, mark: str) -> None:
     text = mark.join(["seed", "prompt"]) + "\n" + mark.join(["4", "a cat, big"]) + "\n"
