@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from adhere import cli
+from adhere.errors import GuidanceWarning
 from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.studio.request import Request
@@ -368,6 +370,20 @@ def test_one_bad_prompt_is_recorded_with_its_line_and_the_rest_go_on(
     assert report["complete"] is False
 
 
+def test_weights_in_any_text_are_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-p", "attend-and-excite:refinements=0", "--subjects", "dog", "--model", folder]
+    texts = ["a cat++ and a dog", "--negative", "a (frog:1.3)"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", GuidanceWarning)
+        assert adhere("generate", *texts, "--seed", "0", *words, "-o", tmp_path, *SMALL) == 0
+    said = capsys.readouterr()
+    for weight in ("cat++", "(frog:1.3)"):
+        assert f"note: {weight!r} has no effect" in said.err
+        assert f"{weight!r} has no effect" in said.out
+
+
 def test_a_prompt_with_a_line_break_is_compared(folder: Path, tmp_path: Path) -> None:
     words = ["-p", "attend-and-excite:refinements=0", "--seed", "0", "--maps", "--model", folder]
     assert adhere("compare", "a cat\nand a frog", *words, "-o", tmp_path, *SMALL) == 0
@@ -504,10 +520,6 @@ def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_warnings_are_notes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    import warnings
-
-    from adhere.errors import GuidanceWarning
-
     def warned(**_: Any) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
