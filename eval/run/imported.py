@@ -3,7 +3,8 @@
 A folder of pictures is a variant. Which prompt a picture is of is told by
 
 - GenEval's form: `00000/metadata.jsonl` with `00000/samples/0000.png`...;
-- a table in the folder (CSV or TSV) with a column of prompts and one of file names;
+- a table in the folder (CSV, TSV, or JSON lines as the hub's data sets have them) with a column of
+  prompts and one of file names;
 - its name, in a suite that is given: the item's id or its prompt, then perhaps `_` and a number;
 - its name alone: the prompt, then perhaps `_` and a number (T2I-CompBench's form).
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets.references import IMAGES
@@ -29,12 +30,13 @@ from adhere.eval.run.folder import Folder, png
 from adhere.eval.run.ledger import DONE, FAILED
 from adhere.eval.run.manifest import IMPORTED, Entry, Group, Known, Manifest
 from adhere.eval.run.requests import Requests
-from adhere.eval.suites.formats import content, geneval
+from adhere.eval.suites.formats import content, geneval, json_prompts
 from adhere.eval.suites.formats.prompt_tables import column
-from adhere.eval.suites.items import Item, Suite
+from adhere.eval.suites.items import Item, Overall, Suite
 
 MODEL = "pictures made elsewhere"
 _FILES = ("image", "file", "file_name", "filename", "path", "image_path", "picture")
+_TABLES = (".csv", ".tsv", ".jsonl")
 _LABEL = "imported"
 
 
@@ -55,8 +57,9 @@ def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name
     """
     found = {variant: pictures(folder, suite) for variant, folder in folders.items()}
     items = {one.item.id: one.item for some in found.values() for one in some}
+    overall: Overall = "tags" if all(map(_is_geneval, folders.values())) else "items"
     whole = suite or Suite(name, "1", f"pictures in {', '.join(folders)}", "see source",
-                           tuple(items.values()))  # fmt: skip
+                           tuple(items.values()), overall=overall)  # fmt: skip
     experiment = Experiment(
         name=name, model=MODEL, suites=(whole.name,), variants=tuple(map(Variant, folders))
     )
@@ -106,9 +109,10 @@ def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
             if job in done:
                 continue
             try:
-                with Image.open(path) as image:
-                    data = png(image, job, entry.request)
-                    size = image.size
+                with Image.open(path) as file:
+                    # As it is shown, not as the camera or the editor happened to store it.
+                    image = ImageOps.exif_transpose(file)
+                data, size = png(image, job, entry.request), image.size
             except (OSError, SyntaxError, ValueError) as error:
                 why = f"{path.name} cannot be read: {error}"
                 journal.append(ledger.row(job, FAILED, permanent=True, error=why))
@@ -146,25 +150,35 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
 
 
+def _is_geneval(folder: Path) -> bool:
+    return geneval.is_geneval(content.read(folder))
+
+
 def _geneval(folder: Path, suite: Suite | None) -> list[Given]:
+    if not _is_geneval(folder):
+        return []
+    by_id = {item.id: item for item in suite.items} if suite else {}
+    by_prompt = {item.prompt: item for item in suite.items} if suite else {}
     found = []
-    known = {item.prompt: item for item in suite.items} if suite else {}
-    for place in sorted(path.parent for path in folder.glob("*/metadata.jsonl")):
-        (item,) = geneval.geneval(content.read(place / "metadata.jsonl")).items
-        item = known.get(item.prompt) or Item(
-            place.name, item.prompt, item.things, item.relations, tags=item.tags,
-            exclude=item.exclude,
-        )  # fmt: skip
-        for number, path in enumerate(_images(place / "samples")):
-            found.append(Given(path, item, int(path.stem) if path.stem.isdigit() else number))
+    for told in geneval.geneval(content.read(folder)).items:
+        item = by_id.get(told.id)
+        if item is None or item.prompt != told.prompt:
+            item = by_prompt.get(told.prompt)
+        if suite and item is None:
+            raise EvaluationError(f"{folder / told.id}: {told.prompt!r} is not in the suite")
+        for number, path in enumerate(_images(folder / told.id / "samples")):
+            seed = int(path.stem) if path.stem.isdigit() else number
+            found.append(Given(path, item or told, seed))
     return found
 
 
 def _table(folder: Path, suite: Suite | None) -> list[Given]:
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv")]
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _TABLES]
     if not tables:
         return []
     read = content.read(tables[0])
+    if json_prompts.is_entries(read):
+        read = json_prompts.as_table(read)
     known = {item.prompt: item for item in suite.items} if suite else {}
     counts: dict[str, int] = defaultdict(int)
     found = []

@@ -52,6 +52,8 @@ def test_genevals_folders(tmp_path: Path) -> None:
     assert adhere("validate", tmp_path / "out").exit_code == 0
     data = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {score["n"] for score in data["scores"]} == {4}
+    # Summed as GenEval sums: the mean of the tasks' means.
+    assert next(iter(run.manifest.header["suites"].values()))["overall"] == "tags"
     assert "already" not in adhere("import", tmp_path / "out", tmp_path / "made").output
 
 
@@ -77,6 +79,48 @@ def test_a_table_says_which_prompt(tmp_path: Path) -> None:
     assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
     (entry,) = Folder(tmp_path / "out").manifest.entries()
     assert (entry.item.prompt, entry.seed) == ("a red cat", 7)
+
+
+def test_genevals_folders_of_a_suite(tmp_path: Path) -> None:
+    """Two prompts that are alike stay two; one that the suite has not is refused."""
+    clause = {"class": "cat", "count": 1}
+    line = {"tag": "single_object", "include": [clause], "prompt": "a photo of a cat"}
+    suite = tmp_path / "evaluation_metadata.jsonl"
+    suite.write_text("\n".join([json.dumps(line)] * 2))
+    for place in ("00000", "00001"):
+        picture(tmp_path / "made" / place / "samples" / "0000.png", int(place))
+        (tmp_path / "made" / place / "metadata.jsonl").write_text(json.dumps(line))
+    made = adhere("import", tmp_path / "out", tmp_path / "made", "-s", suite)
+    assert made.exit_code == 0, made.output
+    assert [e.item.id for e in Folder(tmp_path / "out").manifest.entries()] == ["00000", "00001"]
+    other = {**line, "prompt": "a photo of one cat"}
+    (tmp_path / "made" / "00001" / "metadata.jsonl").write_text(json.dumps(other))
+    told = adhere("import", tmp_path / "other", tmp_path / "made", "-s", suite)
+    assert told.exit_code == 2
+    assert "is not in the suite" in " ".join(told.output.split())
+
+
+def test_a_data_set_in_the_hubs_form(tmp_path: Path) -> None:
+    rows = [{"file_name": f"images/{n}.png", "prompt": f"a cat {n}", "seed": 7} for n in range(2)]
+    for n, row in enumerate(rows):
+        picture(tmp_path / "made" / str(row["file_name"]), n)
+    (tmp_path / "made" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert made.exit_code == 0, made.output
+    entries = list(Folder(tmp_path / "out").manifest.entries())
+    assert [(one.item.prompt, one.seed) for one in entries] == [("a cat 0", 7), ("a cat 1", 7)]
+
+
+def test_a_picture_is_taken_as_it_is_shown(tmp_path: Path) -> None:
+    pixels = Image.effect_noise((32, 24), 80).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "made").mkdir()
+    pixels.save(tmp_path / "made" / "a cat.png", exif=exif)
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    run = Folder(tmp_path / "out")
+    with Image.open(run.path / run.image(next(run.manifest.entries()).job)) as image:
+        assert image.tobytes() == pixels.transpose(Image.Transpose.ROTATE_270).tobytes()
 
 
 def test_file_names_are_prompts(tmp_path: Path) -> None:

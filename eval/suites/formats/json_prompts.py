@@ -20,13 +20,17 @@ def is_entries(content: Content) -> bool:
     return content.kind in ("json", "jsonl") and bool(names & set(PROMPTS))
 
 
-def entries(content: Content) -> Suite:
-    """Entries read as the rows of a table, in I2P's form where they have its seeds."""
+def as_table(content: Content) -> Content:
+    """Entries as the rows of a table, with all columns that any of them has."""
     rows = [_row(one, f"{content.path}, entry {n}") for n, one in enumerate(content.data, 1)]
     names = dict.fromkeys(name for row in rows for name in row)
-    table = replace(
-        content, kind="table", data=[{name: row.get(name, "") for name in names} for row in rows]
-    )
+    data = [{name: row.get(name, "") for name in names} for row in rows]
+    return replace(content, kind="table", data=data)
+
+
+def entries(content: Content) -> Suite:
+    """Entries as a table, in I2P's form where they have its seeds."""
+    table = as_table(content)
     read = prompt_tables.i2p if prompt_tables.is_i2p(table) else prompt_tables.prompts
     return read(table)
 
