@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.report.wording import short
 from adhere.eval.run import experiment as experiments
 
 _NORMAL = 1.96
@@ -141,6 +142,8 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
     for one in lines:
         figure = one.figure
         score = " ".join(filter(None, (figure.suite, figure.column, figure.tag)))
-        ours = "" if one.ours is None else f"{one.ours:.3g}"
-        spread = "" if one.low is None or one.high is None else f"[{one.low:.3g}, {one.high:.3g}]"
+        ours = "" if one.ours is None else short(one.ours)
+        spread = (
+            "" if one.low is None or one.high is None else f"[{short(one.low)}, {short(one.high)}]"
+        )
         yield f"| {figure.variant} | {score} | {figure.value:g} | {ours} | {spread} | {one.said} |"

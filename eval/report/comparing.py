@@ -47,9 +47,11 @@ def compare(
     """The difference of `variant` in the second run to `against` in the first.
 
     Raises:
-        EvaluationError: they share no suite, prompt, seed and score, or were scored with different
-            weights.
+        EvaluationError: a run has no such variant, they share no suite, prompt, seed and score, or
+            were scored with different weights.
     """
+    _check_variant(before, against, "first")
+    _check_variant(after, variant, "second")
     _check_weights(before, after)
     first, second = _table(before, against), _table(after, variant)
     columns = {**before.columns, **after.columns}
@@ -81,6 +83,14 @@ def _table(results: Results, variant: str) -> Table:
             for name, value in row.items():
                 found[suite, name][item, int(seed)] = value
     return found
+
+
+def _check_variant(results: Results, variant: str, which: str) -> None:
+    there = {name: None for _, name in results.values.scored.places}
+    if variant not in there:
+        raise EvaluationError(
+            f"the {which} run has no variant {variant!r}; it has {', '.join(there)}"
+        )
 
 
 def _check_weights(before: Results, after: Results) -> None:

@@ -84,9 +84,10 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
                 made = f"{data['name']}, {str(data['commit'])[:8]}"
                 board[told["variant"]] = score_from(told), column, made
     if not boards:
+        there = ", ".join(sorted({name for data in results for name in data["columns"]}))
         raise EvaluationError(
-            f"no results have the score {score!r}" if score else
-            "no results name a primary score; say which one with --score"
+            f"no results have the score {score!r}; they have {there}" if score else
+            f"no results name a primary score; say which one with --score ({there})"
         )  # fmt: skip
     for (suite, model, name), board in sorted(boards.items()):
         yield from _board(suite, model, name, list(board.values()))

@@ -8,6 +8,8 @@ from adhere.eval.evaluators.evaluator import Column
 from adhere.eval.report.results import Results, Score, verdict
 from adhere.eval.report.statistics import FEWEST, Interval
 
+_NOTHING = 1e-6
+
 
 def number(value: float, column: Column) -> str:
     """A value as a reader wants it: shares in per cent."""
@@ -33,6 +35,11 @@ def _digits(found: Score | Interval) -> str:
     if found.low is None or found.high is None or found.high <= found.low:
         return ".4g"
     return f".{max(0, 1 - math.floor(math.log10(found.high - found.low)))}f"
+
+
+def short(value: float) -> str:
+    """Three digits; what is nothing in any table is 0."""
+    return "0" if abs(value) < _NOTHING else f"{value:.3g}"
 
 
 def change(score: Score, column: Column) -> str:

@@ -164,7 +164,11 @@ class _AtWork:
                 found = extractor(list(shown.values()))
                 told = {job: mine[job] for job in shown}
                 stored.keep_features(self.place, extractor.file(name), found, told)
-        self.summary.scored += sum(entry.job in images for entry in entries)
+        left = self.session.rows.keys() & set(lacking) | self.session.features.keys() & {
+            one.spec for one in wanted
+        }
+        # Whoever was left out on the way has scored nothing.
+        self.summary.scored += sum(entry.job in images for entry in entries) if left else 0
 
     def _opened(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Image.Image]:
         images = {}

@@ -397,3 +397,13 @@ def test_scores_of_an_evaluator_that_has_changed_do_not_mix(
     assert evaluators.slug(evaluators.evaluator("judge")) == now
     monkeypatch.setattr(type(judge), "revision", 3)
     assert evaluators.slug(judge) != now
+
+
+def test_nothing_is_scored_where_the_only_evaluator_is_left_out(tmp_path: Path) -> None:
+    run = fakes.planned(tmp_path / "run", prompts=2)
+    generate.generate(run, load=fakes.fake_load)
+    summary = scoring.score(run, [evaluators.evaluator("lmd:model=/nowhere")])
+    assert (summary.scored, len(summary.left_out)) == (0, 1)
+    both = [evaluators.evaluator("lmd:model=/nowhere"), evaluators.evaluator("cost")]
+    summary = scoring.score(run, both)
+    assert (summary.scored, len(summary.left_out)) == (run.manifest.count, 1)

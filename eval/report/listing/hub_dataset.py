@@ -23,6 +23,7 @@ from adhere.eval import files
 from adhere.eval.errors import EvaluationError
 from adhere.eval.report.listing import pictures
 from adhere.eval.report.results import Results
+from adhere.eval.report.wording import number, spread
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.ledger import DONE, SUM_LENGTH, Ledger
 
@@ -151,7 +152,7 @@ def _means(results: Results) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for one in results.scores:
         if one.tag is None:
-            told = one.low is not None and one.high is not None
-            spread = f"[{one.low:.3g}, {one.high:.3g}]" if told else ""
-            cells = (one.suite, one.variant, one.column, f"{one.mean:.4g}", spread, one.n)
+            column = results.columns[one.column]
+            told = (number(one.mean, column), spread(one, column), one.n)
+            cells = (one.suite, one.variant, one.column, *told)
             yield f"| {' | '.join(map(str, cells))} |"
