@@ -79,17 +79,20 @@ class Annotations:
                     )
         return texts
 
-    def unread(self, called: Sequence[str] | None, asked: Mapping[str, Any]) -> tuple[str, ...]:
+    def unread(
+        self, called: Sequence[str] | None, asked: Mapping[str, Any], own: Sequence[str] = ()
+    ) -> tuple[str, ...]:
         """Sentences on what in a call's texts looks like syntax and is read as plain text.
 
         Args:
             called: its prompts as they are encoded; None where it was given embeddings.
             asked: its arguments by name, for the texts beside the prompt.
+            own: the guides' own texts.
         """
         told = _texts_in(self.prompt) if called is None else list(called)
         beside = [text for name in BESIDE for text in _texts_in(asked.get(name))]
         negative = [text for name in NEGATIVE for text in _texts_in(asked.get(name))]
-        said = [unread_weight(text) for text in (*told, *beside, *negative)]
+        said = [unread_weight(text) for text in (*told, *beside, *negative, *own)]
         if self.prompt is None:
             said += map(unread_markup, told)
         said += map(unread_brackets, negative)

@@ -214,7 +214,8 @@ class Session:
         )
         engine = Engine(state, call)
         if self.setup.plugins:
-            for sentence in self.annotations.unread(self.prompts, self.family.asked):
+            own = engine.predictions.texts
+            for sentence in self.annotations.unread(self.prompts, self.family.asked, own):
                 state.warn(sentence)
         self._beginning = False
         return engine

@@ -118,6 +118,12 @@ def test_a_weight_in_the_text_of_given_embeddings_is_said() -> None:
         )
 
 
+def test_a_weight_in_a_guides_own_text_is_said() -> None:
+    guidance = Guidance(adhere.Sega(edits=("a (cat:1.3)",)))
+    with pytest.warns(GuidanceWarning, match="has no effect as a weight"):
+        tiny.latents(tiny.sd1(), "a dog", guidance=guidance, steps=1)
+
+
 def test_brackets_in_a_negative_prompt_are_said() -> None:
     guidance = Guidance(adhere.AttendAndExcite(subjects=("dog",), refinements=0))
     with pytest.warns(GuidanceWarning, match="around 'cat' in the negative prompt"):
