@@ -223,4 +223,5 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     assert within.exit_code == 0, within.output
     nobody = adhere("compare", tmp_path / "one", tmp_path / "two", "--variant", "nobody")
     assert nobody.exit_code == 2
-    assert "share no scored picture" in " ".join(nobody.output.split())
+    text = " ".join(nobody.output.split())
+    assert "the second run has no variant 'nobody'; it has plain, attend-and-excite" in text
