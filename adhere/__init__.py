@@ -26,6 +26,7 @@ HOMES = {
     "BoundNoun": "adhere.guides.run",
     "Energy": "adhere.guides.guide",
     "EnergyMethod": "adhere.guides.energy",
+    "Entity": "adhere.prompt.phrases",
     "EvaluationError": "adhere.eval.errors",
     "ExtraMissing": "adhere.errors",
     "Guidance": "adhere.pipelines.engine.guidance",
@@ -43,6 +44,7 @@ HOMES = {
     "Memory": "adhere.pipelines.engine.memory",
     "ModelError": "adhere.errors",
     "ParameterError": "adhere.errors",
+    "Parse": "adhere.prompt.parser",
     "Phrase": "adhere.prompt.tokens",
     "Plugin": "adhere.guides.guide",
     "Prediction": "adhere.guides.guide",
@@ -54,6 +56,7 @@ HOMES = {
     "Regions": "adhere.guides.run",
     "Run": "adhere.guides.run",
     "RunReport": "adhere.pipelines.engine.report",
+    "Span": "adhere.prompt.phrases",
     "Step": "adhere.guides.guide",
     "SubjectMethod": "adhere.guides.energy",
     "Text": "adhere.guides.guide",
@@ -62,10 +65,12 @@ HOMES = {
     "guided_blocks": "adhere.pipelines.modular.blocks",
     "guided_denoise": "adhere.pipelines.modular.blocks",
     "load_toybox": "adhere.pipelines.toybox.model.folder",
+    "occurrences": "adhere.prompt.phrases",
     "param": "adhere.guides.parameters",
     "parse": "adhere.prompt.parser",
     "prediction_guider": "adhere.pipelines.modular.guider",
     "share": "adhere.guides.parameters",
+    "strip_markup": "adhere.prompt.markup",
 }
 """Where each public name lives. Plugins are public under their class names, without a line here."""
 

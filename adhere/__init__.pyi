@@ -54,8 +54,13 @@ from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion as SafeLate
 from adhere.plugins.sega import Sega as Sega
 from adhere.plugins.syngen import SynGen as SynGen
 from adhere.plugins.zestguide import ZestGuide as ZestGuide
+from adhere.prompt.markup import strip_markup as strip_markup
+from adhere.prompt.parser import Parse as Parse
 from adhere.prompt.parser import parse as parse
+from adhere.prompt.phrases import Entity as Entity
+from adhere.prompt.phrases import Span as Span
 from adhere.prompt.phrases import find as find
+from adhere.prompt.phrases import occurrences as occurrences
 from adhere.prompt.tokens import Phrase as Phrase
 
 __version__: str
@@ -75,6 +80,7 @@ __all__ = [
     "Ebama",
     "Energy",
     "EnergyMethod",
+    "Entity",
     "EvaluationError",
     "ExtraMissing",
     "Guidance",
@@ -95,6 +101,7 @@ __all__ = [
     "ModelError",
     "PaintWithWords",
     "ParameterError",
+    "Parse",
     "Phrase",
     "Plugin",
     "Prediction",
@@ -108,6 +115,7 @@ __all__ = [
     "RunReport",
     "SafeLatentDiffusion",
     "Sega",
+    "Span",
     "Step",
     "SubjectMethod",
     "SynGen",
@@ -119,8 +127,10 @@ __all__ = [
     "guided_blocks",
     "guided_denoise",
     "load_toybox",
+    "occurrences",
     "param",
     "parse",
     "prediction_guider",
     "share",
+    "strip_markup",
 ]

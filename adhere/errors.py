@@ -6,7 +6,9 @@
     ├── LayoutError      a layout that cannot be read or does not fit the prompt
     ├── ModelError       a pipeline, scheduler or weights folder that cannot be guided as asked
     ├── Interrupted      whoever attached the guidance asked for the call to end
-    └── ExtraMissing     an optional dependency that is not installed
+    ├── ExtraMissing     an optional dependency that is not installed
+    ├── EvaluationError  an experiment, suite or run that does not read or fit (adhere.eval)
+    └── ToyboxError      a prompt, folder or training of the toybox (adhere.pipelines.toybox)
 
     GuidanceWarning      the run goes on, but not quite as asked (a scheduler that drops edits)
 

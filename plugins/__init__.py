@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
@@ -93,7 +93,7 @@ def _left_out(entry: EntryPoint, error: Exception) -> str:
     )
 
 
-def plugin(spec: str | dict[str, Any]) -> Plugin:
+def plugin(spec: str | Mapping[str, Any]) -> Plugin:
     """A plugin from the CLI's `name:key=value,...`, or from its JSON as a value or as text.
 
     Raises:
@@ -102,8 +102,12 @@ def plugin(spec: str | dict[str, Any]) -> Plugin:
     """
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         spec = _parsed(spec)
-    if isinstance(spec, dict):
+    if isinstance(spec, Mapping):
         return parameters.from_json(_named(str(spec.get("plugin", ""))), spec)
+    if not isinstance(spec, str):
+        raise ParameterError(
+            f"{spec!r} is no plugin's form: write 'name:key=value' or {{'plugin': name, ...}}"
+        )
     name, _, values = spec.partition(":")
     return parameters.from_text(_named(name.strip()), values)
 

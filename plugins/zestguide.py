@@ -2,7 +2,7 @@
 
 Cross attention already segments the picture by words. For every region of a layout compare the
 attention of its phrase with its mask, and move the latents so that they agree, after each of the
-first scheduler steps.
+first scheduler steps:
 
     S_i  = g * sum of the phrase's maps, averaged over layers and heads      region i, mask M_i
     L    = mean over i of BCE(S_i, M_i) + BCE(S_i / (max S_i + 1e-4), M_i)   sec. 3.2
@@ -10,16 +10,11 @@ first scheduler steps.
 
 The maps are those of the `fine` scale: for SD 1.x at 512 px, 16x16 and 32x32. Defaults are those of
 the authors' code for SD 1.4 (gcouairon/zestguide@4a04fe5, `configs/zestguide_stbldif14.yaml`). The
-paper's own, on another model, are `step_size=1, gain=1, ignore=(0, 0)`: in CLIP models the start
-token takes most of the attention.
-
-Differs from that code: batches; any picture size; coarse maps are enlarged after the softmax, as
-in the paper, not before; the maps of both blocks of 32x32 cells, in the paper's sense of all layers
-(theirs leaves out the one on the way down: 8 layers of SD 1.x for 10 here); the region's phrase is
-found in the prompt, not each of its word pieces anywhere; no absent class names are appended as
-distractors; `stop` always means the guided share (one of the published scripts guides the rest of
-it), so 25 of 50 steps where theirs counts the step at one half too; no other sampler noise in the
-guided steps.
+paper's own, on another model, are `step_size=1, gain=1, ignore=(0, 0)`. Differs from that code:
+batches; any picture size; coarse maps are enlarged after the softmax, as in the paper; both blocks
+of 32x32 cells are read (10 layers of SD 1.x, 8 there); a region's phrase is found as a whole; no
+absent class names as distractors; `stop` is the guided share, so 25 of 50 steps where theirs counts
+the step at one half too; no other sampler noise in the guided steps.
 """
 
 from __future__ import annotations
@@ -41,9 +36,8 @@ from adhere.layout.layout import Layout
 
 EPS = 1e-3
 """Maps and masks are kept this far from 0 and 1 (`zestguide_utils.py@4a04fe5`)."""
-
 FAINT = 1e-4
-"""Added to a map's peak before the map is divided by it, so that faint maps stay below one."""
+"""Added to a map's peak before the map is divided by it."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,21 @@ def test_parameters_on_a_command_line_are_there(page: Path) -> None:
             assert set(re.findall(r"([a-z_]+)=", values)) <= known, f"{name}:{values}"
 
 
+def test_the_page_on_words_is_true() -> None:
+    page = (ROOT / "docs" / "words.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    found: dict[str, Any] = {}
+    exec(compile(code[1], "words.md", "exec"), found)
+    parsed = found["parsed"]
+    for names in re.findall(r"^\| (`parsed\..*?) \|", page, re.M):
+        for name in re.findall(r"parsed\.(\w+)", names):
+            assert hasattr(parsed, name), name
+    for name in re.findall(r"^\| `(\w+)\(", page, re.M):
+        assert name in adhere.__all__
+    assert all(hasattr(parsed, name) for name in re.findall(r"`parsed\.(\w+)", page))
+
+
 # ---- The migration page ------------------------------------------------------
 
 MIGRATION = (ROOT / "docs" / "migration.md").read_text("utf-8")

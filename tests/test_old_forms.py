@@ -131,3 +131,25 @@ def test_a_method_for_the_old_protocol_is_told_the_new_one() -> None:
     frozen: Any = dataclass(frozen=True)(Old)
     with pytest.raises(ParameterError, match=r"no guide\(run\); its start\(run\) is called"):
         index(frozen)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("attend-and-excite", "until", "stop"),
+        ("safe-latent-diffusion", "warmup", "start"),
+        ("delayed-negative", "begin", "start"),
+    ],
+)
+def test_an_old_attribute_of_a_method_is_told_the_new_one(name: str, old: str, new: str) -> None:
+    with pytest.raises(AttributeError, match=f"{old!r}: it is {new} now"):
+        getattr(PLUGINS[name](), old)
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+        PLUGINS[name]().nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_modules_that_the_documentation_named_say_where_things_are() -> None:
+    with pytest.raises(ImportError, match="from adhere import Layout"):
+        exec("from adhere.layout import Layout", {})
+    with pytest.raises(ImportError, match="from adhere import find, parse"):
+        exec("from adhere.words import find, parse", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -43,7 +42,9 @@ def toybox() -> StableDiffusionPipeline:
 
 def test_the_first_screen_says_it_all() -> None:
     lines = README.splitlines()
-    assert len(lines) <= 150
+    table = re.search(r"<!-- plugins -->.*<!-- /plugins -->", README, re.DOTALL)  # a line a method
+    assert table is not None
+    assert len(lines) - len(table[0].splitlines()) <= 132
     first = "\n".join(lines[:40])
     for part in ("docs/pictures/strip.png", "pip install adhere", FIRST, OWN):
         assert part in first
@@ -108,12 +109,6 @@ def test_it_runs_on_every_family(spread: Any, family: str) -> None:
     assert moved[-1] < still[-1]
 
 
-def test_every_file_that_a_command_names_is_there() -> None:
-    named = re.findall(r"(?:assets|eval|benchmarks)/[\w./-]+", "\n".join(COMMANDS))
-    assert named
-    assert [path for path in named if not (ROOT / path).is_file()] == []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [c for c in COMMANDS if "hub-id" not in c and c != "adhere app"]
@@ -121,8 +116,6 @@ def test_every_file_that_a_command_names_is_there() -> None:
 def test_a_command(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
     assert program == "adhere"
-    os.symlink(ROOT / "assets", tmp_path / "assets")
-    os.symlink(ROOT / "eval", tmp_path / "eval")
     done = subprocess.run(
         [Path(sys.executable).with_name("adhere"), *arguments],
         cwd=tmp_path,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from adhere import assets
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
 from adhere.errors import ParameterError, PromptError
@@ -41,7 +42,7 @@ def plan(
 ) -> tuple[Plan, list[str]]:
     """What is to be made, and what should be known of it."""
     check_scheduler(drawing.scheduler)
-    layout = Layout.read(content.layout) if content.layout else None
+    layout = Layout.read(_layout_file(content.layout)) if content.layout else None
     shared = Request(
         prompt="",
         negative_prompt=content.negative,
@@ -58,6 +59,12 @@ def plan(
     made = Plan(found.lines, tuple(variants), seeds, shared)
     unread = ", ".join(map(repr, found.unread))
     return made, [f"note: not read from the prompt file: {unread}"] if unread else []
+
+
+def _layout_file(path: Path) -> Path:
+    """A layout's file; the name of one that comes with adhere stands for it."""
+    named = Path(str(assets.__file__)).parent / "layouts" / f"{path}.json"
+    return named if not path.exists() and path.name == str(path) and named.is_file() else path
 
 
 def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:

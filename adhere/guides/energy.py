@@ -1,4 +1,4 @@
-"""What gradient methods have in common: a loss an image, and steps downhill before `stop`."""
+"""What gradient methods have in common: one loss for each image, and steps until `stop`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from adhere.errors import ParameterError
 from adhere.guides.renamed import PARAMETERS
@@ -112,6 +122,17 @@ class Method:
 
     def __post_init__(self) -> None:
         check(self)
+
+    if not TYPE_CHECKING:  # for a type checker, any attribute would exist
+
+        def __getattr__(self, name: str) -> Any:
+            new = PARAMETERS.get(name)
+            hint = f": it is {new} now" if hasattr(type(self), new or "") else ""
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{hint}",
+                name=name,
+                obj=self,
+            )
 
 
 def check(plugin: Any) -> None:
@@ -298,4 +319,6 @@ def _wanted(kind: Any, value: Any) -> str:
 def _name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(_choices(kind))}"
+    if kind is float:
+        return "a number"
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

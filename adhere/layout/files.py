@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
     except LayoutError:
         raise
     except FileNotFoundError as error:
-        raise LayoutError(f"there is no layout file {path.name}") from error
+        raise LayoutError(f"there is no layout file {path}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise LayoutError(f"{path.name} cannot be read as JSON: {error}") from error
 

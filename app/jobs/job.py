@@ -23,7 +23,7 @@ SLACK = 1.2
 
 
 def in_thread(job: Job, stop: threading.Event) -> Iterator[Event]:
-    """Run a job in a thread of its own and yield what it tells; closing this stops the job."""
+    """Run a job in a thread of its own and yield its events; closing this stops the job."""
     events: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
 
     def work() -> None:

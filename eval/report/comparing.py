@@ -26,7 +26,7 @@ class Comparison:
     warnings: list[str]
 
     def lines(self) -> list[str]:
-        """As Markdown: a row a score."""
+        """As Markdown: one row for each score."""
         head = "| suite | score | before | after | difference | n |"
         rows = [head, "|---|---|---|---|---|---|"]
         for score in self.scores:

@@ -35,7 +35,7 @@ class Score:
 
 
 def verdict(score: Score, column: Column) -> str:
-    """`better`, `worse`, or `` where the difference is not one by the report's tests."""
+    """`better`, `worse`, or an empty text where the difference is not one by the report's tests."""
     found = score.difference
     if found is None or score.adjusted is None or column.better == "neither":
         return ""

@@ -40,7 +40,7 @@ class StudioMaker:
         return self.studio.generate(requests)
 
     def settings(self, request: Request) -> dict[str, Any]:
-        """What a request that leaves something open was made with."""
+        """Steps, guidance scale and scheduler of a request, with the model's own filled in."""
         scale = request.guidance_scale
         return {
             "steps": request.steps or self.studio.steps,

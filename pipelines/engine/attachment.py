@@ -93,8 +93,9 @@ class Attachment:
 
 
 _TWICE = (
-    "guidance is attached to this pipeline already; put all plugins in one Guidance(...), they "
-    "share one pass there"
+    "guidance is attached to this pipeline already: call detach() on what attach() returned, or "
+    "attach in a `with`; for several plugins at once put them in one Guidance(...), they share one "
+    "pass there"
 )
 
 

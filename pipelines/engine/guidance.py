@@ -76,13 +76,16 @@ class Guidance:
             raise ParameterError(
                 f"{data!r} is not a guidance; expected {{'plugins': [...], 'memory': {{...}}}}"
             )
+        specs = data["plugins"]
+        if not isinstance(specs, (list, tuple)):
+            raise ParameterError(f"plugins={specs!r} is no list; write ['syngen'] for one")
         memory = dict(data.get("memory") or {})
         unknown = sorted(set(memory) - {one.name for one in fields(Memory)})
         if unknown:
             names = ", ".join(asdict(Memory()))
             raise ParameterError(f"memory has no {unknown[0]!r}; it has: {names}")
         memory["layers"] = tuple(memory.get("layers", ()))
-        return cls(*(plugin(dict(spec)) for spec in data["plugins"]), memory=Memory(**memory))
+        return cls(*map(plugin, specs), memory=Memory(**memory))
 
     def attach(
         self,

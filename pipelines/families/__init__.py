@@ -81,8 +81,9 @@ def family_of(pipe: Any) -> Family:
         name for name, part in getattr(pipe, "components", {}).items() if part is not None
     )
     raise ModelError(
-        f"{type(pipe).__name__} is of no family that adhere knows (its parts: {', '.join(parts)}); "
-        "docs/families.md lists the families"
+        f"{type(pipe).__name__} is of no family that adhere knows "
+        f"(its parts: {', '.join(parts) or 'none, it is no pipeline'}); docs/families.md lists the "
+        "families"
     )
 
 

@@ -64,8 +64,8 @@ class PixArt(CrossFamily):
     layers = r"transformer_blocks\.(\d+)\.attn2"
 
     @cached_property
-    def _spots(self) -> tuple[AttentionLayer, ...]:
-        cross = super()._spots
+    def _found_layers(self) -> tuple[AttentionLayer, ...]:
+        cross = super()._found_layers
         named = dict(unwrapped(self.denoiser).named_modules())
         twins = [layer.name.removesuffix("2") + "1" for layer in cross]
         return cross + tuple(

@@ -69,10 +69,10 @@ class TransformerFamily(Family):
     # Attention
 
     def attention_layers(self) -> tuple[AttentionLayer, ...]:
-        return self._spots
+        return self._found_layers
 
     @cached_property
-    def _spots(self) -> tuple[AttentionLayer, ...]:
+    def _found_layers(self) -> tuple[AttentionLayer, ...]:
         names = [name for name, _ in unwrapped(self.denoiser).named_modules()]
         return tuple(
             AttentionLayer(name, "cross", self.patch)
@@ -140,8 +140,8 @@ class JointFamily(TransformerFamily):
     layer_texts = False
 
     @cached_property
-    def _spots(self) -> tuple[AttentionLayer, ...]:
-        found = super()._spots
+    def _found_layers(self) -> tuple[AttentionLayer, ...]:
+        found = super()._found_layers
         return found + tuple(
             replace(layer, name=f"{layer.name}#self", kind="self") for layer in found
         )

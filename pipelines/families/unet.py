@@ -67,10 +67,10 @@ class UNetFamily(Family):
         return call, {**extra, self.text: self.widened(extra[self.text], width)}
 
     def attention_layers(self) -> tuple[AttentionLayer, ...]:
-        return self._spots
+        return self._found_layers
 
     @cached_property
-    def _spots(self) -> tuple[AttentionLayer, ...]:
+    def _found_layers(self) -> tuple[AttentionLayer, ...]:
         levels = len(self.config.block_out_channels)
         layers = []
         for name, module in unwrapped(self.denoiser).named_modules():

@@ -14,7 +14,7 @@ def summary(record: Record) -> Iterator[str]:
     made = len(rows) - record.kept
     seconds = sum(row["seconds"] for row in rows[record.kept :])
     kept = f", {record.kept} were there already" if record.kept else ""
-    yield f"{made} pictures in {seconds:.1f} s{kept}: {record.grid_file}"
+    yield f"{made} picture{'s' * (made != 1)} in {seconds:.1f} s{kept}: {record.grid_file}"
     for number, name in enumerate(record.plan.names):
         its = [row for job, row in record.rows.items() if job.variant == number]
         if its:

@@ -49,7 +49,7 @@ class Scores:
         return torch.where(self.response > HOPELESS, 0.0, self.conflict)
 
     def rank(self) -> Float[Tensor, " batch"]:
-        """The sum; a conflict of nothing is no merit, so it costs one."""
+        """Response and conflict added; 1 more where nothing is there to be in conflict."""
         weighed = self.weighed()
         return self.response + weighed + (weighed <= 1e-6)
 
@@ -82,7 +82,9 @@ def conflict(
 
 
 def clean(spots: Sequence[Float[Tensor, "_subjects h w"]]) -> Float[Tensor, " batch"]:
-    """For each image, the sum over its subjects of a peak beside the main one."""
+    """For each image, the highest values outside of its subjects' main peaks, added up; a subject
+    whose main peak stands out everywhere adds nothing.
+    """
     losses = []
     for one in spots:
         main = main_peak(one.detach())

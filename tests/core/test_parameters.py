@@ -99,8 +99,8 @@ def test_dashes_in_names_are_understood() -> None:
     [
         ("size", "'size' is not key=value; write for example"),
         ("big=1", "recipe has no parameter 'big'; it has: words, size"),
-        ("size=large", "size='large' does not read as float: a number"),
-        ("size=11", r"size=11.0 is out of range; expected float from 0 to 10 \(a number\)"),
+        ("size=large", "size='large' does not read as a number: a number"),
+        ("size=11", r"size=11.0 is out of range; expected a number from 0 to 10 \(a number\)"),
         ("size=nan", "size=nan is out of range"),
         ("size=inf", "size=inf is out of range"),
         ("count=0", "count=0 is out of range"),
@@ -122,7 +122,7 @@ def test_text_that_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": True}, "size=True does not read as float"),
+        ({"size": True}, "size=True does not read as a number"),
         ({"count": 2.0}, "count=2.0 does not read as int"),
         ({"size": None}, "size"),
         ({"size": [1]}, "size="),

@@ -54,11 +54,12 @@ def made(kind: Any) -> Any:
 
 @dataclass(frozen=True)
 class Column:
-    """A family as a column of the table: how one picture of `PROMPT` is made with it."""
+    """A family as a column of the table: how one picture of `PROMPT` is made with it; its case."""
 
     name: str
     pipe: Callable[[], Any]
     call: Callable[[Any], Tensor]
+    case: str | None = None
 
 
 def _classic(name: str, make: Callable[[], Any]) -> Column:
@@ -83,7 +84,7 @@ def _transformer(name: str, case: str, guided: bool = True) -> Column:
         negative = CASES[case].negated(pipe, ["a big bird"]) if guided else {}
         return CASES[case]([PROMPT], seeds=[3], pipe=pipe, steps=STEPS, guided=guided, **negative)
 
-    return Column(name, lambda: CASES[case].pipe, call)
+    return Column(name, lambda: CASES[case].pipe, call, case)
 
 
 COLUMNS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adhere.plugins import PLUGINS
+from tests.families.cases import CASES
 from tests.families.table import COLUMNS, MEASURED, cell, measured, written
 
 AGAIN = "run: python -m tests.families.table --write"
@@ -21,6 +22,10 @@ def cells() -> dict[tuple[str, str], str]:
 
 def test_every_plugin_and_family_is_in_the_table() -> None:
     assert set(cells()) == {(column, plugin) for column in COLUMNS for plugin in PLUGINS}, AGAIN
+
+
+def test_every_family_that_is_tested_is_a_column() -> None:
+    assert set(CASES) <= {column.case for column in COLUMNS.values()}
 
 
 def test_nothing_in_the_table_is_broken() -> None:

@@ -172,6 +172,8 @@ def test_its_repr_says_what_is_not_usual() -> None:
         ([], "is not a guidance"),
         ({"plugins": [], "other": 1}, "is not a guidance"),
         ({"plugins": [{"plugin": "nothing"}]}, "no plugin is called"),
+        ({"plugins": "syngen"}, "is no list"),
+        ({"plugins": [3]}, "3"),
         ({"plugins": [{"plugin": "syngen", "until": 0.5}]}, "it is called 'stop' now"),
         ({"plugins": [], "memory": {"size": 1}}, "memory has no 'size'"),
     ],

@@ -121,8 +121,8 @@ def test_the_message_says_what_was_given_what_was_expected_and_what_to_do(
     [
         ("atend-and-excite", ("'atend-and-excite'", "there are:", "attend-and-excite, best")),
         ("attend-and-excite:untill=1", ("'untill'", "it has:", "stop")),
-        ("attend-and-excite:stop=7", ("stop=7.0", "expected float from 0 to 1", "share of")),
-        ("attend-and-excite:stop=half", ("stop='half'", "read as float", "share of")),
+        ("attend-and-excite:stop=7", ("stop=7.0", "expected a number from 0 to 1", "share of")),
+        ("attend-and-excite:stop=half", ("stop='half'", "read as a number", "share of")),
     ],
 )
 def test_plugin_specs_that_are_wrong(spec: str, said: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ import diffusers
 import pytest
 import torch
 from diffusers.guiders import ClassifierFreeGuidance
+from diffusers.modular_pipelines.modular_pipeline import BlockState
 from torch import nn
 
 from adhere.errors import GuidanceWarning
@@ -121,6 +122,17 @@ def test_the_private_parts_of_guiders() -> None:
     data = {"text": (torch.ones(1), torch.zeros(1))}
     made = compat.inputs_for(guider, data, "pred_extra")
     assert torch.equal(made.text, torch.ones(1))
+    state = BlockState(text=torch.ones(1))
+    again = compat.inputs_from_state(guider, {"text": ("text", "text")}, state, "pred_extra")
+    assert torch.equal(again.text, torch.ones(1))
+
+
+def test_every_private_name_has_its_canary() -> None:
+    text = Path(__file__).read_text("utf-8")
+    home = compat.__name__
+    kept = {name for name, one in vars(compat).items() if getattr(one, "__module__", "") == home}
+    assert len(kept) > 10
+    assert {name for name in kept if f"compat.{name}" not in text} == set()
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,18 @@ DEFAULTS = {
 
 
 def toybox_folder(name: str = "toybox") -> Path:
-    """Where a bundled model lies, in a checkout and in an installed package."""
+    """Where a bundled model lies, in a checkout and in an installed package.
+
+    Raises:
+        ToyboxError: none is called so.
+    """
     import adhere.assets
 
-    return Path(next(iter(adhere.assets.__path__))).resolve() / name
+    assets = Path(next(iter(adhere.assets.__path__))).resolve()
+    bundled = sorted(path.parent.name for path in assets.glob("toybox*/model_index.json"))
+    if name not in bundled:
+        raise ToyboxError(f"no toybox is called {name!r}; there are {', '.join(bundled)}")
+    return assets / name
 
 
 def check_folder(folder: Path) -> list[str]:
@@ -107,7 +115,15 @@ def load_toybox(
         dtype: of the weights in memory.
         folder: another folder of the same make.
         name: `toybox` is a `StableDiffusionPipeline`, `toybox-sd3` a `StableDiffusion3Pipeline`.
+
+    Raises:
+        ToyboxError: there is no such toybox, or the folder is none.
     """
+    if not isinstance(dtype, torch.dtype):
+        raise ToyboxError(
+            f"dtype={dtype!r} is no torch dtype, such as torch.float32; write name={dtype!r} for a "
+            "toybox by its name"
+        )
     where = Path(folder) if folder is not None else toybox_folder(name)
     _require(where)
     try:
