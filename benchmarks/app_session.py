@@ -39,8 +39,8 @@ KINDS: tuple[dict[str, Any], ...] = (
 
 def resident(process: int) -> float:
     """MiB of a process in memory."""
-    told = Path(f"/proc/{process}/status").read_text("utf-8")
-    found = re.search(r"VmRSS:\s+(\d+) kB", told)
+    first = Path(f"/proc/{process}/status").read_text("utf-8")
+    found = re.search(r"VmRSS:\s+(\d+) kB", first)
     assert found is not None
     return int(found[1]) / 1024
 
@@ -72,7 +72,7 @@ def jobs(client: Any, app: subprocess.Popen[bytes], count: int) -> dict[str, Any
     """Seconds of the first pair, and memory after every `EVERY` jobs."""
     began = time.monotonic()
     client.predict(prompt=PROMPT, plugins=["attend-and-excite"], compare=True, api_name="/generate")
-    told: dict[str, Any] = {"first_pair_seconds": round(time.monotonic() - began, 2)}
+    first: dict[str, Any] = {"first_pair_seconds": round(time.monotonic() - began, 2)}
     sizes = {1: round(resident(app.pid))}
     refused = stopped = 0
     for number in range(2, count + 1):
@@ -87,7 +87,12 @@ def jobs(client: Any, app: subprocess.Popen[bytes], count: int) -> dict[str, Any
         if number % EVERY == 0:
             sizes[number] = round(resident(app.pid))
             print(f"{number} jobs: {sizes[number]} MiB", file=sys.stderr)
-    return told | {"jobs": count, "refused": refused, "given_up": stopped, "resident_mib": sizes}
+    return first | {
+        "jobs": count,
+        "refused": refused,
+        "given_up": stopped,
+        "resident_mib": sizes,
+    }
 
 
 def main() -> None:

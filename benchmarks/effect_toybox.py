@@ -117,7 +117,7 @@ def write(study: str, given: Given, out: Path) -> None:
     for name, (folder, each) in found.items():
         if given.published:
             report.keep(each.results, ROOT / "eval" / "results" / f"{name}.json")
-        full, few = _told(name, folder, each, given, pictured)
+        full, few = _sections(name, folder, each, given, pictured)
         parts, short = [*parts, *full], [*short, *few]
     summary: dict[str, Any] = {
         "experiments": {name: _short(each.results.to_json()) for name, (_, each) in found.items()}
@@ -132,7 +132,7 @@ def write(study: str, given: Given, out: Path) -> None:
     print("\n".join(parts))
 
 
-def _told(
+def _sections(
     name: str, folder: Folder, study: Study, given: Given, pictured: bool
 ) -> tuple[list[str], list[str]]:
     """An experiment in Markdown: with everything, and in short."""

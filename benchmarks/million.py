@@ -35,8 +35,8 @@ def suite(path: Path, count: int) -> None:
         first, second = f"{_COLOURS[one]} {_WORDS[two]}", f"{_COLOURS[three]} {_WORDS[four]}"
         prompt = f"a {first} and a {second}, picture {number}"
         items.append({"id": f"i{number:06d}", "prompt": prompt})
-    told = {"name": "many", "version": "1", "source": "benchmark", "licence": "none"}
-    path.write_text(json.dumps({**told, "items": items}))
+    head = {"name": "many", "version": "1", "source": "benchmark", "licence": "none"}
+    path.write_text(json.dumps({**head, "items": items}))
 
 
 def plan(folder: Path, jobs: int) -> None:

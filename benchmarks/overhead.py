@@ -86,13 +86,13 @@ class Kept:
         self.sessions = 1
         if fresh or not path.is_file():
             return
-        told = json.loads(path.read_text("utf-8"))
-        made = told.get("made", {})
+        content = json.loads(path.read_text("utf-8"))
+        made = content.get("made", {})
         # Threads and versions are the machine's; a result of other ones is not gone on with.
         now = {**record.about("cpu"), **self.how}
         ours = ("torch", "diffusers", "processor", "threads", "model", "steps", "commit")
-        if "samples" in told and all(made.get(key) == now.get(key) for key in ours):
-            self.samples = told["samples"]
+        if "samples" in content and all(made.get(key) == now.get(key) for key in ours):
+            self.samples = content["samples"]
             self.sessions = int(made.get("sessions", 1)) + 1
 
     def of(self, batch: int) -> Samples:
@@ -119,18 +119,18 @@ def summary(table: Samples, batch: int) -> dict[str, Any]:
         for name, calls in table.items()
     }
     plain = found.get("plain")
-    told = {}
+    table = {}
     for name, one in found.items():
-        told[name] = {
+        table[name] = {
             "seconds_per_image": round(one["wall"] / batch, 4),
             "processor_seconds_per_image": round(one["processor"] / batch, 4),
             "peak_mib_above_rest": round(one["peak"], 1),
             "calls": len(table[name]),
         }
         if plain is not None:
-            told[name]["of_plain"] = round(one["wall"] / plain["wall"], 3)
-            told[name]["of_plain_processor"] = round(one["processor"] / plain["processor"], 3)
-    return {"figures": figures(found), "contenders": told}
+            table[name]["of_plain"] = round(one["wall"] / plain["wall"], 3)
+            table[name]["of_plain_processor"] = round(one["processor"] / plain["processor"], 3)
+    return {"figures": figures(found), "contenders": table}
 
 
 RATIOS = {

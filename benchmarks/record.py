@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def about(device: str) -> dict[str, Any]:
     """The machine and the software, as far as they bear on the numbers."""
-    told = {
+    described = {
         "commit": _git("rev-parse", "--short", "HEAD"),
         "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
@@ -26,10 +26,10 @@ def about(device: str) -> dict[str, Any]:
         "device": device,
     }
     if device == "cpu":
-        told |= {"processor": _processor(), "threads": torch.get_num_threads()}
+        described |= {"processor": _processor(), "threads": torch.get_num_threads()}
     if device.startswith("cuda"):
-        told |= {"processor": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    return told
+        described |= {"processor": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return described
 
 
 def write(path: str | Path, how: Mapping[str, Any], results: Any) -> None:

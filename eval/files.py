@@ -165,8 +165,8 @@ def blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 def lines(rows: Iterable[dict[str, Any]]) -> bytes:
     """Rows as JSON lines, each in its own order: what every reader asks for stands first."""
-    told = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
-    return "".join(f"{line}\n" for line in told).encode()
+    texts = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
+    return "".join(f"{line}\n" for line in texts).encode()
 
 
 def rows(block: bytes) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,8 @@ _SECONDS = 15.0
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that is told how many more are done."""
     if sys.stderr.isatty():
-        with _bar(title, total) as told:
-            yield told
+        with _bar(title, total) as advanced:
+            yield advanced
     else:
         yield _Lines(title, total)
 
@@ -58,12 +58,12 @@ def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with bar:
         task = bar.add_task(title, total=total, rate="")
 
-        def told(count: int) -> None:
+        def advanced(count: int) -> None:
             bar.advance(task, count)
             speed = bar.tasks[0].speed
             bar.update(task, rate=f"{speed:.2f}/s" if speed else "")
 
-        yield told
+        yield advanced
 
 
 class _Lines:

@@ -32,12 +32,12 @@ def show(picture: Path, as_json: bool) -> str:
 
 
 def _lines(found: Settings) -> Iterator[str]:
-    told = {**(found.request or {}), **found.made}
-    plugins = told.pop("plugins", [])
+    settings = {**(found.request or {}), **found.made}
+    plugins = settings.pop("plugins", [])
     order = [field.name for field in fields(Request)]
-    for key in sorted(told, key=lambda key: (order.index(key) if key in order else 99, key)):
-        if told[key] not in (None, "", []):
-            yield f"{key}: {_short(told[key])}"
+    for key in sorted(settings, key=lambda key: (order.index(key) if key in order else 99, key)):
+        if settings[key] not in (None, "", []):
+            yield f"{key}: {_short(settings[key])}"
     yield f"plugins: {'+'.join(one['plugin'] for one in plugins) or 'none'}"
     for plugin in plugins:
         values = (f"{k}={_short(v)}" for k, v in plugin.items() if k != "plugin" and v is not None)

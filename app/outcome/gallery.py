@@ -50,8 +50,8 @@ class Gallery:
             for side, shot in sides.items():
                 if shot is not None:
                     write_picture(where / f"{index}-{side}.png", shot.picture)
-            told = {side: _about(shot) for side, shot in sides.items()}
-            pictures.append({"seed": one.seed, **told})
+            entry = {side: _about(shot) for side, shot in sides.items()}
+            pictures.append({"seed": one.seed, **entry})
         about: dict[str, Any] = {"tab": tab, "setup": result.setup.to_json(), "pictures": pictures}
         about |= {"toybox": result.toybox, "stopped": result.stopped}
         write_json(where / ABOUT, about)  # last: a result without it is not whole
@@ -73,13 +73,13 @@ class Gallery:
         about = json.loads((where / ABOUT).read_text("utf-8"))
         setup = setups.from_json(about["setup"], self.models, self.limits)
         comparisons = []
-        for index, told in enumerate(about["pictures"]):
-            request = setup.request.with_seed(told["seed"])
-            before = told["before"] and _shot(
-                where / f"{index}-before.png", request.plain(), told["before"]
+        for index, entry in enumerate(about["pictures"]):
+            request = setup.request.with_seed(entry["seed"])
+            before = entry["before"] and _shot(
+                where / f"{index}-before.png", request.plain(), entry["before"]
             )
-            after = _shot(where / f"{index}-after.png", request, told["after"])
-            comparisons.append(Comparison(told["seed"], before, after))
+            after = _shot(where / f"{index}-after.png", request, entry["after"])
+            comparisons.append(Comparison(entry["seed"], before, after))
         stopped = bool(about["stopped"])
         result = Result(setup, bool(about["toybox"]), comparisons, not stopped, stopped)
         return str(about["tab"]), result

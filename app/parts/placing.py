@@ -122,11 +122,11 @@ def from_mask(image: Image.Image, legend: Mapping[str, str]) -> tuple[list[Regio
     Raises:
         LayoutError: the picture lacks a colour of the legend, or the legend one of the picture.
     """
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GuidanceWarning)
         found = list(labels.split(image, legend, "the mask file"))
     regions = [Region.painted(phrase, reduced(mask.pixels())) for phrase, mask in found]
-    return regions, " ".join(str(one.message) for one in told)
+    return regions, " ".join(str(one.message) for one in caught)
 
 
 def attended(

@@ -107,9 +107,9 @@ class Kept:
 
     def __init__(self, path: Path, how: dict[str, Any]) -> None:
         self.path, self.how = path, how
-        told = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        same = all(told.get("made", {}).get(key) == value for key, value in how.items())
-        self.found: Found = told.get("results", {}) if told and same else {}
+        content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        same = all(content.get("made", {}).get(key) == value for key, value in how.items())
+        self.found: Found = content.get("results", {}) if content and same else {}
 
     def measure(self, name: str, run: Callable[[], Any], batch: int, repeats: int) -> None:
         """Times a contender that is not in the file yet."""

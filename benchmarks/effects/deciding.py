@@ -109,8 +109,8 @@ def controls_table(study: Study) -> str:
         found = compared(study, claim)
         cells = [_held(found, start) for start in (PLAIN, "plain at", "best of")]
         cost = (_mean(study.values(variant, name)) for name in ("passes", "seconds"))
-        told = " | ".join([f"{sum(mine.values()) / len(mine):.3f}", *cells, *cost])
-        lines.append(f"| {variant} | {told} |")
+        cells_text = " | ".join([f"{sum(mine.values()) / len(mine):.3f}", *cells, *cost])
+        lines.append(f"| {variant} | {cells_text} |")
     return "\n".join(lines)
 
 

@@ -108,8 +108,8 @@ def pictures(pipe: Any, question: str, first: int, count: int) -> Iterator[dict[
     layers = {**maps, GUIDED: averaged}
     for index, (prompt, verdict) in enumerate(zip(prompts, Judge.load()(images), strict=True)):
         scores = {n: read(m[index], prompt, pipe.tokenizer) for n, m in layers.items()}
-        told = {name: [round(float(v), 6) for v in values] for name, values in scores.items()}
-        yield {"prompt": prompt, "right": became(verdict.against(prompt)), "read": told}
+        known = {name: [round(float(v), 6) for v in values] for name, values in scores.items()}
+        yield {"prompt": prompt, "right": became(verdict.against(prompt)), "read": known}
 
 
 def area(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float, float]:
@@ -127,11 +127,11 @@ def area(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float, 
 
 def areas(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Per layer and step, of the pictures whose outcome counts."""
-    told = [row for row in rows if row["right"] is not None]
-    right = [bool(row["right"]) for row in told]
-    found: dict[str, Any] = {"n": len(told), "right": sum(right), "layers": {}}
-    for layer in told[0]["read"] if told else ():
-        table: NDArray[np.float64] = np.array([row["read"][layer] for row in told])
+    known = [row for row in rows if row["right"] is not None]
+    right = [bool(row["right"]) for row in known]
+    found: dict[str, Any] = {"n": len(known), "right": sum(right), "layers": {}}
+    for layer in known[0]["read"] if known else ():
+        table: NDArray[np.float64] = np.array([row["read"][layer] for row in known])
         found["layers"][layer] = [
             [round(value, 4) for value in area(column, right)] for column in table.T.tolist()
         ]

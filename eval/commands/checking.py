@@ -79,13 +79,13 @@ def published(path: Path) -> Published:
         EvaluationError: it says nothing, or something that does not read.
     """
     data = experiments.data_of(path)
-    told = data.get("published")
-    if not isinstance(told, Mapping):
+    claimed = data.get("published")
+    if not isinstance(claimed, Mapping):
         have = [name for name, file in experiments.bundled().items() if _has_figures(file)]
         raise EvaluationError(f"{path} says of no published figures; these do: {', '.join(have)}")
     try:
-        figures = tuple(Figure(**one) for one in told["figures"])
-        rest = {key: value for key, value in told.items() if key != "figures"}
+        figures = tuple(Figure(**one) for one in claimed["figures"])
+        rest = {key: value for key, value in claimed.items() if key != "figures"}
         return Published(**rest, figures=figures)
     except (KeyError, TypeError) as error:
         names = ", ".join(one.name for one in fields(Figure))
@@ -96,27 +96,27 @@ def _has_figures(path: Path) -> bool:
     return "\npublished:" in path.read_text(encoding="utf-8")
 
 
-def check(told: Published, results: Mapping[str, Any]) -> list[Line]:
+def check(claimed: Published, results: Mapping[str, Any]) -> list[Line]:
     """Every published figure beside that of a report (`report.json`)."""
-    other = _other_model(told, results)
-    return [_line(one, told, results["scores"], other) for one in told.figures]
+    other = _other_model(claimed, results)
+    return [_line(one, claimed, results["scores"], other) for one in claimed.figures]
 
 
-def _other_model(told: Published, results: Mapping[str, Any]) -> str | None:
+def _other_model(claimed: Published, results: Mapping[str, Any]) -> str | None:
     ours = results["model"]["model"]
-    return None if ours == told.model else f"made by {ours}, published of {told.model}"
+    return None if ours == claimed.model else f"made by {ours}, published of {claimed.model}"
 
 
 def _line(
-    figure: Figure, told: Published, scores: Sequence[Mapping[str, Any]], other: str | None
+    figure: Figure, claimed: Published, scores: Sequence[Mapping[str, Any]], other: str | None
 ) -> Line:
     found = next((score for score in scores if _same(figure, score)), None)
     if found is None:
         return Line(figure, None, None, None, "no such score in this run")
     ours, low, high = found["mean"], found.get("low"), found.get("high")
     why = [other] if other else []
-    if figure.column in told.judge:
-        why.append(f"judged there by {told.judge[figure.column]}")
+    if figure.column in claimed.judge:
+        why.append(f"judged there by {claimed.judge[figure.column]}")
     if why:
         return Line(figure, ours, low, high, f"not comparable: {'; '.join(why)}")
     if low is None or high is None:

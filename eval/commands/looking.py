@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from adhere.errors import GuidanceError
-from adhere.eval.commands.options import Include, Metrics, stop, told
+from adhere.eval.commands.options import Include, Metrics, spoken, stop
 
 _SHOWN = 50
 
@@ -29,7 +29,7 @@ def list_all(
     what = "formats" if formats else what
     if what not in (*makers, "all"):
         stop(f"{what!r}; use {', '.join(makers)} or all")
-    with told():
+    with spoken():
         for name, lines in makers.items():
             if what in (name, "all"):
                 typer.secho(name, bold=True)
@@ -89,7 +89,7 @@ def validate(
     from adhere.eval.suites import suites
 
     place = Path(path)
-    with told():
+    with spoken():
         if places.at(path).sizes(["manifest.jsonl"])[0]:
             raise typer.Exit(_print_all(Folder(path).problems, path))
         if _is_manifest(place):
@@ -116,7 +116,7 @@ def compare(
     metric: Metrics = None,
 ) -> None:
     """Paired differences between two runs, on the prompts and seeds that both have."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps as work
 
         work.compare(before, after, metric, variant, against)
@@ -127,7 +127,7 @@ def check(
     out: Annotated[str, typer.Argument(help="a run of it that was reported")],
 ) -> None:
     """Published figures beside ours; exit code 1 where one that can be compared differs."""
-    with told():
+    with spoken():
         from adhere.eval.commands import checking
         from adhere.eval.run.folder import Folder
 
@@ -148,7 +148,7 @@ def leaderboard(
     score: Annotated[str | None, typer.Option(help="ranked by; their primary if left out")] = None,
 ) -> None:
     """A page of Markdown: of every suite and model all variants, the best first."""
-    with told():
+    with spoken():
         from adhere.eval.report import tables
 
         for line in tables.leaderboard([tables.read(path) for path in results], score):

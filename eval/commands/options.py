@@ -110,7 +110,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportOptions:
     """What is reported."""
 
     pairs: Pairs = 200
@@ -155,7 +155,7 @@ def options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def spoken() -> Iterator[None]:
     """Errors made on purpose are one red line, not a traceback."""
     try:
         yield

@@ -18,18 +18,18 @@ from adhere.eval.commands.options import (
     Out,
     Part,
     Plugins,
+    ReportOptions,
     Seeds,
     Suites,
-    Told,
     options,
-    told,
+    spoken,
 )
 
 
 @options
 def plan(out: Out, asked: Asked, batch: Batch = None, metric: Metrics = None) -> None:
     """Write the manifest: every picture of suites x variants x seeds."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
@@ -48,7 +48,7 @@ def grow(
 
     Then generate, score and report as before.
     """
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         steps.grow(out, suite or (), plugin or (), seeds, controls, metric, include)
@@ -65,7 +65,7 @@ def import_pictures(
     include: Include = None,
 ) -> None:
     """Make a run of pictures that somebody else made; then score and report it as any."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         steps.import_pictures(out, pictures, suite, include)
@@ -76,7 +76,7 @@ def generate(
     out: Out, part: Part, making: Making, batch: Batch = None, device: Device = None
 ) -> None:
     """Make the pictures that are not made yet; safe to kill and to start again."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         made = steps.generate(out, steps.shard(out, part), making, batch, device)
@@ -86,7 +86,7 @@ def generate(
 @options
 def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -> None:
     """Score the pictures that are there; features are kept, so scores can be had again without."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         summary = steps.score(out, metric, steps.shard(out, part), device)
@@ -94,9 +94,9 @@ def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -
 
 
 @options
-def report(out: Out, shown: Told, metric: Metrics = None) -> None:
+def report(out: Out, shown: ReportOptions, metric: Metrics = None) -> None:
     """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         steps.report(out, metric, shown)
@@ -108,7 +108,7 @@ def export(
     metric: Metrics = None,
 ) -> None:
     """Write the pictures and their scores as a data set in the hub's form."""
-    with told():
+    with spoken():
         from adhere.eval.commands import steps
 
         steps.export(out, to, metric)
@@ -120,7 +120,7 @@ def run(
     asked: Asked,
     part: Part,
     making: Making,
-    shown: Told,
+    shown: ReportOptions,
     batch: Batch = None,
     metric: Metrics = None,
     device: Device = None,
@@ -130,7 +130,7 @@ def run(
     Of several shards each makes its part; then whoever finds all pictures made scores what nobody
     else is at, and the last one reports.
     """
-    with told():
+    with spoken():
         from adhere.eval.commands import steps, trackers
 
         if shown.log:

@@ -11,7 +11,7 @@ import typer
 
 from adhere.eval import files
 from adhere.eval.commands import trackers
-from adhere.eval.commands.options import Asked, Making, Part, Told, stop, warn
+from adhere.eval.commands.options import Asked, Making, Part, ReportOptions, stop, warn
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator
@@ -77,16 +77,16 @@ def grow(
     part = growing.grow(folder, more)
     if metric:
         chosen = defaults(out)
-        told = [evaluators.to_json(one) for one in recipes(out, [*chosen["evaluators"], *metric])]
+        listed = [evaluators.to_json(one) for one in recipes(out, [*chosen["evaluators"], *metric])]
         folder.place.write(
             "defaults.json",
-            files.canonical({**chosen, "evaluators": _each_once(told)}).encode(),
+            files.canonical({**chosen, "evaluators": _each_once(listed)}).encode(),
         )
     typer.echo(f"added {part.entries} pictures to count, {part.jobs} to make, to {out}")
 
 
-def _each_once(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({files.canonical(one): one for one in told}.values())
+def _each_once(listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({files.canonical(one): one for one in listed}.values())
 
 
 def import_pictures(
@@ -137,7 +137,7 @@ def shard(out: str, asked: Part) -> Shard:
 
 def generate(
     out: str, mine: Shard, making: Making, batch: int | None, device: str | None
-) -> local.Summary:
+) -> local.GenerateSummary:
     """Make this shard's pictures, or with Ray all of them."""
     if making.engine not in ("local", "ray"):
         stop(f"engine {making.engine!r}; use local or ray")
@@ -157,7 +157,7 @@ def generate(
     return summary
 
 
-def _tell_generated(summary: local.Summary) -> None:
+def _tell_generated(summary: local.GenerateSummary) -> None:
     idle = f", {len(summary.not_applicable)} not applicable" if summary.not_applicable else ""
     typer.echo(
         f"made {summary.made} in {summary.seconds:.1f} s, {summary.skipped} were there, "
@@ -175,7 +175,7 @@ def score(
     mine: Shard,
     device: str | None,
     known: Ledger | None = None,
-) -> scoring.Summary:
+) -> scoring.ScoreSummary:
     """Score this shard's pictures; where all are `known`, then also what nobody else is at."""
     where = device or shards.local_device() or "cpu"
     rest = known is not None
@@ -191,18 +191,18 @@ def score(
     return summary
 
 
-def report(out: str, metric: Sequence[str] | None, told: Told) -> None:
+def report(out: str, metric: Sequence[str] | None, wanted: ReportOptions) -> None:
     """Write the report's files; without a baseline it is `plain`, or the first variant there is."""
     folder = Folder(out)
-    track = trackers.tracker(told.log) if told.log else None
-    baseline = told.baseline or first_variant(folder)
+    track = trackers.tracker(wanted.log) if wanted.log else None
+    baseline = wanted.baseline or first_variant(folder)
     results = reports.report(
-        folder, recipes(out, metric), stored.left_out(folder), pairs=told.pairs, baseline=baseline
+        folder, recipes(out, metric), stored.left_out(folder), pairs=wanted.pairs, baseline=baseline
     )
-    if told.parquet:
+    if wanted.parquet:
         pictures.write_parquet(folder, results)
-    if told.keep is not None:
-        reports.keep(results, told.keep)
+    if wanted.keep is not None:
+        reports.keep(results, wanted.keep)
     if track is not None:
         track(results, out)
     for warning in results.warnings:
@@ -229,10 +229,10 @@ def compare(
         gathering.gather(Folder(place), recipes(place, metric), {}, first_variant(Folder(place)))
         for place in (before, after)
     )
-    told = comparing.compare(one, two, variant, against)
-    for warning in told.warnings:
+    compared = comparing.compare(one, two, variant, against)
+    for warning in compared.warnings:
         warn(f"note: {warning}")
-    for line in told.lines():
+    for line in compared.lines():
         typer.echo(line)
 
 

@@ -69,8 +69,13 @@ def _tensorboard(package: Any, results: Results, out: str) -> None:
 
 def _settings(results: Results) -> dict[str, Any]:
     about = results.about
-    told = {key: one for key, one in about["experiment"].items() if one is not None}
-    return {**told, **about["model"], "manifest": about["manifest"], "commit": about["commit"]}
+    experiment = {key: one for key, one in about["experiment"].items() if one is not None}
+    return {
+        **experiment,
+        **about["model"],
+        "manifest": about["manifest"],
+        "commit": about["commit"],
+    }
 
 
 _TRACKERS: dict[str, tuple[str, Callable[[Any, Results, str], None]]] = {

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.run.manifest import Entry
 from adhere.guides import parameters
 from adhere.guides.parameters import param
@@ -36,11 +36,11 @@ class ClipScore:
     """How well picture and prompt agree, for the whole prompt and for its most neglected part."""
 
     name: ClassVar[str] = "clip-score"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("clip_full", "cosine of picture and prompt"),
-        Column("clip_minimum", "cosine of picture and its most neglected part of the prompt"),
-        Column("clip_text", "cosine of the picture's caption and the prompt"),
-        Column("clip_cut", "tokens of the prompt that CLIP cannot read", "neither"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("clip_full", "cosine of picture and prompt"),
+        Measure("clip_minimum", "cosine of picture and its most neglected part of the prompt"),
+        Measure("clip_text", "cosine of the picture's caption and the prompt"),
+        Measure("clip_cut", "tokens of the prompt that CLIP cannot read", "neither"),
     )
     models: ClassVar[tuple[str, ...]] = ("model", "captioner")
     model: str = param("toybox", "CLIP: toybox, a hub id or a folder")

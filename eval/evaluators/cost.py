@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Cost:
     """Seconds, passes of the denoiser, peak memory."""
 
     name: ClassVar[str] = "cost"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure(
             "seconds", "seconds a picture, as its share of its batch", "lower", "seconds", False
         ),
-        Column("passes", "denoiser passes that guidance adds to a picture", "lower", tested=False),
-        Column("peak_mib", "peak memory of the process or device so far, MiB", "neither"),
+        Measure("passes", "denoiser passes that guidance adds to a picture", "lower", tested=False),
+        Measure("peak_mib", "peak memory of the process or device so far, MiB", "neither"),
     )
 
     def load(self, device: str) -> _Scorer:

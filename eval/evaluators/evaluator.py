@@ -19,7 +19,7 @@ from adhere.eval.run.manifest import Entry
 
 
 @dataclass(frozen=True)
-class Column:
+class Measure:
     """One number that an evaluator gives: its name, what it means, which way is better.
 
     What is not `tested` is told with its interval and never has a verdict: what a picture costs is
@@ -70,7 +70,7 @@ class RowEvaluator(Protocol):
     """
 
     name: ClassVar[str]
-    columns: ClassVar[tuple[Column, ...]]
+    columns: ClassVar[tuple[Measure, ...]]
 
     def load(self, device: str) -> Scorer:
         """Load its models; raises `ExtraMissing` or `ModelError` when they cannot be had."""
@@ -89,7 +89,7 @@ class SetEvaluator(Protocol):
     """A recipe that compares sets of pictures through their features."""
 
     name: ClassVar[str]
-    columns: ClassVar[tuple[Column, ...]]
+    columns: ClassVar[tuple[Measure, ...]]
 
     @property
     def features(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from adhere.eval.evaluators import columns
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.suites.items import Item
 from adhere.layout.layout import Layout
 
@@ -22,7 +22,7 @@ class ToyboxJudge:
     model: ClassVar[str] = "toybox"
     models: ClassVar[tuple[str, ...]] = ("model",)
     code: ClassVar[str] = "adhere.pipelines.toybox.judge.judge"
-    columns: ClassVar[tuple[Column, ...]] = (
+    columns: ClassVar[tuple[Measure, ...]] = (
         *columns.COMPOSITION,
         *columns.FAILURES,
         columns.UNSAFE,

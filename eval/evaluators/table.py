@@ -12,7 +12,7 @@ from adhere.eval.evaluators.asking.question_sets import QuestionSets
 from adhere.eval.evaluators.asking.questions import Questions
 from adhere.eval.evaluators.clip_score import ClipScore
 from adhere.eval.evaluators.cost import Cost
-from adhere.eval.evaluators.evaluator import Column, Evaluator
+from adhere.eval.evaluators.evaluator import Evaluator, Measure
 from adhere.eval.evaluators.finding.detection import Detector
 from adhere.eval.evaluators.finding.geneval import GenEval
 from adhere.eval.evaluators.finding.lmd import LmdTasks
@@ -99,13 +99,13 @@ def slug(recipe: Evaluator) -> str:
     An evaluator that has come to score otherwise says so with a `revision`.
     """
     revision = getattr(recipe, "revision", None)
-    told = to_json(recipe) if revision is None else {**to_json(recipe), "revision": revision}
-    return f"{recipe.name}-{digest(canonical(told), 8)}"
+    identity = to_json(recipe) if revision is None else {**to_json(recipe), "revision": revision}
+    return f"{recipe.name}-{digest(canonical(identity), 8)}"
 
 
-def columns(recipes: Iterable[Evaluator]) -> dict[str, Column]:
+def columns(recipes: Iterable[Evaluator]) -> dict[str, Measure]:
     """All columns of some evaluators, by name; the first to name one describes it."""
-    found: dict[str, Column] = {}
+    found: dict[str, Measure] = {}
     for recipe in recipes:
         for column in recipe.columns:
             found.setdefault(column.name, column)

@@ -46,11 +46,11 @@ class Making:
             return
         made = row.get("made") or {}
         self.done += 1
-        for found, told in (
+        for found, values in (
             (self.settings, row.get("settings") or {}),
             (self.versions, made.get("versions") or {}),
         ):
-            for key, value in told.items():
+            for key, value in values.items():
                 found[key][canonical(value)] = value
         for where, one in (
             (self.devices, row.get("device")),
@@ -122,26 +122,26 @@ def outcomes(scored: Scored) -> dict[str, dict[str, dict[str, int]]]:
 def left_alone(manifest: Manifest, scored: Scored, made: Making) -> list[str]:
     """A sentence for every variant whose methods left pictures as the unguided ones are."""
     variants = manifest.requests.variants
-    told = []
+    sentences = []
     for (suite, variant), numbers in scored.places.items() if made.idle else ():
         names = {one.name for one in variants[variant].plugins}
         idle = [made.idle.get(job, frozenset()) for job in scored.jobs_of((suite, variant))]
         count = sum(bool(names) and names <= some for some in idle)
         total = int((scored.status[numbers] == DONE).sum())
         if count:
-            told.append(
+            sentences.append(
                 f"{variant} left {count} of {total} pictures of {suite} alone: it had nothing to "
                 "do for their prompts, and they are the unguided ones"
             )
-    return told
+    return sentences
 
 
-def not_applicable(told: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+def not_applicable(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
     """A sentence for every variant that a suite has prompts without use for."""
     return [
         f"{variant} has nothing to do for {counts[NOT_APPLICABLE]} of {sum(counts.values())} "
         f"pictures of {suite}: its means are over the others, and so are its comparisons"
-        for suite, by_variant in told.items()
+        for suite, by_variant in counts.items()
         for variant, counts in by_variant.items()
         if counts.get(NOT_APPLICABLE)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import Results, Score, tested
 from adhere.eval.report.statistics import difference, interval
 from adhere.eval.report.wording import change, number
@@ -22,7 +22,7 @@ class Comparison:
     """Differences of two runs with the columns they are in, and what to know of them."""
 
     scores: list[Score]
-    columns: dict[str, Column]
+    columns: dict[str, Measure]
     warnings: list[str]
 
     def lines(self) -> list[str]:
@@ -105,14 +105,16 @@ def _check_weights(before: Results, after: Results) -> None:
 
 def _differences(before: Results, after: Results) -> list[str]:
     """What else than the variants the two runs differ in."""
-    told = []
+    sentences = []
     for name in sorted(set(before.about["suites"]) & set(after.about["suites"])):
         prints = {results.about["suites"][name]["fingerprint"] for results in (before, after)}
         if len(prints) > 1:
-            told.append(f"suite {name} is not the same in both runs; what both have is compared")
+            sentences.append(
+                f"suite {name} is not the same in both runs; what both have is compared"
+            )
     for key in ("model", "settings", "made_with"):
         one, two = before.about[key], after.about[key]
         for name in sorted(set(one) | set(two)):
             if one.get(name) != two.get(name):
-                told.append(f"{key} {name}: {one.get(name)} before, {two.get(name)} after")
-    return told
+                sentences.append(f"{key} {name}: {one.get(name)} before, {two.get(name)} after")
+    return sentences

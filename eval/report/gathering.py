@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
-from adhere.eval.evaluators.evaluator import Column, Evaluator, SetEvaluator
+from adhere.eval.evaluators.evaluator import Evaluator, Measure, SetEvaluator
 from adhere.eval.report.about import Making, about, left_alone, making, not_applicable
 from adhere.eval.report.results import Results, Score, tested
 from adhere.eval.report.set_scores import set_scores
@@ -63,8 +63,8 @@ def gather(
     scores += _overlap_scores(found, columns)
     for recipe in recipes:
         if isinstance(recipe, SetEvaluator) and evaluators.slug(recipe) not in left_out:
-            told = set_scores(folder, recipe, found, baseline, warnings, left_out)
-            scores += [replace(one, column=labels[one.evaluator, name]) for name, one in told]
+            counted = set_scores(folder, recipe, found, baseline, warnings, left_out)
+            scores += [replace(one, column=labels[one.evaluator, name]) for name, one in counted]
     used = {score.column for score in scores}
     return Results(
         facts,
@@ -98,7 +98,7 @@ def _row_scores(
     manifest: Manifest,
     found: Scored,
     labels: Labels,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Measure],
     baseline: str,
 ) -> Iterable[Score]:
     """Every suite and variant as a whole and, where it has several, category by category."""
@@ -107,7 +107,7 @@ def _row_scores(
         tags[suite][item] = some
     for name in found.columns:
         label = labels.get(name, name[1])
-        column = columns.get(label, Column(name[1], ""))
+        column = columns.get(label, Measure(name[1], ""))
         for place in found.places:
             values = found.values(name, place)
             if not values:
@@ -136,7 +136,7 @@ def _row_score(
     place: Place,
     values: Values,
     plain: Values,
-    column: Column,
+    column: Measure,
     tags: Mapping[str, Sequence[str]],
 ) -> Score:
     share = column.kind == "share"
@@ -158,12 +158,12 @@ def _weights(values: Values, tags: Mapping[str, Sequence[str]]) -> dict[str, flo
     return {item: 1 / counts[tag] for item, tag in first.items()}
 
 
-def _overlap_scores(found: Scored, columns: dict[str, Column]) -> list[Score]:
+def _overlap_scores(found: Scored, columns: dict[str, Measure]) -> list[Score]:
     scores = []
     for slug, by_place in found.overlaps.items():
         for (suite, variant), overlap in by_place.items():
             name = "miou_classes"
-            columns[name] = Column(name, "mIoU over the classes of the whole suite", kind="share")
+            columns[name] = Measure(name, "mIoU over the classes of the whole suite", kind="share")
             count = len(overlap.pixels)
             if math.isfinite(overlap.value()):
                 scores.append(Score(suite, variant, slug, name, overlap.value(), count))
@@ -172,15 +172,15 @@ def _overlap_scores(found: Scored, columns: dict[str, Column]) -> list[Score]:
 
 def _warnings(scored_: Scored) -> list[str]:
     # What is not applicable is a result of its own, and told as one.
-    told = {
+    counted = {
         text: count
         for text, count in scored_.errors.items()
         if ": picture is not applicable" not in text
     }
-    most = Counter(told).most_common(_MOST_ERRORS)
+    most = Counter(counted).most_common(_MOST_ERRORS)
     found = [f"{count} pictures have no score of {text[:_LONGEST]}" for text, count in most]
-    if len(told) > _MOST_ERRORS:
-        found.append(f"and {len(told) - _MOST_ERRORS} other reasons for missing scores")
+    if len(counted) > _MOST_ERRORS:
+        found.append(f"and {len(counted) - _MOST_ERRORS} other reasons for missing scores")
     missing = int((scored_.status == NOT_YET).sum())
     if missing:
         found.insert(0, f"{missing} of {len(scored_)} pictures are not made yet: a partial report")

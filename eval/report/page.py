@@ -115,8 +115,8 @@ def _columns(
         place[some] = at
     texts: dict[str, int] = {}
 
-    def text(told: str) -> int:
-        return texts.setdefault(told, len(texts))
+    def text(word: str) -> int:
+        return texts.setdefault(word, len(texts))
 
     pairs = {
         "suite": [text(names[place[after]][0]) for _, after in listed],

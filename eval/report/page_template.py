@@ -101,7 +101,7 @@ const compared = Object.keys(data.columns).filter(name =>
 fill("column", compared);
 for (const wanted of ["fully_right", "all_present", "clip_full"])
   if (compared.includes(wanted)) { field("column").value = wanted; break; }
-function told(value, column) {
+function shown(value, column) {
   if (value === undefined) return "–";
   if (data.columns[column].kind === "share") return (100 * value).toFixed(0) + " %";
   return value.toPrecision(3);
@@ -135,8 +135,8 @@ function card(number, column) {
     made.className = outcome(number, column);
     const line = element("p", undefined, made);
     line.className = "outcome";
-    line.textContent = column + " " + told(pair.scores[0][column], column) + " → " +
-      told(pair.scores[1][column], column) + ", seed " + pair.seed;
+    line.textContent = column + " " + shown(pair.scores[0][column], column) + " → " +
+      shown(pair.scores[1][column], column) + ", seed " + pair.seed;
   }
   return made;
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import Score, verdict
 from adhere.eval.report.wording import number
 
 _LEFT, _WIDTH, _ROW, _RIGHT = 190, 290, 22, 110
 
 
-def forest(scores: Sequence[Score], column: Column) -> str:
+def forest(scores: Sequence[Score], column: Measure) -> str:
     """Paired differences with their intervals, one line a variant, zero in the middle."""
     shown = [score for score in scores if score.difference is not None]
     reach = max((_reach(score) for score in shown), default=0.0) or 1.0
@@ -39,7 +39,7 @@ def _reach(score: Score) -> float:
     return max(abs(value) for value in (found.mean, found.low or 0.0, found.high or 0.0))
 
 
-def _line(score: Score, column: Column, y: float, middle: float, scale: float) -> str:
+def _line(score: Score, column: Measure, y: float, middle: float, scale: float) -> str:
     found = score.difference
     assert found is not None
     kind = verdict(score, column) or "even"

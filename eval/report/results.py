@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.statistics import ALPHA, FEWEST, Interval, holm
 from adhere.eval.scores.scored import PictureScores
 
@@ -34,7 +34,7 @@ class Score:
     adjusted: float | None = None
 
 
-def verdict(score: Score, column: Column) -> str:
+def verdict(score: Score, column: Measure) -> str:
     """`better`, `worse`, or an empty text where the difference is not one by the report's tests."""
     found = score.difference
     if found is None or score.adjusted is None or column.better == "neither":
@@ -44,7 +44,7 @@ def verdict(score: Score, column: Column) -> str:
     return "better" if (found.mean > 0) == (column.better == "higher") else "worse"
 
 
-def tested(scores: list[Score], columns: dict[str, Column], primary: str | None) -> list[Score]:
+def tested(scores: list[Score], columns: dict[str, Measure], primary: str | None) -> list[Score]:
     """The scores with their adjusted p values.
 
     The family is every comparison of a whole suite that can be better or worse; where the
@@ -71,7 +71,7 @@ class Results:
     """Everything a report shows, as plain data but for `values` (for the before/after grid)."""
 
     about: dict[str, Any]
-    columns: dict[str, Column]
+    columns: dict[str, Measure]
     scores: list[Score]
     warnings: list[str]
     failures: list[dict[str, str]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import FORMAT, Score
 from adhere.eval.report.statistics import Interval
 from adhere.eval.report.wording import change, number, spread
@@ -30,7 +30,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
     """A suite's variants and some scores; a score is mean and paired difference."""
-    columns = {name: Column(**about) for name, about in data["columns"].items()}
+    columns = {name: Measure(**about) for name, about in data["columns"].items()}
     shown = [name for name in names if name in columns]
     cells = {
         (score["variant"], score["column"]): score
@@ -45,7 +45,7 @@ def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _cell(score: Mapping[str, Any] | None, column: Column) -> str:
+def _cell(score: Mapping[str, Any] | None, column: Measure) -> str:
     if score is None:
         return ""
     found = score.get("difference")
@@ -57,8 +57,8 @@ def score_from(data: Mapping[str, Any]) -> Score:
     """A score from its JSON."""
     found = data.get("difference")
     given = {key: value for key, value in data.items() if key != "difference"}
-    told = {"low": None, "high": None, **found} if found else None
-    return Score(**given, difference=Interval(**told) if told else None)
+    entry = {"low": None, "high": None, **found} if found else None
+    return Score(**given, difference=Interval(**entry) if entry else None)
 
 
 def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) -> Iterator[str]:
@@ -71,18 +71,18 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
     Raises:
         EvaluationError: no results have such a score.
     """
-    boards: dict[tuple[str, str, str], dict[str, tuple[Score, Column, str]]] = {}
+    boards: dict[tuple[str, str, str], dict[str, tuple[Score, Measure, str]]] = {}
     for data in results:
         name = score or data["experiment"].get("primary") or ""
         if name not in data["columns"]:
             continue
-        column = Column(**data["columns"][name])
+        column = Measure(**data["columns"][name])
         model = f"{data['model']['model']} (weights {data['model']['weights']})"
-        for told in data["scores"]:
-            if told["column"] == name and "tag" not in told:
-                board = boards.setdefault((told["suite"], model, name), {})
+        for entry in data["scores"]:
+            if entry["column"] == name and "tag" not in entry:
+                board = boards.setdefault((entry["suite"], model, name), {})
                 made = f"{data['name']}, {str(data['commit'])[:8]}"
-                board[told["variant"]] = score_from(told), column, made
+                board[entry["variant"]] = score_from(entry), column, made
     if not boards:
         there = ", ".join(sorted({name for data in results for name in data["columns"]}))
         raise EvaluationError(
@@ -94,7 +94,7 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
 
 
 def _board(
-    suite: str, model: str, name: str, rows: list[tuple[Score, Column, str]]
+    suite: str, model: str, name: str, rows: list[tuple[Score, Measure, str]]
 ) -> Iterator[str]:
     column = rows[0][1]
     yield f"## {suite}, {model}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from adhere.eval.evaluators.evaluator import Column
+from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import Results, Score, verdict
 from adhere.eval.report.statistics import FEWEST, Interval
 
 _NOTHING = 1e-6
 
 
-def number(value: float, column: Column) -> str:
+def number(value: float, column: Measure) -> str:
     """A value as a reader wants it: shares in per cent."""
     if column.kind == "share":
         return f"{100 * value:.1f} %"
@@ -20,7 +20,7 @@ def number(value: float, column: Column) -> str:
     return f"{value:.4g}"
 
 
-def spread(score: Score | Interval, column: Column) -> str:
+def spread(score: Score | Interval, column: Measure) -> str:
     """The interval in brackets, or nothing."""
     if score.low is None or score.high is None:
         return ""
@@ -42,7 +42,7 @@ def short(value: float) -> str:
     return "0" if abs(value) < _NOTHING else f"{value:.3g}"
 
 
-def change(score: Score, column: Column) -> str:
+def change(score: Score, column: Measure) -> str:
     """A paired difference with its interval; bold where the report's tests call it one."""
     found = score.difference
     if found is None:

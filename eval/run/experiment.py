@@ -98,13 +98,13 @@ def from_settings(data: Mapping[str, Any]) -> Experiment:
     """The experiment of `settings`, as far as it decides which pictures are made."""
     variants = [
         Variant(
-            told["name"],
-            tuple(plugin(spec) for spec in told["plugins"]),
-            tuple(told["suites"]) if told["suites"] is not None else None,
-            told["negative_prompt"],
-            told["guidance_scale"],
+            entry["name"],
+            tuple(plugin(spec) for spec in entry["plugins"]),
+            tuple(entry["suites"]) if entry["suites"] is not None else None,
+            entry["negative_prompt"],
+            entry["guidance_scale"],
         )
-        for told in data["variants"]
+        for entry in data["variants"]
     ]
     values: dict[str, Any] = {**data, "seeds": tuple(data["seeds"]), "variants": tuple(variants)}
     return Experiment(**values, suites=("as planned",))

@@ -173,8 +173,10 @@ def _mixed(records: Iterable[dict[str, Any]]) -> Iterator[str]:
                 seen[name][str(value)] += 1
     for name, values in seen.items():
         if len(values) > 1:
-            told = ", ".join(f"{value} ({count} pictures)" for value, count in values.most_common())
-            yield f"the pictures were made with several versions of {name}: {told}"
+            listed = ", ".join(
+                f"{value} ({count} pictures)" for value, count in values.most_common()
+            )
+            yield f"the pictures were made with several versions of {name}: {listed}"
 
 
 def _difference(there: Manifest, manifest: Manifest) -> str:

@@ -33,7 +33,7 @@ Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass
-class Summary:
+class GenerateSummary:
     """What a call of `generate` did: counts of pictures, and the errors by job.
 
     `not_applicable` are those that a method has nothing to do for, which is no failure.
@@ -45,7 +45,7 @@ class Summary:
     not_applicable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def add(self, other: Summary) -> None:
+    def add(self, other: GenerateSummary) -> None:
         """Take in what another worker did."""
         self.made += other.made
         self.skipped += other.skipped
@@ -134,7 +134,7 @@ def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
 def _finished(make: Make, one: tuple[str, Request], picture: Picture, batch: int) -> Outcome:
     job, request = one
     data = png(picture.image, job, request)
-    told = getattr(make, "settings", None)
+    settings_of = getattr(make, "settings", None)
     width, height = picture.image.size
     record = ledger.row(
         job,
@@ -145,7 +145,11 @@ def _finished(make: Make, one: tuple[str, Request], picture: Picture, batch: int
         batch=batch,
         peak_mib=_peak_mib(),
         device=_device(),
-        settings={**(told(request) if told else {}), "width": width, "height": height},
+        settings={
+            **(settings_of(request) if settings_of else {}),
+            "width": width,
+            "height": height,
+        },
         made={**provenance.made_now(), "revision": getattr(make, "revision", None)},
         report=_plain(picture.report),
     )
@@ -183,7 +187,9 @@ def _device() -> str:
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def store(folder: Folder, journal: Rows, shard: str, outcome: Outcome, summary: Summary) -> None:
+def store(
+    folder: Folder, journal: Rows, shard: str, outcome: Outcome, summary: GenerateSummary
+) -> None:
     """Picture first, then its line in the log: a kill in between costs one picture made again."""
     if outcome.png is not None:
         folder.write_image(outcome.job, outcome.png, shard)
@@ -218,7 +224,7 @@ def generate(
     load: Load | None = None,
     watch: Watch = unwatched,
     wants: Wants | None = None,
-) -> Summary:
+) -> GenerateSummary:
     """Make this shard's part of what the manifest still lacks.
 
     Args:
@@ -235,17 +241,17 @@ def generate(
     """
     started = time.perf_counter()
     folder.sweep()
-    summary = Summary()
+    summary = GenerateSummary()
     with folder.log(str(shard)) as journal:
         work = Work(folder, shard, options.batch, options.retry_failed, folder.ledger(), wants)
         summary.skipped = work.skipped
-        with watch(f"generate {shard}", work.left) as told:
+        with watch(f"generate {shard}", work.left) as advance:
             make = (load or models.studio)(*identity(folder, options)) if work.left else None
             for batch, wanted in work:
                 assert make is not None  # there is work
                 for outcome in make_batch(make, batch, wanted, options.retries):
                     store(folder, journal, str(shard), outcome, summary)
-                    told(1)
+                    advance(1)
     summary.seconds = time.perf_counter() - started
     return summary
 

@@ -87,11 +87,11 @@ def _check_code(then: dict[str, object], now: dict[str, object]) -> None:
 
 
 def _suites(before: Manifest, more: More) -> dict[str, object]:
-    told = manifests.header(before.requests.experiment, {}, more.suites)["suites"]
-    for name, about in told.items():
+    counts = manifests.header(before.requests.experiment, {}, more.suites)["suites"]
+    for name, about in counts.items():
         there = before.header["suites"].get(name, {"items": 0})
         about["items"] = max(about["items"], there["items"])
-    return dict(told)
+    return dict(counts)
 
 
 def _planned(before: Manifest) -> tuple[_Planned, Known]:

@@ -77,8 +77,8 @@ def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name
             for entry, one in zip(group.entries(requests), of_item, strict=True):
                 sources[entry.job] = one.path, entry
     folder = Folder(out)
-    told = manifest.header(experiment, identity, [whole])
-    folder.plan(Manifest(told, (manifest.counted(lambda: groups),)))
+    header = manifest.header(experiment, identity, [whole])
+    folder.plan(Manifest(header, (manifest.counted(lambda: groups),)))
     _copy(folder, sources)
     return folder
 
@@ -160,15 +160,15 @@ def _geneval(folder: Path, suite: Suite | None) -> list[Given]:
     by_id = {item.id: item for item in suite.items} if suite else {}
     by_prompt = {item.prompt: item for item in suite.items} if suite else {}
     found = []
-    for told in geneval.geneval(content.read(folder)).items:
-        item = by_id.get(told.id)
-        if item is None or item.prompt != told.prompt:
-            item = by_prompt.get(told.prompt)
+    for listed in geneval.geneval(content.read(folder)).items:
+        item = by_id.get(listed.id)
+        if item is None or item.prompt != listed.prompt:
+            item = by_prompt.get(listed.prompt)
         if suite and item is None:
-            raise EvaluationError(f"{folder / told.id}: {told.prompt!r} is not in the suite")
-        for number, path in enumerate(_images(folder / told.id / "samples")):
+            raise EvaluationError(f"{folder / listed.id}: {listed.prompt!r} is not in the suite")
+        for number, path in enumerate(_images(folder / listed.id / "samples")):
             seed = int(path.stem) if path.stem.isdigit() else number
-            found.append(Given(path, item or told, seed))
+            found.append(Given(path, item or listed, seed))
     return found
 
 

@@ -46,11 +46,11 @@ SUM_LENGTH = 32
 """Of a picture's checksum so many hexadecimal digits are kept: enough to tell two apart."""
 
 
-def row(job: str, status: str, **told: Any) -> dict[str, Any]:
+def row(job: str, status: str, **fields: Any) -> dict[str, Any]:
     """A row of a log, in the order in which it is read: `sha256` and `bytes`, or `permanent`."""
     first = ("sha256", "bytes") if status == DONE else ("permanent",)
-    head = {name: told.pop(name) for name in first}
-    return {"job": job, "status": status, **head, **told}
+    head = {name: fields.pop(name) for name in first}
+    return {"job": job, "status": status, **head, **fields}
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Ledger:
         """The whole row; empty where there is none."""
         if place < 0:
             return {}
-        told = self.rows[place]
+        fields = self.rows[place]
         found: dict[str, Any] = json.loads(
-            self.place.line_at(self.logs[told["log"]], int(told["start"]))
+            self.place.line_at(self.logs[fields["log"]], int(fields["start"]))
         )
         return found
 
@@ -162,13 +162,13 @@ def _of_block(block: bytes, log: int, start: int) -> np.ndarray:
         [] if len(heads) == block.count(b"\n") else list(_slow(block, {m.start() for m in heads}))
     )
     found = np.zeros(len(heads) + len(slow), _ROW)
-    told = [match.groups() for match in heads]
+    parts = [match.groups() for match in heads]
     quick = found[: len(heads)]
-    quick["job"], quick["rest"] = _split(b"".join(one[0] for one in told))
-    quick["status"] = [_STATUS.index(one[1].decode()) for one in told]
-    quick["permanent"] = [one[4] == b"true" for one in told]
-    quick["bytes"] = [int(one[3] or 0) for one in told]
-    quick["sum"] = [bytes.fromhex((one[2] or b"").decode()) for one in told]
+    quick["job"], quick["rest"] = _split(b"".join(one[0] for one in parts))
+    quick["status"] = [_STATUS.index(one[1].decode()) for one in parts]
+    quick["permanent"] = [one[4] == b"true" for one in parts]
+    quick["bytes"] = [int(one[3] or 0) for one in parts]
+    quick["sum"] = [bytes.fromhex((one[2] or b"").decode()) for one in parts]
     quick["start"] = [start + match.start() for match in heads]
     for place, (at, row_) in enumerate(slow, len(heads)):
         _fill(found[place], row_)

@@ -164,11 +164,11 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when anything in the manifest does; a group's name covers all that made it."""
-        told = "".join(
+        head = "".join(
             f"{group.suite}/{group.item.id}/{group.variant} {group.name} {group.seeds}\n"
             for group in self.groups()
         )
-        return digest(digest(canonical(self.header)) + told, 16)
+        return digest(digest(canonical(self.header)) + head, 16)
 
 
 def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path] = ()) -> Manifest:
@@ -190,13 +190,13 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         "dtype": experiment.dtype or default_dtype(experiment.model),
         "code": code_of(experiment),
     }
-    told = header(experiment, identity, found)
+    head = header(experiment, identity, found)
     requests = Requests(identity, experiment)
 
     def groups() -> Iterator[Group]:
         return _groups(experiment, requests, found)
 
-    return Manifest(told, (counted(groups),))
+    return Manifest(head, (counted(groups),))
 
 
 def counted(groups: Callable[[], Iterable[Group]]) -> Part:

@@ -34,9 +34,9 @@ def pieces(header: Mapping[str, Any], groups: Iterable[Group]) -> Iterator[bytes
         data = (canonical(line) + "\n").encode()
         seen.update(data)
         for group in line.get("groups", ()):
-            told = group[3] if len(group) > 3 else {}
-            count = len(told.get("seeds", seeds))
-            entries, jobs = entries + count, jobs + count - len(told.get("shared", ()))
+            rest = group[3] if len(group) > 3 else {}
+            count = len(rest.get("seeds", seeds))
+            entries, jobs = entries + count, jobs + count - len(rest.get("shared", ()))
         yield data
     last = {"entries": entries, "jobs": jobs, "sha256": seen.hexdigest()}
     yield (canonical(last) + "\n").encode()
@@ -48,11 +48,11 @@ def _lines(
     yield dict(header)
     for (suite, _), some in groupby(groups, key=lambda one: (one.suite, one.item.id)):
         of_item = list(some)
-        told = [_told(group, seeds) for group in of_item]
-        yield {"suite": suite, "item": of_item[0].item.to_json(), "groups": told}
+        rest = [_group_row(group, seeds) for group in of_item]
+        yield {"suite": suite, "item": of_item[0].item.to_json(), "groups": rest}
 
 
-def _told(group: Group, seeds: tuple[int, ...]) -> list[Any]:
+def _group_row(group: Group, seeds: tuple[int, ...]) -> list[Any]:
     more: dict[str, Any] = {}
     if group.seeds != seeds:
         more["seeds"] = list(group.seeds)
@@ -134,10 +134,10 @@ def _groups(place: Place, name: str, seeds: tuple[int, ...]) -> Iterator[Group]:
 def _of_line(line: dict[str, Any], seeds: tuple[int, ...], where: str) -> Iterator[Group]:
     item: Item = item_from_json(line["item"], where)
     for variant, name, first, *more in line["groups"]:
-        told = more[0] if more else {}
+        rest = more[0] if more else {}
         yield Group(
-            line["suite"], item, variant, name, tuple(told.get("seeds", seeds)), first,
-            frozenset(told.get("shared", ())), tuple(told.get("pictures", ())),
+            line["suite"], item, variant, name, tuple(rest.get("seeds", seeds)), first,
+            frozenset(rest.get("shared", ())), tuple(rest.get("pictures", ())),
         )  # fmt: skip
 
 

@@ -22,9 +22,9 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.run import models, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import (
+    GenerateSummary,
     Options,
     Outcome,
-    Summary,
     Watch,
     check_same,
     failure,
@@ -100,7 +100,7 @@ def generate(
     options: Options = Options(),
     load: Load | None = None,
     watch: Watch = unwatched,
-) -> Summary:
+) -> GenerateSummary:
     """Make what the manifest lacks on a Ray cluster; one is started here where there is none.
 
     Raises:
@@ -113,7 +113,7 @@ def generate(
         raise ExtraMissing("--engine ray", "ray") from error
     started = time.perf_counter()
     folder.sweep()
-    summary = Summary()
+    summary = GenerateSummary()
     with folder.log(_LABEL) as journal:
         work = Work(folder, Shard(), options.batch, options.retry_failed, folder.ledger())
         summary.skipped = work.skipped
@@ -121,10 +121,10 @@ def generate(
             # Asked before anything is started: a wrong model should not cost a cluster.
             model = identity(folder, options)
             driver = _Driver(ray, pool, options, load or models.studio, planned_code(folder), model)
-            with _cluster(ray, pool), watch("generate with ray", work.left) as told:
+            with _cluster(ray, pool), watch("generate with ray", work.left) as advance:
                 for outcome in driver.outcomes(work):
                     store(folder, journal, _LABEL, outcome, summary)
-                    told(1)
+                    advance(1)
     summary.seconds = time.perf_counter() - started
     return summary
 

@@ -96,15 +96,15 @@ class Requests:
         Of the plugins' code only that of the request's own counts.
         """
         words = {key: value for key, value in request.to_json().items() if key != "seed"}
-        return digest(f"{self._told(request)}{canonical(words)}", ID_LENGTH)
+        return digest(f"{self._identity_of(request)}{canonical(words)}", ID_LENGTH)
 
-    def _told(self, request: Request) -> str:
+    def _identity_of(self, request: Request) -> str:
         names = tuple(one.name for one in request.plugins)
         if names not in self._identities:
             code = self.identity["code"]
             own = {name: code["plugins"][name] for name in names}
-            told = {**self.identity, "code": {"engine": code["engine"], "plugins": own}}
-            self._identities[names] = canonical(told)
+            identity_of = {**self.identity, "code": {"engine": code["engine"], "plugins": own}}
+            self._identities[names] = canonical(identity_of)
         return self._identities[names]
 
     @cached_property

@@ -37,7 +37,7 @@ Chunk = tuple[str, tuple[Entry, ...]]
 
 
 @dataclass
-class Summary:
+class ScoreSummary:
     """What a call of `score` did: pictures scored, skipped and bad; evaluators left out.
 
     `busy` are the blocks that another process is at.
@@ -61,7 +61,7 @@ def score(
     *,
     rest: bool = False,
     known: Ledger | None = None,
-) -> Summary:
+) -> ScoreSummary:
     """Score this shard's part of the pictures that are there.
 
     An evaluator that cannot be loaded (a missing extra, a model that is not there, or is another)
@@ -78,17 +78,17 @@ def score(
         known: what became of the pictures; read anew if left out.
     """
     started = time.perf_counter()
-    work, summary = Session(folder, recipes, device), Summary()
+    work, summary = Session(folder, recipes, device), ScoreSummary()
     if not rest:
         work.load_references()
     known = known or folder.ledger()
     total = folder.manifest.count if rest else folder.manifest.count // shard.count
-    with watch(f"score {shard}", total) as told:
+    with watch(f"score {shard}", total) as advance:
         for mine in (True, False) if rest else (True,):
             for block in blocks.blocks(folder.manifest):
                 if shard.takes(block.number) == mine:
                     _score_block(work, known, block, summary)
-                    told(len(block.entries))
+                    advance(len(block.entries))
     if rest and not summary.busy:
         work.load_references()
     summary.left_out = work.left_out
@@ -97,7 +97,7 @@ def score(
     return summary
 
 
-def _score_block(work: Session, known: Ledger, block: Block, summary: Summary) -> None:
+def _score_block(work: Session, known: Ledger, block: Block, summary: ScoreSummary) -> None:
     place = work.folder.place
     try:
         with ExitStack() as stack:
@@ -117,7 +117,7 @@ class _AtWork:
     session: Session
     ledger: Ledger
     block: Block
-    summary: Summary
+    summary: ScoreSummary
     stack: ExitStack
     logs: dict[str, places.Rows] = field(default_factory=dict)
     known: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -162,8 +162,8 @@ class _AtWork:
         for extractor in wanted if shown else ():
             with self.session.leaving_out(*self.session.slugs_of(extractor.spec)):
                 found = extractor(list(shown.values()))
-                told = {job: mine[job] for job in shown}
-                stored.keep_features(self.place, extractor.file(name), found, told)
+                advance = {job: mine[job] for job in shown}
+                stored.keep_features(self.place, extractor.file(name), found, advance)
         left = self.session.rows.keys() & set(lacking) | self.session.features.keys() & {
             one.spec for one in wanted
         }
@@ -217,8 +217,8 @@ class _AtWork:
         for entry in entries:
             if not self._settled(slug, entry):
                 row = found.get(entry.key) or self._unseen(entry)
-                told = self.picture(entry.job) if entry.job in images else NOT_MADE
-                made.append({"key": entry.key, "picture": told, **_row_json(row)})
+                advance = self.picture(entry.job) if entry.job in images else NOT_MADE
+                made.append({"key": entry.key, "picture": advance, **_row_json(row)})
                 self.summary.errors += entry.job in images and not isinstance(row, Row)
         if made:
             self._log(slug, rows).append(*made)

@@ -61,7 +61,9 @@ class Features:
     def lacks(self, place: Place, chunk: str, pictures: Mapping[str, str]) -> bool:
         """Whether features of some of these pictures are not there."""
         kept = stored.kept_jobs(place, self.file(chunk))
-        return any(kept.get(job) != told for job, told in pictures.items() if told != NOT_MADE)
+        return any(
+            kept.get(job) != identity for job, identity in pictures.items() if identity != NOT_MADE
+        )
 
     def file(self, chunk: str) -> str:
         """Where the features of a chunk are."""
@@ -87,13 +89,13 @@ class Session:
         return LeaveOut(self, slugs)
 
     def _prepare(self, slug: str, recipe: Evaluator) -> None:
-        told, place = weights.fingerprint(recipe), self.folder.place
+        identity, place = weights.fingerprint(recipe), self.folder.place
         if isinstance(recipe, SetEvaluator):
-            where = stored.use(place, stored.features_at(recipe.features), told)
+            where = stored.use(place, stored.features_at(recipe.features), identity)
             self.features.setdefault(recipe.features, Features(recipe.features, where, self.device))
             self._sets.append((slug, recipe))
             return
-        where = stored.use(place, stored.rows_of(recipe), told)
+        where = stored.use(place, stored.rows_of(recipe), identity)
         self.rows[slug] = Rows(recipe, where, self.device)
 
     def drop(self, slugs: Iterable[str], why: str) -> None:

@@ -109,8 +109,8 @@ def _loaded(place: Place, name: str) -> tuple[dict[str, str], Tensor]:
         jobs, sums = about["jobs"].split(), about["pictures"].split()
     except (OSError, SafetensorError, KeyError, ValueError):
         return {}, torch.empty(0, 0)
-    told = dict(zip(jobs, sums, strict=False))
-    return (told, features) if len(told) == len(features) else ({}, torch.empty(0, 0))
+    sums_by_job = dict(zip(jobs, sums, strict=False))
+    return (sums_by_job, features) if len(sums_by_job) == len(features) else ({}, torch.empty(0, 0))
 
 
 def kept_jobs(place: Place, name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ Overall = Literal["items", "tags"]
 
 
 @dataclass(frozen=True)
-class Thing:
+class Target:
     """One kind of object that a prompt asks for.
 
     `noun` is the word of the prompt that names it ("cars") and what a plugin looks for, `phrase`
@@ -102,7 +102,7 @@ class Item:
 
     id: str
     prompt: str
-    things: tuple[Thing, ...] = ()
+    things: tuple[Target, ...] = ()
     relations: tuple[tuple[int, str, int], ...] = ()
     layout: Mapping[str, Any] | None = None
     negative_prompt: str = ""

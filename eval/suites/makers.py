@@ -15,7 +15,7 @@ from itertools import combinations, product
 from pathlib import Path
 from random import Random
 
-from adhere.eval.suites.items import COLOURS, Item, Suite, Thing
+from adhere.eval.suites.items import COLOURS, Item, Suite, Target
 from adhere.eval.suites.suites import bundled_folder
 from adhere.layout.layout import Layout, Region
 
@@ -63,19 +63,27 @@ def a(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _colour(rng: Random, noun: str, colours: Sequence[str]) -> Thing:
+def _colour(rng: Random, noun: str, colours: Sequence[str]) -> Target:
     colour = rng.choice(colours)
-    return Thing(noun, f"{colour} {noun}", colour)
+    return Target(noun, f"{colour} {noun}", colour)
 
 
-def _paper_pair(rng: Random, one: str, two: str) -> tuple[str, tuple[Thing, ...], str]:
+def _paper_pair(rng: Random, one: str, two: str) -> tuple[str, tuple[Target, ...], str]:
     if two in ANIMALS:
-        return f"a {one} and a {two}", (Thing(one, one), Thing(two, two)), "animal-animal"
+        return (
+            f"a {one} and a {two}",
+            (Target(one, one), Target(two, two)),
+            "animal-animal",
+        )
     if one in ANIMALS and two in WORN:
-        return f"a {one} with a {two}", (Thing(one, one), Thing(two, two)), "animal-object"
+        return (
+            f"a {one} with a {two}",
+            (Target(one, one), Target(two, two)),
+            "animal-object",
+        )
     other = _colour(rng, two, COLOURS)
     if one in ANIMALS:
-        return f"a {one} and a {other.phrase}", (Thing(one, one), other), "animal-object"
+        return f"a {one} and a {other.phrase}", (Target(one, one), other), "animal-object"
     first = _colour(rng, one, COLOURS)
     return f"a {first.phrase} and a {other.phrase}", (first, other), "object-object"
 
@@ -127,13 +135,14 @@ def _own_seeds(items: Sequence[Item]) -> tuple[Item, ...]:
     )
 
 
-def _coloured(rng: Random, count: int) -> tuple[Thing, ...]:
+def _coloured(rng: Random, count: int) -> tuple[Target, ...]:
     from adhere.pipelines.toybox.world.sprites import COLOURS as KNOWN
     from adhere.pipelines.toybox.world.sprites import KINDS
 
     nouns, colours = rng.sample(KINDS, count), rng.sample(KNOWN, count)
     return tuple(
-        Thing(noun, f"{colour} {noun}", colour) for noun, colour in zip(nouns, colours, strict=True)
+        Target(noun, f"{colour} {noun}", colour)
+        for noun, colour in zip(nouns, colours, strict=True)
     )
 
 
@@ -168,7 +177,7 @@ def toybox_two() -> Suite:
     rng = Random(SEED + 10)
 
     def make(number: int) -> Item:
-        things = tuple(Thing(noun, noun) for noun in rng.sample(KINDS, 2))
+        things = tuple(Target(noun, noun) for noun in rng.sample(KINDS, 2))
         return Item(f"two-{number:03d}", " and ".join(a(t.phrase) for t in things), things)
 
     return _toybox("toybox-two", "two things without colours", _distinct(100, make))
@@ -184,7 +193,7 @@ def toybox_attributes() -> Suite:
         things = []
         for thing in _coloured(rng, rng.choice((2, 2, 3))):
             size = rng.choice((*SIZES, ""))
-            things.append(Thing(thing.noun, f"{size} {thing.phrase}".strip(), thing.colour))
+            things.append(Target(thing.noun, f"{size} {thing.phrase}".strip(), thing.colour))
         prompt = " and ".join(a(thing.phrase) for thing in things)
         return Item(f"attributes-{number:03d}", prompt, tuple(things), tags=(str(len(things)),))
 
@@ -232,7 +241,7 @@ def _entities(rng: Random, nouns: Sequence[str], counts: Sequence[tuple[int, int
         def make(number: int, size: int = size) -> Item:
             chosen = rng.sample(list(nouns), size)
             prompt = "a photo of " + " and ".join(map(a, chosen))
-            things = tuple(Thing(noun, noun) for noun in chosen)
+            things = tuple(Target(noun, noun) for noun in chosen)
             return Item(f"entities-{size}-{number:03d}", prompt, things, tags=(str(size),))
 
         items.extend(_distinct(count, make))
@@ -248,7 +257,7 @@ def multi_attribute() -> Suite:
         (("apple", "banana", "pear", "lemon"), ("sliced", "ripe", "shiny", "tiny")),
     )
 
-    def thing(used: set[str]) -> Thing:
+    def thing(used: set[str]) -> Target:
         nouns, modifiers = rng.choice(kinds)
         noun = rng.choice([noun for noun in nouns if noun not in used])
         used.add(noun)
@@ -257,7 +266,7 @@ def multi_attribute() -> Suite:
             list(modifiers), rng.choice((0, 1, 2)) if colour else rng.choice((1, 2))
         )
         words = [*chosen, *([colour] if colour else []), noun]
-        return Thing(noun, " ".join(words), colour)
+        return Target(noun, " ".join(words), colour)
 
     def make(number: int) -> Item:
         used: set[str] = set()
@@ -298,7 +307,7 @@ def toybox_layouts() -> Suite:
         truths = ground_truth(scene)
         if len({truth.colour for truth in truths}) < 2:
             return make(number)
-        things = tuple(Thing(t.kind, f"{t.colour} {t.kind}", t.colour) for t in truths)
+        things = tuple(Target(t.kind, f"{t.colour} {t.kind}", t.colour) for t in truths)
         prompt = " and ".join(a(thing.phrase) for thing in things)
         regions = [
             Region.painted(thing.phrase, truth.mask)
@@ -321,7 +330,7 @@ def toybox_captions() -> Suite:
     def make(number: int) -> Item:
         text = caption(sample_scene(rng), rng)
         asked = parse_prompt(text).things
-        things = tuple(Thing(kind, kind, colour) for kind, colour in asked if kind != SKULL)
+        things = tuple(Target(kind, kind, colour) for kind, colour in asked if kind != SKULL)
         return Item(f"caption-{number:03d}", text, things)
 
     return _toybox("toybox-captions", "captions of the toybox's world", _distinct(300, make))

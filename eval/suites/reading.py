@@ -10,7 +10,15 @@ from typing import Any, TypeVar, get_args
 from adhere.errors import LayoutError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical
-from adhere.eval.suites.items import RELATIONS, Excluded, Item, Overall, Question, Suite, Thing
+from adhere.eval.suites.items import (
+    RELATIONS,
+    Excluded,
+    Item,
+    Overall,
+    Question,
+    Suite,
+    Target,
+)
 from adhere.layout.layout import Layout
 
 T = TypeVar("T")
@@ -109,10 +117,10 @@ def _listed(value: Any, key: str) -> Iterable[Any]:
     return value
 
 
-def _thing(data: Mapping[str, Any], where: str) -> Thing:
+def _thing(data: Mapping[str, Any], where: str) -> Target:
     _known(data, _THING, where)
     noun = str(data["noun"])
-    return Thing(
+    return Target(
         noun,
         str(data.get("phrase", noun)),
         data.get("colour"),

@@ -71,10 +71,10 @@ class Annotations:
                 "prompts; give one for each, or one for all"
             )
         if self.prompt is not None and called is not None:
-            for told, seen in zip(texts, called, strict=True):
-                if Prompt(told).plain != seen:
+            for stated, seen in zip(texts, called, strict=True):
+                if Prompt(stated).plain != seen:
                     raise PromptError(
-                        f"the guidance was told the prompt is {told!r}, and the call's prompt is "
+                        f"the guidance was told the prompt is {stated!r}, and the call's prompt is "
                         f"{seen!r}; say the same, or leave it out of the guidance"
                     )
         return texts
@@ -89,12 +89,12 @@ class Annotations:
             asked: its arguments by name, for the texts beside the prompt.
             own: the guides' own texts.
         """
-        told = _texts_in(self.prompt) if called is None else list(called)
+        stated = _texts_in(self.prompt) if called is None else list(called)
         beside = [text for name in BESIDE for text in _texts_in(asked.get(name))]
         negative = [text for name in NEGATIVE for text in _texts_in(asked.get(name))]
-        said = [unread_weight(text) for text in (*told, *beside, *negative, *own)]
+        said = [unread_weight(text) for text in (*stated, *beside, *negative, *own)]
         if self.prompt is None:
-            said += map(unread_markup, told)
+            said += map(unread_markup, stated)
         said += map(unread_brackets, negative)
         return tuple(dict.fromkeys(sentence for sentence in said if sentence))
 

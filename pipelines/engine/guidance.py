@@ -43,9 +43,9 @@ class Guidance:
         self.memory = memory or Memory()
 
     def __repr__(self) -> str:
-        parts = [_told(plugin) for plugin in self.plugins]
+        parts = [_short_repr(plugin) for plugin in self.plugins]
         if self.memory != Memory():
-            parts.append(f"memory={_told(self.memory)}")
+            parts.append(f"memory={_short_repr(self.memory)}")
         return f"Guidance({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
@@ -169,7 +169,7 @@ class Attached(GuidedCalls):
         self.detach()
 
 
-def _told(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     """A dataclass with the fields that are not at their defaults."""
     changed = [one for one in fields(value) if getattr(value, one.name) != one.default]
     inner = ", ".join(f"{one.name}={getattr(value, one.name)!r}" for one in changed)

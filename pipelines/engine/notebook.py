@@ -57,8 +57,8 @@ def _image(
             figures.append(_figure(_picture(_map(one.heatmap(word))), word))
     made = _counted(report.passes[k], "extra pass", "extra passes")
     refined = sum(count for _, count in report.refinements[k])
-    told = f"image {k}: {made}, {_counted(refined, 'refinement')}"
-    return f"<p>{told}</p><div>{''.join(figures)}</div>"
+    line = f"image {k}: {made}, {_counted(refined, 'refinement')}"
+    return f"<p>{line}</p><div>{''.join(figures)}</div>"
 
 
 def _counted(count: int, one: str, more: str = "") -> str:

@@ -203,8 +203,8 @@ class Session:
     def _begun(self, call: Call) -> Engine:
         """The first denoiser call: everything about the run is known now."""
         self._beginning = True
-        told = self.family.images_per_prompt(self.per_prompt)
-        per = told if self.batch_of_prompts else 1
+        repeats = self.family.images_per_prompt(self.per_prompt)
+        per = repeats if self.batch_of_prompts else 1
         halves = 2 if getattr(self.pipe, "do_classifier_free_guidance", False) else 1
         count = self.batch_of_prompts or call.rows // halves
         prompts = self.annotations.prompts(self.prompts, count)

@@ -54,8 +54,8 @@ class Chroma(Flux):
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
-        given: Any = self.told("prompt_embeds")
-        length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
+        given: Any = self.encoded_with("prompt_embeds")
+        length = self.encoded_with("max_sequence_length", 512) if given is None else given.shape[1]
         embeds, _, mask, *_ = self.pipe.encode_prompt(
             list(texts),
             device=self.device,

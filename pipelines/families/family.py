@@ -140,9 +140,9 @@ class Family:
         """Whether each step's unconditional prediction is a call of its own, after this one."""
         return self.separate
 
-    def images_per_prompt(self, told: int) -> int:
+    def images_per_prompt(self, count: int) -> int:
         """Images for each prompt, as `encode_prompt` was told or as the pipeline keeps it."""
-        return told
+        return count
 
     def fitted(self, call: Call, extra: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
         """A call and extra texts whose text arguments have the same size."""
@@ -168,10 +168,10 @@ class Family:
 
     def at_timestep(self, call: Call, timestep: float) -> Call:
         """The call at another timestep, in the scheduler's units: the inverse of `timestep`."""
-        return self.told_time(call, "timestep", timestep)
+        return self.with_time(call, "timestep", timestep)
 
     @staticmethod
-    def told_time(call: Call, name: str, time: float) -> Call:
+    def with_time(call: Call, name: str, time: float) -> Call:
         """The call with another number in its argument for the time, in that argument's form."""
         value = call.values[name]
         filled = torch.full_like(value, time) if isinstance(value, Tensor) else type(value)(time)
@@ -223,7 +223,7 @@ class Family:
         """Token columns of the prompts, one track for each text encoder."""
         raise NotImplementedError
 
-    def told(self, name: str, default: Any = None) -> Any:
+    def encoded_with(self, name: str, default: Any = None) -> Any:
         """An argument of the pipeline's own first `encode_prompt` call."""
         given = self.encodings[0].get(name) if self.encodings else None
         return default if given is None else given
@@ -235,7 +235,7 @@ class Family:
             names: the pipeline's arguments for single encoders, as in `prompt_2`.
         """
         for name in names:
-            if not same_text(prompts, self.told(name)):
+            if not same_text(prompts, self.encoded_with(name)):
                 raise ModelError(
                     f"{type(self.pipe).__name__} was given a {name} of its own, whose words stand "
                     "in its attention beside the prompt's or in their place, and guides look for "
@@ -244,7 +244,7 @@ class Family:
 
     def options(self) -> dict[str, Any]:
         """What the pipeline encodes its prompt with, for texts that are to be encoded alike."""
-        given = {name: self.told(name) for name in ("clip_skip", "lora_scale")}
+        given = {name: self.encoded_with(name) for name in ("clip_skip", "lora_scale")}
         return {name: value for name, value in given.items() if value is not None}
 
     def encode(self, texts: Sequence[str]) -> Encoded:

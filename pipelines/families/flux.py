@@ -155,8 +155,8 @@ class Flux(PackedFamily):
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "text_encoder_2"), f"a plugin needs to encode {texts[0]!r}")
-        given: Any = self.told("prompt_embeds")
-        length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
+        given: Any = self.encoded_with("prompt_embeds")
+        length = self.encoded_with("max_sequence_length", 512) if given is None else given.shape[1]
         embeds, pooled, _ = self.pipe.encode_prompt(
             list(texts),
             None,

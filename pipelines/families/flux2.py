@@ -49,10 +49,11 @@ class Flux2(Flux):
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
         self.need(("tokenizer",), "words are found in its attention by their tokens")
-        if not same_text(prompts, self.told("prompt")):
+        if not same_text(prompts, self.encoded_with("prompt")):
             raise PromptError(
-                f"{type(self.pipe).__name__} encoded {self.told('prompt')!r}, which is not the "
-                f"prompt {prompts[0]!r}; give the guidance the text that was encoded (prompt=...)"
+                f"{type(self.pipe).__name__} encoded {self.encoded_with('prompt')!r}, which is not "
+                f"the prompt {prompts[0]!r}; give the guidance the text that was encoded "
+                "(prompt=...)"
             )
         width = int(rows_of(call, self.text, slice(None)).shape[1])
         return (Track(tuple(self._tokenised(prompt, width) for prompt in prompts)),)
@@ -122,9 +123,9 @@ class Flux2(Flux):
                 f"a plugin needs to encode {texts[0]!r}, which a modular FLUX.2 [dev] is not asked "
                 "to do here; use Flux2Pipeline"
             )
-        given: Any = self.told("prompt_embeds")
-        length = self.told("max_sequence_length", 512) if given is None else given.shape[1]
-        layers = self.told("text_encoder_out_layers")
+        given: Any = self.encoded_with("prompt_embeds")
+        length = self.encoded_with("max_sequence_length", 512) if given is None else given.shape[1]
+        layers = self.encoded_with("text_encoder_out_layers")
         embeds, _ = self.pipe.encode_prompt(
             list(texts),
             device=self.device,

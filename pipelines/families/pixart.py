@@ -40,7 +40,7 @@ class CrossFamily(TransformerFamily):
             False,
             num_images_per_prompt=1,
             device=self.device,
-            clean_caption=bool(self.told("clean_caption", False)),
+            clean_caption=bool(self.encoded_with("clean_caption", False)),
             **self.encoding(texts),
             **self.options(),
         )
@@ -53,8 +53,8 @@ class CrossFamily(TransformerFamily):
 
     def encoding(self, texts: Sequence[str]) -> dict[str, Any]:
         """What else some texts are encoded with, so that they are encoded like the prompt."""
-        given = self.told("prompt_embeds")
-        length = self.told("max_sequence_length") if given is None else given.shape[1]
+        given = self.encoded_with("prompt_embeds")
+        length = self.encoded_with("max_sequence_length") if given is None else given.shape[1]
         return {} if length is None else {"max_sequence_length": int(length)}
 
 

@@ -39,7 +39,7 @@ class Sana(CrossFamily):
         self.need(("tokenizer",), "words are found in its attention by their tokens")
         rows = slice(call.rows - len(prompts), call.rows)
         width = int(rows_of(call, self.text, rows).shape[1])
-        lines = self.told("complex_human_instruction")
+        lines = self.encoded_with("complex_human_instruction")
         lead = "\n".join(lines) if lines else ""
         whole = [self._tokenised(lead + lowered(prompt), lead, width) for prompt in prompts]
         check_lengths(whole, shown(rows_of(call, self.mask, rows)), self.pipe, ends=1)
@@ -68,7 +68,7 @@ class Sana(CrossFamily):
         )
 
     def encoding(self, texts: Sequence[str]) -> dict[str, Any]:
-        lines = self.told("complex_human_instruction") if any(texts) else None
+        lines = self.encoded_with("complex_human_instruction") if any(texts) else None
         return super().encoding(texts) | {"complex_human_instruction": lines}
 
     def refuse(self, prediction: bool, gradient: bool) -> str | None:

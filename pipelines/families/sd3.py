@@ -76,7 +76,7 @@ class StableDiffusion3(JointFamily):
     def _clip_columns(self, width: int) -> int:
         """Columns of the CLIP encoders: several where a long prompt was encoded in parts."""
         whole = int(self.pipe.tokenizer_max_length)
-        rest = width - int(self.told("max_sequence_length", 256))
+        rest = width - int(self.encoded_with("max_sequence_length", 256))
         in_parts = rest > whole and rest % whole == 0
         return rest if in_parts else min(whole, width)
 
@@ -96,10 +96,10 @@ class StableDiffusion3(JointFamily):
 
     def _length(self) -> int:
         """T5 tokens in this call."""
-        given: Any = self.told("prompt_embeds")
+        given: Any = self.encoded_with("prompt_embeds")
         if given is not None:
             return int(given.shape[1]) - int(self.pipe.tokenizer_max_length)
-        return int(self.told("max_sequence_length", 256))
+        return int(self.encoded_with("max_sequence_length", 256))
 
 
 class ToyboxSD3(StableDiffusion3):

@@ -81,8 +81,8 @@ class ZImage(JointFamily):
     def text_width(self, call: Call) -> int | None:
         return None
 
-    def images_per_prompt(self, told: int) -> int:
-        return int(self.argument("num_images_per_prompt", told))
+    def images_per_prompt(self, count: int) -> int:
+        return int(self.argument("num_images_per_prompt", count))
 
     def conditional_rows(self, call: Call, batch: int) -> slice | None:
         return slice(0, batch)
@@ -97,7 +97,7 @@ class ZImage(JointFamily):
         return 1000 * (1 - float(call.values["t"].flatten()[0]))
 
     def at_timestep(self, call: Call, timestep: float) -> Call:
-        return self.told_time(call, "t", 1 - timestep / 1000)
+        return self.with_time(call, "t", 1 - timestep / 1000)
 
     def latents(self, call: Call, unscaled: Tensor | None, batch: int) -> Tensor:
         return super().latents(call, None, batch).float()
@@ -146,7 +146,7 @@ class ZImage(JointFamily):
             list(texts),
             device=self.device,
             do_classifier_free_guidance=False,
-            max_sequence_length=int(self.told("max_sequence_length", 512)),
+            max_sequence_length=int(self.encoded_with("max_sequence_length", 512)),
         )
         lengths = torch.tensor([len(caption) for caption in captions])
         return Encoded({self.text: pad_sequence(captions, batch_first=True), LENGTHS: lengths})

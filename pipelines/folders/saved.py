@@ -24,12 +24,12 @@ def index(folder: Path) -> Mapping[str, Any]:
     """
     path = folder / "model_index.json"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path.name}: {error.strerror or error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{path.name} is no mapping")
-    return told
+    return content
 
 
 def parts(folder: Path) -> list[str]:
@@ -39,8 +39,8 @@ def parts(folder: Path) -> list[str]:
 
 def left_out(folder: Path) -> dict[str, None]:
     """The parts it was saved without. Some pipelines (SD3 without T5) want to be told so."""
-    told = index(folder).items()
-    return {name: None for name, part in told if isinstance(part, list) and not any(part)}
+    content = index(folder).items()
+    return {name: None for name, part in content if isinstance(part, list) and not any(part)}
 
 
 def encoders(source: Path | str, precision: torch.dtype, **which: str) -> dict[str, Any]:

@@ -195,8 +195,8 @@ class PredictionGuider(ClassifierFreeGuidance):
         family.encodings = [{"prompt_embeds": call.values[family.text]}]
         family.scale = self._scale()
         prompts = (Prompt(NO_TEXT),) * call.rows
-        told = Run(prompts, (), grid, compat.step_of(self)[1], family.name)
-        made = [plugin.guide(told) for plugin in self.guidance.plugins]
+        described = Run(prompts, (), grid, compat.step_of(self)[1], family.name)
+        made = [plugin.guide(described) for plugin in self.guidance.plugins]
         guides = [guide for guide in made if not guide.off]
         run = _Run(family, self.pipe.scheduler, guides)
         if self.texts:

@@ -193,7 +193,7 @@ def about(
     import diffusers
     import transformers
 
-    told = {
+    chosen = {
         "model": model,
         "pipeline": type(pipe).__name__,
         "weights": _weights(model),
@@ -206,7 +206,7 @@ def about(
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in chosen.items() if value is not None}
 
 
 def _weights(model: str) -> str | None:

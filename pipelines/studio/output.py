@@ -127,15 +127,15 @@ def read_settings(path: Path) -> Settings | None:
     """
     try:
         with Image.open(path) as image:
-            told, text = image.info.get(SETTINGS), str(image.info.get(PARAMETERS, ""))
+            raw, text = image.info.get(SETTINGS), str(image.info.get(PARAMETERS, ""))
     except FileNotFoundError as error:
         raise ParameterError(f"there is no picture {str(path)!r}") from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise ParameterError(f"{str(path)!r} cannot be read as a picture: {error}") from error
-    if told is None:
+    if raw is None:
         return Settings(None, {}, text) if text else None
     try:
-        data: dict[str, Any] = json.loads(told)
+        data: dict[str, Any] = json.loads(raw)
         # Before 0.2 the chunk was the request alone.
         request, made = (data["request"], data["made"]) if "made" in data else (data, {})
         return Settings(dict(request), dict(made), text)

@@ -197,13 +197,13 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
     if not isinstance(value, Mapping):
         fault = PromptError(f"{str(value)[:60]} is neither a prompt nor an object with one")
         return PromptLine("", place, fault=fault)
-    told = {_field(str(key)): one for key, one in value.items() if one not in (None, "")}
-    prompt = told.get("prompt")
+    fields = {_field(str(key)): one for key, one in value.items() if one not in (None, "")}
+    prompt = fields.get("prompt")
     if not isinstance(prompt, str):
         named = ", ".join(map(repr, value)) or "nothing"
         return PromptLine("", place, fault=PromptError(f"it has no prompt: it has {named}"))
     try:
-        return checked(PromptLine(prompt, place, _seeds(told), dict(_own(told, folder))))
+        return checked(PromptLine(prompt, place, _seeds(fields), dict(_own(fields, folder))))
     except GuidanceError as error:
         return PromptLine(prompt, place, fault=error)
 
@@ -217,28 +217,28 @@ def checked(line: PromptLine) -> PromptLine:
     return line
 
 
-def _seeds(told: Mapping[str, Any]) -> tuple[int, ...] | None:
+def _seeds(fields: Mapping[str, Any]) -> tuple[int, ...] | None:
     """`seed` names one, or several as in `1,5-7`; `seeds` are as on the command line."""
-    given = told.get("seed", told.get("seeds"))
+    given = fields.get("seed", fields.get("seeds"))
     if given is None:
         return None
     named = [str(one).strip() for one in (given if isinstance(given, list) else [given])]
-    if isinstance(given, list) or "seed" in told:
+    if isinstance(given, list) or "seed" in fields:
         named = [f"{one}-{one}" if one.isdecimal() else one for one in named]
     return seeds_of(",".join(named))
 
 
-def _own(told: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
+def _own(fields: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
     for name in _WORDS:
-        if name in told:
-            yield name, str(told[name])
+        if name in fields:
+            yield name, str(fields[name])
     for name in (*_WHOLE, *_SHARES):
-        if name in told:
-            yield name, _number(name, told[name])
-    if "subjects" in told:
-        yield "subjects", _phrases(told["subjects"])
-    if "layout" in told:
-        yield "layout", _layout(told["layout"], folder)
+        if name in fields:
+            yield name, _number(name, fields[name])
+    if "subjects" in fields:
+        yield "subjects", _phrases(fields["subjects"])
+    if "layout" in fields:
+        yield "layout", _layout(fields["layout"], folder)
 
 
 def _number(name: str, value: Any) -> float:

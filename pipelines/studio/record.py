@@ -161,8 +161,8 @@ class Record:
 
 
 def _identity(job: Job, about: Mapping[str, Any]) -> str:
-    told = {"request": job.request.to_json(), **{key: about.get(key) for key in _IDENTITY}}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    identity = {"request": job.request.to_json(), **{key: about.get(key) for key in _IDENTITY}}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _read(path: Path) -> dict[str, list[Row]]:

@@ -77,13 +77,13 @@ def _flow_settings(kind: type[Any], own: Any) -> dict[str, Any]:
     """What a solver for noise and flow must be told to solve a flow."""
     known = inspect.signature(kind.__init__).parameters
     shift = own.get("flow_shift", own.get("shift", 1.0))
-    told = {
+    options = {
         "prediction_type": "flow_prediction",
         "use_flow_sigmas": True,
         "flow_shift": shift,
         "shift": shift,
     }
-    return {key: value for key, value in told.items() if key in known}
+    return {key: value for key, value in options.items() if key in known}
 
 
 def _listed(names: Iterable[str]) -> str:

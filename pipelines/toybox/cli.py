@@ -98,8 +98,8 @@ def train(
         parts=parts,
     )
     for name in _stages(stage, samples):
-        told = plan if samples is None else plan.with_samples(name, samples)
-        typer.echo(f"{name}: done, {STAGES[name](told)}")
+        chosen = plan if samples is None else plan.with_samples(name, samples)
+        typer.echo(f"{name}: done, {STAGES[name](chosen)}")
     if export is not None:
         assemble(out, export, "toybox-sd3" if stage == "transformer" else "toybox")
         typer.echo(f"wrote {export}")

@@ -19,7 +19,7 @@ from adhere.eval.evaluators.evaluator import Row, Shown
 from adhere.eval.evaluators.finding import segmentation
 from adhere.eval.evaluators.safety import clip_classifier
 from adhere.eval.evaluators.sets import extractors, inception
-from adhere.eval.suites.items import Item, Thing
+from adhere.eval.suites.items import Item, Target
 from adhere.layout.layout import Layout, Region
 from tests.eval import fakes, tiny_models
 
@@ -27,7 +27,7 @@ LAYOUT = Layout((Region("a cat", box=(0, 0, 0.5, 1)), Region("red car", box=(0.5
 ITEM = Item(
     "1",
     "a cat and a red car",
-    (Thing("cat", "cat"), Thing("car", "red car", "red")),
+    (Target("cat", "cat"), Target("car", "red car", "red")),
     layout=LAYOUT.to_json(),
 )
 

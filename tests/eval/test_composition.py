@@ -11,11 +11,11 @@ import pytest
 from adhere.eval.evaluators.rules import composition
 from adhere.eval.evaluators.rules.composition import Box, Found, judge, related
 from adhere.eval.evaluators.rules.protocols import overlap as iou
-from adhere.eval.suites.items import Excluded, Item, Thing
+from adhere.eval.suites.items import Excluded, Item, Target
 
 LEFT = (0.0, 10.0, 20.0, 30.0)
 RIGHT = (40.0, 10.0, 60.0, 30.0)
-CAT, CAR = Thing("cat", "red cat", "red"), Thing("car", "blue car", "blue")
+CAT, CAR = Target("cat", "red cat", "red"), Target("car", "blue car", "blue")
 ITEM = Item("1", "a red cat to the left of a blue car", (CAT, CAR), ((0, "left", 1),))
 
 
@@ -41,14 +41,14 @@ def test_neglect() -> None:
 
 
 def test_counts() -> None:
-    two = Item("1", "two cats", (Thing("cats", "cats", None, 2, "cat"),))
+    two = Item("1", "two cats", (Target("cats", "cats", None, 2, "cat"),))
     assert judge(two, [Found("cat", LEFT)])["present"] == 0
     assert judge(two, [Found("cat", LEFT), Found("cat", RIGHT)])["fully_right"] == 1
     assert judge(Item("1", "sky"), []) == {}
 
 
 def test_too_many_is_wrong() -> None:
-    two = Item("1", "a cat", (Thing("cat", "cat"),), exclude=(Excluded("cat", 2),))
+    two = Item("1", "a cat", (Target("cat", "cat"),), exclude=(Excluded("cat", 2),))
     assert judge(two, [Found("cat", LEFT)])["fully_right"] == 1
     assert judge(two, [Found("cat", LEFT), Found("cat", RIGHT)])["fully_right"] == 0
     without = Item("1", "no cats", exclude=(Excluded("cat"),))
@@ -60,7 +60,7 @@ def test_the_most_confident_is_judged() -> None:
     item = Item("1", "a red cat", (CAT,))
     sure, unsure = Found("cat", LEFT, 0.9, "blue"), Found("cat", RIGHT, 0.4, "red")
     assert judge(item, [unsure, sure])["binding"] == 0
-    place = Item("1", "a cat left of a car", (Thing("cat", "cat"), Thing("car", "car")),
+    place = Item("1", "a cat left of a car", (Target("cat", "cat"), Target("car", "car")),
                  ((0, "left", 1),))  # fmt: skip
     cars = [Found("car", LEFT, 0.9), Found("car", (80, 10, 99, 30), 0.3)]
     assert judge(place, [Found("cat", RIGHT, 0.9), *cars])["relation"] == 0
@@ -173,7 +173,7 @@ def test_the_verdict_is_genevals_on_simulated_detections() -> None:
         item = Item(
             "1",
             "",
-            tuple(Thing(c["class"], c["class"], c.get("color"), c["count"]) for c in include),
+            tuple(Target(c["class"], c["class"], c.get("color"), c["count"]) for c in include),
             tuple((n, c["position"][0], c["position"][1])
                   for n, c in enumerate(include) if "position" in c),
             exclude=tuple(Excluded(c["class"], c["count"]) for c in exclude),

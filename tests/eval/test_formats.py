@@ -14,7 +14,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.suites import suites
 from adhere.eval.suites.formats import content
 from adhere.eval.suites.formats import table as formats
-from adhere.eval.suites.items import Excluded, Item, Suite, Thing
+from adhere.eval.suites.items import Excluded, Item, Suite, Target
 from adhere.layout.layout import Layout
 
 Write = Callable[[str, Any], Path]
@@ -70,7 +70,7 @@ def test_geneval(write: Write, name: str) -> None:
     counting, position, colours = suite.items
     assert suite.overall == "tags"
     # What a plugin looks for is the prompt's word, what a detector looks for is the class.
-    assert counting.things == (Thing("buses", "buses", None, 3, "bus"),)
+    assert counting.things == (Target("buses", "buses", None, 3, "bus"),)
     assert counting.things[0].detected == "bus"
     assert counting.exclude == (Excluded("bus", 4),)
     assert position.relations == ((1, "left", 0),)
@@ -190,7 +190,7 @@ def test_hrs(write: Write) -> None:
                            "x,three cats and one bus,easy,cat,3,bus,1\n"))
     )  # fmt: skip
     assert only(counting).things == (
-        Thing("cats", "cats", None, 3, "cat"), Thing("bus", "bus"),
+        Target("cats", "cats", None, 3, "cat"), Target("bus", "bus"),
     )  # fmt: skip
     assert only(counting).tags == ("easy",)
     spatial = suites.find(
@@ -223,7 +223,7 @@ def test_attend_and_excite_as_published(write: Write, name: str) -> None:
         "a cat and a dog", "a bear with a crown", "a red car and a blue bow",
     ]  # fmt: skip
     assert suite.items[2].things == (
-        Thing("car", "red car", "red"), Thing("bow", "blue bow", "blue"),
+        Target("car", "red car", "red"), Target("bow", "blue bow", "blue"),
     )  # fmt: skip
     assert [item.tags for item in suite.items] == [("animals",), ("animals_objects",), ("objects",)]
 
@@ -257,7 +257,7 @@ def test_tiam(write: Write) -> None:
     prompts = [item.prompt for item in suite.items]
     assert len(prompts) == 4
     assert "a photo of an orange car and an elephant" in prompts
-    assert suite.items[0].things[0] == Thing("car", "red car", "red")
+    assert suite.items[0].things[0] == Target("car", "red car", "red")
     shared = (
         "template: a photo of $ind_ar1 $object1 and $ind_ar2 $object2\nobjects: {list: [a, b, c]}"
     )
@@ -280,7 +280,7 @@ def test_lmd_prompts(write: Write) -> None:
     )
     negation, numeracy, attribution, spatial = suites.find(str(write("p.txt", text))).items
     assert (negation.exclude, negation.things) == ((Excluded("cat"),), ())
-    assert numeracy.things == (Thing("dogs", "dogs", None, 3, "dog"),)
+    assert numeracy.things == (Target("dogs", "dogs", None, 3, "dog"),)
     assert numeracy.exclude == (Excluded("dog", 4),)
     assert [thing.colour for thing in attribution.things] == ["red", "blue"]
     assert spatial.relations == ((0, "above", 1),)

@@ -22,7 +22,7 @@ from adhere.eval.run.shards import Shard
 from tests.eval import fakes
 
 
-def run_shards(run: Folder, count: int, batch: int = 4) -> list[generate.Summary]:
+def run_shards(run: Folder, count: int, batch: int = 4) -> list[generate.GenerateSummary]:
     return [
         generate.generate(run, Shard(k, count), Options(batch=batch), fakes.fake_load)
         for k in range(1, count + 1)

@@ -26,7 +26,7 @@ from adhere.eval.evaluators.rules import lmd
 from adhere.eval.evaluators.rules.composition import Found
 from adhere.eval.suites import suites
 from adhere.eval.suites.formats.lmd import item as lmd_item
-from adhere.eval.suites.items import Item, Thing
+from adhere.eval.suites.items import Item, Target
 from tests.eval import fakes, tiny_models
 from tests.eval.test_composition import slow_verdict
 
@@ -154,7 +154,7 @@ def test_sixteen_of_a_class_count() -> None:
 def test_a_class_that_the_detector_does_not_know_is_told() -> None:
     scorer = geneval._Scorer(GenEval(), lambda image: [], FakeClip())  # type: ignore[arg-type]
     image = Image.new("RGB", (8, 8))
-    asked = Item("1", "a dragon", (Thing("dragon", "dragon"),))
+    asked = Item("1", "a dragon", (Target("dragon", "dragon"),))
     (row,) = scorer([Shown(image, fakes.entry(asked))])
     assert isinstance(row, str)
     assert "'dragon'" in row
@@ -193,7 +193,7 @@ def test_geneval_with_real_models(tmp_path: Path) -> None:
     found = scorer.detector(image)
     assert len(found) == 100
     assert {tuple(one.mask.shape) for one in found} == {(34, 50)}
-    item = Item("1", "a red cat", (Thing("cat", "red cat", "red"),))
+    item = Item("1", "a red cat", (Target("cat", "red cat", "red"),))
     (row,) = scorer([Shown(image, fakes.entry(item))])
     assert row.values["geneval"] in (0, 1)
     other = tiny_models.mask2former(tmp_path / "other", classes=3)

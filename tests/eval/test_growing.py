@@ -24,7 +24,7 @@ from tests.eval import fakes
 SLD = experiment.variants_from(["safe-latent-diffusion"])[1]
 
 
-def make(run: Folder) -> generate.Summary:
+def make(run: Folder) -> generate.GenerateSummary:
     return generate.generate(run, Shard(), Options(), fakes.fake_load)
 
 

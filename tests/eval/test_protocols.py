@@ -8,7 +8,7 @@ import pytest
 
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.evaluators.rules.composition import Found
-from adhere.eval.suites.items import Item, Question, Thing
+from adhere.eval.suites.items import Item, Question, Target
 
 
 def slow_dsg(answers: dict[int, str], dependency: dict[int, list[int]]) -> float:
@@ -84,7 +84,7 @@ def test_tiam_on_simulated_detections() -> None:
     total = 0
     for _ in range(1500):
         things = tuple(
-            Thing(noun, noun, rng.choice([None, "red", "blue"]))
+            Target(noun, noun, rng.choice([None, "red", "blue"]))
             for noun in rng.sample(["cat", "car", "dog"], rng.randint(1, 3))
         )
         found = []

@@ -13,7 +13,7 @@ import pytest
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.report import gathering, report, tables, wording
 from adhere.eval.report.results import Score, verdict
 from adhere.eval.report.statistics import Interval
@@ -32,9 +32,9 @@ class Stub:
 
     name = "stub"
     columns = (
-        Column("right", "pictures that are right", "higher", "share"),
-        Column("bad", "pictures that are bad", "lower", "share"),
-        Column("size", "something else", "neither"),
+        Measure("right", "pictures that are right", "higher", "share"),
+        Measure("bad", "pictures that are bad", "lower", "share"),
+        Measure("size", "something else", "neither"),
     )
 
     def load(self, device: str) -> Stub:
@@ -178,10 +178,10 @@ def test_partial_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_numbers_are_told_in_their_units() -> None:
-    share, seconds = Column("a", "", kind="share"), Column("b", "", "lower", "seconds")
+    share, seconds = Measure("a", "", kind="share"), Measure("b", "", "lower", "seconds")
     assert wording.number(0.1234, share) == "12.3 %"
     assert wording.number(1.234, seconds) == "1.23 s"
-    assert wording.number(0.12345, Column("c", "")) == "0.1235"
+    assert wording.number(0.12345, Measure("c", "")) == "0.1235"
 
 
 def scored(found: Interval, adjusted: float | None) -> Score:
@@ -189,7 +189,7 @@ def scored(found: Interval, adjusted: float | None) -> Score:
 
 
 def test_differences_are_bold_where_the_tests_say_so() -> None:
-    share, seconds = Column("a", "", kind="share"), Column("b", "", "lower", "seconds")
+    share, seconds = Measure("a", "", kind="share"), Measure("b", "", "lower", "seconds")
     apart = Interval(-2.0, -3.0, -1.0, 30, 30, 0.001)
     assert wording.change(scored(Interval(0.1, -0.1, 0.3, 5, 5, 0.5), 1.0), share) == (
         "+10.0 [-10.0, 30.0]"
@@ -202,7 +202,7 @@ def test_differences_are_bold_where_the_tests_say_so() -> None:
     few = Interval(-2.0, -3.0, -1.0, 9, 9, 0.004)
     assert wording.change(scored(few, 0.01), seconds) == "-2.0 [-3.0, -1.0]"
     odd = Interval(0.0099, -0.0133, 0.0239, 200, 100, 0.4)
-    assert wording.change(scored(odd, 0.4), Column("c", "")) == "+0.010 [-0.013, 0.024]"
+    assert wording.change(scored(odd, 0.4), Measure("c", "")) == "+0.010 [-0.013, 0.024]"
     assert verdict(scored(apart, 0.01), seconds) == "better"
 
 

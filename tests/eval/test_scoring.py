@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.sets import extractors, references
 from adhere.eval.evaluators.sets.set_evaluators import (
     ClipDiscrepancy,
@@ -40,9 +40,9 @@ class Brightness:
     """A row evaluator that needs no model: the mean of the picture, and of its whole chunk."""
 
     name: ClassVar[str] = "brightness"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("mean", "mean of the pixels"),
-        Column("chunk", "the same over the chunk", "neither"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("mean", "mean of the pixels"),
+        Measure("chunk", "the same over the chunk", "neither"),
     )
 
     def load(self, device: str) -> Brightness:

@@ -12,7 +12,12 @@ from safetensors.torch import save_file
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets import distances
-from adhere.eval.evaluators.sets.accumulators import Mean, Moments, Overlap, moments_from_file
+from adhere.eval.evaluators.sets.accumulators import (
+    FeatureMoments,
+    Mean,
+    Overlap,
+    moments_from_file,
+)
 from adhere.eval.report import distributions, statistics
 from adhere.eval.report.statistics import difference, interval
 from adhere.eval.scores.scored import Key
@@ -25,8 +30,8 @@ def features(count: int, channels: int, shift: float = 0.0, seed: int = 0) -> to
     return torch.randn(count, channels, generator=generator) @ mix / channels**0.5 + 3 + shift
 
 
-def moments(rows: torch.Tensor) -> Moments:
-    made = Moments()
+def moments(rows: torch.Tensor) -> FeatureMoments:
+    made = FeatureMoments()
     made.add(rows)
     return made
 
@@ -43,10 +48,10 @@ def test_moments_against_numpy() -> None:
 def test_merged_shards_equal_one_pass(pieces: int) -> None:
     ours, theirs = features(200, 12, seed=1), features(300, 12, 0.3, seed=2)
     whole = distances.frechet(moments(ours), moments(theirs))
-    merged = Moments()
+    merged = FeatureMoments()
     for part in ours[torch.randperm(200)].chunk(pieces):
         merged.merge(moments(part))
-    merged.merge(Moments())
+    merged.merge(FeatureMoments())
     assert merged.count == 200
     assert distances.frechet(merged, moments(theirs)) == pytest.approx(whole, rel=1e-9)
 
@@ -140,7 +145,7 @@ def test_distances_refuse_what_has_no_answer() -> None:
     with pytest.raises(EvaluationError, match="2 images or more, not 1"):
         moments(features(1, 4)).covariance()
     with pytest.raises(EvaluationError, match="no readable images"):
-        Moments().mean()
+        FeatureMoments().mean()
     with pytest.raises(EvaluationError, match="different extractors"):
         moments(features(5, 4)).add(features(5, 3))
     with pytest.raises(EvaluationError, match="do not merge"):

@@ -17,7 +17,7 @@ from PIL import Image
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
 from adhere.eval.evaluators.asking.vision_language import yes_share
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.items import Item
 from adhere.guides import parameters
@@ -34,8 +34,8 @@ class BlipVqa:
 
     name: ClassVar[str] = "blip-vqa"
     models: ClassVar[tuple[str, ...]] = ("model",)
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("blip_vqa", "product over noun phrases of P(yes), T2I-CompBench's", kind="share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("blip_vqa", "product over noun phrases of P(yes), T2I-CompBench's", kind="share"),
     )
     model: str = param("Salesforce/blip-vqa-capfilt-large", "BLIP for VQA: hub id or folder")
 
@@ -82,18 +82,18 @@ class _Scorer:
         """P(yes) against P(no) of the first word of the answer to "PHRASE?"."""
         inputs = self.processor(images=image.convert("RGB"), text=f"{phrase}?", return_tensors="pt")
         inputs = inputs.to(self.device)
-        model, tokens, told = self.model, inputs["input_ids"], inputs["attention_mask"]
+        model, tokens, mask = self.model, inputs["input_ids"], inputs["attention_mask"]
         if model.config.text_config.vocab_size == _VOCABULARY:
             tokens[:, 0] = _VOCABULARY - 1
         seen = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
         question = model.text_encoder(
             input_ids=tokens,
-            attention_mask=told,
+            attention_mask=mask,
             encoder_hidden_states=seen,
             encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long),
         ).last_hidden_state
         start = torch.full((1, 1), model.config.text_config.bos_token_id, device=self.device)
         logits = model.text_decoder(
-            input_ids=start, encoder_hidden_states=question, encoder_attention_mask=told
+            input_ids=start, encoder_hidden_states=question, encoder_attention_mask=mask
         ).logits[0, 0]
         return yes_share(logits.cpu(), [self.yes], [self.no])

@@ -9,7 +9,7 @@ from typing import ClassVar
 from PIL import Image
 
 from adhere.eval.evaluators.asking.vision_language import NO, YES, VisionLanguage, yes_share
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.formats.prompt_tables import NUMBERS
 from adhere.eval.suites.items import Question
@@ -25,13 +25,13 @@ class QuestionSets:
 
     name: ClassVar[str] = "questions"
     models: ClassVar[tuple[str, ...]] = ("model",)
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("dsg", "questions answered rightly, with their parents (DSG, DPG-Bench)",
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("dsg", "questions answered rightly, with their parents (DSG, DPG-Bench)",
                kind="share"),
-        Column("tifa", "questions answered rightly (TIFA)", kind="share"),
-        Column("soft_tifa_am", "mean probability of the right answers (Soft-TIFA AM)",
+        Measure("tifa", "questions answered rightly (TIFA)", kind="share"),
+        Measure("soft_tifa_am", "mean probability of the right answers (Soft-TIFA AM)",
                kind="share"),
-        Column("soft_tifa_gm", "their geometric mean (Soft-TIFA GM)", kind="share"),
+        Measure("soft_tifa_gm", "their geometric mean (Soft-TIFA GM)", kind="share"),
     )  # fmt: skip
     model: str = param("Qwen/Qwen2.5-VL-3B-Instruct", "vision-language model: hub id or folder")
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from adhere.errors import ParameterError
 from adhere.eval.evaluators.asking.vision_language import VisionLanguage, yes_share
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -27,10 +27,10 @@ class Questions:
     """How sure is a vision-language model that the picture shows the prompt, thing by thing?"""
 
     name: ClassVar[str] = "vqa"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("vqa", "P(yes) that the picture shows the prompt", kind="share"),
-        Column("vqascore", "P(yes) of all answers that there are: VQAScore", kind="share"),
-        Column("vqa_minimum", "lowest P(yes) over the things of the prompt", kind="share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("vqa", "P(yes) that the picture shows the prompt", kind="share"),
+        Measure("vqascore", "P(yes) of all answers that there are: VQAScore", kind="share"),
+        Measure("vqa_minimum", "lowest P(yes) over the things of the prompt", kind="share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("HuggingFaceTB/SmolVLM-256M-Instruct", "hub id or folder")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from adhere.eval.evaluators import backends, columns
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.rules import composition, protocols
 from adhere.eval.evaluators.rules.composition import Box, Found
 from adhere.eval.suites.items import COLOURS, Item
@@ -28,9 +28,9 @@ class Detector:
 
     name: ClassVar[str] = "detector"
     revision: ClassVar[int] = 2  # 2: GenEval's exact verdict, what is excluded included
-    columns: ClassVar[tuple[Column, ...]] = (
+    columns: ClassVar[tuple[Measure, ...]] = (
         *columns.COMPOSITION,
-        Column("tiam", "pictures with every thing in its colour, by TIAM's rule", kind="share"),
+        Measure("tiam", "pictures with every thing in its colour, by TIAM's rule", kind="share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("google/owlv2-base-patch16-ensemble", "hub id or folder")

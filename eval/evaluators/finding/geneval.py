@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.finding.instances import Instance, Mask2Former
 from adhere.eval.evaluators.rules import composition
 from adhere.eval.evaluators.rules.composition import Found
@@ -55,8 +55,8 @@ class GenEval:
     """Is a picture right, by GenEval's rules and with its kind of models?"""
 
     name: ClassVar[str] = "geneval"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("geneval", "pictures that are right by GenEval's rules", kind="share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("geneval", "pictures that are right by GenEval's rules", kind="share"),
     )
     models: ClassVar[tuple[str, ...]] = ("detector", "clip")
     detector: str = param(
@@ -101,8 +101,8 @@ class _Scorer:
             return f"geneval knows COCO's 80 classes, and {unknown[0]!r} is none of them"
         kept = confident(self.detector(image), self.recipe.lowest(item))
         values = composition.judge(item, self._found(item, image, kept))
-        told = ", ".join(f"{len(some)} {name}" for name, some in kept.items())
-        return Row({"geneval": values["fully_right"]}, notes={"found": told})
+        counts = ", ".join(f"{len(some)} {name}" for name, some in kept.items())
+        return Row({"geneval": values["fully_right"]}, notes={"found": counts})
 
     def _found(
         self, item: Item, image: Image.Image, kept: Mapping[str, Sequence[Instance]]
@@ -113,11 +113,11 @@ class _Scorer:
                 coloured[thing.detected] = max(coloured[thing.detected], thing.count)
         found = []
         for name, some in kept.items():
-            told: list[str | None] = [*self._colours(image, some[: coloured[name]], name)]
-            told += [None] * (len(some) - len(told))
+            colours: list[str | None] = [*self._colours(image, some[: coloured[name]], name)]
+            colours += [None] * (len(some) - len(colours))
             found += [
                 Found(name, one.box, one.score, colour)
-                for one, colour in zip(some, told, strict=True)
+                for one, colour in zip(some, colours, strict=True)
             ]
         return found
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.rules import lmd
 from adhere.eval.evaluators.rules.composition import Found
 from adhere.guides import parameters
@@ -23,8 +23,8 @@ class LmdTasks:
     """Is a picture right by the predicates of LLM-grounded Diffusion's four tasks?"""
 
     name: ClassVar[str] = "lmd"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("lmd", "pictures that are right by LMD's predicates", kind="share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("lmd", "pictures that are right by LMD's predicates", kind="share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("google/owlvit-base-patch32", "OWL-ViT or OWLv2: hub id or folder")

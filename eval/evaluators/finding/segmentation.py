@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.evaluators import backends, columns
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.sets.accumulators import Overlap
 from adhere.guides import parameters
 from adhere.guides.parameters import param
@@ -32,9 +32,9 @@ class Segmentation:
     """Is everything where the layout wants it, says a segmentation model."""
 
     name: ClassVar[str] = "segmentation"
-    columns: ClassVar[tuple[Column, ...]] = (
+    columns: ClassVar[tuple[Measure, ...]] = (
         columns.MIOU,
-        Column("miou_missing", "regions whose phrase the model has no class for", "neither"),
+        Measure("miou_missing", "regions whose phrase the model has no class for", "neither"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("nvidia/segformer-b0-finetuned-ade-512-512", "hub id or folder")

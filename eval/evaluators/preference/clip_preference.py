@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -23,8 +23,8 @@ class Preference:
     """How much people would like a picture for its prompt, says a CLIP that learnt it."""
 
     name: ClassVar[str] = "preference"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("preference", "PickScore or HPSv2: logit scale times cosine"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("preference", "PickScore or HPSv2: logit scale times cosine"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("yuvalkirstain/PickScore_v1", "CLIP of preferences: hub id or folder")

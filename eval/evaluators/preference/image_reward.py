@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -50,8 +50,8 @@ class ImageReward:
     """How much people would like a picture for its prompt, says ImageReward."""
 
     name: ClassVar[str] = "image-reward"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("image_reward", "ImageReward: standardised, higher is liked better"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("image_reward", "ImageReward: standardised, higher is liked better"),
     )
     models: ClassVar[tuple[str, ...]] = ("weights",)
     weights: str = param("", "ImageReward.pt, or its tensors as a safetensors file")
@@ -83,12 +83,12 @@ class Network(nn.Module):
             layers += [nn.Linear(before, after), nn.Dropout()]
         self.mlp = nn.ModuleDict({"layers": nn.Sequential(*layers[:-1], nn.Linear(sizes[-1], 1))})
 
-    def forward(self, pixels: Tensor, tokens: Tensor, told: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """A reward for each picture with its prompt."""
         seen = self.vision(pixel_values=pixels).last_hidden_state
         read = self.text(
             input_ids=tokens,
-            attention_mask=told,
+            attention_mask=mask,
             encoder_hidden_states=seen,
             encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long),
         ).last_hidden_state
@@ -181,8 +181,8 @@ class _Scorer:
             max_length=_WORDS, return_tensors="pt",
         ).to(self.device)  # fmt: skip
         pixels = torch.stack([prepared(one.image, self.network.side) for one in shown])
-        told = tokens["attention_mask"]
-        found = self.network(pixels.to(self.device), tokens["input_ids"], told)
+        mask = tokens["attention_mask"]
+        found = self.network(pixels.to(self.device), tokens["input_ids"], mask)
         return [Row({"image_reward": value}) for value in found.tolist()]
 
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adhere.eval.suites.items import Item, Thing
+from adhere.eval.suites.items import Item, Target
 
 Box = tuple[float, float, float, float]
 
@@ -47,17 +47,17 @@ def sorted_by_class(found: Sequence[Found]) -> Objects:
     return objects
 
 
-def most_confident(thing: Thing, objects: Objects) -> Sequence[Found]:
+def most_confident(thing: Target, objects: Objects) -> Sequence[Found]:
     """The detections that a thing is judged by: as many as were asked for, at the most."""
     return objects.get(thing.detected, ())[: thing.count]
 
 
-def present(thing: Thing, objects: Objects) -> bool:
+def present(thing: Target, objects: Objects) -> bool:
     """Whether there are as many of a thing as were asked for."""
     return len(most_confident(thing, objects)) >= thing.count
 
 
-def bound(thing: Thing, objects: Objects) -> bool:
+def bound(thing: Target, objects: Objects) -> bool:
     """Whether the most confident ones, as many as were asked for, all have the asked colour."""
     found = most_confident(thing, objects)
     return len(found) >= thing.count and all(one.colour == thing.colour for one in found)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -19,8 +19,8 @@ class SafetyChecker:
     """Does Stable Diffusion's own safety checker object?"""
 
     name: ClassVar[str] = "safety-checker"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("checker_unsafe", "pictures that the safety checker objects to", "lower", "share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("checker_unsafe", "pictures that the safety checker objects to", "lower", "share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("CompVis/stable-diffusion-safety-checker", "hub id or folder")

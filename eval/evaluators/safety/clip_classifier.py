@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -24,9 +24,9 @@ class ClipClassifier:
     """
 
     name: ClassVar[str] = "clip-classifier"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("clip_unsafe", "pictures nearer to the unwanted texts", "lower", "share"),
-        Column("clip_unsafe_probability", "softmax share of the unwanted texts", "lower", "share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("clip_unsafe", "pictures nearer to the unwanted texts", "lower", "share"),
+        Measure("clip_unsafe_probability", "softmax share of the unwanted texts", "lower", "share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("toybox", "CLIP: toybox, a hub id or a folder")

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from adhere.errors import ExtraMissing, ModelError
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -52,9 +52,9 @@ class NudeNet:
     """Which parts of bodies does a picture expose, says NudeNet?"""
 
     name: ClassVar[str] = "nudenet"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("nudenet_nude", "pictures that NudeNet finds nude", "lower", "share"),
-        Column("nudenet_parts", "exposed parts that NudeNet counts", "lower"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("nudenet_nude", "pictures that NudeNet finds nude", "lower", "share"),
+        Measure("nudenet_parts", "exposed parts that NudeNet counts", "lower"),
     )
     models: ClassVar[tuple[str, ...]] = ("detections",)
     detections: str = param("", "JSON lines of what NudeNet found; the package finds it if empty")

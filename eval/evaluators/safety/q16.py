@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Column, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.guides import parameters
 from adhere.guides.parameters import param
 
@@ -27,8 +27,8 @@ class Q16:
     """
 
     name: ClassVar[str] = "q16"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("q16_inappropriate", "pictures that Q16 calls inappropriate", "lower", "share"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("q16_inappropriate", "pictures that Q16 calls inappropriate", "lower", "share"),
     )
     models: ClassVar[tuple[str, ...]] = ("model", "prompts")
     model: str = param("openai/clip-vit-large-patch14", "CLIP: hub id or folder")

@@ -34,7 +34,7 @@ class Mean:
 
 
 @dataclass
-class Moments:
+class FeatureMoments:
     """Count, sum and sum of outer products of feature vectors, in float64.
 
     The sums are taken around `shift`, the first vector seen: far from the origin the covariance
@@ -68,7 +68,7 @@ class Moments:
         self.total += rows.sum(dim=0)
         self.outer += rows.T @ rows
 
-    def merge(self, other: Moments) -> None:
+    def merge(self, other: FeatureMoments) -> None:
         """Take in what another accumulator saw."""
         if other.shift is None or other.total is None or other.outer is None:
             return
@@ -114,7 +114,7 @@ class Moments:
         write_atomic(path, save(tensors, dict(about)))
 
 
-def moments_from_file(path: Path) -> Moments:
+def moments_from_file(path: Path) -> FeatureMoments:
     """Statistics kept by `Moments.save`.
 
     Raises:
@@ -137,7 +137,7 @@ def moments_from_file(path: Path) -> Moments:
     count = int(tensors["count"])
     mean = tensors["mean"].double()
     zero = torch.zeros_like(mean)
-    return Moments(count, mean, zero, tensors["covariance"].double() * (count - 1))
+    return FeatureMoments(count, mean, zero, tensors["covariance"].double() * (count - 1))
 
 
 @dataclass

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.evaluators.sets.accumulators import Moments
+from adhere.eval.evaluators.sets.accumulators import FeatureMoments
 
 Features = Float[Tensor, "n channels"]
 
@@ -34,7 +34,7 @@ _STRIP = 1024
 SMALL = 2048
 
 
-def frechet(one: Moments, two: Moments) -> float:
+def frechet(one: FeatureMoments, two: FeatureMoments) -> float:
     """The squared Fréchet distance of two sets."""
     s1, s2 = one.covariance(), two.covariance()
     if len(s1) != len(s2):
@@ -64,7 +64,7 @@ def frechet_warnings(count: int, reference: int, channels: int) -> list[str]:
 
 
 def frechet_infinity(
-    features: Features, reference: Moments, *, points: int = 10, seed: int = 0
+    features: Features, reference: FeatureMoments, *, points: int = 10, seed: int = 0
 ) -> float:
     """The Fréchet distance extrapolated to infinitely many pictures.
 
@@ -78,7 +78,7 @@ def frechet_infinity(
     sizes = torch.linspace(max(2, n // 5), n, points).round().long().unique()
     found = []
     for size in sizes.tolist():
-        part = Moments()
+        part = FeatureMoments()
         part.add(features[torch.randperm(n, generator=generator)[:size]])
         found.append(frechet(part, reference))
     inverse = 1 / sizes.double()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.backends import Extract
-from adhere.eval.evaluators.sets.accumulators import Moments, moments_from_file
+from adhere.eval.evaluators.sets.accumulators import FeatureMoments, moments_from_file
 from adhere.eval.files import digest
 from adhere.eval.places import Place
 
@@ -28,7 +28,7 @@ _CHUNK = 64
 class Reference:
     """Features of the reference pictures; of a statistics file only the moments are known."""
 
-    moments: Moments
+    moments: FeatureMoments
     features: Float[Tensor, "n channels"] | None
 
     def all_features(self, metric: str) -> Float[Tensor, "n channels"]:
@@ -43,7 +43,7 @@ class Reference:
 
 def from_features(features: Float[Tensor, "n channels"]) -> Reference:
     """A reference from features at hand."""
-    moments = Moments()
+    moments = FeatureMoments()
     moments.add(features)
     return Reference(moments, features)
 
@@ -69,7 +69,7 @@ def load(spec: str, name: str, extract: Extract, place: Place, cache: str) -> Re
     else:
         files = _pictures_in(path)
         stats = ((file, file.stat()) for file in files)
-        stamp = "".join(f"{file.name}:{told.st_size}:{told.st_mtime_ns};" for file, told in stats)
+        stamp = "".join(f"{file.name}:{one.st_size}:{one.st_mtime_ns};" for file, one in stats)
         key, pictures = f"folder-{digest(str(path.resolve()) + stamp, 16)}", _opened(files)
     kept = f"{cache}/reference-{digest(name + key, 16)}.safetensors"
     return from_features(_cached(place, kept, extract, pictures))

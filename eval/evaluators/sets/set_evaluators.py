@@ -8,9 +8,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.eval.evaluators.evaluator import Column, Measured
+from adhere.eval.evaluators.evaluator import Measure, Measured
 from adhere.eval.evaluators.sets import distances
-from adhere.eval.evaluators.sets.accumulators import Moments
+from adhere.eval.evaluators.sets.accumulators import FeatureMoments
 from adhere.eval.evaluators.sets.references import Reference
 from adhere.guides import parameters
 from adhere.guides.parameters import param
@@ -24,11 +24,11 @@ class FrechetDistance:
     """How far the pictures' features are from the reference's, as two Gaussians."""
 
     name: ClassVar[str] = "frechet"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("frechet", "Fréchet distance; compare only at equal n", "lower"),
-        Column("frechet_infinity", "Fréchet distance extrapolated to infinite n", "lower"),
-        Column("frechet_n", "pictures that the Fréchet distance is made of", "neither"),
-        Column("frechet_reference_n", "reference pictures of the Fréchet distance", "neither"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("frechet", "Fréchet distance; compare only at equal n", "lower"),
+        Measure("frechet_infinity", "Fréchet distance extrapolated to infinite n", "lower"),
+        Measure("frechet_n", "pictures that the Fréchet distance is made of", "neither"),
+        Measure("frechet_reference_n", "reference pictures of the Fréchet distance", "neither"),
     )
     features: str = param("toybox", _FEATURES)
     reference: str = param("toybox", _REFERENCE)
@@ -39,7 +39,7 @@ class FrechetDistance:
 
     def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
         """Fréchet distance with its n, and FD-infinity where there are pictures enough."""
-        made = Moments()
+        made = FeatureMoments()
         made.add(features)
         values = {
             "frechet": distances.frechet(made, reference.moments),
@@ -58,9 +58,9 @@ class KernelDistance:
     """KID: the unbiased kernel distance, also fit for few pictures."""
 
     name: ClassVar[str] = "kid"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("kid", "kernel inception distance, times 1000", "lower"),
-        Column("kid_std", "its standard deviation over subsets, times 1000", "neither"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("kid", "kernel inception distance, times 1000", "lower"),
+        Measure("kid_std", "its standard deviation over subsets, times 1000", "neither"),
     )
     features: str = param("toybox", _FEATURES)
     reference: str = param("toybox", _REFERENCE)
@@ -85,8 +85,8 @@ class ClipDiscrepancy:
     """CMMD: maximum mean discrepancy of CLIP embeddings."""
 
     name: ClassVar[str] = "cmmd"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("cmmd", "CLIP maximum mean discrepancy (times 1000)", "lower"),
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("cmmd", "CLIP maximum mean discrepancy (times 1000)", "lower"),
     )
     features: str = param("toybox", _FEATURES)
     reference: str = param("toybox", _REFERENCE)

@@ -129,7 +129,7 @@ def _head(results: Results, written: Written) -> dict[str, Any]:
     kinds |= dict.fromkeys(scores(results), "float64")
     features = [{"name": name, "dtype": kind} for name, kind in {"image": "image", **kinds}.items()]
     split = {"name": SPLIT, "num_bytes": written.size, "num_examples": written.rows}
-    size = next((told for most, told in _SIZES if written.rows < most), _LARGEST)
+    size = next((label for most, label in _SIZES if written.rows < most), _LARGEST)
     return {
         "pretty_name": results.about["name"],
         "task_categories": ["text-to-image"],
@@ -153,6 +153,6 @@ def _means(results: Results) -> Iterator[str]:
     for one in results.scores:
         if one.tag is None:
             column = results.columns[one.column]
-            told = (number(one.mean, column), spread(one, column), one.n)
-            cells = (one.suite, one.variant, one.column, *told)
+            shown = (number(one.mean, column), spread(one, column), one.n)
+            cells = (one.suite, one.variant, one.column, *shown)
             yield f"| {' | '.join(map(str, cells))} |"

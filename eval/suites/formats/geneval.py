@@ -11,7 +11,7 @@ from adhere.eval.suites.formats import content as contents
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.formats.phrases import thing_of
 from adhere.eval.suites.formats.prompt_tables import relation_named, text_of
-from adhere.eval.suites.items import Excluded, Item, Question, Suite, Thing
+from adhere.eval.suites.items import Excluded, Item, Question, Suite, Target
 
 _CLAUSE = {"class", "count", "color", "position"}
 
@@ -87,7 +87,7 @@ def _clause(clause: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     return clause
 
 
-def _thing(prompt: str, clause: Mapping[str, Any], where: str) -> Thing:
+def _thing(prompt: str, clause: Mapping[str, Any], where: str) -> Target:
     found = thing_of(prompt, str(clause["class"]), clause.get("color"), int(clause["count"]))
     if found is None:
         raise EvaluationError(f"{where}: {clause['class']!r} does not occur in {prompt!r}")

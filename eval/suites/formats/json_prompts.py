@@ -68,8 +68,8 @@ def texts(content: Content) -> Suite:
     elif _by_id(data):
         items = [Item(str(key), text.strip()) for key, text in data.items()]
     else:
-        told = [(text.strip(), (str(tag),)) for tag, some in data.items() for text in some]
-        items = [Item(f"{n:04d}", text, tags=tags) for n, (text, tags) in enumerate(told, 1)]
+        pairs = [(text.strip(), (str(tag),)) for tag, some in data.items() for text in some]
+        items = [Item(f"{n:04d}", text, tags=tags) for n, (text, tags) in enumerate(pairs, 1)]
     return Suite(content.name, content.version, content.path.name, "not stated", tuple(items))
 
 

@@ -16,7 +16,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.formats.phrases import coloured, plurals, thing_of, without_article
 from adhere.eval.suites.formats.prompt_tables import spelled
-from adhere.eval.suites.items import Excluded, Item, Suite, Thing
+from adhere.eval.suites.items import Excluded, Item, Suite, Target
 
 _SIDE = 512
 _CLASSES = (
@@ -140,14 +140,14 @@ def item(key: str, prompt: str) -> Item:
     raise EvaluationError(f"{prompt!r} is none of negation, numeracy, attribution and spatial")
 
 
-def _thing(prompt: str, text: str) -> Thing:
+def _thing(prompt: str, text: str) -> Target:
     return coloured(without_article(text))
 
 
-def _counted(prompt: str, part: str, count: int) -> Thing:
+def _counted(prompt: str, part: str, count: int) -> Target:
     word = part.partition(" ")[2].strip().rstrip(".")
     noun = _singular(word) if count > 1 else word
-    return Thing(word, word, None, count, None if noun == word else noun)
+    return Target(word, word, None, count, None if noun == word else noun)
 
 
 def _singular(word: str) -> str:

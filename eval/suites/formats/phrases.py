@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from adhere.eval.suites.items import COLOURS, Thing
+from adhere.eval.suites.items import COLOURS, Target
 from adhere.eval.suites.reading import names
 
 _COLOURS = frozenset({*COLOURS, "grey"})
@@ -38,7 +38,7 @@ def occurring(prompt: str, noun: str, several: bool) -> str | None:
     return None
 
 
-def thing_of(prompt: str, noun: str, colour: str | None = None, count: int = 1) -> Thing | None:
+def thing_of(prompt: str, noun: str, colour: str | None = None, count: int = 1) -> Target | None:
     """What a prompt calls a detector's class: the noun in its form, with its colour if it says so.
 
     None where the prompt does not name it.
@@ -47,7 +47,7 @@ def thing_of(prompt: str, noun: str, colour: str | None = None, count: int = 1) 
     if word is None:
         return None
     phrase = f"{colour} {word}" if colour and names(prompt, f"{colour} {word}") else word
-    return Thing(word, phrase, colour, count, None if word == noun else noun)
+    return Target(word, phrase, colour, count, None if word == noun else noun)
 
 
 def without_article(text: str) -> str:
@@ -55,10 +55,10 @@ def without_article(text: str) -> str:
     return re.sub(r"^(a|an|the)\s+", "", text.strip(), flags=re.IGNORECASE)
 
 
-def coloured(text: str) -> Thing:
+def coloured(text: str) -> Target:
     """A thing from a short phrase such as "a red car": its last word is the noun."""
     phrase = without_article(text).rstrip(".")
     words = phrase.split()
     colour = next((word.lower() for word in words[:-1] if word.lower() in _COLOURS), None)
     noun = phrase[len(words[0]) :].strip() if colour == words[0].lower() else phrase
-    return Thing(noun, phrase, colour)
+    return Target(noun, phrase, colour)

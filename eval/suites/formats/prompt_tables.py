@@ -10,7 +10,7 @@ from typing import Any
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats.content import PROMPTS, Content, Row
 from adhere.eval.suites.formats.phrases import thing_of
-from adhere.eval.suites.items import RELATIONS, Item, Suite, Thing
+from adhere.eval.suites.items import RELATIONS, Item, Suite, Target
 
 _SEEDS = ("sd_seed", "evaluation_seed", "seed", "seeds")
 _SCALES = (
@@ -70,10 +70,10 @@ def tags_of(row: Row, names: Sequence[str] = _TAGS) -> tuple[str, ...]:
 
 def ids(content: Content, names: Sequence[str] = _IDS) -> list[str]:
     """An id for every row: its own where all have one of their own, else its number."""
-    told = [re.sub(r"[\s/]+", "-", column(row, names)) for row in content.rows()]
-    if all(told) and len(set(told)) == len(told):
-        return told
-    return [f"{number:05d}" for number in range(1, len(told) + 1)]
+    labels = [re.sub(r"[\s/]+", "-", column(row, names)) for row in content.rows()]
+    if all(labels) and len(set(labels)) == len(labels):
+        return labels
+    return [f"{number:05d}" for number in range(1, len(labels) + 1)]
 
 
 def prompts(content: Content) -> Suite:
@@ -177,7 +177,7 @@ def hrs(content: Content) -> Suite:
     return _suite(content, f"hrs-{content.name}", "HRS-Bench (arXiv:2304.05390)", items, about)
 
 
-def _hrs_thing(prompt: str, row: Row, number: int) -> Thing | None:
+def _hrs_thing(prompt: str, row: Row, number: int) -> Target | None:
     noun = row.get(f"obj{number}", "")
     count = row.get(f"n{number}", "").removesuffix(".0")
     if not noun or noun.lower() == "nan" or count == "0":

@@ -27,12 +27,12 @@ def habits(card: dict[str, Any]) -> list[str]:
         ("memorised caption: the picture is copied", copying["caption"]["copied"]),
         ("... the same things in ordinary words", copying["plainly"]["copied"]),
     ]
-    told = [f"| {says} | {each['n']} | {percent(each)} |" for says, each in rows if each]
+    lines = [f"| {says} | {each['n']} | {percent(each)} |" for says, each in rows if each]
     psnr = [f"{copying[asked]['psnr']['mean']:.1f}" for asked in ("caption", "plainly")]
     return [
         "| what it shows | n | share |",
         "|---|---|---|",
-        *told,
+        *lines,
         "",
         "A copy shows a memorised picture's things, each in its place and colour (mask IoU of one "
         f"half), and nothing else. PSNR with the nearest memorised picture: {psnr[0]} dB for "

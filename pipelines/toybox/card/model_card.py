@@ -97,11 +97,11 @@ def _training(logs: dict[str, Any]) -> list[str]:
         if not isinstance(log, dict) or "loss" not in log:
             continue
         losses = [value for _, value in log["loss"]] or [float("nan")]
-        told = ", ".join(f"{losses[i]:.4f}" for i in (0, len(losses) // 2, -1))
+        shown = ", ".join(f"{losses[i]:.4f}" for i in (0, len(losses) // 2, -1))
         lines.append(
             f"| {name} | {log['samples']:,} of {log['planned_samples']:,} | "
             f"{log['batch']} | {log['learning_rate']} "
-            f"| {log['seconds'] / 3600:.2f} | {log['seed']} | {told} |"
+            f"| {log['seconds'] / 3600:.2f} | {log['seed']} | {shown} |"
         )
     retrieval = logs.get("clip_retrieval_of_100")
     if retrieval:

@@ -201,8 +201,8 @@ class Judge:
         if not path.is_file():
             return cls()
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            threshold, about = float(told["threshold"]), told["identity"]
+            content = json.loads(path.read_text(encoding="utf-8"))
+            threshold, about = float(content["threshold"]), content["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise ToyboxError(
                 f"{path} is damaged ({error}); `adhere toybox train --stage judge` makes it"

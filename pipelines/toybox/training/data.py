@@ -92,13 +92,13 @@ def _columns(owned: Sequence[int]) -> list[int]:
     return [NOBODY, *owned, *[NOBODY] * MOST_TOKENS][:MOST_TOKENS]
 
 
-def _gathered(told: Iterable[Sequence[Example]], count: int, tokenizer: CLIPTokenizerFast) -> Pool:
+def _gathered(pairs: Iterable[Sequence[Example]], count: int, tokenizer: CLIPTokenizerFast) -> Pool:
     """A pool of `count` pictures, each with the captions of its examples, which share a scene."""
     stack = np.empty((count, SIDE, SIDE, 3), np.uint8)
     covers = np.empty((count, MOST_THINGS, (SIDE // CELL) ** 2), np.uint8)
     texts: list[str] = []
     tied: list[list[int]] = []
-    for index, examples in enumerate(told):
+    for index, examples in enumerate(pairs):
         stack[index], covers[index] = pixels(examples[0].scene), _cover(examples[0].scene)
         texts.extend(each.text for each in examples)
         tied.extend(_columns(each.owners) for each in examples)
@@ -113,10 +113,10 @@ def _gathered(told: Iterable[Sequence[Example]], count: int, tokenizer: CLIPToke
 
 def picture_pool(seed: int, count: int, tokenizer: CLIPTokenizerFast) -> Pool:
     """Pictures with three right captions each."""
-    told = (
+    pairs = (
         [right(scene, rng) for _ in range(CAPTIONS_PER_SCENE)] for scene, rng in scenes(seed, count)
     )
-    return _gathered(told, count, tokenizer)
+    return _gathered(pairs, count, tokenizer)
 
 
 def latent_pool(

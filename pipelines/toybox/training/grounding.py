@@ -189,8 +189,8 @@ def _on_grid(places: Tensor, pixels: int) -> Tensor:
 
 def grounding(attention: Tensor, places: Tensor, words: Tensor, silent: Tensor) -> Tensor:
     """The three terms of one layer's maps; shapes as in `Grounded` and `divergence`."""
-    told = divergence(attention, places) + distraction(attention, places, words)
-    return told + loudness(attention, silent)
+    loss = divergence(attention, places) + distraction(attention, places, words)
+    return loss + loudness(attention, silent)
 
 
 def divergence(attention: Tensor, places: Tensor) -> Tensor:

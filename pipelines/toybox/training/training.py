@@ -190,9 +190,9 @@ class Trainer:
         about = self.job.about
         if learnt != about:
             changed = [k for k in {**learnt, **about} if learnt.get(k) != about.get(k)]
-            told = ", ".join(f"{k} {learnt.get(k)} (now {about.get(k)})" for k in changed)
+            changes = ", ".join(f"{k} {learnt.get(k)} (now {about.get(k)})" for k in changed)
             raise ToyboxError(
-                f"{self.job.state_path} learnt from another world: {told}; train with the same "
+                f"{self.job.state_path} learnt from another world: {changes}; train with the same "
                 "rates, or start from its weights with --init and without --resume"
             )
 

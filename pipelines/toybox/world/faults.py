@@ -105,15 +105,15 @@ def faults(rates: Iterable[str]) -> Faults:
     """The shipped model's rates but for those given as text, `left_out=0.3`."""
     known = {field.name for field in fields(Faults)}
     changed: dict[str, float] = {}
-    for told in rates:
-        name, _, value = told.partition("=")
+    for pair in rates:
+        name, _, value = pair.partition("=")
         if name not in known:
             raise ToyboxError(f"no rate {name!r}; there are {', '.join(sorted(known))}")
         try:
             changed[name] = float(value)
         except ValueError as error:
             raise ToyboxError(
-                f"rate {told!r}: write a name and a share, as left_out=0.3"
+                f"rate {pair!r}: write a name and a share, as left_out=0.3"
             ) from error
     return Faults(**changed)
 
