@@ -97,6 +97,12 @@ def planned(
     return run
 
 
+def noisy(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture of noise, the same each time."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 def entry(item: Item) -> Entry:
     """An entry of an item, of no run."""
     return Entry(Group("s", item, "plain", "", (0,)), 0, "j")

@@ -189,7 +189,7 @@ def test_geneval_with_real_models(tmp_path: Path) -> None:
     clip = tiny_models.clip(tmp_path / "clip")
     spec = f"geneval:detector={detector},clip={clip},threshold=0.0001"
     scorer: Any = evaluators.evaluator(spec).load("cpu")  # type: ignore[union-attr]
-    image = Image.effect_noise((50, 34), 90).convert("RGB")
+    image = fakes.noisy(50, 34)
     found = scorer.detector(image)
     assert len(found) == 100
     assert {tuple(one.mask.shape) for one in found} == {(34, 50)}
@@ -305,7 +305,7 @@ def test_lmd_asks_as_its_authors_do() -> None:
 def test_lmd_with_a_real_model(tmp_path: Path) -> None:
     folder = tiny_models.owlv2(tmp_path / "owl")
     scorer: Any = LmdScorer(LmdTasks(model=str(folder)), "cpu")
-    image = Image.effect_noise((64, 48), 90).convert("RGB")
+    image = fakes.noisy(64, 48)
     found = scorer.found(image, ("a cat", "a car"))
     assert {one.noun for one in found} <= {"a photo of a cat", "a photo of a car"}
     assert len(found) == 16

@@ -141,7 +141,7 @@ def test_scores_are_imagerewards(tmp_path: Path) -> None:
     state, words = published(), tiny_models.blip(tmp_path / "blip")
     torch.save(state, tmp_path / "ImageReward.pt")
     save_file({name: one.contiguous() for name, one in state.items()}, tmp_path / "ir.safetensors")
-    pictures = [Image.effect_noise((50, 34), 90), Image.effect_noise((34, 50), 20)]
+    pictures = [fakes.noisy(50, 34), Image.new("RGB", (34, 50), "red")]
     prompts = ["a red cat and a blue car", "a dog"]
     shown = [
         Shown(picture, fakes.entry(Item(str(n), prompt)))

@@ -112,7 +112,7 @@ def test_a_data_set_in_the_hubs_form(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_taken_as_it_is_shown(tmp_path: Path) -> None:
-    pixels = Image.effect_noise((32, 24), 80).convert("RGB")
+    pixels = fakes.noisy(32, 24)
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "made").mkdir()

@@ -186,7 +186,7 @@ def test_parquet_has_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adhere.eval.report import pictures
+    from adhere.eval.report.listing import pictures
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ExtraMissing, match=r"adhere\[parquet\]"):
