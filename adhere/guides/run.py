@@ -87,6 +87,7 @@ class Run(Renamed):
         family: name of the model family, for reports.
         sampling: True when the run starts from pure noise (text-to-image).
         notes: sentences for the report.
+        used: what of the call's own `subjects` and `layout` some guide has asked for.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -102,6 +103,7 @@ class Run(Renamed):
     family: str
     sampling: bool = True
     notes: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
     @property
     def batch(self) -> int:
@@ -112,6 +114,18 @@ class Run(Renamed):
     def encoders(self) -> int:
         """Number of text encoders with columns of their own."""
         return len(self.tracks)
+
+    def _use(self, what: str, given: object) -> None:
+        if given is None:
+            self.used.add(what)
+
+    def unused(self) -> list[str]:
+        """What came with the call and no guide has asked for: "subjects", "layout"."""
+        came = {
+            "subjects": any(prompt.subjects is not None for prompt in self.prompts),
+            "layout": any(prompt.layout is not None for prompt in self.prompts),
+        }
+        return [what for what, given in came.items() if given and what not in self.used]
 
     def note(self, sentence: str) -> None:
         """Add a sentence to the report, once."""
@@ -128,6 +142,7 @@ class Run(Renamed):
 
     def subjects(self, given: Sequence[str] | None = None) -> tuple[tuple[Phrase, ...], ...]:
         """For each image the subjects: those given, else its prompt's, else the parser's nouns."""
+        self._use("subjects", given)
         return tuple(self._subjects(image, given) for image in range(self.batch))
 
     def nouns(self, given: Sequence[str] | None = None) -> tuple[tuple[BoundNoun, ...], ...]:
@@ -139,6 +154,7 @@ class Run(Renamed):
         Raises:
             PromptError: a subject is not in its prompt.
         """
+        self._use("subjects", given)
         chosen = [prompt.subjects if given is None else given for prompt in self.prompts]
         return self._nouns(chosen)
 
@@ -165,6 +181,7 @@ class Run(Renamed):
         Raises:
             LayoutError: an image has none.
         """
+        self._use("layout", given)
         layouts = []
         for prompt in self.prompts:
             layout = given or prompt.layout

@@ -224,6 +224,12 @@ class Engine:
             report.plugins[name] = dict(guide.report())
         for sentence in self.state.run.notes:
             report.note(sentence)
+        if names := " + ".join(self.state.names):
+            for what in self.state.run.unused():
+                report.note(
+                    f"the {what} given with the call had no effect with {names}: no plugin there "
+                    "follows it, or each has its own"
+                )
         return report
 
     def recorded(self) -> tuple[RecordedAttention, ...]:

@@ -106,6 +106,28 @@ def test_weights_that_nobody_reads_are_said(call: dict[str, Any], mode: str) -> 
     assert seen[0] > 0  # said before anything is denoised
 
 
+@pytest.mark.parametrize(
+    ("plugins", "given", "unused"),
+    [
+        ((adhere.SynGen(),), {"layout": SCENE}, "layout"),
+        ((adhere.ZestGuide(layout=Layout.from_json(SCENE)),), {"layout": SCENE}, "layout"),
+        ((adhere.ZestGuide(),), {"layout": SCENE}, ""),
+        ((adhere.ZestGuide(), adhere.SynGen()), {"layout": SCENE, "subjects": ["cat"]}, ""),
+        ((adhere.ZestGuide(),), {"layout": SCENE, "subjects": ["cat"]}, "subjects"),
+        ((), {"layout": SCENE, "subjects": ["cat"]}, ""),
+    ],
+)
+def test_what_no_plugin_follows_is_in_the_notes(
+    plugins: tuple[adhere.Plugin, ...], given: dict[str, Any], unused: str
+) -> None:
+    pipe = tiny.sd1()
+    with Guidance(*plugins).attach(pipe, **given) as attached:
+        tiny.latents(pipe, "a red cat and a blue dog", steps=2)
+    notes = [note for note in attached.report.notes if "had no effect" in note]
+    assert len(notes) == bool(unused)
+    assert all(note.startswith(f"the {unused} given with the call") for note in notes)
+
+
 def test_a_weight_in_the_text_of_given_embeddings_is_said() -> None:
     """Compel's embeddings have no columns for it."""
     pipe = tiny.sd1()
