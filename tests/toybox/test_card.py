@@ -13,7 +13,7 @@ from PIL import Image
 
 from adhere.pipelines.toybox import Judge, Scene, Thing, load_toybox, parse_prompt, render
 from adhere.pipelines.toybox.card import card
-from adhere.pipelines.toybox.card.attention import _told, measure
+from adhere.pipelines.toybox.card.attention import measure, word_states
 from adhere.pipelines.toybox.card.copying import copies, measure_copying, nearest
 from adhere.pipelines.toybox.card.model_card import model_card
 from adhere.pipelines.toybox.card.recording import draw, watched
@@ -111,11 +111,13 @@ def test_words_are_told_by_what_became_of_their_things() -> None:
     # "red" (column 2) looks at the lower right, where the apple is; "blue" (6) nowhere more
     maps = torch.full((2, 256, 32), 0.01)
     maps[:, :, 2] = torch.zeros(16, 16).index_fill(0, torch.arange(10, 15), 0.5).flatten()
-    told = dict(_told(pipe.tokenizer, prompt, maps, swapped))
+    told = dict(word_states(pipe.tokenizer, prompt, maps, swapped))
     assert told["own_swapped"] == pytest.approx(0.5, abs=0.01)  # blue, told last
-    first = next(v for k, v in _told(pipe.tokenizer, prompt, maps, swapped) if k == "own_swapped")
+    first = next(
+        v for k, v in word_states(pipe.tokenizer, prompt, maps, swapped) if k == "own_swapped"
+    )
     assert first < 0.05
-    quiet = dict(_told(pipe.tokenizer, prompt, maps, alone))
+    quiet = dict(word_states(pipe.tokenizer, prompt, maps, alone))
     assert {"peak_present", "peak_left_out"} <= set(quiet)
     assert not {"own_right", "own_swapped"} & set(quiet)
 

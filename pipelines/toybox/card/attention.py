@@ -56,7 +56,7 @@ def measure(
         for layer, found in maps.items():
             grids[layer] = round(found.shape[2] ** 0.5)
             for prompt, each, verdict in zip(part, found, verdicts, strict=True):
-                for name, value in _word_states(pipe.tokenizer, prompt, each, verdict):
+                for name, value in word_states(pipe.tokenizer, prompt, each, verdict):
                     values[layer][name].append(value)
     return {layer: {"grid": grids[layer], **_means(each)} for layer, each in values.items()}
 
@@ -67,7 +67,7 @@ def _means(values: Values) -> dict[str, float]:
     return {**means, **{f"n_{name}": len(values.get(name, ())) for name in counted}}
 
 
-def _word_states(
+def word_states(
     tokenizer: Any, prompt: str, maps: Tensor, verdict: Verdict
 ) -> Iterator[tuple[str, float]]:
     """What one picture's maps `(steps, cells, tokens)` say of its prompt's words."""
