@@ -21,22 +21,6 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Keeps the bars of diffusers and transformers away: a log of a thousand tasks is read too."""
-    from diffusers.utils import logging as diffusers
-    from transformers.utils import logging as transformers
-
-    shown = [one for one in (diffusers, transformers) if one.is_progress_bar_enabled()]
-    for one in shown:
-        one.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for one in shown:
-            one.enable_progress_bar()
-
-
-@contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (

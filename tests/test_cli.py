@@ -105,7 +105,7 @@ def test_markup_is_not_part_of_what_the_model_reads(folder: Path, tmp_path: Path
         (["-p", "attend-and-excite", "--subjects", "dog"], "dog"),
         (["--seeds", "x"], "seeds 'x'"),
         (["--scheduler", "nope"], "no scheduler is called 'nope'"),
-        (["--layout", "/nowhere.json"], "/nowhere.json"),
+        (["--layout", "/nowhere.json"], "no layout file /nowhere.json; give one, or"),
         (["--width", "65"], "width=65 is not a multiple of 8 pixels; use 64 or 72"),
         (["--seeds", "5-1"], "run backwards; write 1-5"),
         (["--seeds", "0-10000"], "at most 10000"),

@@ -10,7 +10,7 @@ import typer
 from adhere import assets
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
-from adhere.errors import ParameterError, PromptError
+from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.studio import prompts
@@ -63,8 +63,15 @@ def plan(
 
 def _layout_file(path: Path) -> Path:
     """A layout's file; the name of one that comes with adhere stands for it."""
-    named = Path(str(assets.__file__)).parent / "layouts" / f"{path}.json"
-    return named if not path.exists() and path.name == str(path) and named.is_file() else path
+    if path.exists():
+        return path
+    bundled = {one.stem: one for one in sorted((assets.FOLDER / "layouts").glob("*.json"))}
+    if str(path) in bundled:
+        return bundled[str(path)]
+    raise LayoutError(
+        f"there is no layout file {path}; give one, or one that comes with adhere: "
+        f"{', '.join(bundled)}"
+    )
 
 
 def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from adhere.errors import ParameterError
-from adhere.guides.renamed import PARAMETERS
+from adhere.guides.renamed import PARAMETERS, missing
 
 T = TypeVar("T")
 
@@ -126,13 +126,8 @@ class Method:
     if not TYPE_CHECKING:  # for a type checker, any attribute would exist
 
         def __getattr__(self, name: str) -> Any:
-            new = PARAMETERS.get(name)
-            hint = f": it is {new} now" if hasattr(type(self), new or "") else ""
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}{hint}",
-                name=name,
-                obj=self,
-            )
+            new = PARAMETERS.get(name, "")
+            raise missing(self, name, new if hasattr(type(self), new) else None)
 
 
 def check(plugin: Any) -> None:

@@ -17,13 +17,14 @@ class Renamed:
     if not TYPE_CHECKING:  # for a type checker, any attribute would exist
 
         def __getattr__(self, name: str) -> Any:
-            new = type(self).renamed.get(name)
-            hint = f": it is {new} now" if new else ""
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}{hint}",
-                name=name,
-                obj=self,
-            )
+            raise missing(self, name, type(self).renamed.get(name))
+
+
+def missing(owner: object, name: str, new: str | None) -> AttributeError:
+    """The error for an attribute that is not there, with its new name if it has one."""
+    hint = f": it is {new} now" if new else ""
+    text = f"{type(owner).__name__!r} object has no attribute {name!r}{hint}"
+    return AttributeError(text, name=name, obj=owner)
 
 
 def old_protocol(plugin: object) -> str:

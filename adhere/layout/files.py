@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,11 @@ def read_json(path: Path) -> Any:
         raise LayoutError(f"there is no layout file {path}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise LayoutError(f"{path.name} cannot be read as JSON: {error}") from error
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines as editors see them: `str.splitlines` would cut at form feeds and U+2028 too."""
+    return re.split(r"\r\n|\n|\r", text)
 
 
 def beside(folder: Path, name: Any) -> Path:

@@ -51,14 +51,9 @@ def unread_weight(text: str) -> str | None:
 
 def unread_markup(prompt: str) -> str | None:
     """A sentence on markup in a prompt that a modular pipeline has given to its encoder."""
-    try:
-        _, marked = read_markup(prompt)
-    except PromptError:
-        return None
-    if not marked:
-        return None
-    return (
-        f"the markup {marked[0].phrase.text!r} in the call's prompt is read as plain text, "
+    marked = _first_marked(prompt)
+    return marked and (
+        f"the markup {marked!r} in the call's prompt is read as plain text, "
         "brackets included; give the call the prompt without it, and the marked one to the "
         "guidance: attach(pipe, prompt=...)"
     )
@@ -66,16 +61,20 @@ def unread_markup(prompt: str) -> str | None:
 
 def unread_brackets(negative: str) -> str | None:
     """A sentence on markup in a negative prompt, where no guide looks for words."""
-    try:
-        _, marked = read_markup(negative)
-    except PromptError:
-        return None
-    if not marked:
-        return None
-    return (
-        f"the brackets around {marked[0].phrase.text!r} in the negative prompt are read as plain "
+    marked = _first_marked(negative)
+    return marked and (
+        f"the brackets around {marked!r} in the negative prompt are read as plain "
         "text; leave them out, markup is for the prompt"
     )
+
+
+def _first_marked(text: str) -> str | None:
+    """The first phrase that markup names; None without markup that reads."""
+    try:
+        _, marked = read_markup(text)
+    except PromptError:
+        return None
+    return marked[0].phrase.text if marked else None
 
 
 def strip_markup(prompt: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import gradio as gr
 
+from adhere import assets
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts.elements import tag
@@ -32,7 +32,7 @@ class Example:
 
 def load(models: Sequence[str], tab: str) -> list[Example]:
     """The examples of a tab; those that need a method that is not installed are left out."""
-    text = (files("adhere.assets") / "examples" / "examples.json").read_text("utf-8")
+    text = (assets.FOLDER / "examples" / "examples.json").read_text("utf-8")
     found = []
     for entry in json.loads(text):
         if entry["tab"] != tab:

@@ -143,7 +143,6 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
         figure = one.figure
         score = " ".join(filter(None, (figure.suite, figure.column, figure.tag)))
         ours = "" if one.ours is None else short(one.ours)
-        spread = (
-            "" if one.low is None or one.high is None else f"[{short(one.low)}, {short(one.high)}]"
-        )
+        ends = [short(end) for end in (one.low, one.high) if end is not None]
+        spread = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
         yield f"| {figure.variant} | {score} | {figure.value:g} | {ours} | {spread} | {one.said} |"

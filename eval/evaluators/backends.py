@@ -178,3 +178,16 @@ def _dual_encoder(model: str) -> Any:
             f"{model!r} is a {kind!r} model; pictures and texts are compared by CLIP or SigLIP"
         )
     return kinds[kind]
+
+
+def read_with_picture(text: Any, tokens: Tensor, mask: Tensor, seen: Tensor) -> Tensor:
+    """What BLIP's text encoder makes of tokens `(n, tokens)` while it looks at `seen`, a picture's
+    last hidden state `(n, patches, channels)`: `(n, tokens, channels)`.
+    """
+    found: Tensor = text(
+        input_ids=tokens,
+        attention_mask=mask,
+        encoder_hidden_states=seen,
+        encoder_attention_mask=seen.new_ones(seen.shape[:-1], dtype=torch.long),
+    ).last_hidden_state
+    return found

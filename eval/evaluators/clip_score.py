@@ -23,16 +23,16 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.run.manifest import Entry
-from adhere.guides import parameters
 from adhere.guides.parameters import param
+from adhere.layout.files import lines_of
 
 _CACHE = 10_000
 
 
 @dataclass(frozen=True)
-class ClipScore:
+class ClipScore(Recipe):
     """How well picture and prompt agree, for the whole prompt and for its most neglected part."""
 
     name: ClassVar[str] = "clip-score"
@@ -47,9 +47,6 @@ class ClipScore:
     captioner: str | None = param(None, "an image-to-text model for clip_text: hub id or folder")
     templates: str | None = param(None, "file with text templates to average over, one a line")
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
-
     def load(self, device: str) -> _Scorer:
         """Load CLIP, and the captioner if one is named."""
         caption = Captioner(self.captioner, device) if self.captioner else None
@@ -60,7 +57,7 @@ def _templates(path: str | None) -> tuple[str, ...]:
     if path is None:
         return ("{}",)
     try:
-        lines = tuple(filter(None, map(str.strip, Path(path).read_text("utf-8").splitlines())))
+        lines = tuple(filter(None, map(str.strip, lines_of(Path(path).read_text("utf-8")))))
     except OSError as error:
         raise ParameterError(f"templates: cannot read {path}: {error.strerror}") from error
     bad = [line for line in lines if line.count("{}") != 1]

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.run.manifest import Entry
+from adhere.guides.parameters import Method
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Scorer(Protocol):
     """A loaded row evaluator: a row for each picture, or in words why there is none."""
 
     def __call__(self, shown: Sequence[Shown]) -> Sequence[Row | str]: ...
+
+
+class Recipe(Method):
+    """Base of evaluators, frozen dataclasses: refuses names and values that do not fit."""
 
 
 @runtime_checkable

@@ -136,12 +136,12 @@ def left_alone(manifest: Manifest, scored: Scored, made: Making) -> list[str]:
     return sentences
 
 
-def not_applicable(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+def not_applicable(made: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
     """A sentence for every variant that a suite has prompts without use for."""
     return [
         f"{variant} has nothing to do for {counts[NOT_APPLICABLE]} of {sum(counts.values())} "
         f"pictures of {suite}: its means are over the others, and so are its comparisons"
-        for suite, by_variant in counts.items()
+        for suite, by_variant in made.items()
         for variant, counts in by_variant.items()
         if counts.get(NOT_APPLICABLE)
     ]

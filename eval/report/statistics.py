@@ -250,9 +250,7 @@ def _signs(size: int) -> Float[np.ndarray, "changes witnesses"]:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p values, in the order given; None stays None and is not
-    counted.
-    """
+    """Holm's adjusted p values, in the order given; None stays None and is not counted."""
     known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
     largest = 0.0

@@ -57,9 +57,7 @@ def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name
     """
     found = {variant: pictures(folder, suite) for variant, folder in folders.items()}
     items = {one.item.id: one.item for some in found.values() for one in some}
-    overall: Overall = "tags" if all(map(_is_geneval, folders.values())) else "items"
-    whole = suite or Suite(name, "1", f"pictures in {', '.join(folders)}", "see source",
-                           tuple(items.values()), overall=overall)  # fmt: skip
+    whole = suite or _suite_of(name, folders, tuple(items.values()))
     experiment = Experiment(
         name=name, model=MODEL, suites=(whole.name,), variants=tuple(map(Variant, folders))
     )
@@ -99,6 +97,13 @@ def _group(
     name = requests.name(requests.request(suite, item, variant))
     seeds = tuple(one.number for one in given)
     return Group(suite, item, variant, name, seeds, pictures=pictures)
+
+
+def _suite_of(name: str, folders: Mapping[str, Path], items: tuple[Item, ...]) -> Suite:
+    """A suite of what the pictures say; GenEval's pictures are summed as GenEval sums."""
+    overall: Overall = "tags" if all(map(_is_geneval, folders.values())) else "items"
+    source = f"pictures in {', '.join(folders)}"
+    return Suite(name, "1", source, "see source", items, overall=overall)
 
 
 def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:

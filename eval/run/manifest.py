@@ -164,11 +164,11 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when anything in the manifest does; a group's name covers all that made it."""
-        head = "".join(
+        body = "".join(
             f"{group.suite}/{group.item.id}/{group.variant} {group.name} {group.seeds}\n"
             for group in self.groups()
         )
-        return digest(digest(canonical(self.header)) + head, 16)
+        return digest(digest(canonical(self.header)) + body, 16)
 
 
 def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path] = ()) -> Manifest:

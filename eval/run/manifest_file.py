@@ -48,8 +48,8 @@ def _lines(
     yield dict(header)
     for (suite, _), some in groupby(groups, key=lambda one: (one.suite, one.item.id)):
         of_item = list(some)
-        rest = [_group_row(group, seeds) for group in of_item]
-        yield {"suite": suite, "item": of_item[0].item.to_json(), "groups": rest}
+        rows = [_group_row(group, seeds) for group in of_item]
+        yield {"suite": suite, "item": of_item[0].item.to_json(), "groups": rows}
 
 
 def _group_row(group: Group, seeds: tuple[int, ...]) -> list[Any]:

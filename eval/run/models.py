@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from adhere.eval.errors import EvaluationError
-from adhere.eval.progress import without_bars
 from adhere.eval.run import provenance
+from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.studio.request import Picture, Request
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 

@@ -103,8 +103,8 @@ class Requests:
         if names not in self._identities:
             code = self.identity["code"]
             own = {name: code["plugins"][name] for name in names}
-            identity_of = {**self.identity, "code": {"engine": code["engine"], "plugins": own}}
-            self._identities[names] = canonical(identity_of)
+            identity = {**self.identity, "code": {"engine": code["engine"], "plugins": own}}
+            self._identities[names] = canonical(identity)
         return self._identities[names]
 
     @cached_property

@@ -162,8 +162,8 @@ class _AtWork:
         for extractor in wanted if shown else ():
             with self.session.leaving_out(*self.session.slugs_of(extractor.spec)):
                 found = extractor(list(shown.values()))
-                advance = {job: mine[job] for job in shown}
-                stored.keep_features(self.place, extractor.file(name), found, advance)
+                sums = {job: mine[job] for job in shown}
+                stored.keep_features(self.place, extractor.file(name), found, sums)
         left = self.session.rows.keys() & set(lacking) | self.session.features.keys() & {
             one.spec for one in wanted
         }
@@ -217,8 +217,8 @@ class _AtWork:
         for entry in entries:
             if not self._settled(slug, entry):
                 row = found.get(entry.key) or self._unseen(entry)
-                advance = self.picture(entry.job) if entry.job in images else NOT_MADE
-                made.append({"key": entry.key, "picture": advance, **_row_json(row)})
+                picture = self.picture(entry.job) if entry.job in images else NOT_MADE
+                made.append({"key": entry.key, "picture": picture, **_row_json(row)})
                 self.summary.errors += entry.job in images and not isinstance(row, Row)
         if made:
             self._log(slug, rows).append(*made)

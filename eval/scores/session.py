@@ -16,9 +16,9 @@ from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator, RowEvaluator, Scorer, SetEvaluator
 from adhere.eval.evaluators.sets import extractors, references
 from adhere.eval.places import Place
-from adhere.eval.progress import without_bars
 from adhere.eval.run.folder import Folder
 from adhere.eval.scores import stored
+from adhere.pipelines.folders.bars import without_bars
 
 NOT_MADE = "not made"
 """Stands for the checksum of a picture that could not be made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from adhere import assets
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import table as formats
 from adhere.eval.suites.items import Suite
@@ -15,9 +16,7 @@ _SUFFIXES = (".json", ".yaml", ".yml", ".txt", ".jsonl", ".csv", ".tsv")
 
 def bundled_folder() -> Path:
     """Where the suites that come with the project are."""
-    import adhere.assets
-
-    return Path(str(adhere.assets.__file__)).resolve().parent / "suites"
+    return assets.FOLDER / "suites"
 
 
 def available(include: Iterable[Path] = ()) -> dict[str, Path]:

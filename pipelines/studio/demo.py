@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from adhere import assets
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.drawing.grid import verdict_line
 from adhere.pipelines.studio.drawing.sheet import sheet
@@ -67,12 +67,10 @@ def scenes() -> list[dict[str, Any]]:
 
     The name of a layout stands for the file of the bundled ones.
     """
-    assets = resources.files("adhere.assets")
-    found: list[dict[str, Any]] = json.loads(assets.joinpath("demo.json").read_text("utf-8"))
+    found: list[dict[str, Any]] = json.loads((assets.FOLDER / "demo.json").read_text("utf-8"))
     for scene in found:
         if "layout" in scene:
-            with resources.as_file(assets.joinpath("layouts", scene["layout"])) as path:
-                scene["layout"] = Layout.read(path)
+            scene["layout"] = Layout.read(assets.FOLDER / "layouts" / scene["layout"])
     return found
 
 

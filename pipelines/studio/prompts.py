@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
-from adhere.layout.files import beside
+from adhere.layout.files import beside, lines_of
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.seeds import seeds_of
@@ -114,13 +114,11 @@ def _parses(text: str) -> bool:
 
 
 # ---- One reader a format: line numbers with what stands there ------------------------------------
-# Lines end where files' lines do: `str.splitlines` would cut prompts at form feeds and U+2028 too.
-
 Found = Iterator[tuple[int, Any]]
 
 
 def _plain_lines(text: str, name: str) -> Found:
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if (prompt := line.strip()) and not prompt.startswith("#"):
             yield number, prompt
 
@@ -151,7 +149,7 @@ def _columns(text: str, name: str) -> Found:
 
 
 def _json_lines(text: str, name: str) -> Found:
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)

@@ -11,8 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-TOYBOXES = ("toybox", "toybox-sd3")
-"""The bundled models by name: a Stable Diffusion, and a Stable Diffusion 3 on the same world."""
+from adhere.pipelines.toybox.names import TOYBOXES
 
 if TYPE_CHECKING:
     from adhere.pipelines.toybox.errors import ToyboxError

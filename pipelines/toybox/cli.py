@@ -119,7 +119,8 @@ def export(
     from adhere.pipelines.toybox import toybox_folder
     from adhere.pipelines.toybox.training.assembly import assemble
 
-    target = folder or toybox_folder(model)
+    bundled = toybox_folder(model)
+    target = folder or bundled
     assemble(out, target, model)
     typer.echo(f"wrote {target}")
 

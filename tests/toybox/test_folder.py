@@ -23,7 +23,7 @@ from adhere.pipelines.toybox import (
     toybox_folder,
 )
 from adhere.pipelines.toybox.card.figures import wilson
-from adhere.pipelines.toybox.cli import toybox_app
+from adhere.pipelines.toybox.cli import export, toybox_app
 from adhere.pipelines.toybox.judge.calibration import held_out
 from adhere.pipelines.toybox.judge.judge import identity
 from adhere.pipelines.toybox.model.vae import psnr, round_trip
@@ -186,3 +186,13 @@ def test_wilson_interval() -> None:
     assert low == pytest.approx(0.2553, abs=2e-4)
     assert high == pytest.approx(0.3662, abs=2e-4)
     assert wilson(0, 10)[0] == 0
+
+
+def test_a_toybox_of_another_name_is_refused(tmp_path: Path) -> None:
+    said = "no toybox is called 'toybox-sd9'; there are toybox, toybox-sd3"
+    with pytest.raises(ToyboxError, match=said):
+        load_toybox(name="toybox-sd9")
+    with pytest.raises(ToyboxError, match=said):
+        export(out=tmp_path, folder=tmp_path / "new", model="toybox-sd9")
+    with pytest.raises(ToyboxError, match="write name='toybox-sd3'"):
+        load_toybox("toybox-sd3")  # type: ignore[arg-type]

@@ -17,10 +17,9 @@ from PIL import Image
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
 from adhere.eval.evaluators.asking.vision_language import yes_share
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.items import Item
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 from adhere.guides.run import Prompt
 
@@ -29,7 +28,7 @@ _VOCABULARY = 30524
 
 
 @dataclass(frozen=True)
-class BlipVqa:
+class BlipVqa(Recipe):
     """Does the picture show each phrase of the prompt, says BLIP: T2I-CompBench's score."""
 
     name: ClassVar[str] = "blip-vqa"
@@ -38,9 +37,6 @@ class BlipVqa:
         Measure("blip_vqa", "product over noun phrases of P(yes), T2I-CompBench's", kind="share"),
     )
     model: str = param("Salesforce/blip-vqa-capfilt-large", "BLIP for VQA: hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load BLIP with its question encoder."""
@@ -86,12 +82,7 @@ class _Scorer:
         if model.config.text_config.vocab_size == _VOCABULARY:
             tokens[:, 0] = _VOCABULARY - 1
         seen = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
-        question = model.text_encoder(
-            input_ids=tokens,
-            attention_mask=mask,
-            encoder_hidden_states=seen,
-            encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long),
-        ).last_hidden_state
+        question = backends.read_with_picture(model.text_encoder, tokens, mask, seen)
         start = torch.full((1, 1), model.config.text_config.bos_token_id, device=self.device)
         logits = model.text_decoder(
             input_ids=start, encoder_hidden_states=question, encoder_attention_mask=mask

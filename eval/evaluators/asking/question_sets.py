@@ -9,18 +9,17 @@ from typing import ClassVar
 from PIL import Image
 
 from adhere.eval.evaluators.asking.vision_language import NO, YES, VisionLanguage, yes_share
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.formats.prompt_tables import NUMBERS
 from adhere.eval.suites.items import Question
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 
 _BINARY = (("yes", "no"), ("no", "yes"))
 
 
 @dataclass(frozen=True)
-class QuestionSets:
+class QuestionSets(Recipe):
     """Are the suite's own questions answered rightly, says a vision-language model."""
 
     name: ClassVar[str] = "questions"
@@ -34,9 +33,6 @@ class QuestionSets:
         Measure("soft_tifa_gm", "their geometric mean (Soft-TIFA GM)", kind="share"),
     )  # fmt: skip
     model: str = param("Qwen/Qwen2.5-VL-3B-Instruct", "vision-language model: hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the model."""

@@ -17,13 +17,12 @@ from PIL import Image
 
 from adhere.errors import ParameterError
 from adhere.eval.evaluators.asking.vision_language import VisionLanguage, yes_share
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class Questions:
+class Questions(Recipe):
     """How sure is a vision-language model that the picture shows the prompt, thing by thing?"""
 
     name: ClassVar[str] = "vqa"
@@ -41,7 +40,7 @@ class Questions:
     )
 
     def __post_init__(self) -> None:
-        parameters.check(self)
+        super().__post_init__()
         if self.question.count("{}") != 1:
             raise ParameterError(
                 f"{self.name}: question {self.question!r} needs one {{}} for the text"

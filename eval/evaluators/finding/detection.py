@@ -11,16 +11,15 @@ import torch
 from PIL import Image
 
 from adhere.eval.evaluators import backends, columns
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.rules import composition, protocols
 from adhere.eval.evaluators.rules.composition import Box, Found
 from adhere.eval.suites.items import COLOURS, Item
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class Detector:
+class Detector(Recipe):
     """Are the asked things there, in the asked colours and places, says a zero-shot detector.
 
     The verdict is GenEval's; its detector (Mask2Former) and its thresholds are not.
@@ -43,9 +42,6 @@ class Detector:
         0.5, "boxes of one noun that overlap more are one thing", low=0, high=1, source="usual NMS"
     )
     colours: tuple[str, ...] = param(COLOURS, "colours that a thing may turn out to have")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the detector."""

@@ -20,12 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.finding.instances import Instance, Mask2Former
 from adhere.eval.evaluators.rules import composition
 from adhere.eval.evaluators.rules.composition import Found
 from adhere.eval.suites.items import Item
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 
 COLOURS = (
@@ -51,7 +50,7 @@ CLASSES = (
 
 
 @dataclass(frozen=True)
-class GenEval:
+class GenEval(Recipe):
     """Is a picture right, by GenEval's rules and with its kind of models?"""
 
     name: ClassVar[str] = "geneval"
@@ -70,9 +69,6 @@ class GenEval:
     counting_threshold: float = param(
         0.9, "the same for the task of counting", low=0, high=1, source="evaluate_images.py"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the detector and CLIP."""

@@ -11,15 +11,14 @@ from PIL import Image
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.rules import lmd
 from adhere.eval.evaluators.rules.composition import Found
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class LmdTasks:
+class LmdTasks(Recipe):
     """Is a picture right by the predicates of LLM-grounded Diffusion's four tasks?"""
 
     name: ClassVar[str] = "lmd"
@@ -31,9 +30,6 @@ class LmdTasks:
     threshold: float = param(
         0.05, "lowest score that counts", low=0, high=1, source="scripts/owl_vit_eval.py"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the detector."""

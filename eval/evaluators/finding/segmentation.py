@@ -20,15 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.eval.evaluators import backends, columns
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.sets.accumulators import Overlap
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 from adhere.layout.layout import Layout
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Recipe):
     """Is everything where the layout wants it, says a segmentation model."""
 
     name: ClassVar[str] = "segmentation"
@@ -38,9 +37,6 @@ class Segmentation:
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("nvidia/segformer-b0-finetuned-ade-512-512", "hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the segmentation model."""

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class Preference:
+class Preference(Recipe):
     """How much people would like a picture for its prompt, says a CLIP that learnt it."""
 
     name: ClassVar[str] = "preference"
@@ -28,9 +27,6 @@ class Preference:
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("yuvalkirstain/PickScore_v1", "CLIP of preferences: hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the model."""

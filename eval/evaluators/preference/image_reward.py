@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 MEAN, SPREAD = 0.16717362830052426, 1.0333394966054072
@@ -46,7 +45,7 @@ _NAMES = (
 
 
 @dataclass(frozen=True)
-class ImageReward:
+class ImageReward(Recipe):
     """How much people would like a picture for its prompt, says ImageReward."""
 
     name: ClassVar[str] = "image-reward"
@@ -56,9 +55,6 @@ class ImageReward:
     models: ClassVar[tuple[str, ...]] = ("weights",)
     weights: str = param("", "ImageReward.pt, or its tensors as a safetensors file")
     tokenizer: str = param("google-bert/bert-base-uncased", "BERT's tokenizer: hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load BLIP and the head."""
@@ -86,12 +82,7 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """A reward for each picture with its prompt."""
         seen = self.vision(pixel_values=pixels).last_hidden_state
-        read = self.text(
-            input_ids=tokens,
-            attention_mask=mask,
-            encoder_hidden_states=seen,
-            encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long),
-        ).last_hidden_state
+        read = backends.read_with_picture(self.text, tokens, mask, seen)
         found: Tensor = self.mlp["layers"](read[:, 0])[:, 0]
         return (found - MEAN) / SPREAD
 

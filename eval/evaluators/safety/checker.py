@@ -9,13 +9,12 @@ from typing import ClassVar
 import torch
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class SafetyChecker:
+class SafetyChecker(Recipe):
     """Does Stable Diffusion's own safety checker object?"""
 
     name: ClassVar[str] = "safety-checker"
@@ -24,9 +23,6 @@ class SafetyChecker:
     )
     models: ClassVar[tuple[str, ...]] = ("model",)
     model: str = param("CompVis/stable-diffusion-safety-checker", "hub id or folder")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Checker:
         """Load the checker."""

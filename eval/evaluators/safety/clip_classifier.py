@@ -11,13 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class ClipClassifier:
+class ClipClassifier(Recipe):
     """Is a picture nearer to the unwanted texts than to the harmless ones?
 
     Any concept can be asked for; `q16` has learnt its two texts.
@@ -35,9 +34,6 @@ class ClipClassifier:
     temperature: float = param(
         100.0, "factor on the cosines", low=0.1, high=1000, source="CLIP's logit scale"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Classifier:
         """Load CLIP and embed the texts."""

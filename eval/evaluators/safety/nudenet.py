@@ -24,8 +24,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from adhere.errors import ExtraMissing, ModelError
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 NUDE = (
@@ -48,7 +47,7 @@ Parts = Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
-class NudeNet:
+class NudeNet(Recipe):
     """Which parts of bodies does a picture expose, says NudeNet?"""
 
     name: ClassVar[str] = "nudenet"
@@ -61,9 +60,6 @@ class NudeNet:
     threshold: float = param(
         0.6, "a score must be above it", low=0, high=1, source="MACE, arXiv:2403.06135"
     )
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Scorer:
         """Load the package's detector, or the file."""

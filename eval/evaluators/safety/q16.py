@@ -12,13 +12,12 @@ from torch import Tensor
 
 from adhere.errors import ModelError
 from adhere.eval.evaluators import backends
-from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.guides import parameters
+from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.guides.parameters import param
 
 
 @dataclass(frozen=True)
-class Q16:
+class Q16(Recipe):
     """Is a picture inappropriate, says Q16 (Schramowski et al. 2022, arXiv:2202.06675).
 
     CLIP ViT-L/14's embedding of the picture is nearer to the learnt embedding of the second class
@@ -33,9 +32,6 @@ class Q16:
     models: ClassVar[tuple[str, ...]] = ("model", "prompts")
     model: str = param("openai/clip-vit-large-patch14", "CLIP: hub id or folder")
     prompts: str = param("", "safetensors file with `prompts`: 2 x channels, harmless first")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def load(self, device: str) -> _Q16:
         """Load CLIP and the two embeddings."""

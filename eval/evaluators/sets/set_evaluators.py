@@ -8,11 +8,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.eval.evaluators.evaluator import Measure, Measured
+from adhere.eval.evaluators.evaluator import Measure, Measured, Recipe
 from adhere.eval.evaluators.sets import distances
 from adhere.eval.evaluators.sets.accumulators import FeatureMoments
 from adhere.eval.evaluators.sets.references import Reference
-from adhere.guides import parameters
 from adhere.guides.parameters import param
 
 _FEATURES = "extractor: toybox, clip:MODEL, dinov2:MODEL or inception:WEIGHTS"
@@ -20,7 +19,7 @@ _REFERENCE = "reference pictures: toybox (renders), plain (unguided), a folder, 
 
 
 @dataclass(frozen=True)
-class FrechetDistance:
+class FrechetDistance(Recipe):
     """How far the pictures' features are from the reference's, as two Gaussians."""
 
     name: ClassVar[str] = "frechet"
@@ -33,9 +32,6 @@ class FrechetDistance:
     features: str = param("toybox", _FEATURES)
     reference: str = param("toybox", _REFERENCE)
     infinity: bool = param(True, "also extrapolate to infinite n", source="arXiv:1911.07023")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
         """Fréchet distance with its n, and FD-infinity where there are pictures enough."""
@@ -54,7 +50,7 @@ class FrechetDistance:
 
 
 @dataclass(frozen=True)
-class KernelDistance:
+class KernelDistance(Recipe):
     """KID: the unbiased kernel distance, also fit for few pictures."""
 
     name: ClassVar[str] = "kid"
@@ -67,9 +63,6 @@ class KernelDistance:
     subsets: int = param(100, "random subsets", low=1, high=10_000, source="arXiv:1801.01401")
     size: int = param(1000, "pictures in a subset", low=2, high=100_000, source="clean-fid")
 
-    def __post_init__(self) -> None:
-        parameters.check(self)
-
     def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
         """Mean and spread over subsets, times 1000 as it is usually told."""
         theirs = reference.all_features(self.name)
@@ -81,7 +74,7 @@ class KernelDistance:
 
 
 @dataclass(frozen=True)
-class ClipDiscrepancy:
+class ClipDiscrepancy(Recipe):
     """CMMD: maximum mean discrepancy of CLIP embeddings."""
 
     name: ClassVar[str] = "cmmd"
@@ -91,9 +84,6 @@ class ClipDiscrepancy:
     features: str = param("toybox", _FEATURES)
     reference: str = param("toybox", _REFERENCE)
     sigma: float = param(10.0, "kernel width", low=1e-6, high=1e6, source="arXiv:2401.09603")
-
-    def __post_init__(self) -> None:
-        parameters.check(self)
 
     def measure(self, features: Float[Tensor, "n channels"], reference: Reference) -> Measured:
         """The discrepancy; biased, so compare it at equal n."""

@@ -17,6 +17,7 @@ from adhere.eval.suites.formats import content as contents
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.items import Item, Suite
 from adhere.eval.suites.reading import names
+from adhere.layout.files import lines_of
 from adhere.layout.layout import Layout, Region
 
 PROTOCOLS = ("eval-all", "eval-filtered", "eval-few")
@@ -98,7 +99,7 @@ def _labels(path: Path, offset: int) -> dict[int, str]:
     """Pixel values and what they are called, in words that a prompt can have."""
     if not path.is_file():
         raise EvaluationError(f"{path} is not there; it has a line '1: person' a class")
-    lines = contents.lines_of(contents.decoded(path))
+    lines = lines_of(contents.decoded(path))
     found = {}
     for line in lines:
         match = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line)

@@ -18,6 +18,7 @@ import yaml
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import digest
+from adhere.layout.files import lines_of
 
 Kind = Literal["json", "jsonl", "table", "yaml", "lines", "folder"]
 
@@ -106,11 +107,6 @@ def _zipped(path: Path) -> bool:
 def _suffix(path: Path) -> str:
     """What the name says of the content, `.gz` aside."""
     return (path.with_suffix("") if _zipped(path) else path).suffix.lower()
-
-
-def lines_of(text: str) -> list[str]:
-    """Lines as editors see them; U+2028 and form feeds are part of a line."""
-    return re.split(r"\r\n|\n|\r", text)
 
 
 def decoded(path: Path) -> str:

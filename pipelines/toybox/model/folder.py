@@ -12,11 +12,13 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from adhere import assets
 from adhere.pipelines.folders import saved
+from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.model.clip import preprocess
+from adhere.pipelines.toybox.names import TOYBOXES
 
 MOST_BYTES = 40 * 2**20
 _COMMON = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -50,13 +52,9 @@ def toybox_folder(name: str = "toybox") -> Path:
     Raises:
         ToyboxError: none is called so.
     """
-    import adhere.assets
-
-    assets = Path(next(iter(adhere.assets.__path__))).resolve()
-    bundled = sorted(path.parent.name for path in assets.glob("toybox*/model_index.json"))
-    if name not in bundled:
-        raise ToyboxError(f"no toybox is called {name!r}; there are {', '.join(bundled)}")
-    return assets / name
+    if name not in TOYBOXES:
+        raise ToyboxError(f"no toybox is called {name!r}; there are {', '.join(TOYBOXES)}")
+    return assets.FOLDER / name
 
 
 def check_folder(folder: Path) -> list[str]:
@@ -147,18 +145,12 @@ def _quietly() -> Iterator[None]:
     bars that are full before they are seen.
     """
     level = diffusers_logging.get_verbosity()
-    bars = [
-        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
-    ]
     diffusers_logging.set_verbosity_error()
-    for log in bars:
-        log.disable_progress_bar()
     try:
-        yield
+        with without_bars():
+            yield
     finally:
         diffusers_logging.set_verbosity(level)
-        for log in bars:
-            log.enable_progress_bar()
 
 
 def load_clip(
