@@ -1,1 +1,3 @@
-"""What saved models consist of: pipeline folders and single files, told without loading them."""
+"""What saved models consist of: pipeline folders and single files, told without loading them, and loaded without
+bars.
+"""
