@@ -1,3 +1,3 @@
-"""What saved models consist of: pipeline folders and single files, told without loading them, and loaded without
-bars.
+"""What saved models consist of, folders and single files, told without loading them; and loading
+them without bars.
 """
