@@ -13,41 +13,6 @@ _EXAMPLE = "write [red|cat] and [big, blue|suitcase]; a literal bracket or bar i
 HANGUL = re.compile("[\\u1100-\\u11ff\\u3130-\\u318f\\ua960-\\ua97f\\uac00-\\ud7ff\\uffa0-\\uffdc]")
 """Korean, which sets words apart by spaces but joins particles to them."""
 
-_NUMBER = r"[+-]?(?:\d\d?(?:[.,]\d*)?|[.,]\d+)"
-"""The number of a weight. Three digits and more are a year or a film's speed."""
-
-_SYNTAX = re.compile(
-    "|".join(
-        (
-            # Web UIs: (red cat:1.3), ((red cat)), [[cat]], {cat}, [cat:dog:0.5], <lora:name:1>
-            rf"\([^()\[\]:]*[^\W\d][^()\[\]:\d]*:\s*{_NUMBER}\s*\)",
-            r"\(\(+[^()]+\)\)+|\[\[+[^\[\]]+\]\]+|\{+[^{}\":]+\}+",
-            rf"\b[^\W\d][\w ]*:[^\W\d][\w ]*:{_NUMBER}(?!\w)",
-            r"<(?:lora|lyco|hypernet):[^<>]+>",
-            # What is left of [cat:0.5] without its brackets, and other programs' cat:1.3, cat::2
-            rf"\b[^\W\d]\w+:\d*\.\d+|\b[^\W\d]\w+::{_NUMBER}",
-            r"(?<=[a-z,] )(?:AND|BREAK)(?= )",
-            # compel: cat++, (red cat)-, (red cat)1.3, ("a cat", "a dog").blend(1, 2), cat.swap(dog)
-            r"\b[a-z]{2,}\+(?![\w+])|\w{2,}\+\++(?!\w)|[^\W\d]{2,}--+(?=[\s,.]|$)",
-            r"\([^()]*[^\W\d][^()]*\)(?:\++|-+|\d*\.\d+)(?![\w(])",
-            r"(?<=\))\.(?:blend|and)\(|\.swap\(",
-        )
-    )
-)
-"""What other programs read as syntax, for want of which a word would be lost in silence."""
-
-
-def unread_weight(text: str) -> str | None:
-    """A sentence on a weight, or other programs' syntax, in a text that a pipeline encodes."""
-    found = _SYNTAX.search(text)
-    if not found:
-        return None
-    return (
-        f"{found.group()!r} has no effect as a weight or other syntax, it is read as plain text; "
-        "take it out, or give prompt_embeds made with compel, and their text without it as "
-        "prompt=..."
-    )
-
 
 def unread_markup(prompt: str) -> str | None:
     """A sentence on markup in a prompt that a modular pipeline has given to its encoder."""

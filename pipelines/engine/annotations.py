@@ -10,7 +10,8 @@ from typing import Any
 from adhere.errors import ParameterError, PromptError
 from adhere.guides.run import NO_TEXT, Prompt
 from adhere.layout.layout import Layout
-from adhere.prompt.markup import strip_markup, unread_brackets, unread_markup, unread_weight
+from adhere.prompt.markup import strip_markup, unread_brackets, unread_markup
+from adhere.prompt.syntax import unread_weight
 
 BESIDE = ("prompt_2", "prompt_3")
 NEGATIVE = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")

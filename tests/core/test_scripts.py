@@ -7,9 +7,10 @@ import pytest
 from adhere.errors import PromptError
 from adhere.guides.run import Prompt
 from adhere.layout.layout import Layout, Region
-from adhere.prompt.markup import strip_markup, unread_markup, unread_weight
+from adhere.prompt.markup import strip_markup, unread_markup
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import find, numbered, occurrences, split_words
+from adhere.prompt.syntax import unread_weight
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,23 @@ def test_words_are_cut_at_tokens_where_no_space_is() -> None:
         *("a cat AND a dog", "a cat BREAK a dog"),
         *("a cat++ in a car", "a cat+", "a cat--, a dog", "(red cat)-", "(red cat)1.3, a dog"),
         *("('a cat', 'a dog').blend(1, 2)", "cat.swap(dog)"),
+        *(
+            "a cat- and a dog",
+            "a red cat-",
+            "cat- on grass",
+            "cat-,dog",
+            "(cat)2",
+            "猫++",
+            "猫:1.3",
+        ),
+        *(
+            "(cat (big):1.3)",
+            "（猫：1.3）",
+            "BREAK a cat",
+            "a cat\nBREAK\na dog",
+            "a cat,BREAK,a dog",
+        ),
+        *("embedding:easynegative", "a __colour__ cat", "a cat --no dogs", "a cat --ar 16:9"),
     ],
 )
 def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
@@ -108,6 +126,21 @@ def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
         *("a C++ book", "an A+ student", "(c) 2020", "a cat(s)", "smile :)", "f(x)", "f/1.8"),
         *("portrait (photo: 1990)", "(iso:400)", "cat: black, dog: white", "A CAT AND A DOG"),
         *("(red cat) 1.5x", "a (big)-ish cat", "(by Klimt)(detailed)", "a--b", "rock-and-roll"),
+        *(
+            "an LGBTQ+ flag",
+            "lgbtqia+ parade",
+            "a disney+ logo",
+            "aspect:1.85",
+            "aspect ratio:1.85",
+        ),
+        *("pH:7.4", "a man of height:1.80m", "a tower:85.5mm", "Ca(OH)2", "notepad++", "f:1.8"),
+        *(
+            "pre- and post-war houses",
+            "two- or threefold",
+            "mid- to late 1990s",
+            "blue-, red-ish cat",
+        ),
+        *("a sign TAKE A BREAK", 'a "BREAK" sign', "wide shot -- a cat", "wide shot --a cat"),
         *('{"scene": "a cat"}', "(1) a cat (2) a dog", "http://x.org:80/"),
     ],
 )
