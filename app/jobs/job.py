@@ -72,7 +72,7 @@ class Job:
         self.shown = 0.0
 
     def work(self, tell: Callable[[Event], None]) -> None:
-        """Make all pictures; tells updates, and the result after each comparison."""
+        """Make all pictures; tells updates, the first plain one, the result of each comparison."""
         tell(Update(self._estimate(), 0.0))
         self.tell = tell
         self.model = self.loaded.model(self.setup.model)
@@ -100,6 +100,8 @@ class Job:
 
     def _comparison(self, request: Request) -> Comparison:
         before = self._plain(request.plain()) if self.compare else None
+        if before is not None and request.seed == self.setup.seeds[0]:
+            self.tell(before)
         after = self._shot("Guided" if request.plugins else "Plain", request)
         return Comparison(request.seed, before, after)
 

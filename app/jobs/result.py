@@ -75,4 +75,5 @@ class Result:
     stopped: bool = False
 
 
-Event = Update | Result
+Event = Update | Shot | Result
+"""A shot is the first plain picture, told as soon as it is there: the guided one takes longer."""

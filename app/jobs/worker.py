@@ -60,7 +60,7 @@ class Worker:
         attention: bool = False,
         compare: bool = True,
     ) -> Iterator[Event]:
-        """Make a set-up's pictures; yields updates, the result as it grows, and the result.
+        """Make a set-up's pictures; yields updates, the first plain one, the result as it grows.
 
         Each picture is made alone, so that the same settings make the same pixels anywhere.
         Closing the generator stops the model at its next pass, and gives up a place in the line.

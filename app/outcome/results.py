@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import copies, figures
-from adhere.app.jobs.result import Comparison, Result
+from adhere.app.jobs.result import Comparison, Result, Shot
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import downloads, verdicts
 from adhere.app.outcome.pictures import file_of
@@ -123,6 +123,17 @@ class Panel:
             api_visibility="private",
         )
         copy.click(None, self.link, copy, js=scripts.COPY_LINK, api_visibility="private")
+
+    def plain(self, shot: Shot) -> dict[Any, Any]:
+        """Updates that show a plain picture while its guided one is made, and nothing older."""
+        image = file_of(figures.enlarge(shot.picture.image))
+        older = (self.verdict, self.files, self.seeds, self.gallery, self.report, self.share)
+        seed = shot.picture.request.seed
+        return {
+            self.heading: caption_of("Plain", "", f"seed {seed}: the guided one is being made"),
+            self.slider: (image, image),
+            **{one: gr.update(visible=False) for one in older},
+        }
 
     def show(self, result: Result, tab: str | None = None) -> dict[Any, Any]:
         """Updates that show a result; its link leads to `tab`, the panel's own if left out."""

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import setup as setups
-from adhere.app.jobs.result import Result, Update
+from adhere.app.jobs.result import Result, Shot, Update
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
 from adhere.app.outcome.results import Panel
@@ -147,6 +147,8 @@ class Runner:
             for event in worker.run(setup, sign, attention=True, compare=bool(compare)):
                 if isinstance(event, Update):
                     yield {self.panel.status: growing(event)}
+                elif isinstance(event, Shot):
+                    yield self.panel.plain(event)
                 else:
                     yield self._shown(event, key)
         except Exception as wrong:  # whatever it is, the page goes on

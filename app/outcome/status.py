@@ -40,7 +40,7 @@ def summary(result: Result) -> Element:
     """The status line of a result."""
     made = len(result.comparisons)
     if result.stopped:
-        kept = f"{made} finished, kept above" if made else "nothing was finished"
+        kept = f"{made} finished, kept above" if made else "no pair was finished"
         return say(f"Stopped within a pass; {kept}.")
     text = f"{made} of {len(result.setup.seeds)} done" if not result.complete else "Done"
     plain = sum(one.before.picture.seconds for one in result.comparisons if one.before)

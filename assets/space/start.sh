@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts the app with the options of the environment.
-set -eu
+set -euf
 umask 077
 set -- --host 0.0.0.0 --mcp
 for model in ${ADHERE_MODELS:-toybox}; do set -- "$@" --model "$model"; done

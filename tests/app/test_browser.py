@@ -10,14 +10,21 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops
 
-from adhere.app.jobs import figures
+from adhere import plugins
+from adhere.app.jobs import copies, figures
+from adhere.app.jobs.setup import Setup
+from adhere.layout.layout import Layout, Region
+from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
 from tests.app.visit import Visit, until
 
 pytestmark = pytest.mark.browser
 
-EVIL = 'a cat <img src=x onerror="window.hacked=1"> <script>window.hacked=2</script>'
+EVIL = (
+    'a cat <img src=x onerror="window.hacked=1"> <script>window.hacked=2</script> '
+    '"><svg onload=window.hacked=3> {{window.hacked=4}} ${window.hacked=5} %(x)s \u202egnp.x'
+)
 
 
 def test_type_correct_generate_and_slide(visit: Visit) -> None:
@@ -230,6 +237,23 @@ def seen(page: Any, part: str) -> float:
     return shown
 
 
+def test_the_plain_picture_is_there_while_the_guided_one_grows(
+    visit: Visit, held: FakeStudio
+) -> None:
+    held.held = None
+    visit.generate("compose")
+    held.held = held.made + 1
+    visit.fill("compose", "a green frog and a blue car")
+    visit.page.click("#compose-go")
+    visit.page.wait_for_function("() => document.body.innerText.includes('is being made')")
+    visit.page.wait_for_selector("#compose-slider img")
+    assert not visit.page.is_visible("#compose-verdict")  # it was of the pair before
+    held.held = None
+    visit.status("compose", "Done")
+    visit.page.wait_for_selector("#compose-verdict:visible")
+    assert "is being made" not in visit.page.inner_text("body")
+
+
 def test_stop_half_way(visit: Visit, held: FakeStudio) -> None:
     page = visit.page
     before, heard = held.step_calls, held.interrupted
@@ -322,11 +346,27 @@ def test_safety_shows_what_changed(visit: Visit) -> None:
     assert "unwanted" in page.inner_text("#safety-counts")
 
 
-def test_texts_are_texts(visit: Visit) -> None:
+@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
+    """In a stranger's link: as prompt, phrase, concept, edit; then shown, kept and copied."""
     page = visit.page
-    visit.fill("compose", EVIL)
-    page.click("#compose-go")
-    visit.status("compose", "Done")
+    stack = {"compose": "sega", "paint": "zestguide", "safety": "safe-latent-diffusion"}[tab]
+    given = {"sega": {"edits": [EVIL]}, "safe-latent-diffusion": {"concept": EVIL}}.get(stack, {})
+    region = Region(EVIL, box=(0.1, 0.1, 0.6, 0.6))
+    request = Request(
+        EVIL,
+        negative_prompt=EVIL,
+        plugins=(plugins.plugin({"plugin": stack, **given}),),
+        layout=Layout((region,)) if tab == "paint" else None,
+    )
+    visit.open(f"{copies.to_link(Setup('toybox', request, (0,)))}&tab={tab}")
+    visit.status(tab, "settings are in place")
+    visit.generate(tab)
+    page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
+    if tab == "paint":
+        assert [EVIL] == list(places(visit))
+        page.get_by_label("Another phrase of the prompt").fill(EVIL[6:])
+        page.locator("#paint-editor [data-part=add]").click()
     visit.tab("History")
     page.wait_for_selector("#history-made img")
     visit.tab("Attention")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import typer.main
 
 from adhere.app.serving.cli import app_app
+from adhere.app.serving.server import Address
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "assets" / "space"
@@ -72,6 +74,18 @@ def test_a_dockerfile_copies_what_is_there_and_runs_as_nobody_special(path: Path
         line[1] for line in lines if line[0] == "CMD"
     ]
     assert [line[1] for line in lines if line[0] == "USER"][-1] not in ("root", "0")
+    used = {line[0]: line[1:] for line in lines}
+    assert set(used) <= {"FROM", "RUN", "ARG", "ENV", "COPY", "USER", "WORKDIR", "EXPOSE", "CMD",
+                         "HEALTHCHECK"}  # fmt: skip
+    port = re.search(r"app_port: (\d+)", (SPACE / "README.md").read_text())
+    assert port
+    assert used["EXPOSE"] == [port[1]] == [str(Address().port)]
+    asked = re.search(r"CMD (\[.*\])", " ".join(used["HEALTHCHECK"]))
+    assert asked
+    program, option, code = json.loads(asked[1])
+    assert (program, option) == ("python", "-c")
+    assert f"http://127.0.0.1:{port[1]}'" in code
+    compile(code, "healthcheck", "exec")
     extras = re.search(r"adhere\[([\w,]+)\]", path.read_text())
     offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert extras

@@ -14,7 +14,7 @@ import torch
 from adhere import plugins
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.passes import most_passes
-from adhere.app.jobs.result import Result, Update
+from adhere.app.jobs.result import Result, Shot, Update
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
 from adhere.errors import GuidanceError, ModelError, ParameterError
@@ -67,6 +67,19 @@ def test_first_pair_comes_before_the_others() -> None:
     results = [e for e in worker(studio).run(setup((0, 1, 2)), threading.Event())]
     sizes = [len(event.comparisons) for event in results if isinstance(event, Result)]
     assert sizes == [1, 2, 3]
+
+
+def test_the_first_plain_picture_comes_before_its_guided_one_is_made() -> None:
+    studio = FakeStudio()
+    events = worker(studio).run(setup((4, 5)), threading.Event())
+    alone = []
+    for event in events:
+        if isinstance(event, Shot):
+            assert not [one for one in studio.asked if one.seed == 5]
+            alone.append(event.picture.request)
+    assert alone == [setup((4, 5)).request.with_seed(4).plain()]
+    without = worker(studio).run(setup(), threading.Event(), compare=False)
+    assert not [event for event in without if isinstance(event, Shot)]
 
 
 def test_attention_is_kept_by_words_only() -> None:
