@@ -364,7 +364,7 @@ def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
     visit.generate(tab)
     page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
     if tab == "paint":
-        assert [EVIL] == list(places(visit))
+        assert list(places(visit)) == [EVIL]
         page.get_by_label("Another phrase of the prompt").fill(EVIL[6:])
         page.locator("#paint-editor [data-part=add]").click()
     visit.tab("History")
