@@ -414,6 +414,21 @@ def test_the_same_command_again_makes_only_what_is_missing(
     assert again["complete"] is True
 
 
+def test_maps_that_are_asked_for_later_are_drawn(folder: Path, tmp_path: Path) -> None:
+    words = ("compare", PROMPT, "-p", "sega:edits=cat", "--seed", "0", "-o", tmp_path, *SMALL)
+
+    def drawn(*more: str) -> dict[str, int]:
+        assert adhere(*words, "--model", folder, *more) == 0
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*-attention.png")}
+
+    assert drawn() == {}
+    once = drawn("--maps")
+    assert len(once) == 2
+    assert drawn("--maps") == drawn() == once
+    next(tmp_path.glob("*-attention.png")).unlink()
+    assert drawn("--maps").keys() == once.keys()
+
+
 def test_other_parameters_never_overwrite_and_failures_never_wipe(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -505,6 +520,19 @@ def test_progress_is_lines_where_nobody_watches(
     assert lines[0] == "pictures: 0/1"
     assert lines[-1].startswith("pictures: 1/1, ")
     assert "\x1b" not in err
+
+
+def test_progress_counts_what_was_made(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two prompts one cannot be drawn; Heun evaluates each step twice."""
+    (tmp_path / "two.txt").write_text(f"{PROMPT}\na cat [\n{PROMPT} again\n")
+    words = ("--prompts", tmp_path / "two.txt", "--subjects", "cat|frog|again")
+    more = ("-p", "attend-and-excite", "--scheduler", "heun", "-o", tmp_path / "out")
+    assert adhere("generate", *words, *more, "--model", folder, *SMALL) == 1
+    lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("pictures")]
+    assert lines[0] == "pictures: 0/2"
+    assert lines[-1].startswith("pictures: 1/2, ")
 
 
 def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

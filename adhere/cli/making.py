@@ -119,8 +119,8 @@ def make(
     wanted, notes = plan(content, drawing, variants, seeds)
     writable(out)
     model = studio(loading)
-    record = Record(out, wanted, model.about, model.judge())
-    run(model, record, loading.batch_size, maps=maps)
+    record = Record(out, wanted, model.about, model.judge(), maps)
+    run(model, record, loading.batch_size)
     if record.faults and not record.rows:
         place, error = record.faults[0]
         raise type(error)(f"{place}: {error}" if place else str(error))

@@ -54,11 +54,11 @@ _SYNTAX = re.compile("|".join((*_WEIGHTED, *_COMPEL, *_MIDJOURNEY)))
 
 def unread_weight(text: str) -> str | None:
     """A sentence on a weight, or other programs' syntax, in a text that a pipeline encodes."""
-    found = _SYNTAX.search(text)
+    found = dict.fromkeys(repr(match.group()) for match in _SYNTAX.finditer(text))
     if not found:
         return None
+    named = f"{', '.join([*found][:5])} {'has' if len(found) == 1 else 'have'} no effect"
     return (
-        f"{found.group()!r} has no effect as a weight or other syntax, it is read as plain text; "
-        "take it out, or give prompt_embeds made with compel, and their text without it as "
-        "prompt=..."
+        f"{named} as a weight or other syntax, read as plain text; take it out, or give "
+        "prompt_embeds made with compel, and their text without it as prompt=..."
     )

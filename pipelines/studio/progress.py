@@ -54,18 +54,22 @@ class _Lines:
         self._say(f"0/{total}")
 
     def __call__(self, amount: float) -> None:
-        # Samplers that evaluate a step twice tell of more steps than were asked for.
-        self.done = min(self.done + amount, self.total)
+        self.done += amount
         now = time.monotonic()
         if now - self.last >= LINE_EVERY:
             self.last = now
             rate = self.done / max(now - self.started, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            self._say(f"{self.done:.0f}/{self.total}, {rate:.2f}/s, {left:.0f} s left")
+            left = max(self.total - self.done, 0) / max(rate, 1e-9)
+            self._say(f"{self.so_far}, {rate:.2f}/s, {left:.0f} s left")
 
     def last_word(self) -> None:
         seconds = time.monotonic() - self.started
-        self._say(f"{self.total}/{self.total}, {seconds:.0f} s")
+        self._say(f"{self.so_far}, {seconds:.0f} s")
+
+    @property
+    def so_far(self) -> str:
+        # Samplers that evaluate a step twice tell of more steps than were asked for.
+        return f"{min(self.done, self.total):.0f}/{self.total}"
 
     def _say(self, text: str) -> None:
         print(f"{self.title}: {text}", file=sys.stderr, flush=True)

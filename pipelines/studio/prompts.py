@@ -198,12 +198,19 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
     fields = {_field(str(key)): one for key, one in value.items() if one not in (None, "")}
     prompt = fields.get("prompt")
     if not isinstance(prompt, str):
-        named = ", ".join(map(repr, value)) or "nothing"
-        return PromptLine("", place, fault=PromptError(f"it has no prompt: it has {named}"))
+        return PromptLine("", place, fault=PromptError(_no_prompt(value)))
     try:
         return checked(PromptLine(prompt, place, _seeds(fields), dict(_own(fields, folder))))
     except GuidanceError as error:
         return PromptLine(prompt, place, fault=error)
+
+
+def _no_prompt(value: Mapping[Any, Any]) -> str:
+    """What stands in an object or a row in place of a prompt."""
+    given = next((one for key, one in value.items() if _field(str(key)) == "prompt"), ...)
+    if given is ...:
+        return f"it has no prompt: it has {', '.join(map(repr, value)) or 'nothing'}"
+    return "its prompt is empty" if given in (None, "") else f"its prompt {given!r:.60} is no text"
 
 
 def checked(line: PromptLine) -> PromptLine:

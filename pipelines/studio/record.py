@@ -43,23 +43,29 @@ class Record:
         plan: what is to be made.
         about: the model and the programs that make it (`Studio.about`).
         judge: what is said of each picture, if anything can be.
+        maps: also draw what each word attended to; pictures without that are made once more.
 
     Raises:
         ParameterError: the folder's report is damaged, or another program's.
     """
 
     def __init__(
-        self, out: Path, plan: Plan, about: Mapping[str, Any], judge: Judge | None
+        self,
+        out: Path,
+        plan: Plan,
+        about: Mapping[str, Any],
+        judge: Judge | None,
+        maps: bool = False,
     ) -> None:
         self.out, self.plan, self.about = out, plan, about
-        self._judge = judge
+        self.maps, self._judge = maps, judge
         self._earlier = _read(out / REPORT)
         self._ids = {job: _identity(job, about) for job in plan.jobs}
         by_id = {row["id"]: row for row in self._earlier["pictures"] if "id" in row}
         self.rows: dict[Job, Row] = {
             job: by_id[id]
             for job, id in self._ids.items()
-            if id in by_id and (out / by_id[id]["file"]).is_file()
+            if id in by_id and self._whole(by_id[id])
         }
         self.kept = len(self.rows)
         self.faults: list[tuple[str, GuidanceError]] = []
@@ -68,6 +74,13 @@ class Record:
         for line in plan.lines:
             if line.fault is not None:
                 self._fault(line.place, line.prompt, line.fault, {})
+
+    def _whole(self, row: Row) -> bool:
+        """Whether a picture is here, with its attention if that is wanted and can be had."""
+        if self.maps and "attention" not in row:
+            return False
+        files = (row["file"], row.get("attention") if self.maps else None)
+        return all((self.out / name).is_file() for name in files if name)
 
     @property
     def missing(self) -> list[Job]:
@@ -79,8 +92,9 @@ class Record:
         """Write a picture, and its attention where it was recorded."""
         name = self._name(job)
         write_picture(self.out / f"{name}.png", picture)
-        if picture.attention is not None:
-            write_image(self.out / f"{name}-attention.png", heat_strip(picture))
+        drawn = None if picture.attention is None else f"{name}-attention.png"
+        if drawn:
+            write_image(self.out / drawn, heat_strip(picture))
         row = {
             "id": self._ids[job],
             "file": f"{name}.png",
@@ -89,6 +103,7 @@ class Record:
             "seconds": picture.seconds,
             "report": picture.report,
             "verdict": self._judge(picture) if self._judge else None,
+            **({"attention": drawn} if self.maps else {}),
         }
         same = (one for one, id in self._ids.items() if id == self._ids[job])
         self.rows.update(dict.fromkeys(same, row))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from adhere.errors import GuidanceError, ModelError
 from adhere.pipelines.studio.plan import Job
-from adhere.pipelines.studio.progress import progress
+from adhere.pipelines.studio.progress import Tick, progress
 from adhere.pipelines.studio.record import Record
 from adhere.pipelines.studio.request import OnStep, Picture, Progress
 from adhere.pipelines.studio.studio import Studio, alike
 
 
-def run(studio: Studio, record: Record, batch_size: int, *, maps: bool = False) -> None:
+def run(studio: Studio, record: Record, batch_size: int) -> None:
     """Make what the record of a plan still lacks; each batch is recorded as it is done.
 
     A prompt that cannot be drawn as asked is recorded and passed over. Whatever stops the loop,
@@ -22,7 +23,6 @@ def run(studio: Studio, record: Record, batch_size: int, *, maps: bool = False) 
         studio: the model.
         record: the folder that the pictures go to, with the plan.
         batch_size: pictures made at once, at the most.
-        maps: also draw what each word attended to.
 
     Raises:
         ModelError: the model cannot be guided as asked, so that no other prompt would do better.
@@ -31,17 +31,32 @@ def run(studio: Studio, record: Record, batch_size: int, *, maps: bool = False) 
     try:
         with progress("pictures", len(missing)) as tick:
             for batch in _batches(missing, batch_size):
-
-                def step(at: Progress, share: int = len(batch)) -> None:
-                    tick(share / at.count)
-
-                for job, made in _attempt(studio, batch, step, maps):
-                    record.add(job, made) if isinstance(made, Picture) else record.fail(job, made)
+                ahead = _Ahead(tick, len(batch))
+                for job, made in _attempt(studio, batch, ahead.step, record.maps):
+                    if isinstance(made, Picture):
+                        record.add(job, made)
+                        ahead.told -= 1
+                    else:
+                        record.fail(job, made)
+                tick(-ahead.told)
                 record.save_now_and_then()
     except BaseException as stop:
         record.save(stopped_by=type(stop).__name__)
         raise
     record.save()
+
+
+@dataclass
+class _Ahead:
+    """Tells progress in steps of a batch; `told` is how many pictures more than are made."""
+
+    tick: Tick
+    size: int
+    told: float = 0.0
+
+    def step(self, at: Progress) -> None:
+        self.tick(self.size / at.count)
+        self.told += self.size / at.count
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:

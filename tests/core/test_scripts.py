@@ -119,6 +119,11 @@ def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
     assert "no effect" in (unread_weight(prompt) or "")
 
 
+def test_every_weight_of_a_prompt_is_named_once() -> None:
+    said = unread_weight("a (red cat:1.3), a dog++ and (red cat:1.3)") or ""
+    assert said.startswith("'(red cat:1.3)', 'dog++' have no effect")
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

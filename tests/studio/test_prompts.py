@@ -121,6 +121,8 @@ def test_a_stream_is_told_by_how_it_begins(
         ("a.jsonl", '{"prompt": "a cat"', PromptError, "it is no JSON"),
         ("a.jsonl", "3\n", PromptError, "neither a prompt nor an object"),
         ("a.jsonl", '{"seed": 3}', PromptError, "it has no prompt: it has 'seed'"),
+        ("a.jsonl", '{"prompt": 3, "seed": 3}', PromptError, "its prompt 3 is no text"),
+        ("a.csv", "prompt,seed\n,3", PromptError, "its prompt is empty"),
         ("a.jsonl", '{"prompt": "a cat", "seed": "x"}', ParameterError, "seeds 'x' do not read"),
         ("a.jsonl", '{"prompt": "a cat", "steps": "x"}', ParameterError, "is not a whole number"),
         ("a.jsonl", '{"prompt": "a cat", "subjects": 3}', ParameterError, "list of phrases"),
