@@ -49,7 +49,35 @@ def of(script: str, name: str) -> str:
 
 
 NAMED = """() => {
+  const share = (handle) => {
+    const box = handle.getBoundingClientRect(), all = handle.parentElement.getBoundingClientRect();
+    return (box.left + box.width / 2 - all.left) / all.width;
+  };
+  const put = (handle, to) => {
+    const all = handle.parentElement.getBoundingClientRect();
+    const there = {bubbles: true, view: window, clientX: all.left + to * all.width,
+      clientY: all.top + all.height / 2};
+    // The handle knows the mouse alone: it jumps to where it is taken.
+    handle.dispatchEvent(new MouseEvent("mousedown", there));
+    window.dispatchEvent(new MouseEvent("mouseup", there));
+  };
+  const told = (handle) => handle.setAttribute("aria-valuenow", Math.round(100 * share(handle)));
+  const keyed = (handle) => {
+    const steps = {ArrowLeft: -0.02, ArrowRight: 0.02, ArrowDown: -0.02, ArrowUp: 0.02,
+      PageDown: -0.1, PageUp: 0.1, Home: -1, End: 1};
+    handle.setAttribute("role", "slider");
+    handle.setAttribute("aria-label", "How much of the picture is before, in percent");
+    handle.tabIndex = 0;
+    told(handle);
+    handle.addEventListener("keydown", (event) => {
+      if (!(event.key in steps)) return;
+      event.preventDefault();
+      put(handle, Math.min(1, Math.max(0, share(handle) + steps[event.key])));
+      requestAnimationFrame(() => told(handle));
+    });
+  };
   const mend = () => {
+    document.querySelectorAll("[data-testid=slider]:not([role=slider])").forEach(keyed);
     for (const one of document.querySelectorAll(".words .token[role=button]"))
       if (!one.textContent.trim()) { one.removeAttribute("role"); one.removeAttribute("tabindex"); }
     for (const one of document.querySelectorAll("div.empty[aria-label]:not([role])"))
@@ -69,4 +97,4 @@ NAMED = """() => {
     requestAnimationFrame(() => { waiting = false; mend(); });
   }).observe(document.body, {childList: true, subtree: true});
 }"""
-"""What a screen reader needs and Gradio leaves out: names, and roles that fit."""
+"""What a screen reader and a keyboard need and Gradio leaves out: names, roles that fit, keys."""

@@ -59,6 +59,27 @@ def test_type_correct_generate_and_slide(visit: Visit) -> None:
     assert moved["x"] > box["x"] + 60
 
 
+def test_before_and_after_have_a_keyboard(visit: Visit) -> None:
+    page = visit.page
+    visit.generate("compose")
+    handle = page.get_by_role("slider", name="before, in percent").locator("visible=true")
+
+    def place() -> float:
+        box = handle.bounding_box()
+        assert box
+        return float(box["x"])
+
+    handle.focus()
+    middle = place()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    until(lambda: place() > middle + 10, "the arrow does nothing")
+    page.keyboard.press("Home")
+    until(lambda: place() < middle - 60, "Home does nothing")
+    until(lambda: int(handle.get_attribute("aria-valuenow") or 50) < 45, "the value is not told")
+    assert page.evaluate("() => document.activeElement.getAttribute('role')") == "slider"
+
+
 def test_another_seed_is_looked_at(visit: Visit) -> None:
     page = visit.page
     page.click("#compose-go")
