@@ -69,6 +69,7 @@ NAMED = """() => {
     handle.setAttribute("aria-label", "How much of the picture is before, in percent");
     handle.tabIndex = 0;
     told(handle);
+    handle.addEventListener("focus", () => told(handle));
     handle.addEventListener("keydown", (event) => {
       if (!(event.key in steps)) return;
       event.preventDefault();
