@@ -18,13 +18,15 @@ def pins(extras: tuple[str, ...] = ()) -> list[str]:
     """
     project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]
     optional = project["optional-dependencies"]
-    found = []
+    found: dict[str, str] = {}
     for wanted in (*project["dependencies"], *(one for name in extras for one in optional[name])):
         match = re.match(r"([\w-]+(?:\[[\w,]+\])?)\s*>=\s*([\w.]+)", wanted)
-        if match is None:
+        if match:
+            found[match[1]] = f"{match[1]}=={match[2]}"
+        # An extra may set a ceiling to what has its floor, and lean on another extra.
+        elif not wanted.startswith((*(f"{name}<" for name in found), "adhere[")):
             raise ValueError(f"{wanted!r} in pyproject.toml says no lowest version; add >=")
-        found.append(f"{match[1]}=={match[2]}")
-    return found
+    return list(found.values())
 
 
 if __name__ == "__main__":
