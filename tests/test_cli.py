@@ -525,14 +525,14 @@ def test_progress_is_lines_where_nobody_watches(
 def test_progress_counts_what_was_made(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of two prompts one cannot be drawn; Heun evaluates each step twice."""
+    """Of three prompts two cannot be drawn; Heun evaluates each step twice."""
     (tmp_path / "two.txt").write_text(f"{PROMPT}\na cat [\n{PROMPT} again\n")
     words = ("--prompts", tmp_path / "two.txt", "--subjects", "cat|frog|again")
     more = ("-p", "attend-and-excite", "--scheduler", "heun", "-o", tmp_path / "out")
     assert adhere("generate", *words, *more, "--model", folder, *SMALL) == 1
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("pictures")]
-    assert lines[0] == "pictures: 0/2"
-    assert lines[-1].startswith("pictures: 1/2, ")
+    assert lines[0] == "pictures: 0/3"
+    assert lines[-1].startswith("pictures: 1/3, ")
 
 
 def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
