@@ -1,4 +1,4 @@
-"""Every dependency says its lowest version, also those of the extras, so that the job can pin it."""
+"""Every dependency, also of the extras, says its lowest version, so that the job can pin it."""
 
 from __future__ import annotations
 

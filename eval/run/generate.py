@@ -120,14 +120,8 @@ def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
     if len(pictures) != len(batch):
         raise RuntimeError(f"the model made {len(pictures)} pictures of {len(batch)}")
     for picture in pictures:
-        # No generated picture is black to the last pixel: numbers that are none become zeros, and
-        # safety checkers of pipelines put black in place of what they object to.
-        if picture.image.convert("RGB").getbbox() is None:
-            raise EvaluationError(
-                "the picture is wholly black: the model gave NaN, or a safety checker of the "
-                "pipeline objected. In half precision some autoencoders overflow: use --dtype "
-                "float32 or bfloat16"
-            )
+        if picture.doubt:
+            raise EvaluationError(picture.doubt)
     return pictures
 
 

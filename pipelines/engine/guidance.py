@@ -79,7 +79,10 @@ class Guidance:
         specs = data["plugins"]
         if not isinstance(specs, (list, tuple)):
             raise ParameterError(f"plugins={specs!r} is no list; write ['syngen'] for one")
-        memory = dict(data.get("memory") or {})
+        given = data.get("memory") or {}
+        if not isinstance(given, Mapping):
+            raise ParameterError(f"memory={given!r} is no object; write {{'sub_batch': 2}}")
+        memory = dict(given)
         unknown = sorted(set(memory) - {one.name for one in fields(Memory)})
         if unknown:
             names = ", ".join(asdict(Memory()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def encoders(source: Path | str, precision: torch.dtype, **which: str) -> dict[s
         which: `variant`, `revision` of a hub repository.
 
     Raises:
-        ModelError: weights are missing.
+        ModelError: weights are missing, or have another shape.
     """
     from diffusers import DiffusionPipeline
 
@@ -69,9 +69,11 @@ def encoders(source: Path | str, precision: torch.dtype, **which: str) -> dict[s
                 dtype=precision,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused here, by name
                 **which,
             )
             refuse_missing(f"{name} of {source}", found["missing_keys"])
+            _refuse_other_shapes(f"{name} of {source}", found["mismatched_keys"])
             made[name] = loaded.eval()
     return made
 
@@ -94,6 +96,22 @@ def refuse_missing(what: str, keys: set[str] | list[str]) -> None:
             f"{what} lacks {len(keys)} weights ({sorted(keys)[0]}...), which would be random "
             "numbers: the files are not whole, or were saved for another release of transformers "
             f"than {_version()} (5.6 or newer is needed)"
+        )
+
+
+def refuse_unloaded(pipe: Any, source: Path | str) -> None:
+    """Raise `ModelError` where a part of a pipeline has weights that were in none of its files."""
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            keys = [key for key, value in part.state_dict().items() if value.is_meta]
+            refuse_missing(f"{name} of {source}", keys)
+
+
+def _refuse_other_shapes(what: str, keys: Iterable[Sequence[Any]]) -> None:
+    for name, there, wanted in keys:
+        raise ModelError(
+            f"{what}: {name} has the shape {tuple(there)}, and {tuple(wanted)} is what its config "
+            "says; the weights are of another model than the config"
         )
 
 

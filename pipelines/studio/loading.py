@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from adhere import __version__
 from adhere.errors import ExtraMissing, ModelError, ParameterError
@@ -85,6 +86,7 @@ def load(
     pipe = _read(model, precision if dtype or model not in TOYBOXES else torch.float32, {
         key: value for key, value in (("variant", variant), ("revision", revision)) if value
     })  # fmt: skip
+    saved.refuse_unloaded(pipe, model)
     add_loras(pipe, loras)
     if offload is None:
         return pipe.to(device)
@@ -127,7 +129,7 @@ def _from_folder(model: str, path: Path, precision: torch.dtype, which: dict[str
         return DiffusionPipeline.from_pretrained(
             source, torch_dtype=precision, use_safetensors=True, **which, **absent, **encoders
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{model!r} could not be loaded: {first_line(error)} (weights must be safetensors; "
             "pickled .bin and .ckpt files are refused because loading them runs code)"

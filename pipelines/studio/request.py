@@ -118,3 +118,16 @@ class Picture:
     seconds: float
     attention: RecordedAttention | None = None
     made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> str | None:
+        """What is wrong with it to all appearance; None for a picture that shows something."""
+        # No generated picture is black to the last pixel: numbers that are none become zeros, and
+        # safety checkers of pipelines put black in place of what they object to.
+        return None if self.image.convert("RGB").getbbox() else _BLACK
+
+
+_BLACK = (
+    "the picture is wholly black: the model gave NaN, or a safety checker of the pipeline "
+    "objected. In half precision some autoencoders overflow: use --dtype float32 or bfloat16"
+)

@@ -176,7 +176,7 @@ class Studio:
         seconds = (time.perf_counter() - started) / len(batch)
         recorded = attached.recorded
         made = {**self.about, **self._calling.chosen(arguments)}
-        return [
+        pictures = [
             Picture(
                 image=image,
                 request=request,
@@ -187,6 +187,10 @@ class Studio:
             )
             for k, (image, request) in enumerate(zip(images, batch, strict=True))
         ]
+        for picture in pictures:
+            if picture.doubt:
+                picture.report["notes"].append(picture.doubt)
+        return pictures
 
     def _use_scheduler(self, name: str | None) -> None:
         if name not in self._schedulers:

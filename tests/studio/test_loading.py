@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,41 @@ def test_a_lora_counts_as_strongly_as_it_is_told_to(folder: Path, lora: Path) ->
     assert picture(folder, loras=[Lora(str(lora.parent), 1.0)]) == whole
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("lacking", r"lacks 1 weights"),
+        ("renamed", r"lacks \d+ weights"),  # as releases of libraries have done
+        ("of another shape", r"shape"),
+        ("cut off", r"could not be loaded"),
+        ("empty", r"could not be loaded"),
+        ("gone", r"could not be loaded"),
+    ],
+)
+def test_a_part_that_is_not_whole_is_refused(
+    folder: Path, tmp_path: Path, part: str, how: str, said: str
+) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(folder, broken)
+    (file,) = (broken / part).glob("*.safetensors")
+    weights, whole = load_file(file), file.read_bytes()
+    name = sorted(weights)[len(weights) // 2]
+    if how == "lacking":
+        del weights[name]
+    elif how == "renamed":
+        weights = {f"other.{key}": value for key, value in weights.items()}
+    else:
+        weights[name] = torch.ones(3, 3)
+    save_file(weights, file, metadata={"format": "pt"})
+    if how in ("cut off", "empty"):
+        file.write_bytes(whole[: -len(whole) // 3] if how == "cut off" else b"")
+    elif how == "gone":
+        file.unlink()
+    with pytest.raises(ModelError, match=said):
+        load(str(broken), "cpu", None)
+
+
 def test_what_a_lora_text_means() -> None:
     assert Lora.read("style:0.8") == Lora("style", 0.8)
     assert Lora.read("owner/style") == Lora("owner/style", 1.0)
@@ -76,32 +112,19 @@ def test_loras_that_do_not_fit(folder: Path, lora: Path, tmp_path: Path) -> None
             load(str(folder), "cpu", None, loras=[Lora(str(tmp_path / name))])
 
 
-def test_an_encoder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
-    """As with releases of transformers that look for the weights under other names."""
-    import shutil
-
-    shutil.copytree(folder, tmp_path / "model")
-    file = tmp_path / "model" / "text_encoder" / "model.safetensors"
-    weights = load_file(file)
-    save_file({f"old.{key}": value for key, value in weights.items()}, file, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"text_encoder of .* lacks \d+ weights"):
-        load(str(tmp_path / "model"), "cpu", None)
-
-
 def test_the_toyboxes_are_whole_and_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import shutil
-
     from adhere.pipelines.toybox import ToyboxError, load_toybox, toybox_folder
 
     shutil.copytree(toybox_folder("toybox"), tmp_path / "toybox")
-    file = tmp_path / "toybox" / "text_encoder" / "model.safetensors"
-    weights = load_file(file)
-    weights.pop(sorted(weights)[0])
-    save_file(weights, file, {"format": "pt"})
-    with pytest.raises((ToyboxError, ModelError), match="lacks 1 weights"):
-        load_toybox(folder=tmp_path / "toybox")
+    for part in ("text_encoder/model", "unet/diffusion_pytorch_model"):
+        file = tmp_path / "toybox" / f"{part}.safetensors"
+        whole = load_file(file)
+        save_file(dict(sorted(whole.items())[1:]), file, {"format": "pt"})
+        with pytest.raises((ToyboxError, ModelError), match="lacks 1 weights"):
+            load_toybox(folder=tmp_path / "toybox")
+        save_file(whole, file, {"format": "pt"})
 
 
 @pytest.mark.parametrize(
@@ -194,3 +217,12 @@ def test_what_a_studio_says_of_itself(folder: Path, lora: Path) -> None:
     assert about["dtype"] == "bfloat16"
     assert about["loras"] == [{"source": str(lora), "weight": 0.5}]
     assert {"model", "weights", "adhere", "torch", "diffusers", "transformers"} <= set(about)
+
+
+def test_a_picture_of_numbers_that_are_none_is_said(folder: Path) -> None:
+    studio = Studio(str(folder), "cpu")
+    (good,) = studio.generate([ASKED])
+    assert good.report["notes"] == []
+    next(studio.pipe.vae.decoder.parameters()).data.fill_(torch.nan)
+    (black,) = studio.generate([ASKED])
+    assert "wholly black" in black.report["notes"][0]

@@ -135,6 +135,7 @@ def load_toybox(
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ToyboxError(f"{where} is no toybox that this version can load: {error}") from error
+    saved.refuse_unloaded(pipe, where)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
