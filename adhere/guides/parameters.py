@@ -185,6 +185,8 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Real) and not isinstance(value, bool):  # numpy's too
+        return int(value) if isinstance(value, Integral) else float(value)
     return value
 
 
@@ -265,7 +267,7 @@ def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
     high = float("inf") if parameter.high is None else parameter.high
     for number in value if isinstance(value, tuple) else (value,):
         # A NaN fails every comparison, so it is refused here too.
-        if isinstance(number, (int, float)) and not low <= number <= high:
+        if isinstance(number, Real) and not low <= number <= high:
             raise ParameterError(
                 f"{plugin}: {parameter.name}={value!r} is out of range; "
                 f"expected {_name(parameter.kind)} from {low:g} to {high:g} ({parameter.help})"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from adhere.errors import ParameterError
@@ -202,3 +204,13 @@ def test_what_is_wanted_is_said(name: str, values: dict[str, Any], message: str)
 
     with pytest.raises(ParameterError, match=message):
         PLUGINS[name](**values)
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    made = Recipe(size=np.float32(3), count=np.int64(2), pair=(np.float64(0.5), Fraction(3, 4)))
+    plain = json.loads(json.dumps(to_json(made)))
+    assert (plain["size"], plain["count"], plain["pair"]) == (3.0, 2, [0.5, 0.75])
+    assert from_json(Recipe, plain) == made
+    for wrong in (np.float32(-1), np.float32("nan"), np.int64(-1), Fraction(2000)):
+        with pytest.raises(ParameterError, match="out of range"):
+            Recipe(size=wrong)
