@@ -385,7 +385,7 @@ def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
     visit.generate(tab)
     page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
     if tab == "paint":
-        assert list(places(visit)) == [EVIL]
+        assert EVIL in places(visit)
         page.get_by_label("Another phrase of the prompt").fill(EVIL[6:])
         page.locator("#paint-editor [data-part=add]").click()
     visit.tab("History")
