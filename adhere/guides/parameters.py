@@ -185,7 +185,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, Real) and not isinstance(value, bool):  # numpy's too
+    if type(value) is not bool and isinstance(value, Real):  # numpy's too
         return int(value) if isinstance(value, Integral) else float(value)
     return value
 
@@ -265,9 +265,11 @@ def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
         )
     low = float("-inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high
-    for number in value if isinstance(value, tuple) else (value,):
+    given = value if isinstance(value, tuple) else (value,)
+    numbers: list[Any] = [one for one in given if isinstance(one, Real)]
+    for number in numbers:
         # A NaN fails every comparison, so it is refused here too.
-        if isinstance(number, Real) and not low <= number <= high:
+        if not low <= number <= high:
             raise ParameterError(
                 f"{plugin}: {parameter.name}={value!r} is out of range; "
                 f"expected {_name(parameter.kind)} from {low:g} to {high:g} ({parameter.help})"
