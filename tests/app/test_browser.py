@@ -386,8 +386,10 @@ def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
     page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
     if tab == "paint":
         assert EVIL in places(visit)
-        page.get_by_label("Another phrase of the prompt").fill(EVIL[6:])
-        page.locator("#paint-editor [data-part=add]").click()
+        another = page.get_by_label("Another phrase of the prompt")
+        another.fill(EVIL[6:])
+        another.press("Enter")
+        until(lambda: EVIL[6:] in places(visit), "the phrase is not added")
     visit.tab("History")
     page.wait_for_selector("#history-made img")
     visit.tab("Attention")
