@@ -1,4 +1,4 @@
-"""Paint-with-Phrase (Balaji et al., eDiff-I, arXiv:2211.01324, sec. 4.3).
+"""Paint-with-Words (Balaji et al., eDiff-I, arXiv:2211.01324, sec. 4.3).
 
 Where the user painted a region, its words may speak louder: add a constant to their attention
 logits inside the region. No gradient, no extra pass.

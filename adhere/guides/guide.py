@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides.maps import Kind, Maps, Read, Site
 from adhere.guides.run import Run
 
 Rule = Literal["plain", "max-abs", "relative"]
+
+PROMPT = "prompt"
+"""The name of the prompt's own columns among a guide's `columns`."""
 
 STRIDE = 0.08
 """Share of the run over which a look ahead leaps in one stride: two steps of 25."""
@@ -131,6 +135,47 @@ class Logits(Protocol):
 
 
 @runtime_checkable
+class Attention(Protocol):
+    """A layer that has attended, as a guide that changes what it gives out sees it.
+
+    `number` of `count`: its place among the layers that attend to text, in the model's order.
+    """
+
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Which images of the run the rows are."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def output(
+        self,
+        texts: Mapping[str, float] | None = None,
+        *,
+        bias: Mapping[str, float] | None = None,
+        cells: Bool[Tensor, "batch cells"] | None = None,
+        among: Bool[Tensor, "batch cells"] | None = None,
+    ) -> Float[Tensor, "batch heads cells channels"]:
+        """What the conditional rows' image cells get from attending, before the output projection.
+
+        In joint attention the softmax is over the texts' columns and the image's own cells.
+
+        Args:
+            texts: names of the guide's `columns`, or `PROMPT`, that are attended to, and the
+                factor on their values. Left out: the prompt, with every guide's `bias`.
+            bias: what is added to the logits of a text's columns.
+            cells: the cells that attend; others get zeros.
+            among: the image cells that are attended to, in joint attention.
+        """
+
+
+@runtime_checkable
 class Look(Protocol):
     """A differentiable read-out of a coming step, for methods that choose the noise."""
 
@@ -164,6 +209,12 @@ class Guide:
     """The kinds of layers that `bias` is asked about, and that must therefore be met."""
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
+    columns: Mapping[str, Sequence[str | None]] = MappingProxyType({})
+    """Named extra texts that `attend` may attend to, one for each image, or None for no text there.
+
+    They are encoded by the pipeline's own encoders and stand behind the prompt. No other text sees
+    them, and the image only as `attend` says; in joint attention each sees itself and the image.
+    """
     off: bool = False
     """Whether it will change nothing in this run: the engine then leaves it out altogether."""
     negative: bool = False
@@ -190,6 +241,20 @@ class Guide:
     def embed(self, step: Step, text: Text) -> Text:
         """Change the text embeddings of this step, for all layers or some."""
         return text
+
+    def attends(self, step: Step) -> bool:
+        """Whether `attend` wants to be asked at this step; saves the columns where it does not."""
+        return True
+
+    def attend(
+        self, step: Step, attention: Attention
+    ) -> Float[Tensor, "batch heads cells channels"] | None:
+        """Change what a layer that attends to text gives out for the conditional rows' cells."""
+        return None
+
+    def sees(self, name: str, grid: tuple[int, int]) -> Bool[Tensor, "batch cells"] | None:
+        """The image cells that one of `columns` sees in joint attention; None for all of them."""
+        return None
 
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         """Change the conditional prediction."""

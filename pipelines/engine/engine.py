@@ -111,6 +111,7 @@ class Engine:
         self._check(call)
         with state.occupied():
             self.predictions.encode()
+            self.passes.extras.encode()
 
     # The three moments of the pipeline's own loop
 
@@ -127,7 +128,9 @@ class Engine:
         with self.state.occupied():
             self._guide(now)
         self.own_pass.open(now)
-        return None if now.call is call else now.call
+        images = range(self.state.run.batch)
+        longer = self.passes.extras.lengthened(now.call, rows, images, step)
+        return None if longer is call else longer
 
     def _guide(self, now: Now) -> None:
         """All that guides do before a step's own call: text, noise, descent, extra texts."""

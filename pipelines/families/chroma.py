@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from adhere.pipelines.families.family import Encoded, Family
@@ -66,6 +67,20 @@ class Chroma(Flux):
         )
         self.encoded += zip(embeds, mask, strict=True)
         return Encoded({self.text: embeds, MASK: mask})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        mask: Tensor = encoded.values[MASK]
+        return mask > 0
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        """Its mask is over text and picture."""
+        longer = super().lengthened(call, extra, places)
+        mask: Tensor | None = call.values.get(MASK)
+        if mask is None:
+            return longer
+        width = rows_of(call, self.text, slice(None)).shape[1]
+        more = mask.new_ones(len(mask), extra.shape[1])
+        return longer.replace(**{MASK: torch.cat([mask[:, :width], more, mask[:, width:]], 1)})
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         mask = _whole(call, self.text).clone()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from adhere.errors import ModelError
 from adhere.guides.guide import Energy
 from adhere.guides.maps import Read, Site
-from adhere.pipelines.hooks.attending import Attending, AttentionLayer
+from adhere.pipelines.hooks.attending import Attending, AttentionLayer, Pass
 from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track
@@ -42,6 +43,8 @@ class Family:
         drop_padding: whether the end token and padding stay out of a softmax over tokens.
         shared: arguments of the denoiser without a batch axis, whatever their size.
         layer_texts: whether an attention layer can be given a text of its own.
+        joint: whether picture and text attend to each other in one attention.
+        extras_first: whether extra texts stand before the prompt's columns, not behind them.
         rounds: whether the denoiser is shown a rounded copy of the scheduler's sample.
         distilled: for models that need no unconditional prediction, why a call without one cannot
             be steered, and what works; None where a low guidance scale is the only reason.
@@ -60,6 +63,8 @@ class Family:
     drop_padding: bool = False
     shared: ClassVar[frozenset[str]] = frozenset()
     layer_texts: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
+    extras_first: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
     distilled: str | None = None
     modular: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -250,6 +255,36 @@ class Family:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed extra texts with the pipeline's own encoders."""
         raise NotImplementedError
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        """Which columns of some encoded texts the model is to be shown as a text of its own.
+
+        Filling is left out where a model can do without it, since every column costs time.
+        """
+        embeds: Tensor = encoded.values[self.text]
+        return torch.ones(embeds.shape[:2], dtype=torch.bool)
+
+    def room(self, columns: int) -> int:
+        """How many columns the model is given for extra texts of so many."""
+        return columns
+
+    def refining(self) -> tuple[str, ...]:
+        """The layers in which text attends to text alone, by name."""
+        return ()
+
+    def placed(self, running: Pass) -> AbstractContextManager[None]:
+        """While a lengthened call is made: every text stands where it would as a prompt."""
+        return nullcontext()
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        """The call with further text columns beside its own.
+
+        Args:
+            extra: `Float[rows columns channels]` for all rows of the call, with all their `room`.
+            places: which columns they were in the texts that they come from.
+        """
+        given: Tensor = call.values[self.text]
+        return call.replace(**{self.text: torch.cat([given, extra.to(given)], dim=1)})
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         """The call with other text embeddings of the same size."""

@@ -15,13 +15,18 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.errors import ModelError
 from adhere.guides.maps import Read
 from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
+from adhere.pipelines.families.transformer import (
+    JointFamily,
+    first_columns,
+    rows_of,
+    track_prompt,
+)
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -166,6 +171,17 @@ class Flux(PackedFamily):
             **self.options(),
         )
         return Encoded({self.text: embeds, "pooled_projections": pooled})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        width = encoded.values[self.text].shape[1]
+        return first_columns(self.pipe.tokenizer_2, texts, width, width)
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        """Extra texts stand where they would as a prompt: positions begin again with each."""
+        longer = super().lengthened(call, extra, places)
+        given: Tensor = call.values["txt_ids"]
+        more = given[..., list(places), :]
+        return longer.replace(txt_ids=torch.cat([given, more], dim=-2))
 
 
 def unpacked(

@@ -13,6 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from adhere.errors import ModelError, PromptError
 from adhere.pipelines.families.family import Encoded, Family, same_text
 from adhere.pipelines.families.flux import Flux
@@ -134,6 +138,17 @@ class Flux2(Flux):
             **({} if layers is None else {"text_encoder_out_layers": layers}),
         )
         return Encoded({self.text: embeds})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        width = int(encoded.values[self.text].shape[1])
+        found = torch.zeros(len(texts), width, dtype=torch.bool)
+        tokenizer = getattr(self.pipe.tokenizer, "tokenizer", self.pipe.tokenizer)
+        for row, text in zip(found, texts, strict=True):
+            chat = self._rendered(text)
+            own = tokenizer(chat, add_special_tokens=False)["input_ids"]
+            start = _aligned(self._shown(text, chat, width), own)
+            row[slice(start, None if start is None else start + len(own))] = True
+        return found
 
 
 def _aligned(shown: Sequence[int], own: Sequence[int]) -> int | None:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from adhere.pipelines.families.family import Encoded
@@ -46,6 +47,13 @@ class CrossFamily(TransformerFamily):
         )
         # What is masked is zero, so that `remasked` knows it.
         return Encoded({self.text: embeds * (mask > 0.5)[..., None], self.mask: mask})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        mask: Tensor = encoded.values[self.mask]
+        return mask > 0.5
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        return lengthened_mask(super().lengthened(call, extra, places), self.mask, extra.shape[1])
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         mask = remasked(call.values[self.mask], call.values[self.text], embeds)
@@ -121,6 +129,18 @@ def remasked(mask: Tensor, before: Tensor, embeds: Tensor) -> Tensor:
     """The mask for changed embeddings: columns that were changed are shown unless they are zero."""
     changed = (before != embeds).any(dim=-1)
     return torch.where(changed, (embeds != 0).any(dim=-1).to(mask.dtype), mask)
+
+
+def lengthened_mask(call: Call, name: str, count: int) -> Call:
+    """The call with as many more columns in its mask, if it has one.
+
+    Which of them are visible is of no account: extra texts are attended to apart.
+    """
+    mask: Tensor | None = call.values.get(name)
+    if mask is None:
+        return call
+    more = mask.new_ones(len(mask), count)
+    return call.replace(**{name: torch.cat([mask, more], dim=1)})
 
 
 def shown(mask: Tensor) -> list[int]:

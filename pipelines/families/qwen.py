@@ -8,19 +8,23 @@ in the prompt inside the pipeline's chat template. Maps come from the middle hal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
 from torch import Tensor
 
 from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.flux import PackedFamily
-from adhere.pipelines.families.pixart import remasked, shown
+from adhere.pipelines.families.pixart import lengthened_mask, remasked, shown
 from adhere.pipelines.families.transformer import check_lengths, inside, rows_of, shifted
+from adhere.pipelines.hooks.attending import Pass
+from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
@@ -86,6 +90,33 @@ class QwenImage(PackedFamily):
             list(texts), device=self.device, num_images_per_prompt=1
         )
         return Encoded({self.text: embeds, MASK: _whole(embeds, mask)})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        mask: Tensor = encoded.values[MASK]
+        return mask > 0
+
+    @contextmanager
+    def placed(self, running: Pass) -> Iterator[None]:
+        """Each extra text begins where the prompt does."""
+        split = running.split
+        if split is None:
+            yield
+            return
+        width, places = split.columns.start, list(split.places)
+
+        def moved(module: Any, args: Any, output: tuple[Tensor, Tensor]) -> Any:
+            picture, text = output
+            return (picture, torch.cat([text[:width], text[places]])) if running.mine() else None
+
+        embedder: Any = unwrapped(self.denoiser).pos_embed
+        hook = embedder.register_forward_hook(moved)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        return lengthened_mask(super().lengthened(call, extra, places), MASK, extra.shape[1])
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         before = rows_of(call, self.text, slice(None))

@@ -12,9 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from adhere.errors import ModelError
 from adhere.pipelines.families.family import Encoded
-from adhere.pipelines.families.transformer import JointFamily, rows_of, track_prompt
+from adhere.pipelines.families.transformer import (
+    JointFamily,
+    first_columns,
+    rows_of,
+    track_prompt,
+)
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
@@ -93,6 +102,17 @@ class StableDiffusion3(JointFamily):
             max_sequence_length=self._length(),
         )
         return Encoded({self.text: embeds, "pooled_projections": pooled})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        """All of CLIP's columns, whose filling speaks, and T5's own tokens."""
+        width = int(encoded.values[self.text].shape[1])
+        clip = self._clip_columns(width)
+        found = torch.ones(len(texts), width, dtype=torch.bool)
+        found[:, clip:] = False
+        if self.pipe.tokenizer_3 is not None and self.pipe.text_encoder_3 is not None:
+            most = width - clip
+            found[:, clip:] = first_columns(self.pipe.tokenizer_3, texts, most, most)
+        return found
 
     def _length(self) -> int:
         """T5 tokens in this call."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from adhere.errors import ModelError, PromptError
@@ -26,6 +26,7 @@ from adhere.pipelines.families.unet import restated
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.splitting import part_of_mask
 from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
 
 UNIT = 0.03
@@ -103,7 +104,7 @@ class TransformerFamily(Family):
             attending.key[rows],
             attending.scale,
             columns,
-            _part(attending.mask, rows, image),
+            part_of_mask(attending.mask, rows, image),
             bias,
         )
         return mapped[:, None]
@@ -138,6 +139,7 @@ class JointFamily(TransformerFamily):
     text_first: ClassVar[bool]
     beside: int = 0
     layer_texts = False
+    joint = True
 
     @cached_property
     def _found_layers(self) -> tuple[AttentionLayer, ...]:
@@ -168,7 +170,7 @@ class JointFamily(TransformerFamily):
             attending.query[:, :, image],
             attending.key[:, :, columns],
             attending.scale,
-            _part(attending.mask, slice(None), image, columns),
+            part_of_mask(attending.mask, slice(None), image, columns),
         )
         return part.logits(rows)
 
@@ -181,19 +183,6 @@ class JointFamily(TransformerFamily):
         mask = torch.zeros(shape, dtype=query.dtype, device=query.device)
         mask[rows, :, image, columns] = bias.to(query.dtype)
         return mask if attending.mask is None else mask + attending.mask
-
-
-def _part(
-    mask: Tensor | None, rows: slice, image: slice, columns: slice = slice(None)
-) -> Tensor | None:
-    """An additive mask for some rows of the batch, some queries and some keys."""
-    if mask is None:
-        return None
-    while mask.ndim < 4:
-        mask = mask[:, None]
-    mask = mask[rows] if mask.shape[0] > 1 else mask
-    mask = mask[:, :, image] if mask.shape[2] > 1 else mask
-    return mask[..., columns]
 
 
 def track_prompt(
@@ -243,6 +232,14 @@ def in_chat(render: Callable[[str], str], prompt: str) -> tuple[str, int]:
             "words cannot be found; leave out blanks at its ends and marks such as [IMG]"
         )
     return text, lead
+
+
+def first_columns(
+    tokenizer: Any, texts: Sequence[str], width: int, most: int
+) -> Bool[Tensor, "texts columns"]:
+    """Of `width` columns those that hold a text's tokens, its end token with them, up to `most`."""
+    counts = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+    return torch.arange(width) < torch.tensor(counts).clamp(max=most)[:, None]
 
 
 def check_lengths(

@@ -8,12 +8,14 @@ from the middle half of the layers; the refiner layers see only one of the two p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -27,7 +29,8 @@ from adhere.pipelines.families.transformer import (
     inside,
     rows_of,
 )
-from adhere.pipelines.hooks.attending import Attending
+from adhere.pipelines.hooks.attending import Attending, Pass
+from adhere.pipelines.hooks.compat import positions_moved, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track, tokenise
 
@@ -46,6 +49,7 @@ class ZImage(JointFamily):
     text = "cap_feats"
     text_first = False
     rounds = True
+    extras_first = True
     distilled = (
         "this call of Z-Image makes no unconditional prediction to steer from; pass guidance_scale "
         "above 0 (with Z-Image itself: Z-Image-Turbo is distilled and made for 0), or use plugins "
@@ -150,6 +154,48 @@ class ZImage(JointFamily):
         )
         lengths = torch.tensor([len(caption) for caption in captions])
         return Encoded({self.text: pad_sequence(captions, batch_first=True), LENGTHS: lengths})
+
+    def shown(self, encoded: Encoded, texts: Sequence[str]) -> Bool[Tensor, "texts columns"]:
+        lengths: Tensor = encoded.values[LENGTHS]
+        return torch.arange(encoded.values[self.text].shape[1]) < lengths[:, None]
+
+    def room(self, columns: int) -> int:
+        """Whole multiples, so that the prompt has the filling that it would have alone."""
+        return _rounded(columns)
+
+    def refining(self) -> tuple[str, ...]:
+        named = unwrapped(self.denoiser).named_modules()
+        return tuple(n for n, _ in named if re.fullmatch(r"context_refiner\.\d+\.attention", n))
+
+    @contextmanager
+    def placed(self, running: Pass) -> Iterator[None]:
+        """Positions count from each text's own beginning, and the picture's from the prompt's."""
+        if running.split is None:
+            yield
+            return
+        room = running.split.columns.stop
+        own = torch.arange(room + 1)
+        own[1 : len(running.split.places) + 1] = torch.tensor(running.split.places) + 1
+
+        def moved(places: Tensor) -> Tensor:
+            if not running.mine():
+                return places
+            first = places[:, 0]
+            inside = own.to(first)[first.clamp(max=room)]
+            return torch.cat(
+                [torch.where(first > room, first - room, inside)[:, None], places[:, 1:]], 1
+            )
+
+        with positions_moved(unwrapped(self.denoiser), moved):
+            yield
+
+    def lengthened(self, call: Call, extra: Tensor, places: Sequence[int]) -> Call:
+        """Before the prompt, in all rows: prompt and picture then lie as far apart as alone."""
+        given = rows_of(call, self.text, slice(None))
+        lengths = rows_of(call, LENGTHS, slice(None)) + extra.shape[1]
+        return call.replace(
+            cap_feats=torch.cat([extra.to(given), given], dim=1), caption_lengths=lengths
+        )
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         before = rows_of(call, self.text, slice(None))

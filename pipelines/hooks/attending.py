@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.errors import ModelError
+from adhere.guides.guide import Attention
 from adhere.guides.maps import Kind, Layer, Site
 from adhere.pipelines.hooks.compat import in_foreign_thread
 
@@ -57,8 +58,29 @@ class Attending:
         return values
 
 
+def attending_of(named: Mapping[str, Any]) -> Attending:
+    """A call of scaled dot-product attention, from its arguments by name."""
+    query, scale = named["query"], named.get("scale")
+    return Attending(
+        query,
+        named["key"],
+        query.shape[-1] ** -0.5 if scale is None else scale,
+        additive(named.get("attn_mask"), query.dtype),
+    )
+
+
+def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A mask to be added to logits, of one that may be boolean."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)
+
+
 class Reader(Protocol):
     """How a family turns one call of attention into a site's probabilities."""
+
+    joint: ClassVar[bool]
+    """Whether picture and text attend to each other in one attention."""
 
     def places(self, site: Site, attending: Attending) -> tuple[slice, slice]:
         """Which queries are image cells, and which keys are the site's columns."""
@@ -103,6 +125,44 @@ class BiasedLayer:
 Bias = Callable[[BiasedLayer], Tensor | None]
 
 
+@dataclass(frozen=True)
+class ExtraText:
+    """One extra text of a pass.
+
+    Attributes:
+        columns: where it stands among the extra texts' columns.
+        shown: which of its columns hold a text, for each conditional row.
+        sees: the image cells that it sees on a grid; None for all of them.
+    """
+
+    columns: slice
+    shown: Bool[Tensor, "rows columns"]
+    sees: Callable[[tuple[int, int]], Bool[Tensor, "rows cells"] | None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a pass splits its attention.
+
+    Attributes:
+        columns: where all extra texts stand among the text's columns.
+        extras: the extra texts, by name, in the order of their columns.
+        attend: asked at each layer for what the conditional rows' cells get.
+        layers: the layers that attend to text, by name, in the model's order.
+        places: the extra columns' numbers in the texts that they come from.
+        refining: layers in which text attends to text alone, by name.
+        met: those whose attention was met.
+    """
+
+    columns: slice
+    extras: Mapping[str, ExtraText]
+    attend: Callable[[Attention], Tensor | None]
+    layers: tuple[str, ...]
+    places: tuple[int, ...] = ()
+    refining: tuple[str, ...] = ()
+    met: set[str] = field(default_factory=set)
+
+
 @dataclass
 class Pass:
     """One forward pass that is read, biased, or given other text in some layers.
@@ -115,6 +175,7 @@ class Pass:
         read: names of the layers whose maps are wanted.
         bias: asked at each layer of `biased`.
         texts: text embeddings for single layers, `Float[rows tokens channels]`, by name.
+        split: extra texts behind the prompt's columns, and how layers attend to them.
         stop: raise `StopForward` when the last wanted layer has been read.
         total: rows of the whole call.
         width: text columns of the call; None where they differ between rows.
@@ -132,6 +193,7 @@ class Pass:
     biased: frozenset[str] = frozenset()
     bias: Bias | None = None
     texts: Mapping[str, Tensor] = field(default_factory=dict)
+    split: Split | None = None
     stop: bool = False
     layers: dict[str, Layer] = field(default_factory=dict)
     replaying: bool = False
@@ -143,7 +205,7 @@ class Pass:
     def attend(self, layer: AttentionLayer, attending: Attending) -> Tensor | None:
         """Read a layer; returns the mask to attend with, None to leave the call as it is."""
         site = self.reader.site(layer, attending, self.grid)
-        self._refuse_other_shape(site, attending)
+        self.refuse_other_shape(site, attending)
         self.met.add(layer.name)
         bias = None
         if self.bias is not None and layer.name in self.biased:
@@ -158,7 +220,7 @@ class Pass:
                 raise StopForward
         return None if bias is None else self.reader.biased(site, attending, self.rows, bias)
 
-    def _refuse_other_shape(self, site: Site, attending: Attending) -> None:
+    def refuse_other_shape(self, site: Site, attending: Attending) -> None:
         """Raise `ModelError` unless a layer attends from the call's rows and cells to its words."""
         image, columns = self.reader.places(site, attending)
         cells, h_w = len(range(attending.query.shape[2])[image]), site.grid[0] * site.grid[1]

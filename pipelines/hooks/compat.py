@@ -87,6 +87,17 @@ def without_chosen_backends(model: nn.Module) -> Iterator[None]:
 # ---- diffusers: pipelines ----------------------------------------------------
 
 
+@contextmanager
+def positions_moved(transformer: Any, moved: Callable[[Any], Any]) -> Iterator[None]:
+    """Z-Image's tokens stand where `moved` puts them, `Int[tokens axes]`, while this is open."""
+    embedder = transformer.rope_embedder
+    transformer.rope_embedder = lambda places: embedder(moved(places))
+    try:
+        yield
+    finally:
+        transformer.rope_embedder = embedder
+
+
 def execution_device(pipe: Any) -> torch.device:
     """Where a pipeline runs its models, wherever they lie now.
 

@@ -8,53 +8,30 @@ processor that ends in that function keep working, and fused kernels stay in use
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from adhere.pipelines.hooks.attending import Attending, AttentionLayer, Pass, passing
+from adhere.pipelines.hooks.attending import AttentionLayer, Pass, attending_of, passing
 from adhere.pipelines.hooks.backends import sdpa_processor
+from adhere.pipelines.hooks.splitting import FirstAttention, RefiningCall, SplitCall
 
 
-class _Interception(TorchFunctionMode):
+def _intercepted(running: Pass, layer: AttentionLayer) -> TorchFunctionMode:
     """Hands the first attention call inside a module to the pass."""
 
-    def __init__(self, running: Pass, layer: AttentionLayer) -> None:
-        super().__init__()
-        self.running, self.layer, self.seen = running, layer, False
+    def attend(kernel: Any, given: dict[str, Any]) -> Tensor:
+        mask = running.attend(layer, attending_of(given))
+        if mask is not None:
+            given = {**given, "attn_mask": mask.to(given["query"].dtype)}
+        attended: Tensor = kernel(**given)
+        return attended
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        # An IP-Adapter attends to the text first and then to its pictures.
-        if func is not F.scaled_dot_product_attention or self.seen:
-            return func(*args, **kwargs)
-        self.seen = True
-        named = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
-        scale = named.get("scale")
-        attending = Attending(
-            named["query"],
-            named["key"],
-            named["query"].shape[-1] ** -0.5 if scale is None else scale,
-            _additive(named.get("attn_mask"), named["query"].dtype),
-        )
-        mask = self.running.attend(self.layer, attending)
-        if mask is None:
-            return func(*args, **kwargs)
-        named["attn_mask"] = mask.to(named["query"].dtype)
-        return func(**named)
-
-
-def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)
+    return FirstAttention(attend)
 
 
 @contextmanager
@@ -62,28 +39,50 @@ def reading(
     running: Pass, modules: Mapping[str, nn.Module], layers: Sequence[AttentionLayer]
 ) -> Iterator[None]:
     """Run a pass: hooks are on the layers inside, and gone afterwards whatever happens."""
+    read = running.read | running.biased | running.texts.keys()
+    split = () if running.split is None else running.split.layers
     with ExitStack() as stack:
         token = passing.set(running)
         stack.callback(passing.reset, token)
+
+        def hook(layer: AttentionLayer, mode: Callable[[], TorchFunctionMode]) -> None:
+            _hook(stack, running, layer.name, modules[layer.name], mode)
+
+        # What splits a layer stands around all that reads it: joint attention is read as two.
+        splits = [SplitCall(running, layer) for layer in layers if layer.name in split]
+        for one in splits:
+            hook(one.layer, one.outer)
         for layer in layers:
-            if layer.name in running.read | running.biased or layer.name in running.texts:
-                _hook(stack, running, layer, modules[layer.name])
+            if layer.name in read:
+                hook(layer, partial(_intercepted, running, layer))
+        for one in splits:
+            hook(one.layer, one.inner)
+        for name in () if running.split is None else running.split.refining:
+            mode = RefiningCall(running).mode
+            _hook(stack, running, name, modules[name], mode)
         yield
 
 
-def _hook(stack: ExitStack, running: Pass, layer: AttentionLayer, module: nn.Module) -> None:
-    open_modes: dict[int, list[_Interception]] = {}
+def _hook(
+    stack: ExitStack,
+    running: Pass,
+    name: str,
+    module: nn.Module,
+    made: Callable[[], TorchFunctionMode],
+) -> None:
+    """While the module runs for this pass, so does a mode of its own."""
+    open_modes: dict[int, list[TorchFunctionMode]] = {}
 
     def enter(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
         # Another thread on the same denoiser may meet this hook half registered, without kwargs.
         if kwargs is None or not running.mine():
             return None
-        running.entered.add(layer.name)
-        mode = _Interception(running, layer)
+        running.entered.add(name)
+        mode = made()
         mode.__enter__()
         open_modes.setdefault(threading.get_ident(), []).append(mode)
-        if layer.name in running.texts:
-            return args, {**kwargs, "encoder_hidden_states": running.texts[layer.name]}
+        if name in running.texts:
+            return args, {**kwargs, "encoder_hidden_states": running.texts[name]}
         return None
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:

@@ -1,4 +1,4 @@
-"""Paint-with-Phrase against a loop over cells and tokens."""
+"""Paint-with-Words against a loop over cells and tokens."""
 
 from __future__ import annotations
 

@@ -30,10 +30,11 @@ class OwnPass:
         """Hook what is wanted of the call that is about to be made, if anything is."""
         scales = self.passes.scales([Read("cross")]) if self.state.setup.record else {}
         bias = self.passes.bias_of(now.step)
-        if not scales and bias is None and not self.state.texts:
+        splits = bool(self.passes.extras.acting(now.step))
+        if not (scales or splits or self.state.texts or bias is not None):
             return
         refuse_compiled_in_place(self.state.family.denoiser)
-        self._running = self.passes.own(now.call, now.rows, scales, bias)
+        self._running = self.passes.own(now, scales, bias)
         self._stack.enter_context(self.passes.open(self._running))
         self._scales = scales
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.guides.guide import Step
 from adhere.guides.maps import Layer, Maps, Read, Site
-from adhere.pipelines.engine.state import State
+from adhere.pipelines.engine.moments.extra_texts import ExtraTexts
+from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import Bias, BiasedLayer, Pass, StopForward
 from adhere.pipelines.hooks.backends import native_attention
 from adhere.pipelines.hooks.compat import compiled_in_place, unwrapped
@@ -32,6 +33,7 @@ class Passes:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.extras = ExtraTexts(state)
         self._biasing = [guide for guide in state.overriding("bias") if guide.biases]
         self._call: Call | None = None
         self._ahead = False
@@ -102,10 +104,11 @@ class Passes:
         family, scales = self.state.family, self.scales(reads)
         bias = self.bias_of(step)
         call = self._call_on(latents, images)
+        rows = slice(0, len(images))
         self.running = Pass(
             reader=family,
             grid=self.state.run.grid,
-            rows=slice(0, len(images)),
+            rows=rows,
             images=tuple(images),
             total=call.rows,
             width=family.text_width(call),
@@ -113,9 +116,10 @@ class Passes:
             biased=self._biased if bias is not None else frozenset(),
             bias=bias,
             texts={name: rows[list(images)] for name, rows in self.state.texts.items()},
+            split=self.extras.split(call, images, step),
             stop=True,
         )
-        args, kwargs = family.form(call)
+        args, kwargs = family.form(self.extras.lengthened(call, rows, images, step))
         with self.open(self.running), suppress(StopForward):
             family.denoiser(*args, **kwargs)
         refuse_unread(self.running)
@@ -134,8 +138,10 @@ class Passes:
         seen = latents if self._ahead else self.state.scaled(latents, call)
         return family.with_latents(call.normal(), seen.to(given.dtype))
 
-    def own(self, call: Call, rows: slice, scales: Scales, bias: Bias | None) -> Pass:
-        """The denoiser's own pass, read or biased on its conditional rows."""
+    def own(self, now: Now, scales: Scales, bias: Bias | None) -> Pass:
+        """The denoiser's own pass, read, biased or split on its conditional rows."""
+        call, rows = now.call, now.rows
+        images = tuple(range(self.state.run.batch))
         texts = {}
         for name, given in self.state.texts.items():
             texts[name] = call.values[self.state.family.text].clone()
@@ -144,13 +150,14 @@ class Passes:
             reader=self.state.family,
             grid=self.state.run.grid,
             rows=rows,
-            images=tuple(range(self.state.run.batch)),
+            images=images,
             total=call.rows,
             width=self.state.family.text_width(call),
             read=_names(scales),
             biased=self._biased if bias is not None else frozenset(),
             bias=bias,
             texts=texts,
+            split=self.extras.split(call, images, now.step),
         )
 
     @contextmanager
@@ -160,6 +167,7 @@ class Passes:
         with ExitStack() as stack:
             stack.enter_context(self._eager())
             stack.enter_context(native_attention(family.denoiser))
+            stack.enter_context(family.placed(running))
             stack.enter_context(reading(running, family.modules(), family.attention_layers()))
             yield
 
@@ -171,7 +179,8 @@ class Passes:
             yield
             return
         self.running.replaying = True
-        with reading(self.running, family.modules(), family.attention_layers()):
+        layers = family.attention_layers()
+        with family.placed(self.running), reading(self.running, family.modules(), layers):
             yield
 
     def bias_of(self, step: Step) -> Callable[[BiasedLayer], Tensor | None] | None:

@@ -1,0 +1,204 @@
+"""The texts that guides attend to beside the prompt: encoded once a run, split in every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from adhere.errors import GuidanceError
+from adhere.guides.guide import PROMPT, Attention, Guide, Step
+from adhere.guides.maps import Site
+from adhere.pipelines.engine.state import State
+from adhere.pipelines.hooks.attending import ExtraText, Split
+from adhere.pipelines.hooks.denoiser_call import Call
+
+
+@dataclass(frozen=True)
+class _Text:
+    """One of a guide's `columns`, for every image of the run.
+
+    `places` are its columns' numbers in the text as it was encoded.
+    """
+
+    guide: Guide
+    name: str
+    embeds: Float[Tensor, "batch columns channels"]
+    shown: Bool[Tensor, "batch columns"]
+    places: tuple[int, ...]
+
+    def sees(
+        self, images: Sequence[int], grid: tuple[int, int]
+    ) -> Bool[Tensor, "images cells"] | None:
+        seen = self.guide.sees(self.name, grid)
+        return None if seen is None else seen[list(images)].to(self.embeds.device)
+
+
+class ExtraTexts:
+    """The guides of a run that change what attention gives out, and their texts."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self.guides = state, state.overriding("attend")
+        self._labels = {id(g): n for n, g in zip(state.names, state.guides, strict=True)}
+        self._texts: dict[str, _Text] = {}
+        layers = state.family.attention_layers() if self.guides else ()
+        self._layers = tuple(layer.name for layer in layers if layer.kind == "cross")
+
+    def encode(self) -> None:
+        """Embed all guides' texts with the pipeline's own encoders, once a run.
+
+        Raises:
+            GuidanceError: a guide's texts are not one for each image, or have the prompt's name.
+        """
+        spoken = {
+            (guide, name): texts for guide in self.guides for name, texts in guide.columns.items()
+        }
+        for (guide, name), texts in spoken.items():
+            self._refuse_odd(guide, name, texts)
+        distinct = sorted({text for texts in spoken.values() for text in texts if text is not None})
+        if not distinct:
+            return
+        family = self.state.family
+        encoded = family.encode(distinct)
+        embeds = encoded.values[family.text]
+        shown = family.shown(encoded, distinct).to(embeds.device)
+        number = {text: row for row, text in enumerate(distinct)}
+        for (guide, name), texts in spoken.items():
+            rows = [number.get(text, -1) if text is not None else -1 for text in texts]
+            self._texts[self._key(guide, name)] = _text(guide, name, rows, embeds, shown)
+
+    def _refuse_odd(self, guide: Guide, name: str, texts: Sequence[str | None]) -> None:
+        label, batch = self._labels[id(guide)], self.state.run.batch
+        if name == PROMPT:
+            raise GuidanceError(f"{label} has columns named {name!r}, which are the prompt's own")
+        if isinstance(texts, str) or len(texts) != batch:
+            raise GuidanceError(
+                f"{label} has {texts!r} as its columns {name!r}; it must be one text for each of "
+                f"the {batch} images (None for an image without)"
+            )
+
+    def _key(self, guide: Guide, name: str) -> str:
+        return name if name == PROMPT else f"{self._labels[id(guide)]}/{name}"
+
+    def acting(self, step: Step) -> list[Guide]:
+        """The guides that change attention's output at a step."""
+        return [guide for guide in self.guides if guide.attends(step)]
+
+    def _spoken(self, step: Step) -> dict[str, _Text]:
+        acting = self.acting(step)
+        return {key: text for key, text in self._texts.items() if text.guide in acting}
+
+    def lengthened(self, call: Call, rows: slice, images: Sequence[int], step: Step) -> Call:
+        """The call with the texts of a step behind the prompt's columns, in some rows.
+
+        Args:
+            images: which image of the run each of those rows is.
+        """
+        spoken, family = list(self._spoken(step).values()), self.state.family
+        if not spoken:
+            return call
+        embeds = torch.cat([text.embeds for text in spoken], dim=1)[list(images)]
+        extra = embeds.new_zeros(call.rows, family.room(embeds.shape[1]), embeds.shape[2])
+        extra[rows, : embeds.shape[1]] = embeds
+        return family.lengthened(call, extra, [place for text in spoken for place in text.places])
+
+    def split(self, call: Call, images: Sequence[int], step: Step) -> Split | None:
+        """How the attention of a pass is split; None where no guide changes it.
+
+        Args:
+            call: as it was before it was lengthened.
+            images: which images of the run its conditional rows are.
+        """
+        acting = self.acting(step)
+        if not acting:
+            return None
+        family = self.state.family
+        extras: dict[str, ExtraText] = {}
+        places: list[int] = []
+        start = 0
+        for key, text in self._spoken(step).items():
+            columns = slice(start, start + len(text.places))
+            shown = text.shown[list(images)]
+            extras[key] = ExtraText(columns, shown, partial(text.sees, images))
+            start = columns.stop
+            places += text.places
+        first = 0 if family.extras_first else int(call.values[family.text].shape[1])
+        columns = slice(first, first + family.room(start))
+        agreed = partial(self._agreed, acting, step)
+        layers, refining = self._layers, family.refining()
+        return Split(columns, extras, agreed, layers, tuple(places), refining)
+
+    def _agreed(self, acting: Sequence[Guide], step: Step, attention: Attention) -> Tensor | None:
+        """What the cells get after all guides; None if none changes it."""
+        given = [guide.attend(step, _Own(attention, self, guide)) for guide in acting]
+        wanted = [one for one in given if one is not None]
+        if len(wanted) < 2:
+            return wanted[0] if wanted else None
+        # Each guide starts from the layer's own output, so their order does not matter.
+        base = attention.output()
+        return base + torch.stack([one - base for one in wanted]).sum(0)
+
+    def named(self, guide: Guide, given: Mapping[str, float] | None) -> dict[str, float] | None:
+        """Factors or biases by a guide's own names, as the pass knows them."""
+        if given is None:
+            return None
+        known = (PROMPT, *guide.columns)
+        for name in given:
+            if name not in known:
+                raise GuidanceError(
+                    f"{self._labels[id(guide)]} attends to {name!r}, which is not among its "
+                    f"columns: {', '.join(known)}"
+                )
+        return {self._key(guide, name): value for name, value in given.items()}
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A layer's attention as one guide sees it: its own texts by its own names."""
+
+    attention: Attention
+    texts: ExtraTexts
+    guide: Guide
+
+    @property
+    def site(self) -> Site:
+        return self.attention.site
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        return self.attention.images
+
+    @property
+    def number(self) -> int:
+        return self.attention.number
+
+    @property
+    def count(self) -> int:
+        return self.attention.count
+
+    def output(
+        self,
+        texts: Mapping[str, float] | None = None,
+        *,
+        bias: Mapping[str, float] | None = None,
+        cells: Bool[Tensor, "batch cells"] | None = None,
+        among: Bool[Tensor, "batch cells"] | None = None,
+    ) -> Float[Tensor, "batch heads cells channels"]:
+        named = self.texts.named
+        return self.attention.output(
+            named(self.guide, texts), bias=named(self.guide, bias), cells=cells, among=among
+        )
+
+
+def _text(guide: Guide, name: str, rows: Sequence[int], embeds: Tensor, shown: Tensor) -> _Text:
+    """One text for every image, cut to the columns that any of them has; row -1 is none."""
+    absent = torch.tensor([row < 0 for row in rows], device=embeds.device)
+    chosen = [max(row, 0) for row in rows]
+    seen = shown[chosen] & ~absent[:, None]
+    kept = seen.any(dim=0).nonzero()[:, 0]
+    spoken = embeds[chosen].masked_fill(absent[:, None, None], 0)
+    return _Text(guide, name, spoken[:, kept], seen[:, kept], tuple(kept.tolist()))
