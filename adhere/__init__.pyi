@@ -49,10 +49,14 @@ from adhere.plugins.dense_diffusion import DenseDiffusion as DenseDiffusion
 from adhere.plugins.ebama import Ebama as Ebama
 from adhere.plugins.initno import InitNO as InitNO
 from adhere.plugins.layout_guidance import LayoutGuidance as LayoutGuidance
+from adhere.plugins.nag import NormalizedAttentionGuidance as NormalizedAttentionGuidance
 from adhere.plugins.paint_with_words import PaintWithWords as PaintWithWords
+from adhere.plugins.regional_prompting import RegionalPrompting as RegionalPrompting
 from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion as SafeLatentDiffusion
 from adhere.plugins.sega import Sega as Sega
 from adhere.plugins.syngen import SynGen as SynGen
+from adhere.plugins.taca import TemperatureAdjustedAttention as TemperatureAdjustedAttention
+from adhere.plugins.vsf import ValueSignFlip as ValueSignFlip
 from adhere.plugins.zestguide import ZestGuide as ZestGuide
 from adhere.prompt.markup import strip_markup as strip_markup
 from adhere.prompt.parser import Parse as Parse
@@ -99,6 +103,7 @@ __all__ = [
     "Maps",
     "Memory",
     "ModelError",
+    "NormalizedAttentionGuidance",
     "PaintWithWords",
     "ParameterError",
     "Parse",
@@ -110,6 +115,7 @@ __all__ = [
     "PromptError",
     "Read",
     "Region",
+    "RegionalPrompting",
     "Regions",
     "Run",
     "RunReport",
@@ -119,8 +125,10 @@ __all__ = [
     "Step",
     "SubjectMethod",
     "SynGen",
+    "TemperatureAdjustedAttention",
     "Text",
     "ToyboxError",
+    "ValueSignFlip",
     "ZestGuide",
     "__version__",
     "find",

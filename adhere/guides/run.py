@@ -179,7 +179,18 @@ class Run(Renamed):
         """For each image its layout: the one given, else its prompt's.
 
         Raises:
-            LayoutError: an image has none.
+            LayoutError: an image has none, or a phrase of it is not in the prompt.
+        """
+        layouts = self.own_texts(given)
+        for prompt, layout in zip(self.prompts, layouts, strict=True):
+            layout.check(prompt.plain)
+        return layouts
+
+    def own_texts(self, given: Layout | None = None) -> tuple[Layout, ...]:
+        """The same for methods that give each region a text: its phrases may be in no prompt.
+
+        Raises:
+            LayoutError: an image has no layout.
         """
         self._use("layout", given)
         layouts = []
@@ -190,7 +201,6 @@ class Run(Renamed):
                     f"no layout for {prompt.plain!r}: give one to the plugin (layout=...) "
                     "or to the call (attach(pipe, layout=...), --layout scene.json)"
                 )
-            layout.check(prompt.plain)
             layouts.append(layout)
         return tuple(layouts)
 
@@ -203,7 +213,7 @@ class Run(Renamed):
         """
         return tuple(
             Regions(layout, tuple(self.phrase(image, phrase) for phrase in layout.phrases))
-            for image, layout in enumerate(self.layouts(given))
+            for image, layout in enumerate(one.of_prompt() for one in self.layouts(given))
         )
 
     def tokens(self, image: int) -> tuple[TokenisedPrompt, ...]:

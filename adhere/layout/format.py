@@ -12,12 +12,12 @@ from adhere.errors import LayoutError
 from adhere.layout import labels
 from adhere.layout.files import beside, open_picture, read_json
 from adhere.layout.masks import Mask
-from adhere.layout.region import Region
+from adhere.layout.region import OWN, Region
 
 __all__ = ["Parts", "from_json", "from_labels", "read"]
 
-_REGION_KEYS = {"phrase", "box", "polygon", "mask", "file"}
-_LAYOUT_KEYS = {"prompt", "regions", "overlap"}
+_REGION_KEYS = {"phrase", "box", "polygon", "mask", "file", *OWN}
+_LAYOUT_KEYS = {"prompt", "regions", "overlap", "base"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Parts:
     regions: tuple[Region, ...]
     prompt: Any = None
     overlap: Any = "refuse"
+    base: Any = None
 
 
 def read(path: Path) -> Parts:
@@ -73,25 +74,28 @@ def from_json(value: Any, folder: Path | None = None) -> Parts:
         )
     _refuse_unknown("the layout", value, _LAYOUT_KEYS)
     regions = tuple(_region(item, folder) for item in value["regions"])
-    return Parts(regions, value.get("prompt"), value.get("overlap", "refuse"))
+    return Parts(regions, value.get("prompt"), value.get("overlap", "refuse"), value.get("base"))
 
 
 def _region(value: Any, folder: Path | None) -> Region:
-    if not isinstance(value, Mapping) or "phrase" not in value:
-        raise LayoutError(f'a region must be a mapping with "phrase", not {str(value)[:60]}')
-    phrase = value["phrase"]
-    _refuse_unknown(f"region {phrase!r}", value, _REGION_KEYS)
+    if not isinstance(value, Mapping) or not value.keys() & {"phrase", "text"}:
+        raise LayoutError(
+            f'a region must be a mapping with "phrase" or "text", not {str(value)[:60]}'
+        )
+    phrase, label = value.get("phrase", ""), value.get("phrase") or value.get("text")
+    _refuse_unknown(f"region {label!r}", value, _REGION_KEYS)
+    own = {name: value[name] for name in OWN if name in value}
     if "file" not in value:
         mask = value.get("mask")
         stored = None if mask is None else Mask.from_json(mask)
-        return Region(phrase, value.get("box"), value.get("polygon"), stored)
+        return Region(phrase, value.get("box"), value.get("polygon"), stored, **own)
     if folder is None:
         raise LayoutError(
-            f"region {phrase!r} has a mask file; read the layout from its own file (Layout.read)"
+            f"region {label!r} has a mask file; read the layout from its own file (Layout.read)"
         )
-    if set(value) != {"phrase", "file"}:
-        raise LayoutError(f"region {phrase!r} has a mask file and another place; give one of them")
-    return Region.painted(phrase, open_picture(beside(folder, value["file"])))
+    if value.keys() & {"box", "polygon", "mask"}:
+        raise LayoutError(f"region {label!r} has a mask file and another place; give one of them")
+    return Region.painted(phrase, open_picture(beside(folder, value["file"])), **own)
 
 
 def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:

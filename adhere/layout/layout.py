@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,12 +41,14 @@ class Layout:
     """Regions of a picture, and optionally the prompt they belong to.
 
     `overlap` says what regions that share ground mean: "refuse" raises, "last" gives the ground
-    to the later region (as if painted over), "share" gives it to both.
+    to the later region (as if painted over), "share" gives it to both. `base` is the share that the
+    whole prompt keeps where regions have texts of their own; the method's if None.
     """
 
     regions: tuple[Region, ...]
     prompt: str | None = None
     overlap: Overlap = "refuse"
+    base: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses no regions, masks of different sizes, and overlaps that were not allowed."""
@@ -66,7 +68,8 @@ class Layout:
             raise LayoutError(f"overlap={self.overlap!r}; use {', '.join(get_args(Overlap))}")
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise LayoutError(f"the prompt of the layout is {self.prompt!r}; it must be text")
-        sizes = {(r.mask.height, r.mask.width): r.phrase for r in self.regions if r.mask}
+        self._check_shares()
+        sizes = {(r.mask.height, r.mask.width): r.label for r in self.regions if r.mask}
         if len(sizes) > 1:
             listed = ", ".join(f"{phrase!r} {h}x{w}" for (h, w), phrase in sizes.items())
             raise LayoutError(
@@ -77,6 +80,17 @@ class Layout:
             refuse_overlap(self.regions)
         elif self.overlap == "last":
             refuse_hidden(self.regions)
+
+    def _check_shares(self) -> None:
+        base = self.base
+        number = isinstance(base, (int, float)) and not isinstance(base, bool)
+        if base is not None and not (number and 0 <= base <= 1):
+            raise LayoutError(f"base={base!r}; give the whole prompt a share from 0 to 1")
+        if not any(region.strength for region in self.regions):
+            raise LayoutError(
+                "every region of the layout has the strength 0, so none would be heard; "
+                "give one of them more"
+            )
 
     # -- reading and writing
 
@@ -122,21 +136,38 @@ class Layout:
 
     @classmethod
     def _of(cls, parts: format.Parts) -> Layout:
-        return cls(parts.regions, parts.prompt, parts.overlap)
+        return cls(parts.regions, parts.prompt, parts.overlap, parts.base)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal layout."""
         value: dict[str, Any] = {"regions": [region.to_json() for region in self.regions]}
         if self.prompt is not None:
             value = {"prompt": self.prompt, **value}
-        return value if self.overlap == "refuse" else {**value, "overlap": self.overlap}
+        if self.overlap != "refuse":
+            value["overlap"] = self.overlap
+        return value if self.base is None else {**value, "base": self.base}
 
     # -- use
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """The phrase of every region."""
-        return tuple(region.phrase for region in self.regions)
+        """What every region is called: its phrase, or else its text."""
+        return tuple(region.label for region in self.regions)
+
+    def of_prompt(self) -> Layout:
+        """The regions with phrases of the prompt alone.
+
+        Raises:
+            LayoutError: all have only texts of their own.
+        """
+        found = tuple(region for region in self.regions if region.phrase.strip())
+        if not found:
+            raise LayoutError(
+                f"the regions of the layout ({', '.join(map(repr, self.phrases))}) have texts of "
+                "their own and no phrases of the prompt, which this method places; give each a "
+                '"phrase", or use regional-prompting'
+            )
+        return self if found == self.regions else replace(self, regions=found)
 
     def mask(self, region: int | str, grid: tuple[int, int]) -> Float[Tensor, "h w"]:
         """The share of every cell of an (h, w) grid that belongs to a region, in [0, 1].
@@ -172,7 +203,9 @@ class Layout:
     def check(
         self, prompt: str | None = None, size: tuple[int, int] | None = None
     ) -> tuple[Span, ...]:
-        """Checks the layout against a prompt, and returns every region's place in it.
+        """Checks the layout against a prompt, and returns its regions' places in it.
+
+        Regions with a text of their own alone have none.
 
         Args:
             prompt: with or without markup; the layout's own if left out.
@@ -187,7 +220,8 @@ class Layout:
             raise LayoutError(
                 'the layout has no prompt; give one, or add "prompt" to the layout file'
             )
-        spans = tuple(self._span(strip_markup(prompt), region.phrase) for region in self.regions)
+        named = [region.phrase for region in self.regions if region.phrase.strip()]
+        spans = tuple(self._span(strip_markup(prompt), phrase) for phrase in named)
         for i, later in enumerate(spans):
             for earlier in spans[:i]:
                 if later.start < earlier.end and earlier.start < later.end:
@@ -212,7 +246,7 @@ class Layout:
             ratio = region.mask.height * size[1] / (region.mask.width * size[0])
             if abs(math.log(ratio)) > 0.03:  # 3 %: rounding to multiples of 8 or 64 pixels
                 raise LayoutError(
-                    f"the mask of {region.phrase!r} is {region.mask.height}x{region.mask.width}, "
+                    f"the mask of {region.label!r} is {region.mask.height}x{region.mask.width}, "
                     f"the picture {size[0]}x{size[1]} (height x width); "
                     "save the mask in the picture's aspect ratio"
                 )

@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from adhere.errors import LayoutError
 
-__all__ = ["Mask", "area_weights", "box_cover", "polygon_cover", "resize_cover"]
+__all__ = ["Mask", "area_weights", "blur_weights", "box_cover", "polygon_cover", "resize_cover"]
 
 LARGEST_SIDE = 2048
 """Masks with a longer side are reduced to it (nearest pixel): far finer than any attention grid."""
@@ -106,6 +106,17 @@ def area_weights(rows: int, size: int) -> Float[ndarray, "rows size"]:
     low = np.maximum(bounds[:-1, None], cells[None, :])
     high = np.minimum(bounds[1:, None], cells[None, :] + 1)
     weights: ndarray = np.clip(high - low, 0, None) * (rows / size)
+    weights.setflags(write=False)  # it is shared through the cache
+    return weights
+
+
+@lru_cache(maxsize=64)
+def blur_weights(size: int, sigma: float) -> Float[ndarray, "size size"]:
+    """A Gaussian along one side of a picture, whose rows add up to 1 at its ends too."""
+    cells = np.arange(size)
+    away = (cells[:, None] - cells[None, :]) / max(sigma, 1e-6)
+    weights: ndarray = np.exp(-0.5 * away**2)
+    weights /= weights.sum(axis=1, keepdims=True)
     weights.setflags(write=False)  # it is shared through the cache
     return weights
 

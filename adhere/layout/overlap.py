@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -38,7 +39,8 @@ def layered(regions: Sequence[Region], grid: tuple[int, int]) -> Float[ndarray, 
 
 def refuse_overlap(regions: Sequence[Region]) -> None:
     """Raise `LayoutError` for regions that share more than a sliver of ground."""
-    covers = [region.cover((JUDGED, JUDGED)) for region in regions]
+    # Edges that fade into one another are meant to.
+    covers = [replace(region, feather=0.0).cover((JUDGED, JUDGED)) for region in regions]
     for i, later in enumerate(regions):
         for k, earlier in enumerate(regions[:i]):
             if earlier.box and later.box:
@@ -47,7 +49,7 @@ def refuse_overlap(regions: Sequence[Region]) -> None:
                 share = _shared(covers[k], covers[i])
             if share > SLIVER:
                 raise LayoutError(
-                    f"regions {earlier.phrase!r} and {later.phrase!r} overlap by {share:.0%} of "
+                    f"regions {earlier.label!r} and {later.label!r} overlap by {share:.0%} of "
                     'the smaller one; move them apart, or say what it means: "overlap": "last" '
                     '(the later one is in front) or "share" (the ground belongs to both)'
                 )
@@ -73,6 +75,6 @@ def refuse_hidden(regions: Sequence[Region]) -> None:
     for region, cover in zip(regions, layered(regions, (FINE, FINE)), strict=True):
         if not cover.any():
             raise LayoutError(
-                f"region {region.phrase!r} lies wholly under later ones and is empty; "
+                f"region {region.label!r} lies wholly under later ones and is empty; "
                 "list it after them"
             )

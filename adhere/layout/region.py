@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from adhere.errors import LayoutError
 from adhere.layout.files import painted
-from adhere.layout.masks import Mask, box_cover, polygon_cover, resize_cover
+from adhere.layout.masks import Mask, blur_weights, box_cover, polygon_cover, resize_cover
 
 __all__ = ["FINE", "Box", "Region"]
 
@@ -27,55 +28,118 @@ MOST_POINTS = 1024
 
 @dataclass(frozen=True)
 class Region:
-    """A phrase of the prompt and its place: exactly one of `box`, `polygon` and `mask`.
+    """What belongs in a place, and the place: exactly one of `box`, `polygon` and `mask`.
 
-    `box` is (left, top, right, bottom), `polygon` at least three (x, y) corners, both in shares of
-    the width and height.
+    What belongs there is a phrase of the prompt, a text of the region's own, or both.
+
+    Attributes:
+        phrase: words of the prompt; empty where the region has only a text of its own.
+        box: (left, top, right, bottom) in shares of the width and height.
+        polygon: at least three (x, y) corners in such shares.
+        mask: a picture of the place.
+        text: a prompt for the region alone, for methods that give regions one; the phrase if empty.
+        negative: what the region shall not show, for the same methods.
+        strength: how loud the region's text is beside other regions' on the same ground.
+        start, stop: the share of the steps in which its text is heard.
+        feather: over what share of the picture's shorter side its edges fade.
     """
 
-    phrase: str
+    phrase: str = ""
     box: Box | None = None
     polygon: tuple[tuple[float, float], ...] | None = None
     mask: Mask | None = None
+    text: str = ""
+    negative: str = ""
+    strength: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    feather: float = 0.0
 
     def __post_init__(self) -> None:
         """Makes tuples of lists, and refuses what is no region."""
-        if not isinstance(self.phrase, str) or not self.phrase.strip():
-            raise LayoutError(f"a region has the phrase {self.phrase!r}; give words of the prompt")
+        self._check_words()
         given = [n for n in ("box", "polygon", "mask") if getattr(self, n) is not None]
         if len(given) != 1:
             raise LayoutError(
-                f"region {self.phrase!r} has {' and '.join(given) or 'no place'}; "
+                f"region {self.label!r} has {' and '.join(given) or 'no place'}; "
                 "give exactly one of box, polygon and mask"
             )
         if self.box is not None:
-            object.__setattr__(self, "box", _checked_box(self.phrase, self.box))
+            object.__setattr__(self, "box", _checked_box(self.label, self.box))
         if self.polygon is not None:
-            object.__setattr__(self, "polygon", _checked_polygon(self.phrase, self.polygon))
+            object.__setattr__(self, "polygon", _checked_polygon(self.label, self.polygon))
+
+    def _check_words(self) -> None:
+        for name in ("phrase", "text", "negative"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise LayoutError(f"a region's {name} is {value!r}; it must be text")
+        if not self.label:
+            raise LayoutError(
+                f"a region has the phrase {self.phrase!r}; give words of the prompt, or a text of "
+                'its own ("text")'
+            )
+        for name, high in (("strength", math.inf), ("start", 1), ("stop", 1), ("feather", 1)):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not (0 <= value <= high and math.isfinite(value)):
+                wanted = "0 or more" if high > 1 else "a share from 0 to 1"
+                raise LayoutError(f"the {name} of {self.label!r} is {value!r}; it must be {wanted}")
+        if self.start >= self.stop:
+            raise LayoutError(
+                f"region {self.label!r} starts at {self.start} of the run and stops at "
+                f"{self.stop}; it must start before it stops"
+            )
+
+    @property
+    def label(self) -> str:
+        """What the region is called: its phrase, or else its text."""
+        return self.phrase if self.phrase.strip() else self.text.strip()
+
+    @property
+    def said(self) -> str:
+        """The region's own prompt: its text, or else its phrase."""
+        return self.text.strip() or self.phrase
 
     @classmethod
-    def painted(cls, phrase: str, pixels: Any) -> Region:
-        """A region from an array (what is above zero) or a picture (what is painted)."""
+    def painted(cls, phrase: str, pixels: Any, **more: Any) -> Region:
+        """A region from an array (what is above zero) or a picture (what is painted).
+
+        Args:
+            more: the region's text, strength and so on.
+        """
         found = painted(pixels) if isinstance(pixels, Image.Image) else np.asarray(pixels) > 0
         try:
-            return cls(phrase, mask=Mask.of(found))
+            return cls(phrase, mask=Mask.of(found), **more)
         except LayoutError as error:
-            raise LayoutError(f"region {phrase!r}: {error}") from error
+            raise LayoutError(f"region {phrase or more.get('text')!r}: {error}") from error
 
     def cover(self, grid: tuple[int, int]) -> Float[ndarray, "h w"]:
-        """The share of every cell of an (h, w) grid that the region covers."""
+        """The share of every cell of an (h, w) grid that the region covers; hard edges fade."""
+        if self.feather:
+            return resize_cover(_feathered(self), grid)
         if self.box is not None:
             return box_cover(self.box, grid)
         return resize_cover(_fine(self), grid)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what is not given."""
+        value: dict[str, Any] = {"phrase": self.phrase} if self.phrase else {}
         if self.box is not None:
-            return {"phrase": self.phrase, "box": list(self.box)}
-        if self.polygon is not None:
-            return {"phrase": self.phrase, "polygon": [list(point) for point in self.polygon]}
-        assert self.mask is not None  # one of the three, by construction
-        return {"phrase": self.phrase, "mask": self.mask.to_json()}
+            value["box"] = list(self.box)
+        elif self.polygon is not None:
+            value["polygon"] = [list(point) for point in self.polygon]
+        else:
+            assert self.mask is not None  # one of the three, by construction
+            value["mask"] = self.mask.to_json()
+        said = {name: getattr(self, name) for name in OWN}
+        return value | {name: given for name, given in said.items() if given != _DEFAULTS[name]}
+
+
+OWN = ("text", "negative", "strength", "start", "stop", "feather")
+"""What a region has beside its phrase and its place."""
+
+_DEFAULTS = {one.name: one.default for one in fields(Region)}
 
 
 def _numbers(phrase: str, what: str, values: Any, count: int) -> tuple[float, ...]:
@@ -118,6 +182,15 @@ def _checked_polygon(phrase: str, values: Any) -> tuple[tuple[float, float], ...
             f"the polygon of {phrase!r} covers nothing; give corners that span an area"
         )
     return points
+
+
+@lru_cache(maxsize=32)
+def _feathered(region: Region) -> ndarray:
+    """A region whose edges fade: a Gaussian whose two standard deviations are the feather."""
+    fine = _fine(replace(region, feather=0.0)).astype(np.float64)
+    along, down = (blur_weights(size, region.feather / 2 * min(fine.shape)) for size in fine.shape)
+    faded: ndarray = along @ fine @ down.T
+    return faded
 
 
 @lru_cache(maxsize=32)

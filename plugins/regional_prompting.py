@@ -1,0 +1,127 @@
+"""Regional prompting: attention couple on U-Nets, Regional Prompting for DiTs (arXiv:2411.02395).
+
+Each region has a text of its own, which the base prompt need not name. A region's cells attend to
+its text, and what no region covers follows the base prompt.
+
+    h_r = Attn(Q[cells of r], [text r, cells of r])      U-Nets: [text r] alone
+    W_r = (1 - base) m_r s_r / max(1, sum_k m_k s_k)     m: share of the cell, s: strength
+    h   = (1 - sum_r W_r) h_base + sum_r W_r h_r
+
+With hard masks this is the published h = (1 - beta) h_region + beta h_base (the authors' FLUX code,
+instantX-research/Regional-Prompting-FLUX@6011179), without a mask over all pairs of tokens. There a
+region's cells see no other cells, and its text sees itself and them; `apart=False` lets them see
+all, as InvokeAI found better on Z-Image. It acts in every `every`-th layer, and in the share of the
+run that the region says. Differs from that code: soft masks, strengths and overlaps; the pooled
+text stays the base prompt's; a region's `negative` is Normalized Attention Guidance within the
+region, so no guidance scale is needed. A region without a text of its own is given its phrase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from adhere.guides.guide import Attention, Guide, Step
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+from adhere.layout.layout import Layout
+from adhere.layout.region import Region
+from adhere.plugins.mathematics.negation import normalized_guidance
+
+
+@dataclass(frozen=True)
+class RegionalPrompting(Method):
+    """Give every region of the picture a text of its own, without any gradient."""
+
+    name: ClassVar[str] = "regional-prompting"
+
+    layout: Layout | None = param(None, "regions with their texts; else the call's")
+    base: float = share(0.1, "the base prompt's share in a region, if the layout has none")
+    apart: bool = param(True, "a region's cells see no others (models with joint attention)")
+    every: int = param(1, "act in every so many-th layer", low=1, high=100)
+    stop: float = share(1.0, "share of the steps in which regions are heard at all")
+    negative_scale: float = param(5.0, "how far from a region's negative", low=1, high=100)
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, run)
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: RegionalPrompting, run: Run) -> None:
+        self.plugin = plugin
+        self.layouts = run.own_texts(plugin.layout)
+        self.kept = [plugin.base if one.base is None else one.base for one in self.layouts]
+        self.off = plugin.stop == 0 or min(self.kept) == 1
+        self.most = max(len(layout.regions) for layout in self.layouts)
+        spoken = {f"region {k}": [r.said if r else None for r in self._each(k)] for k in self._all}
+        against = {
+            f"not {k}": [r.negative or None if r else None for r in self._each(k)]
+            for k in self._all
+        }
+        self.columns = spoken | {name: texts for name, texts in against.items() if any(texts)}
+        self._masks: dict[tuple[int, int], Float[Tensor, "batch regions cells"]] = {}
+
+    @property
+    def _all(self) -> range:
+        return range(self.most)
+
+    def _each(self, number: int) -> list[Region | None]:
+        """The region of a number in each image, if it has so many."""
+        layouts = self.layouts
+        return [one.regions[number] if number < len(one.regions) else None for one in layouts]
+
+    def _heard(self, step: Step) -> Float[Tensor, "batch regions 1"]:
+        """The strength of each region at a step."""
+        strengths = [
+            [r.strength * (r.start <= step.progress < r.stop) if r else 0.0 for r in self._each(k)]
+            for k in self._all
+        ]
+        return torch.tensor(strengths).T[..., None]
+
+    def _covers(self, grid: tuple[int, int]) -> Float[Tensor, "batch regions cells"]:
+        if grid not in self._masks:
+            covers = torch.zeros(len(self.layouts), self.most, grid[0] * grid[1])
+            for image, layout in enumerate(self.layouts):
+                covers[image, : len(layout.regions)] = layout.masks(grid).flatten(1)
+            self._masks[grid] = covers
+        return self._masks[grid]
+
+    def attends(self, step: Step) -> bool:
+        return step.progress < self.plugin.stop and bool(self._heard(step).any())
+
+    def sees(self, name: str, grid: tuple[int, int]) -> Bool[Tensor, "batch cells"] | None:
+        return self._covers(grid)[:, int(name.split()[1])] > 0 if self.plugin.apart else None
+
+    def attend(self, step: Step, attention: Attention) -> Tensor | None:
+        if attention.number % self.plugin.every:
+            return None
+        loud = (self._heard(step) * self._covers(attention.site.grid))[list(attention.images)]
+        left = 1 - torch.tensor(self.kept)[list(attention.images), None, None]
+        shares = left * loud / loud.sum(dim=1, keepdim=True).clamp(min=1)
+        base = attention.output()
+        shares = shares.to(base)
+        output = (1 - shares.sum(dim=1))[:, None, :, None] * base
+        for number in self._all:
+            if bool(loud[:, number].any()):
+                said = self._region(attention, number, loud[:, number].to(base.device) > 0)
+                output = output + shares[:, number, None, :, None] * said
+        return output
+
+    def _region(
+        self, attention: Attention, number: int, cells: Bool[Tensor, "batch cells"]
+    ) -> Tensor:
+        """What a region's cells get of its text, pushed away from its negative."""
+        among = cells if self.plugin.apart else None
+        said = attention.output({f"region {number}": 1.0}, cells=cells, among=among)
+        name = f"not {number}"
+        texts = self.columns.get(name, [None] * len(self.layouts))
+        denied = torch.tensor([texts[image] is not None for image in attention.images])
+        if not denied.any():
+            return said
+        against = attention.output({name: 1.0}, cells=cells, among=among)
+        pushed = normalized_guidance(said, against, self.plugin.negative_scale, 2.5, 0.25)
+        return torch.where(denied.to(said.device)[:, None, None, None], pushed, said)
