@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from PIL import Image
 
 from adhere.errors import LayoutError
 
-__all__ = ["beside", "open_picture", "painted", "read_json"]
+__all__ = ["beside", "open_picture", "painted", "read_json", "weighed"]
 
 LARGEST_JSON = 32 * 2**20
 LARGEST_FILE = 64 * 2**20
@@ -103,10 +103,15 @@ def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -
 
 def painted(picture: Image.Image) -> Bool[ndarray, "h w"]:
     """What is painted: what is not transparent if there is transparency, else what is bright."""
+    return weighed(picture) * 255 >= _PAINTED
+
+
+def weighed(picture: Image.Image) -> Float[ndarray, "h w"]:
+    """How much of each pixel is painted, from 0 to 1: its opacity if it has one, else its light."""
     if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
         if alpha.min() < _PAINTED:
-            return alpha >= _PAINTED
+            return alpha / 255
     if picture.mode.startswith("I;16") or picture.mode == "I":
-        return np.asarray(picture, dtype=np.int64) >= _PAINTED << 8
-    return np.asarray(picture.convert("L")) >= _PAINTED
+        return np.clip(np.asarray(picture, dtype=np.int64) / 65280, 0, 1)
+    return np.asarray(picture.convert("L")) / 255

@@ -95,7 +95,7 @@ def _region(value: Any, folder: Path | None) -> Region:
         )
     if value.keys() & {"box", "polygon", "mask"}:
         raise LayoutError(f"region {label!r} has a mask file and another place; give one of them")
-    return Region.painted(phrase, open_picture(beside(folder, value["file"])), **own)
+    return Region.weighed(phrase, open_picture(beside(folder, value["file"])), **own)
 
 
 def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:

@@ -16,21 +16,30 @@ from adhere.errors import LayoutError
 
 __all__ = ["Mask", "area_weights", "blur_weights", "box_cover", "polygon_cover", "resize_cover"]
 
+FULL = 15
+"""The level of a cell that belongs to a mask wholly: finer steps are noise of JPEG files."""
+
 LARGEST_SIDE = 2048
 """Masks with a longer side are reduced to it (nearest pixel): far finer than any attention grid."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A binary picture as run lengths, row by row; the first run is of zeros and may be 0 long."""
+    """A picture of a place as run lengths, row by row.
+
+    Without `levels` the runs are of zeros and ones in turn, zeros first, which may be 0 long; with
+    them each run has a level of its own, from 0 to `FULL`.
+    """
 
     height: int
     width: int
     runs: tuple[int, ...]
+    levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that the runs fill the picture exactly and that something is in it."""
         object.__setattr__(self, "runs", tuple(int(run) for run in self.runs))
+        object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
         size = f"{self.height}x{self.width} (height x width)"
         if not (0 < self.height <= LARGEST_SIDE and 0 < self.width <= LARGEST_SIDE):
             raise LayoutError(f"a mask has size {size}; both sides must be 1 to {LARGEST_SIDE}")
@@ -39,8 +48,20 @@ class Mask:
                 f"the runs of a mask add up to {sum(self.runs)} pixels, but its size {size} has "
                 f"{self.height * self.width}; the mask is of another size, or was cut off"
             )
-        if sum(self.runs[1::2]) == 0:
+        if self.levels:
+            self._check_levels()
+        if not any(run for run, level in zip(self.runs, self._levels(), strict=True) if level):
             raise LayoutError(f"a mask of size {size} is empty; paint the region, or leave it out")
+
+    def _check_levels(self) -> None:
+        if len(self.levels) != len(self.runs) or not all(0 <= k <= FULL for k in self.levels):
+            raise LayoutError(
+                f"a mask has {len(self.runs)} runs and the levels {str(self.levels)[:60]}; give "
+                f"one level from 0 to {FULL} for each run"
+            )
+
+    def _levels(self) -> tuple[int, ...]:
+        return self.levels or tuple(FULL * (i % 2) for i in range(len(self.runs)))
 
     @classmethod
     def of(cls, pixels: Bool[ndarray, "h w"]) -> Mask:
@@ -48,20 +69,28 @@ class Mask:
         if pixels.ndim != 2 or 0 in pixels.shape:
             raise LayoutError(f"a mask has shape {pixels.shape}; it must be (height, width)")
         pixels = _reduce(np.asarray(pixels, dtype=bool))
-        flat = pixels.ravel()
-        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        runs = np.diff(np.concatenate(([0], edges, [flat.size])))
-        start = (0,) if flat[0] else ()
-        return cls(pixels.shape[0], pixels.shape[1], (*start, *(int(run) for run in runs)))
+        runs, flat = _runs(pixels), pixels.ravel()
+        return cls(*pixels.shape, (0, *runs) if flat[0] else tuple(runs))
 
-    def pixels(self) -> Bool[ndarray, "h w"]:
-        """The mask as a boolean array."""
-        values = np.arange(len(self.runs)) % 2 == 1
+    @classmethod
+    def weighed(cls, weights: Float[ndarray, "h w"]) -> Mask:
+        """The mask of weights from 0 to 1, in `FULL` steps; one that is too large is reduced."""
+        levels = _reduce(np.rint(np.asarray(weights) * FULL).astype(int))
+        if np.isin(levels, (0, FULL)).all():
+            return cls.of(levels > 0)
+        runs = _runs(levels)
+        starts = np.concatenate(([0], np.cumsum(runs)[:-1]))
+        return cls(*levels.shape, tuple(runs), tuple(int(k) for k in levels.ravel()[starts]))
+
+    def weights(self) -> Float[ndarray, "h w"]:
+        """The mask as an array of weights from 0 to 1."""
+        values = np.asarray(self._levels()) / FULL
         return np.repeat(values, self.runs).reshape(self.height, self.width)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: {"size": [height, width], "runs": [...]}."""
-        return {"size": [self.height, self.width], "runs": list(self.runs)}
+        """Plain data: {"size": [height, width], "runs": [...]}, and "levels" where it has some."""
+        value: dict[str, Any] = {"size": [self.height, self.width], "runs": list(self.runs)}
+        return value | {"levels": list(self.levels)} if self.levels else value
 
     @classmethod
     def from_json(cls, value: Any) -> Mask:
@@ -72,8 +101,9 @@ class Mask:
         """
         try:
             height, width = value["size"]
-            return cls(int(height), int(width), tuple(int(run) for run in value["runs"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            runs, levels = (tuple(map(int, value.get(key, ()))) for key in ("runs", "levels"))
+            return cls(int(height), int(width), runs, levels)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             if isinstance(error, LayoutError):
                 raise
             raise LayoutError(
@@ -82,7 +112,14 @@ class Mask:
             ) from error
 
 
-def _reduce(pixels: Bool[ndarray, "h w"]) -> Bool[ndarray, "h2 w2"]:
+def _runs(pixels: ndarray) -> list[int]:
+    """The lengths of the runs of equal pixels, row by row."""
+    flat = pixels.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return [int(run) for run in np.diff(np.concatenate(([0], edges, [flat.size])))]
+
+
+def _reduce(pixels: ndarray) -> ndarray:
     height, width = pixels.shape
     longest = max(height, width)
     if longest <= LARGEST_SIDE:

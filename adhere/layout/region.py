@@ -14,7 +14,7 @@ from numpy import ndarray
 from PIL import Image
 
 from adhere.errors import LayoutError
-from adhere.layout.files import painted
+from adhere.layout.files import painted, weighed
 from adhere.layout.masks import Mask, blur_weights, box_cover, polygon_cover, resize_cover
 
 __all__ = ["FINE", "Box", "Region"]
@@ -114,6 +114,14 @@ class Region:
         except LayoutError as error:
             raise LayoutError(f"region {phrase or more.get('text')!r}: {error}") from error
 
+    @classmethod
+    def weighed(cls, phrase: str, picture: Image.Image, **more: Any) -> Region:
+        """A region from a mask picture whose greys are weights; otherwise as `painted`."""
+        try:
+            return cls(phrase, mask=Mask.weighed(weighed(picture)), **more)
+        except LayoutError as error:
+            raise LayoutError(f"region {phrase or more.get('text')!r}: {error}") from error
+
     def cover(self, grid: tuple[int, int]) -> Float[ndarray, "h w"]:
         """The share of every cell of an (h, w) grid that the region covers; hard edges fade."""
         if self.feather:
@@ -197,7 +205,7 @@ def _feathered(region: Region) -> ndarray:
 def _fine(region: Region) -> ndarray:
     """A region as a picture of its own resolution."""
     if region.mask is not None:
-        return region.mask.pixels()
+        return region.mask.weights()
     if region.polygon is not None:
         return polygon_cover(region.polygon, (FINE, FINE))
     return region.cover((FINE, FINE))

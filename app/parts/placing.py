@@ -125,7 +125,7 @@ def from_mask(image: Image.Image, legend: Mapping[str, str]) -> tuple[list[Regio
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GuidanceWarning)
         found = list(labels.split(image, legend, "the mask file"))
-    regions = [Region.painted(phrase, reduced(mask.pixels())) for phrase, mask in found]
+    regions = [Region.painted(phrase, reduced(mask.weights() > 0)) for phrase, mask in found]
     return regions, " ".join(str(one.message) for one in caught)
 
 

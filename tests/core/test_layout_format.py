@@ -171,7 +171,7 @@ def test_run_lengths_give_the_pixels_back(shape: tuple[int, int]) -> None:
         pixels = rng.random(shape) < share
         pixels[0, 0] = True
         mask = Mask.of(pixels)
-        assert np.array_equal(mask.pixels(), pixels)
+        assert np.array_equal(mask.weights(), pixels)
         assert Mask.from_json(json.loads(json.dumps(mask.to_json()))) == mask
 
 
@@ -181,8 +181,8 @@ def test_a_huge_mask_is_reduced_and_keeps_its_place(monkeypatch: pytest.MonkeyPa
     pixels[:50, :100] = True
     mask = Mask.of(pixels)
     assert (mask.height, mask.width) == (25, 50)
-    assert mask.pixels()[:12, :25].all()
-    assert mask.pixels().mean() == pytest.approx(0.25, abs=0.02)
+    assert mask.weights()[:12, :25].all()
+    assert mask.weights().mean() == pytest.approx(0.25, abs=0.02)
 
 
 # ---- Files -------------------------------------------------------------------
@@ -502,3 +502,114 @@ def test_check_wants_masks_in_the_pictures_shape() -> None:
     with pytest.raises(LayoutError, match="32x64, the picture 512x512"):
         layout.check("a cat", size=(512, 512))
     two().check("a cat and a dog", size=(512, 768))
+
+
+# ---- Regions with texts of their own -----------------------------------------
+
+OWN = Region(
+    text="a red cat, sitting",
+    negative="a skull",
+    box=LEFT,
+    strength=2.0,
+    start=0.1,
+    stop=0.6,
+    feather=0.2,
+)
+
+
+def test_a_region_of_its_own_text_comes_back_from_json() -> None:
+    layout = Layout((OWN, Region("a dog", box=RIGHT)), base=0.25)
+    data = json.loads(json.dumps(layout.to_json()))
+    assert Layout.from_json(data) == layout
+    assert layout.phrases == ("a red cat, sitting", "a dog")
+    assert [region.said for region in layout.regions] == ["a red cat, sitting", "a dog"]
+
+
+def test_what_is_not_said_is_not_written() -> None:
+    assert two().to_json() == {
+        "regions": [
+            {"phrase": "a cat", "box": list(LEFT)},
+            {"phrase": "a dog", "box": list(RIGHT)},
+        ]
+    }
+
+
+def test_methods_that_place_words_see_the_regions_with_phrases() -> None:
+    mixed = Layout((OWN, Region("a dog", text="a small dog", box=RIGHT)))
+    assert mixed.of_prompt().phrases == ("a dog",)
+    assert [span.text for span in mixed.check("the park and a dog")] == ["a dog"]
+    with pytest.raises(LayoutError, match="texts of their own and no phrases"):
+        Layout((OWN,)).of_prompt()
+
+
+def test_feathered_edges_fade_evenly_and_keep_the_area() -> None:
+    soft = Layout((Region("a cat", box=LEFT, feather=0.25),)).mask(0, (32, 32))
+    across = soft[16]
+    assert (across[1:] <= across[:-1] + 1e-6).all()
+    assert across[0] == pytest.approx(1, abs=1e-3)
+    assert across[-1] == pytest.approx(0, abs=1e-3)
+    assert across[15:17].mean() == pytest.approx(0.5, abs=1e-2)
+    assert soft.mean() == pytest.approx(0.5, abs=1e-2)
+    # Two standard deviations of the fading are the feather: 16 % at one beyond the edge.
+    assert across[19:21].mean() == pytest.approx(0.16, abs=0.02)
+
+
+def test_grey_mask_files_are_weights(tmp_path: Path) -> None:
+    levels = np.repeat(np.array([[0, 85, 170, 255]], dtype=np.uint8), 4, axis=0)
+    Image.fromarray(levels).save(tmp_path / "cat.png")
+    layout = {"regions": [{"phrase": "a cat", "file": "cat.png", "strength": 0.5}]}
+    (tmp_path / "scene.json").write_text(json.dumps(layout))
+    read = Layout.read(tmp_path / "scene.json")
+    assert read.mask(0, (1, 4)).tolist() == [pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-6)]
+    assert Layout.from_json(read.to_json()) == read
+    assert read.regions[0].strength == 0.5
+
+
+def test_a_black_and_white_mask_has_no_levels(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).integers(0, 7, (16, 16))  # as JPEG leaves it
+    noisy[4:12, 4:12] = 250
+    Image.fromarray(noisy.astype(np.uint8)).save(tmp_path / "cat.png")
+    (tmp_path / "a.json").write_text('{"regions": [{"phrase": "a cat", "file": "cat.png"}]}')
+    mask = Layout.read(tmp_path / "a.json").regions[0].mask
+    assert mask is not None
+    assert mask.levels == ()
+    assert mask.weights().sum() == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"phrase": ""}, "or a text of its own"),
+        ({"phrase": "a cat", "strength": -1}, "strength of 'a cat' is -1; it must be 0 or more"),
+        ({"text": "a cat", "strength": "loud"}, "strength of 'a cat' is 'loud'"),
+        ({"text": "a cat", "feather": 2}, "feather of 'a cat' is 2; it must be a share"),
+        ({"text": "a cat", "start": 0.5, "stop": 0.5}, "must start before it stops"),
+        ({"text": 3}, "a region's text is 3; it must be text"),
+        ({"text": "a cat", "strength": float("nan")}, "strength of 'a cat' is nan"),
+        ({"text": "a cat", "negativ": "a dog"}, "unknown 'negativ'"),
+    ],
+)
+def test_odd_regions_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(LayoutError, match=said):
+        Layout.from_json({"regions": [{**given, "box": list(LEFT)}]})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"base": 1.5}, "share from 0 to 1"), ({"base": True}, "share from 0 to 1")],
+)
+def test_odd_base_shares_are_refused(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(LayoutError, match=said):
+        two(**more)
+
+
+def test_regions_that_nobody_would_hear_are_refused() -> None:
+    with pytest.raises(LayoutError, match="every region of the layout has the strength 0"):
+        Layout((Region("a cat", box=LEFT, strength=0),))
+
+
+@pytest.mark.parametrize("levels", [[1, 2], [0, 99, 0], [0, "x", 0]])
+def test_odd_levels_are_refused(levels: list[Any]) -> None:
+    value = {"size": [1, 4], "runs": [1, 2, 1], "levels": levels}
+    with pytest.raises(LayoutError):
+        Mask.from_json(value)
