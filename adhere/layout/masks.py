@@ -70,7 +70,8 @@ class Mask:
             raise LayoutError(f"a mask has shape {pixels.shape}; it must be (height, width)")
         pixels = _reduce(np.asarray(pixels, dtype=bool))
         runs, flat = _runs(pixels), pixels.ravel()
-        return cls(*pixels.shape, (0, *runs) if flat[0] else tuple(runs))
+        height, width = pixels.shape
+        return cls(height, width, (0, *runs) if flat[0] else tuple(runs))
 
     @classmethod
     def weighed(cls, weights: Float[ndarray, "h w"]) -> Mask:
@@ -80,7 +81,8 @@ class Mask:
             return cls.of(levels > 0)
         runs = _runs(levels)
         starts = np.concatenate(([0], np.cumsum(runs)[:-1]))
-        return cls(*levels.shape, tuple(runs), tuple(int(k) for k in levels.ravel()[starts]))
+        height, width = levels.shape
+        return cls(height, width, tuple(runs), tuple(int(k) for k in levels.ravel()[starts]))
 
     def weights(self) -> Float[ndarray, "h w"]:
         """The mask as an array of weights from 0 to 1."""

@@ -30,7 +30,7 @@ class Chroma(Flux):
     modular: ClassVar[dict[str, str]] = {}
     distilled = (
         "this call of Chroma makes no unconditional prediction to steer from; pass guidance_scale "
-        "above 1, or use plugins that work on attention, which need none"
+        "above 1, or use plugins that work on attention, which need none (negatives: nag, vsf)"
     )
 
     def __init__(self, pipe: Any) -> None:

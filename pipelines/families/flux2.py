@@ -36,7 +36,7 @@ class Flux2(Flux):
     distilled = (
         "this call of FLUX.2 makes no unconditional prediction to steer from; use an undistilled "
         "model (FLUX.2 [klein] base) with guidance_scale above 1, or plugins that work on "
-        "attention, which need none"
+        "attention, which need none (negatives: nag, vsf)"
     )
 
     def bind(self, args: Any, kwargs: Any) -> Call:
