@@ -100,6 +100,24 @@ def test_attention_backend() -> None:
         diffusers.attention_backend("native").__enter__()
 
 
+def test_z_images_positions_can_be_moved() -> None:
+    """Its embedder is asked for every token's place, and is put back."""
+    from tests.families import pipes
+
+    model = pipes.z_image().transformer
+    before, asked = model.rope_embedder, []
+
+    def moved(places: torch.Tensor) -> torch.Tensor:
+        asked.append(places)
+        return places
+
+    picture, text = torch.randn(4, 1, 8, 8), torch.randn(5, 32)
+    with torch.no_grad(), compat.positions_moved(model, moved):
+        model([picture], torch.tensor([0.5]), [text])
+    assert model.rope_embedder is before
+    assert {int(places[0, 0]) for places in asked} == {1, 33}  # the text's first, the picture's
+
+
 def test_execution_device() -> None:
     pipe = tiny.sd1()
     assert compat.execution_device(pipe) == torch.device("cpu")
