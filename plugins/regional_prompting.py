@@ -107,7 +107,7 @@ class _Guide(Guide):
         output = (1 - shares.sum(dim=1))[:, None, :, None] * base
         for number in self._all:
             if bool(loud[:, number].any()):
-                said = self._region(attention, number, loud[:, number].to(base.device) > 0)
+                said = self._region(attention, number, loud[:, number] > 0)
                 output = output + shares[:, number, None, :, None] * said
         return output
 

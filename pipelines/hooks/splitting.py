@@ -76,7 +76,11 @@ class SplitAttention:
         cells: Bool[Tensor, "batch queries"] | None,
         among: Bool[Tensor, "batch cells"] | None,
     ) -> Float[Tensor, "batch heads queries channels"]:
-        """What the queries get of some texts, and in joint attention of the image."""
+        """What the queries get of some texts, and in joint attention of the image.
+
+        Which cells there are is decided where the masks are, on the processor: asking an
+        accelerator for it would make every layer wait.
+        """
         query = self.query
         spoken = [_spoken(self.parts[name], by, bias.get(name)) for name, by in texts.items()]
         joined = _joined(spoken if self.picture is None else [*spoken, self.picture])
@@ -88,7 +92,7 @@ class SplitAttention:
             chosen = slice(None) if cells is None else cells[row].nonzero()[:, 0]
             kept = None
             if among is not None and self.picture is not None:
-                kept = torch.ones(joined[0].shape[2], dtype=torch.bool, device=query.device)
+                kept = torch.ones(joined[0].shape[2], dtype=torch.bool)
                 kept[words : words + among.shape[1]] = among[row]
             mine = _row(joined, row, chosen, kept)
             outputs[row : row + 1, :, chosen] = self._kernel(query[row : row + 1, :, chosen], *mine)
@@ -339,11 +343,11 @@ def _cut_mask(mask: Tensor | None, extra: slice, joint: bool) -> Tensor | None:
 
 def _hidden(shown: Bool[Tensor, "rows columns"], like: Tensor) -> Tensor | None:
     """The additive mask over a text's columns; a row without any text has all, to no effect."""
-    shown = shown.to(like.device) | ~shown.to(like.device).any(dim=1, keepdim=True)
+    shown = shown | ~shown.any(dim=1, keepdim=True)
     if bool(shown.all()):
         return None
-    hidden = torch.zeros(shown.shape, dtype=like.dtype, device=like.device)
-    return hidden.masked_fill(~shown, -torch.inf)[:, None, None]
+    hidden = torch.zeros(shown.shape, dtype=like.dtype).masked_fill(~shown, -torch.inf)
+    return hidden[:, None, None].to(like.device)
 
 
 def part_of_mask(

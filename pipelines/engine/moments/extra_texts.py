@@ -35,7 +35,7 @@ class _Text:
         self, images: Sequence[int], grid: tuple[int, int]
     ) -> Bool[Tensor, "images cells"] | None:
         seen = self.guide.sees(self.name, grid)
-        return None if seen is None else seen[list(images)].to(self.embeds.device)
+        return None if seen is None else seen[list(images)]
 
 
 class ExtraTexts:
@@ -65,7 +65,7 @@ class ExtraTexts:
         family = self.state.family
         encoded = family.encode(distinct)
         embeds = encoded.values[family.text]
-        shown = family.shown(encoded, distinct).to(embeds.device)
+        shown = family.shown(encoded, distinct).cpu()
         number = {text: row for row, text in enumerate(distinct)}
         for (guide, name), texts in spoken.items():
             rows = [number.get(text, -1) if text is not None else -1 for text in texts]
@@ -196,9 +196,9 @@ class _Own:
 
 def _text(guide: Guide, name: str, rows: Sequence[int], embeds: Tensor, shown: Tensor) -> _Text:
     """One text for every image, cut to the columns that any of them has; row -1 is none."""
-    absent = torch.tensor([row < 0 for row in rows], device=embeds.device)
+    absent = torch.tensor([row < 0 for row in rows])
     chosen = [max(row, 0) for row in rows]
     seen = shown[chosen] & ~absent[:, None]
-    kept = seen.any(dim=0).nonzero()[:, 0]
-    spoken = embeds[chosen].masked_fill(absent[:, None, None], 0)
-    return _Text(guide, name, spoken[:, kept], seen[:, kept], tuple(kept.tolist()))
+    kept = seen.any(dim=0).nonzero()[:, 0].tolist()
+    spoken = embeds[chosen].masked_fill(absent[:, None, None].to(embeds.device), 0)
+    return _Text(guide, name, spoken[:, kept], seen[:, kept], tuple(kept))
