@@ -22,11 +22,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adhere.errors import ParameterError
 from adhere.guides.guide import Attention, Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.negation import normalized_guidance
+from adhere.plugins.mathematics.negation import NegativeGuide, normalized_guidance
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,11 @@ class NormalizedAttentionGuidance(Method):
         return _Guide(self, run)
 
 
-class _Guide(Guide):
+class _Guide(NegativeGuide):
     def __init__(self, plugin: NormalizedAttentionGuidance, run: Run) -> None:
+        super().__init__(plugin, run)
         self.plugin = plugin
-        self.off = plugin.scale == 1 or plugin.alpha == 0 or plugin.stop == 0
-        if not self.off and not plugin.negative.strip():
-            raise ParameterError(f"{plugin.name}: negative is empty; say what is unwanted")
-        self.columns = {"negative": [plugin.negative] * run.batch}
-
-    def attends(self, step: Step) -> bool:
-        return step.progress < self.plugin.stop
+        self.off |= plugin.scale == 1 or plugin.alpha == 0
 
     def attend(self, step: Step, attention: Attention) -> Tensor:
         plugin, negative = self.plugin, attention.output({"negative": 1.0})

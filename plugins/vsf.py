@@ -18,10 +18,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adhere.errors import ParameterError
 from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
+from adhere.plugins.mathematics.negation import NegativeGuide
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,10 @@ class ValueSignFlip(Method):
         return _Guide(self, run)
 
 
-class _Guide(Guide):
+class _Guide(NegativeGuide):
     def __init__(self, plugin: ValueSignFlip, run: Run) -> None:
+        super().__init__(plugin, run)
         self.plugin = plugin
-        self.off = plugin.stop == 0
-        if not self.off and not plugin.negative.strip():
-            raise ParameterError(f"{plugin.name}: negative is empty; say what is unwanted")
-        self.columns = {"negative": [plugin.negative] * run.batch}
-
-    def attends(self, step: Step) -> bool:
-        return step.progress < self.plugin.stop
 
     def attend(self, step: Step, attention: Attention) -> Tensor:
         texts = {PROMPT: 1.0, "negative": -self.plugin.scale}

@@ -212,7 +212,7 @@ class Guide:
     columns: Mapping[str, Sequence[str | None]] = MappingProxyType({})
     """Named extra texts that `attend` may attend to, one for each image, or None for no text there.
 
-    They are encoded by the pipeline's own encoders and stand behind the prompt. No other text sees
+    They are encoded by the pipeline's own encoders and stand beside the prompt. No other text sees
     them, and the image only as `attend` says; in joint attention each sees itself and the image.
     """
     off: bool = False

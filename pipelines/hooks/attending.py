@@ -125,6 +125,13 @@ class BiasedLayer:
 Bias = Callable[[BiasedLayer], Tensor | None]
 
 
+class SharedAttention(Attention, Protocol):
+    """A layer's attention with the texts of all guides."""
+
+    def under(self, names: Mapping[str, str]) -> Attention:
+        """As one guide sees it: with the prompt, and its own texts by its names for them."""
+
+
 @dataclass(frozen=True)
 class ExtraText:
     """One extra text of a pass.
@@ -156,7 +163,7 @@ class Split:
 
     columns: slice
     extras: Mapping[str, ExtraText]
-    attend: Callable[[Attention], Tensor | None]
+    attend: Callable[[SharedAttention], Tensor | None]
     layers: tuple[str, ...]
     places: tuple[int, ...] = ()
     refining: tuple[str, ...] = ()

@@ -86,7 +86,8 @@ def refuse_unheard(running: Pass, layers: Sequence[AttentionLayer]) -> None:
     refuse_unread(running)
     _refuse_unmet(sorted(running.texts.keys() - running.entered), running)
     if running.split is not None:
-        _refuse_unmet(sorted(set(running.split.layers) - running.split.met), running)
+        wanting = {*running.split.layers, *running.split.refining}
+        _refuse_unmet(sorted(wanting - running.split.met), running)
     wanted = [layer for layer in layers if layer.name in running.biased]
     met = {layer.kind for layer in wanted if layer.name in running.met}
     added = {layer.kind for layer in wanted if layer.name in running.added}

@@ -58,8 +58,7 @@ def reading(
         for one in splits:
             hook(one.layer, one.inner)
         for name in () if running.split is None else running.split.refining:
-            mode = RefiningCall(running).mode
-            _hook(stack, running, name, modules[name], mode)
+            _hook(stack, running, name, modules[name], RefiningCall(running, name).mode)
         yield
 
 

@@ -1,6 +1,6 @@
 """Extra texts in a layer's attention: split from the prompt, and joined as the guides say.
 
-The columns of extra texts stand behind the prompt's. A split layer first attends as if they were
+The columns of extra texts stand beside the prompt's. A split layer first attends as if they were
 not there, so whatever reads or biases the layer sees the prompt alone. Then the guides may change
 what the image cells get, with the outputs for any of the texts at hand; each extra text attends to
 itself and the image. All of it is done with the layer's own kernel, by parts of the rows and
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from adhere.errors import GuidanceError
 from adhere.guides.guide import PROMPT
 from adhere.guides.maps import Site
 from adhere.pipelines.hooks.attending import (
@@ -65,9 +66,19 @@ class SplitAttention:
         among: Bool[Tensor, "batch cells"] | None = None,
     ) -> Float[Tensor, "batch heads cells channels"]:
         wanted = {PROMPT: 1.0} if texts is None else dict(texts)
+        for name in (*wanted, *(bias or ())):
+            if name not in self.parts:
+                raise GuidanceError(
+                    f"a guide attends to {name!r}, which is not among its columns: "
+                    f"{', '.join(self.parts)}"
+                )
         if wanted == {PROMPT: 1.0} and not bias and cells is None and among is None:
             return self.base
         return self.attended(wanted, bias or {}, cells, among)
+
+    def under(self, names: Mapping[str, str]) -> SplitAttention:
+        own = {name: self.parts[key] for name, key in names.items()}
+        return replace(self, parts={PROMPT: self.parts[PROMPT], **own})
 
     def attended(
         self,
@@ -258,8 +269,8 @@ def _beyond(image: slice, text: slice) -> slice:
 class RefiningCall:
     """The attention of a layer in which text attends to text: each text keeps to itself."""
 
-    def __init__(self, running: Pass) -> None:
-        self.running = running
+    def __init__(self, running: Pass, name: str) -> None:
+        self.running, self.name = running, name
 
     def mode(self) -> TorchFunctionMode:
         return FirstAttention(self._apart)
@@ -267,6 +278,7 @@ class RefiningCall:
     def _apart(self, kernel: Any, given: dict[str, Any]) -> Tensor:
         split, rows = self.running.split, self.running.rows
         assert split is not None  # or nothing would be split
+        split.met.add(self.name)
         output: Tensor = kernel(**without(given, split.columns, joint=True))
         said = [
             self._own(given, rows, shifted(extra.columns, split.columns.start), extra.shown)

@@ -1,11 +1,42 @@
-"""Attention outputs pushed away from those of a negative text."""
+"""A negative text that attention is pushed away from."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.errors import ParameterError
+from adhere.guides.guide import Guide, Step
+from adhere.guides.run import Run
+
 Output = Float[Tensor, "batch heads cells channels"]
+
+
+class Negative(Protocol):
+    """A method with one negative text for all images."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def negative(self) -> str: ...
+    @property
+    def stop(self) -> float: ...
+
+
+class NegativeGuide(Guide):
+    """What such methods have in common: the text, and when it is heard."""
+
+    def __init__(self, plugin: Negative, run: Run) -> None:
+        self.stop = plugin.stop
+        self.off = plugin.stop == 0
+        if not plugin.negative.strip():
+            raise ParameterError(f"{plugin.name}: negative is empty; say what is unwanted")
+        self.columns = {"negative": [plugin.negative] * run.batch}
+
+    def attends(self, step: Step) -> bool:
+        return step.progress < self.stop
 
 
 def normalized_guidance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance
+from adhere.errors import GuidanceError
 from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method
 from adhere.guides.run import Run
@@ -45,12 +46,12 @@ class Attends(Method):
         return Attending()
 
 
-def draw(case: Case, *plugins: Any, **call: Any) -> Tensor:
+def draw(case: Case, *plugins: Any, seeds: Sequence[int] = (0,), **call: Any) -> Tensor:
     options = {**case.options, **case.off, "num_inference_steps": 2, "output_type": "latent"}
     given = {"prompt": [ONE], **options, **call}
     if given["prompt"]:  # Z-Image writes its chat into the list
         given["prompt"] = list(given["prompt"])
-    given["generator"] = tiny.generators(*range(len(given["prompt"] or given["prompt_embeds"])))
+    given["generator"] = tiny.generators(*seeds)
     if not plugins:
         return case.pipe(**given).images
     with Guidance(*plugins).attach(case.pipe):
@@ -129,14 +130,67 @@ def test_cells_by_parts_are_the_whole(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_batch_is_its_images_one_by_one(case: Case) -> None:
-    """Texts of different lengths, and under guidance where the family has it."""
-    mixed = Attends(lambda one: 0.5 * one.output() + 0.5 * one.output({"other": 1.0}))
-    single = [
-        draw(case, Attends(mixed.attend, {"other": OTHER}), prompt=[text])
-        for text in (ONE, "a big green car and a dog")
-    ]
-    both = draw(
-        case, Attends(mixed.attend, {"other": OTHER}), prompt=[ONE, "a big green car and a dog"]
+    """Prompts of different lengths, each image from a noise of its own."""
+    prompts = [ONE, "a big green car and a dog"]
+    mixed = Attends(
+        lambda one: 0.5 * one.output() + 0.5 * one.output({"other": 1.0}), {"other": OTHER}
     )
-    assert torch.allclose(both[:1], single[0], rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(single[1], draw(case, prompt=["a big green car and a dog"]))
+    both = draw(case, mixed, prompt=prompts, seeds=(0, 1))
+    for image, text in enumerate(prompts):
+        alone = draw(case, mixed, prompt=[text], seeds=(image,))
+        assert torch.allclose(both[image : image + 1], alone, rtol=1e-3, atol=1e-3)
+        plain = draw(case, prompt=[text], seeds=(image,))
+        assert not torch.allclose(alone, plain, rtol=1e-2, atol=1e-2)
+
+
+# ---- U-Nets ------------------------------------------------------------------
+
+UNETS = {"sd1": tiny.sd1, "sd2": tiny.sd2, "sdxl": tiny.sdxl}
+
+
+def drawn(pipe: Any, prompt: str, *plugins: Any, **more: Any) -> Tensor:
+    """Under guidance: rows of both halves, of which only the prompt's may attend to more."""
+    call = {"num_inference_steps": 2, "output_type": "latent", "guidance_scale": 5.0, **more}
+    call |= {"height": 32, "width": 32, "generator": tiny.generators(0)}
+    if not plugins:
+        return pipe(prompt, **call).images
+    with Guidance(*plugins).attach(pipe):
+        return pipe(prompt, **call).images
+
+
+@pytest.mark.parametrize("make", UNETS.values(), ids=UNETS)
+def test_a_u_net_hears_an_extra_text_as_a_prompt(make: Callable[[], Any]) -> None:
+    pipe = make()
+    plain, more = drawn(pipe, ONE), {}
+    assert torch.equal(drawn(pipe, ONE, Attends(texts={"other": OTHER, "new": NEW})), plain)
+    if hasattr(pipe, "tokenizer_2"):  # whose pooled text stays the prompt's
+        embeds, no, _, nothing = pipe.encode_prompt(OTHER)
+        _, _, pooled, _ = pipe.encode_prompt(ONE)
+        more = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+        more |= {"negative_prompt_embeds": no, "negative_pooled_prompt_embeds": nothing}
+    wanted = drawn(pipe, None if more else OTHER, **more)  # type: ignore[arg-type]
+    swapped = Attends(lambda one: one.output({"other": 1.0}), {"new": NEW, "other": OTHER})
+    assert torch.allclose(drawn(pipe, ONE, swapped), wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(plain, wanted, rtol=1e-2, atol=1e-2)
+
+
+# ---- Misuse ------------------------------------------------------------------
+
+
+def test_a_text_that_nobody_named_is_refused() -> None:
+    odd = Attends(lambda one: one.output({"othr": 1.0}), {"other": OTHER})
+    with pytest.raises(GuidanceError, match="'othr', which is not among its columns: prompt, oth"):
+        drawn(tiny.sd1(), ONE, odd)
+
+
+def test_two_guides_keep_their_texts_apart() -> None:
+    """Both call theirs the same; each is heard, and their order does not matter."""
+    pipe = tiny.sd1()
+    one, two = (
+        Attends(lambda seen: 0.7 * seen.output() + 0.3 * seen.output({"text": 1.0}), {"text": text})
+        for text in (OTHER, NEW)
+    )
+    both = drawn(pipe, ONE, one, two)
+    assert torch.allclose(both, drawn(pipe, ONE, two, one), rtol=1e-4, atol=1e-5)
+    for alone in (one, two):
+        assert not torch.allclose(both, drawn(pipe, ONE, alone), rtol=1e-3, atol=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.errors import GuidanceError
-from adhere.guides.guide import PROMPT, Attention, Guide, Step
-from adhere.guides.maps import Site
+from adhere.guides.guide import PROMPT, Guide, Step
 from adhere.pipelines.engine.state import State
-from adhere.pipelines.hooks.attending import ExtraText, Split
+from adhere.pipelines.hooks.attending import ExtraText, SharedAttention, Split
 from adhere.pipelines.hooks.denoiser_call import Call
 
 
@@ -82,7 +81,7 @@ class ExtraTexts:
             )
 
     def _key(self, guide: Guide, name: str) -> str:
-        return name if name == PROMPT else f"{self._labels[id(guide)]}/{name}"
+        return f"{self._labels[id(guide)]}/{name}"
 
     def acting(self, step: Step) -> list[Guide]:
         """The guides that change attention's output at a step."""
@@ -132,66 +131,20 @@ class ExtraTexts:
         layers, refining = self._layers, family.refining()
         return Split(columns, extras, agreed, layers, tuple(places), refining)
 
-    def _agreed(self, acting: Sequence[Guide], step: Step, attention: Attention) -> Tensor | None:
+    def _agreed(
+        self, acting: Sequence[Guide], step: Step, attention: SharedAttention
+    ) -> Tensor | None:
         """What the cells get after all guides; None if none changes it."""
-        given = [guide.attend(step, _Own(attention, self, guide)) for guide in acting]
+        given = [
+            guide.attend(step, attention.under({n: self._key(guide, n) for n in guide.columns}))
+            for guide in acting
+        ]
         wanted = [one for one in given if one is not None]
         if len(wanted) < 2:
             return wanted[0] if wanted else None
         # Each guide starts from the layer's own output, so their order does not matter.
         base = attention.output()
         return base + torch.stack([one - base for one in wanted]).sum(0)
-
-    def named(self, guide: Guide, given: Mapping[str, float] | None) -> dict[str, float] | None:
-        """Factors or biases by a guide's own names, as the pass knows them."""
-        if given is None:
-            return None
-        known = (PROMPT, *guide.columns)
-        for name in given:
-            if name not in known:
-                raise GuidanceError(
-                    f"{self._labels[id(guide)]} attends to {name!r}, which is not among its "
-                    f"columns: {', '.join(known)}"
-                )
-        return {self._key(guide, name): value for name, value in given.items()}
-
-
-@dataclass(frozen=True)
-class _Own:
-    """A layer's attention as one guide sees it: its own texts by its own names."""
-
-    attention: Attention
-    texts: ExtraTexts
-    guide: Guide
-
-    @property
-    def site(self) -> Site:
-        return self.attention.site
-
-    @property
-    def images(self) -> tuple[int, ...]:
-        return self.attention.images
-
-    @property
-    def number(self) -> int:
-        return self.attention.number
-
-    @property
-    def count(self) -> int:
-        return self.attention.count
-
-    def output(
-        self,
-        texts: Mapping[str, float] | None = None,
-        *,
-        bias: Mapping[str, float] | None = None,
-        cells: Bool[Tensor, "batch cells"] | None = None,
-        among: Bool[Tensor, "batch cells"] | None = None,
-    ) -> Float[Tensor, "batch heads cells channels"]:
-        named = self.texts.named
-        return self.attention.output(
-            named(self.guide, texts), bias=named(self.guide, bias), cells=cells, among=among
-        )
 
 
 def _text(guide: Guide, name: str, rows: Sequence[int], embeds: Tensor, shown: Tensor) -> _Text:
