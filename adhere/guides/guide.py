@@ -110,13 +110,15 @@ class Prediction:
     """The denoiser's predictions of one step, `Float[batch channels h w]` each, as noise.
 
     `extra` holds one prediction for each of the guide's own `texts`, in their order.
-    `scale` is the pipeline's classifier-free guidance scale.
+    `scale` is the pipeline's classifier-free guidance scale; `latents` are what the model was
+    shown, the picture by `noise / sigma` of the step and the noise by `noise`.
     """
 
     uncond: Float[Tensor, "batch channels h w"]
     cond: Float[Tensor, "batch channels h w"]
     extra: tuple[Float[Tensor, "batch channels h w"], ...]
     scale: float
+    latents: Float[Tensor, "batch channels h w"]
 
 
 @runtime_checkable

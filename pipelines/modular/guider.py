@@ -233,7 +233,7 @@ class PredictionGuider(ClassifierFreeGuidance):
         parts = [single(_unpacked(family, call, part)) for part in (uncond, cond, *extra)]
         seen = single(family.latents(call, None, call.rows))[:, : parts[0].shape[1]]
         noise = [predictions.to_noise(run.scheduler, part, seen, level) for part in parts]
-        eps = Prediction(noise[0], noise[1], tuple(noise[2:]), family.guidance_scale())
+        eps = Prediction(noise[0], noise[1], tuple(noise[2:]), family.guidance_scale(), seen)
         change = agreed(run.guides, self._now(run, call), eps)
         if change is None:
             return cond

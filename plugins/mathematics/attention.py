@@ -57,9 +57,13 @@ def phrase_maps(
     phrases: Sequence[Phrase],
     temperature: float = TEMPERATURE,
     sigma: float = SMOOTHING,
+    attention: Float[Tensor, "h w tokens"] | None = None,
 ) -> Float[Tensor, "phrases h w"]:
-    """The smoothed token shares of each phrase's last word; of its pieces the strongest."""
-    shares = token_shares(maps.cross(), maps.keep, temperature)
+    """The smoothed token shares of each phrase's last word; of its pieces the strongest.
+
+    `attention` takes the place of the maps' own average.
+    """
+    shares = token_shares(maps.cross() if attention is None else attention, maps.keep, temperature)
     chosen = []
     for phrase in phrases:
         pieces = smooth(shares[:, :, maps.head(phrase)].permute(2, 0, 1), sigma)

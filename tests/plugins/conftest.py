@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from adhere.guides.guide import Step
+from adhere.guides.guide import Prediction, Step
 from adhere.guides.maps import Layer, Maps, Read, Site
 from adhere.guides.run import Prompt, Run
 from adhere.layout.layout import Layout
@@ -183,6 +183,36 @@ def differences(function: Callable[[Tensor], Tensor], x: Tensor, places: int = 1
 @pytest.fixture
 def check_gradient() -> Callable[..., None]:
     return differences
+
+
+def random_predictions(count: int, extra: int = 0, batch: int = 2, seed: int = 0) -> list[Any]:
+    """What a model might say in some steps, with a guidance scale of 7.5."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def one() -> Tensor:
+        return torch.randn(batch, 3, 4, 5, generator=generator, dtype=torch.float64)
+
+    return [
+        Prediction(one(), one(), tuple(one() for _ in range(extra)), 7.5, one())
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def make_predictions() -> Callable[..., list[Any]]:
+    return random_predictions
+
+
+def one_image(eps: Any, image: int) -> Any:
+    """The predictions of one image of a batch."""
+    row = slice(image, image + 1)
+    extra = tuple(part[row] for part in eps.extra)
+    return Prediction(eps.uncond[row], eps.cond[row], extra, eps.scale, eps.latents[row])
+
+
+@pytest.fixture
+def image_of() -> Callable[..., Any]:
+    return one_image
 
 
 class FakeLook:

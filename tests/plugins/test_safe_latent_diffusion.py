@@ -31,7 +31,7 @@ def predictions(count, spread=0.02):
     for _ in range(count):
         uncond, cond = noise(1), noise(1)
         concept = cond + noise(spread)
-        found.append(Prediction(uncond, cond, (concept,), 7.5))
+        found.append(Prediction(uncond, cond, (concept,), 7.5, noise(1)))
     return found
 
 

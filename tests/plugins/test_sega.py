@@ -20,7 +20,8 @@ def predictions(count, extra=2, seed=0):
         return torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
 
     return [
-        Prediction(one(), one(), tuple(one() for _ in range(extra)), SCALE) for _ in range(count)
+        Prediction(one(), one(), tuple(one() for _ in range(extra)), SCALE, one())
+        for _ in range(count)
     ]
 
 
@@ -74,14 +75,16 @@ def test_a_batch_equals_its_images_one_by_one(make_run, make_step):
             row = slice(k, k + 1)
             extra = tuple(one[row] for one in eps.extra)
             alone = part.predict(
-                make_step(i), Prediction(eps.uncond[row], eps.cond[row], extra, eps.scale)
+                make_step(i),
+                Prediction(eps.uncond[row], eps.cond[row], extra, eps.scale, eps.latents[row]),
             )
             torch.testing.assert_close(found[row], alone)
 
 
 def test_half_precision_stays_finite(make_run, make_step):
     eps = predictions(1, extra=1)[0]
-    half = Prediction(eps.uncond.half(), eps.cond.half(), (eps.extra[0].half(),), SCALE)
+    halves = [part.half() for part in (eps.uncond, eps.cond, eps.extra[0], eps.latents)]
+    half = Prediction(halves[0], halves[1], (halves[2],), SCALE, halves[3])
     found = Sega(edits=("+red",), start=0.0).guide(make_run("a cat")).predict(make_step(0), half)
     assert found.dtype == torch.float16
     assert torch.isfinite(found).all()

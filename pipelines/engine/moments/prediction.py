@@ -112,7 +112,7 @@ class Predictions:
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
         noise = [predictions.to_noise(state.scheduler, part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]
-        eps = Prediction(none, cond, tuple(extra), family.guidance_scale())
+        eps = Prediction(none, cond, tuple(extra), family.guidance_scale(), seen)
         change = agreed(self.guides, now.step, eps)
         if change is None:
             return None

@@ -1,0 +1,111 @@
+"""Jitter of captions against copying (Somepalli et al., NeurIPS 2023, arXiv:2305.20086).
+
+A picture that a model has memorised comes back word for word: its caption is the key. Turn the key
+a little, by noise on the text embeddings or by words put into the prompt, and most copies go.
+
+    noise:    e <- e + lambda N(0, 1)       the embeddings of the prompt and of the negative prompt
+    repeats:  `times` times, a word of the prompt goes in at a random place
+    numbers:  `times` times, a number below 100000 goes in at a random place
+
+Each image of a run has its own draw, made from the signs of its starting noise, so that it is the
+same at any batch size; one that starts from a picture has it from its prompt.
+
+Differs from the authors' code (somepago/DCR, `sd_mitigation.py`): their `rand_word_add` draws words
+from the tokenizer's whole vocabulary, which a plugin does not have; what they repeat are words of
+the prompt as grown so far, here as given. The paper's other ways change the training.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.guides.guide import Guide, Look, Step, Text
+from adhere.guides.parameters import Method, param
+from adhere.guides.run import Run
+
+
+@dataclass(frozen=True)
+class CaptionJitter(Method):
+    """Keep memorised pictures from coming back, by small changes of the text."""
+
+    name: ClassVar[str] = "caption-jitter"
+
+    way: Literal["repeats", "numbers", "noise"] = param(
+        "repeats", "words of the prompt again, numbers, or noise on the embeddings", source="sec. 6"
+    )
+    times: int = param(
+        4, "words that are put in", low=0, high=100, source="sd_mitigation.py, rand_aug_repeats"
+    )
+    noise: float = param(0.1, "lambda, for the way `noise`", low=0, high=10)
+    seed: int = param(0, "another one gives other draws", low=0, high=2**31 - 1)
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, [prompt.plain for prompt in run.prompts])
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: CaptionJitter, prompts: list[str]) -> None:
+        self.plugin, self.prompts = plugin, prompts
+        words = plugin.way != "noise"
+        self.off = plugin.times == 0 if words else plugin.noise == 0
+        self.seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
+        self.texts_shown = list(prompts)
+        self.cond: Tensor | None = None
+        self.shift: Tensor | None = None
+
+    def initial(
+        self, noise: Float[Tensor, "batch channels h w"], look: Look
+    ) -> Float[Tensor, "batch channels h w"]:
+        self.seeds = [signs(one) for one in noise]
+        return noise
+
+    def embed(self, step: Step, text: Text) -> Text:
+        if self.plugin.way == "noise":
+            return self._noised(text)
+        if self.cond is None:
+            self.texts_shown = [
+                changed(prompt, self.plugin.way, self.plugin.times, self._seed(image))
+                for image, prompt in enumerate(self.prompts)
+            ]
+            self.cond = text.encode(self.texts_shown)
+        return text.replace(cond=self.cond.to(text.cond))
+
+    def _noised(self, text: Text) -> Text:
+        if self.shift is None:
+            size = (2, *text.cond.shape[1:])  # for the prompt, and for the negative prompt
+            draws = [
+                torch.randn(size, generator=torch.Generator().manual_seed(self._seed(image)))
+                for image in range(len(text.cond))
+            ]
+            self.shift = self.plugin.noise * torch.stack(draws, dim=1)
+        cond, uncond = self.shift.to(text.cond)
+        uncond = None if text.uncond is None else text.uncond + uncond
+        return text.replace(cond=text.cond + cond, uncond=uncond)
+
+    def _seed(self, image: int) -> int:
+        return self.seeds[image] ^ self.plugin.seed
+
+    def report(self) -> dict[str, Any]:
+        return {"prompts": self.texts_shown}
+
+
+def signs(noise: Float[Tensor, "channels h w"]) -> int:
+    """A number of 62 bits from the signs of a noise, the same at any precision."""
+    return sum(1 << k for k, up in enumerate((noise.flatten()[:62] > 0).tolist()) if up)
+
+
+def changed(prompt: str, way: str, times: int, seed: int) -> str:
+    """The prompt with words put in at random places."""
+    draw, given = random.Random(seed), prompt.split()
+    words = list(given)
+    for _ in range(times if given else 0):
+        word = draw.choice(given) if way == "repeats" else str(draw.randrange(100_000))
+        words.insert(draw.randint(0, len(words)), word)
+    return " ".join(words)

@@ -1,0 +1,130 @@
+"""Semantic Guidance Tuning (Kang et al. 2023, arXiv:2312.15964).
+
+A prompt's direction may drift away from one of the things it names. Watch how much it has in common
+with each thing's own direction, and add what falls behind.
+
+    g      = eps_p - eps_0                       prompt p, empty prompt 0
+    d_c    = eps_c - eps_0, zero where |d_c| is below its quantile          concepts c = 1 ... N
+    d_0    = g without its parts along d_1, then d_2 ...                    what no concept says
+    l_c(i) = |cosine(g, d_c)| at step i                                     c = 0 ... N
+    m_c    = (d_c without its part along g) + s_m nu_c
+    nu_c  <- beta nu_c + (1 - beta) m_c
+    G      = -(g - d_0) / (N + 1)
+             + sum of m_c over the c whose l_c, averaged over the 5 steps before, is below 0.6
+    eps    = eps_0 + s_g g + s_c G               the sum in steps 6 to 29 of 50 only
+
+The concepts are the prompt's noun phrases. Written from the authors' code, in the state of
+korguy/Concept-Diffusion@15d90e5 with its `ours.yaml`, which counts d_0 among the concepts and
+holds all to one threshold. Differs from it: batches, each image with its own concepts; shares of
+the run in place of step numbers, equal at 50 steps; predictions of velocity are made noise first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.errors import ParameterError
+from adhere.guides.guide import Guide, Prediction, Step
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+
+SOURCE = "ours.yaml@15d90e5"
+
+
+@dataclass(frozen=True)
+class ConceptGuidance(Method):
+    """Add the direction of each concept of the prompt that falls behind."""
+
+    name: ClassVar[str] = "concept-guidance"
+
+    concepts: tuple[str, ...] | None = param(
+        None, "texts to watch; the prompt's noun phrases if left out", source="sec. 3"
+    )
+    scale: float = param(7.5, "s_c", low=0, high=100, source=SOURCE)
+    threshold: float = share(0.6, "likeness below which a concept is added", source=SOURCE)
+    quantile: float = share(0.7, "share of a direction's values left out", source=SOURCE)
+    start: float = share(0.1, "share of the steps before any is added", source=SOURCE)
+    stop: float = share(0.6, "share of the steps at which that ends", source=SOURCE)
+    window: int = param(5, "steps over which likeness is averaged", low=1, high=100, source=SOURCE)
+    momentum_scale: float = share(0.5, "s_m", source=SOURCE)
+    momentum: float = share(0.4, "beta", source=SOURCE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(text.strip() for text in self.concepts or ()):
+            raise ParameterError(f"{self.name}: a concept is empty; say in words what to watch")
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, [self._concepts(run, image) for image in range(run.batch)])
+
+    def _concepts(self, run: Run, image: int) -> tuple[str, ...]:
+        if self.concepts:
+            return self.concepts
+        parsed = run.prompts[image].parsed
+        parsed.require_nouns()
+        return tuple(dict.fromkeys(entity.phrase.text for entity in parsed.entities))
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: ConceptGuidance, concepts: Sequence[tuple[str, ...]]) -> None:
+        self.plugin = plugin
+        self.off = plugin.scale == 0
+        self.texts = tuple(dict.fromkeys(text for own in concepts for text in own))
+        self.concepts = [[self.texts.index(text) for text in own] for own in concepts]
+        self.likeness: list[list[Tensor]] = [[] for _ in concepts]
+        self.nu: list[Tensor | None] = [None] * len(concepts)
+
+    def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
+        prompt = eps.cond - eps.uncond
+        every = [strongest(one - eps.uncond, self.plugin.quantile) for one in eps.extra]
+        tuned = [
+            self._tuned(step, image, prompt[image], [every[k][image] for k in own])
+            for image, own in enumerate(self.concepts)
+        ]
+        return eps.cond + self.plugin.scale / eps.scale * torch.stack(tuned)
+
+    def _tuned(self, step: Step, image: int, prompt: Tensor, concepts: list[Tensor]) -> Tensor:
+        """G of one image, from its `Float[channels h w]` directions."""
+        plugin, rest, seen = self.plugin, prompt, self.likeness[image]
+        for one in concepts:
+            rest = across(rest, one)
+        every = torch.stack([*concepts, rest])
+        before = seen[-plugin.window :]
+        seen.append(torch.cosine_similarity(every.flatten(1), prompt.flatten()[None]).abs())
+        moves = torch.stack([across(one, prompt) for one in every])
+        nu = self.nu[image]
+        moves = moves if nu is None else moves + plugin.momentum_scale * nu
+        nu = torch.zeros_like(moves) if nu is None else nu
+        self.nu[image] = plugin.momentum * nu + (1 - plugin.momentum) * moves
+        total = (rest - prompt) / len(every)
+        if before and plugin.start < step.progress < plugin.stop:
+            behind = torch.stack(before).mean(dim=0) < plugin.threshold
+            total = total + moves[behind].sum(dim=0)
+        return total
+
+    def report(self) -> dict[str, Any]:
+        found = [[one.tolist() for one in own] for own in self.likeness]
+        return {"concepts": list(self.texts), "likeness": found}
+
+
+def strongest(
+    direction: Float[Tensor, "batch channels h w"], quantile: float
+) -> Float[Tensor, "batch channels h w"]:
+    """A direction with zeros below the quantile of its size, by picture and channel."""
+    size = direction.float().abs()
+    least = torch.quantile(size.flatten(2), quantile, dim=2)[:, :, None, None]
+    return torch.where(size >= least, direction, 0.0)
+
+
+def across(
+    one: Float[Tensor, "channels h w"], other: Float[Tensor, "channels h w"]
+) -> Float[Tensor, "channels h w"]:
+    """The one without its part along the other."""
+    square = other.square().sum().clamp_min(torch.finfo(other.dtype).tiny)
+    return one - (one * other).sum() / square * other

@@ -1,0 +1,117 @@
+"""P+, extended textual conditioning (Voynov et al. 2023, arXiv:2303.09522).
+
+A model need not read the same text in all its layers. The coarse ones in its middle decide
+what has which shape, those outside the colours and textures. Give each a text of its own.
+
+    layer l of n attends to its own text p_l,  l = 0 ... n - 1 in the order in which they run
+    style mixing: p_l = the prompt for k <= l < K, the style's text for the others
+
+With n = 16 layers of SD 1.x the paper's inner layers are k = 5 to K = 10 (mkshing/prompt-plus-
+pytorch@7862c3f, `style_mixing_k_K`); here they are shares of n. A text may also name its layers,
+counted from 0: `0-4=an oil painting`. Where two do, the later one counts.
+
+Differs from the paper: texts in place of learnt embeddings, so no training; a model's pooled text
+embedding (SDXL) stays the prompt's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from adhere.errors import ModelError, ParameterError
+from adhere.guides.guide import Guide, Step, Text
+from adhere.guides.maps import Site
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+
+_RANGE = re.compile(r"(\d+)-(\d+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PPlus(Method):
+    """Give layers texts of their own: the shape of one prompt, the style of another."""
+
+    name: ClassVar[str] = "p-plus"
+
+    texts: tuple[str, ...] = param(
+        (), "a style for the outer layers, or layers with a text, as in 0-4=an oil painting"
+    )
+    inner: float = share(0.3125, "k / n, where the inner layers begin", source="code@7862c3f")
+    outer: float = share(0.625, "K / n, where the outer ones go on", source="code@7862c3f")
+    stop: float = share(1.0, "share of the steps at which it ends", source="sec. 4")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.texts:
+            found = _RANGE.fullmatch(text)
+            if not (found[3] if found else text).strip():
+                raise ParameterError(
+                    f"{self.name}: {text!r} has no text; write 0-4=an oil painting"
+                )
+
+    def guide(self, run: Run) -> Guide:
+        if not self.texts:
+            raise ParameterError(
+                f"{self.name}: no texts; say what the outer layers are to read: "
+                "texts=('an oil painting',), --plugin 'p-plus:texts=an oil painting'"
+            )
+        return _Guide(self)
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: PPlus) -> None:
+        self.plugin = plugin
+        self.off = plugin.stop == 0
+        self.encoded: dict[str, Tensor] = {}
+        self.layers: dict[str, str] = {}
+
+    def embed(self, step: Step, text: Text) -> Text:
+        if step.progress >= self.plugin.stop:
+            return text
+        if not text.sites:
+            raise ModelError(
+                f"{self.plugin.name} needs layers that attend to a text each; in this model text "
+                "and picture attend together"
+            )
+        self.layers = assigned(self.plugin, in_order(text.sites))
+        for words in {*self.layers.values()} - self.encoded.keys():
+            self.encoded[words] = text.encode([words] * len(text.cond))
+        own = {name: self.encoded[words].to(text.cond) for name, words in self.layers.items()}
+        return text.replace(layers={**text.layers, **own})
+
+    def report(self) -> dict[str, Any]:
+        return {"layers": self.layers}
+
+
+def in_order(sites: Sequence[Site]) -> list[str]:
+    """The names of layers in the order in which they run: down, mid, up, and by number."""
+
+    def place(name: str) -> list[str | int]:
+        return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
+
+    return sorted((site.name for site in sites), key=place)
+
+
+def assigned(plugin: PPlus, names: Sequence[str]) -> dict[str, str]:
+    """The text of each layer that has one of its own."""
+    found = {}
+    for text in plugin.texts:
+        given = _RANGE.fullmatch(text)
+        if given:
+            first, last, words = int(given[1]), int(given[2]), given[3].strip()
+            if not first <= last < len(names):
+                raise ParameterError(
+                    f"{plugin.name}: {text!r} names layers {first} to {last}, but the model has "
+                    f"0 to {len(names) - 1}"
+                )
+            chosen = range(first, last + 1)
+        else:
+            begin, end = (round(share * len(names)) for share in (plugin.inner, plugin.outer))
+            chosen, words = [k for k in range(len(names)) if not begin <= k < end], text
+        found |= {names[k]: words for k in chosen}
+    return found

@@ -1,0 +1,104 @@
+"""Jitter of captions: what goes in, and that every image has a draw of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from adhere.guides.guide import Text
+from adhere.plugins.caption_jitter import CaptionJitter, changed, signs
+
+PROMPTS = ("a red cat", "a dog on the photo of a frog")
+
+
+def text_of(batch):
+    """Every text is encoded as its number of words."""
+
+    def encode(texts):
+        return torch.stack([torch.full((20, 3), float(len(one.split()))) for one in texts])
+
+    return Text(torch.zeros(batch, 20, 3), torch.ones(batch, 20, 3), encode)
+
+
+def noise_of(*seeds):
+    return torch.stack(
+        [torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    )
+
+
+@pytest.mark.parametrize("way", ["repeats", "numbers"])
+@pytest.mark.parametrize("seed", range(5))
+def test_words_that_are_put_in(way, seed):
+    given = PROMPTS[1].split()
+    words = changed(PROMPTS[1], way, 4, seed).split()
+    more = list((Counter(words) - Counter(given)).elements())
+    assert len(words) == len(given) + 4
+    assert len(more) == 4
+    assert all(word in given if way == "repeats" else 0 <= int(word) < 100_000 for word in more)
+    rest = iter(words)
+    assert all(word in rest for word in given), "the prompt's own words keep their order"
+    assert changed(PROMPTS[1], way, 0, seed) == PROMPTS[1]
+    assert changed("", way, 4, seed) == ""
+
+
+def test_places_and_words_are_spread():
+    found = [changed("a b c", "repeats", 1, seed).split() for seed in range(400)]
+    assert {tuple(one) for one in found} == {
+        tuple([*"abc"[:k], word, *"abc"[k:]]) for word in "abc" for k in range(4)
+    }
+    assert min(Counter(one[0] for one in found).values()) > 20
+
+
+@pytest.mark.parametrize("way", ["repeats", "numbers", "noise"])
+def test_draws_are_the_images_own(make_run, make_step, way):
+    plugin = CaptionJitter(way)
+    prompts = (PROMPTS[1],) * 2
+    both, noise = plugin.guide(make_run(*prompts)), noise_of(1, 2)
+    assert torch.equal(both.initial(noise, None), noise)
+    found = both.embed(make_step(0), text_of(2))
+    shown = both.report()["prompts"]
+    for k in range(2):
+        alone = plugin.guide(make_run(prompts[k]))
+        alone.initial(noise[k : k + 1].half(), None)
+        one = alone.embed(make_step(0), text_of(1))
+        assert torch.equal(found.cond[k : k + 1], one.cond)
+        assert alone.report()["prompts"] == [shown[k]]
+    if way == "noise":
+        assert not torch.equal(found.cond[0], found.cond[1])
+    else:
+        assert shown[0] != shown[1]
+        assert torch.equal(found.uncond, text_of(2).uncond)
+    again = both.embed(make_step(1), text_of(2))
+    assert torch.equal(again.cond, found.cond), "one draw a run"
+    other = CaptionJitter(way, seed=1).guide(make_run(*prompts))
+    other.initial(noise, None)
+    moved = other.embed(make_step(0), text_of(2))
+    assert other.report()["prompts"] != shown or not torch.equal(moved.cond, found.cond)
+
+
+def test_noise_has_its_size_on_both_texts(make_run, make_step):
+    guide = CaptionJitter("noise", noise=0.3).guide(make_run(*PROMPTS))
+    guide.initial(noise_of(3, 4), None)
+    found = guide.embed(make_step(0), text_of(2))
+    for moved in (found.cond, found.uncond - 1):
+        assert moved.std().item() == pytest.approx(0.3, rel=0.2)
+        assert abs(moved.mean().item()) < 0.1
+    without = text_of(2).replace(uncond=None)
+    assert guide.embed(make_step(0), without).uncond is None
+
+
+def test_signs_do_not_see_rounding():
+    noise = noise_of(5)[0]
+    assert signs(noise) == signs(noise.bfloat16()) == signs(3 * noise.double())
+    assert signs(noise) != signs(noise_of(6)[0])
+    assert 0 < signs(noise) < 2**62
+
+
+def test_a_run_from_a_picture_draws_by_its_prompt(make_run, make_step):
+    found = [CaptionJitter().guide(make_run(*PROMPTS)) for _ in range(2)]
+    for guide in found:
+        guide.embed(make_step(0), text_of(2))
+    assert found[0].report() == found[1].report()
+    assert found[0].report()["prompts"] != list(PROMPTS)
