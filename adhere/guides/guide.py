@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adhere.guides.maps import Kind, Maps, Read, Site
 from adhere.guides.run import Run
+from adhere.prompt.tokens import Track
 
 Rule = Literal["plain", "max-abs", "relative"]
 
@@ -92,7 +93,8 @@ class Text:
     """The text embeddings of one denoiser call: `Float[batch tokens channels]` each.
 
     `layers` overrides the conditional embeddings for attention layers by name (P+).
-    `encode` gives the embeddings of other texts, one for each image.
+    `encode` gives the embeddings of other texts, one row for each, and `tracks` where their words
+    stand in them, by text encoder.
     """
 
     cond: Float[Tensor, "batch tokens channels"]
@@ -100,6 +102,7 @@ class Text:
     encode: Callable[[Sequence[str]], Float[Tensor, "batch tokens channels"]]
     sites: tuple[Site, ...] = ()
     layers: Mapping[str, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
+    tracks: Callable[[Sequence[str]], tuple[Track, ...]] = lambda texts: ()
 
     def replace(self, **changes: Any) -> Text:
         return replace(self, **changes)

@@ -228,6 +228,14 @@ class Family:
         """Token columns of the prompts, one track for each text encoder."""
         raise NotImplementedError
 
+    def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        """Token columns of texts that are not the call's prompts, as `encode` encodes them."""
+        raise ModelError(
+            f"where words stand in texts other than the prompt is not known for "
+            f"{type(self.pipe).__name__}, only for Stable Diffusion 1.x, 2.x and XL; use another "
+            "plugin with this model"
+        )
+
     def encoded_with(self, name: str, default: Any = None) -> Any:
         """An argument of the pipeline's own first `encode_prompt` call."""
         given = self.encodings[0].get(name) if self.encodings else None

@@ -112,6 +112,9 @@ class UNetFamily(Family):
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
         self.refuse_other_prompts(prompts, "prompt_2")
+        return self.tracks_of(prompts, call)
+
+    def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
         width = int(call.values[self.text].shape[1])
         tokenizer = getattr(self.pipe, "tokenizer", None) or getattr(self.pipe, "tokenizer_2", None)
         if tokenizer is None:
@@ -119,7 +122,7 @@ class UNetFamily(Family):
                 f"{type(self.pipe).__name__} has no tokenizer, so words cannot be found in its "
                 "attention; load the pipeline with its tokenizer (the text encoder may be left out)"
             )
-        return (Track(tuple(self._tokenised(tokenizer, prompt, width) for prompt in prompts)),)
+        return (Track(tuple(self._tokenised(tokenizer, text, width) for text in texts)),)
 
     def _tokenised(self, tokenizer: Any, prompt: str, width: int) -> TokenisedPrompt:
         """A prompt's columns. Embeddings of several chunks have each its start and end token."""

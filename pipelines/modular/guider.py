@@ -36,6 +36,7 @@ from adhere.pipelines.hooks import compat
 from adhere.pipelines.hooks.denoiser_call import Call, single
 from adhere.pipelines.hooks.schedulers import levels, predictions
 from adhere.pipelines.modular.blocks import classic_twin
+from adhere.prompt.tokens import Track
 
 _ELSEWHERE = ("initial", "energy", "bias")
 """Moments that need latents or attention."""
@@ -214,7 +215,10 @@ class PredictionGuider(ClassifierFreeGuidance):
         def encode(texts: Sequence[str]) -> Tensor:
             return family.widened(family.encode(texts).values[name], width)
 
-        text = Text(cond, uncond, encode)
+        def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
+            return family.tracks_of(texts, given)
+
+        text = Text(cond, uncond, encode, tracks=tracks)
         for guide in run.guides:
             text = guide.embed(self._now(run, given), text)
         if other is None:

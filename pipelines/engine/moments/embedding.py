@@ -10,6 +10,7 @@ from adhere.guides.guide import Step, Text
 from adhere.guides.maps import Site
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.prompt.tokens import Track
 
 
 class Embedding:
@@ -27,7 +28,7 @@ class Embedding:
         embeds: Tensor = call.values[family.text]
         rows, none = family.conditional_rows(call, batch), family.unconditional_rows(call, batch)
         assert rows is not None  # or the call would not be the step's own
-        text = self._said(step, embeds[rows], None if none is None else embeds[none])
+        text = self._said(call, step, embeds[rows], None if none is None else embeds[none])
         self.state.texts = dict(text.layers)
         changed = embeds.clone()
         changed[rows] = text.cond
@@ -41,12 +42,12 @@ class Embedding:
             return call
         name = self.state.family.text
         embeds: Tensor = call.values[name]
-        text = self._said(now.step, now.given.values[name][now.rows], embeds)
+        text = self._said(call, now.step, now.given.values[name][now.rows], embeds)
         if text.uncond is None or text.uncond is embeds:
             return call
         return self.state.family.retexted(call, text.uncond)
 
-    def _said(self, step: Step, cond: Tensor, uncond: Tensor | None) -> Text:
+    def _said(self, call: Call, step: Step, cond: Tensor, uncond: Tensor | None) -> Text:
         """What the guides make of a step's embeddings."""
         width = (cond if uncond is None else uncond).shape[1]
 
@@ -54,7 +55,10 @@ class Embedding:
             family = self.state.family
             return family.widened(family.encode(texts).values[family.text], width)
 
-        text = Text(cond, uncond, encode, sites=self.sites)
+        def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
+            return self.state.family.tracks_of(texts, call)
+
+        text = Text(cond, uncond, encode, sites=self.sites, tracks=tracks)
         for guide in self.guides:
             text = guide.embed(step, text)
         return text
