@@ -13,10 +13,9 @@ with each thing's own direction, and add what falls behind.
              + sum of m_c over the c whose l_c, averaged over the 5 steps before, is below 0.6
     eps    = eps_0 + s_g g + s_c G               the sum in steps 6 to 29 of 50 only
 
-The concepts are the prompt's noun phrases. Written from the authors' code, in the state of
-korguy/Concept-Diffusion@15d90e5 with its `ours.yaml`, which counts d_0 among the concepts and
-holds all to one threshold. Differs from it: batches, each image with its own concepts; shares of
-the run in place of step numbers, equal at 50 steps; predictions of velocity are made noise first.
+The concepts are the prompt's noun phrases. After the authors' code in the state of
+korguy/Concept-Diffusion@15d90e5 and its `ours.yaml`, which counts d_0 among the concepts. Differs
+from it: batches; shares of the run, equal at 50 steps; velocities are made noise first.
 """
 
 from __future__ import annotations
@@ -109,8 +108,7 @@ class _Guide(Guide):
         return total
 
     def report(self) -> dict[str, Any]:
-        found = [[one.tolist() for one in own] for own in self.likeness]
-        return {"concepts": list(self.texts), "likeness": found}
+        return {"likeness": [[one.tolist() for one in own] for own in self.likeness]}
 
 
 def strongest(

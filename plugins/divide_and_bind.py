@@ -35,6 +35,8 @@ from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.mathematics.attention import decayed, phrase_maps
 
+CODE = "code@961b9ab"
+
 
 @dataclass(frozen=True)
 class DivideAndBind(EnergyMethod[tuple[BoundNoun, ...]]):
@@ -46,20 +48,14 @@ class DivideAndBind(EnergyMethod[tuple[BoundNoun, ...]]):
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases that count; all of the parser's if left out", source="sec. 3"
     )
-    step_size: float = step_length(20.0, source="code@961b9ab")
-    stop: float = share(0.5, "share of the steps that are guided", source="code@961b9ab")
+    step_size: float = step_length(20.0, source=CODE)
+    stop: float = share(0.5, "share of the steps that are guided", source=CODE)
     refine_at: tuple[float, ...] = share(
-        (0.0, 0.2, 0.4), "shares of the run at which to refine", source="code@961b9ab"
+        (0.0, 0.2, 0.4), "shares of the run at which to refine", source=CODE
     )
-    thresholds: tuple[float, ...] = share(
-        (0.05, 0.2, 0.3), "total variation to reach at those", source="code@961b9ab"
-    )
-    refinements: int = param(
-        50, "refinements at the most, 0 for none", low=0, high=200, source="code@961b9ab"
-    )
-    binding: float = param(
-        1.0, "factor of beta; 0 for the nouns alone", low=0, high=100, source="code@961b9ab"
-    )
+    thresholds: tuple[float, ...] = share((0.05, 0.2, 0.3), "TV to reach at those", source=CODE)
+    refinements: int = param(50, "at the most, each time", low=0, high=200, source=CODE)
+    binding: float = param(1.0, "factor of beta, 0 for no binding", low=0, high=100, source=CODE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,30 +84,31 @@ class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
             self.reads = frozenset({Read("cross")})
 
     def energy(self, step: Step, maps: Maps) -> Energy:
-        plugin = self.plugin
-        each, size = maps.each(), plugin.step_size * decayed(step)
+        plugin, size = self.plugin, self.plugin.step_size * decayed(step)
         beta = plugin.binding * (1 if step.progress < 0.2 else 5 if step.progress < 0.4 else 10)
-        spots = [phrase_maps(m, [n.noun for n in self.wanted[m.image]]) for m in each]
-        ups = [torch.stack([variation(spot) for spot in one]) for one in spots]
-        losses = []
-        for one, nouns, up in zip(each, spots, ups, strict=True):
-            loose = self._loose(one, nouns, up) if self.binds else torch.zeros_like(up)
-            losses.append((beta * loose - up).amax())
-        loss, threshold = torch.stack(losses), threshold_at(plugin, step)
+        found = [self._one(one, self.wanted[one.image], beta) for one in maps.each()]
+        loss, threshold = torch.stack([loss for loss, _ in found]), threshold_at(plugin, step)
         if threshold is None:
             return Energy(loss, size)
-        flat = torch.stack([up.detach().amin() for up in ups]) < threshold
         # The target is one of variation alone, so it is said image by image.
+        flat = torch.stack([least.detach() for _, least in found]) < threshold
         target = torch.where(flat, loss.detach() - 1, torch.inf)
         return Energy(loss, size, target=target, at_most=plugin.refinements)
 
-    def _loose(self, maps: ImageMaps, spots: Tensor, ups: Tensor) -> Float[Tensor, " nouns"]:
-        """How far each noun's modifiers are from it, added up."""
-        fine, found = maps.cross((spots.shape[1], spots.shape[2]), "fine"), []
-        for bound, spot, up in zip(self.wanted[maps.image], spots, ups, strict=True):
-            own = phrase_maps(maps, bound.modifiers, attention=fine) if bound.modifiers else []
-            found.append(sum((divergence(spot, one, up) for one in own), up * 0))
-        return torch.stack(found)
+    def _one(
+        self, maps: ImageMaps, nouns: Sequence[BoundNoun], beta: float
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """L of one image, and the smallest TV."""
+        if not nouns:
+            return maps.cross().sum() * 0, maps.cross().new_tensor(torch.inf)
+        spots = phrase_maps(maps, [bound.noun for bound in nouns])
+        fine = maps.cross((spots.shape[1], spots.shape[2]), "fine") if self.binds else None
+        ups, parts = [variation(spot) for spot in spots], []
+        for bound, spot, up in zip(nouns, spots, ups, strict=True):
+            own = phrase_maps(maps, bound.modifiers, attention=fine) if bound.modifiers else ()
+            loose = [divergence(spot, one, up) for one in own] if self.binds else []
+            parts.append(sum(loose, up * 0) * beta - up)
+        return torch.stack(parts).amax(), torch.stack(ups).amin()
 
 
 def variation(spot: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
