@@ -78,7 +78,7 @@ class _Guide(Guide):
 
 def length(values: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch 1 1 1"]:
     """The norm of each picture's values together."""
-    return torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
+    return values.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
 def bounded(

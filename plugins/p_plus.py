@@ -99,19 +99,18 @@ def in_order(sites: Sequence[Site]) -> list[str]:
 
 def assigned(plugin: PPlus, names: Sequence[str]) -> dict[str, str]:
     """The text of each layer that has one of its own."""
-    found = {}
+    count, found = len(names), dict[str, str]()
+    inner = range(round(plugin.inner * count), round(plugin.outer * count))
     for text in plugin.texts:
         given = _RANGE.fullmatch(text)
-        if given:
-            first, last, words = int(given[1]), int(given[2]), given[3].strip()
-            if not first <= last < len(names):
-                raise ParameterError(
-                    f"{plugin.name}: {text!r} names layers {first} to {last}, but the model has "
-                    f"0 to {len(names) - 1}"
-                )
-            chosen = range(first, last + 1)
-        else:
-            begin, end = (round(share * len(names)) for share in (plugin.inner, plugin.outer))
-            chosen, words = [k for k in range(len(names)) if not begin <= k < end], text
-        found |= {names[k]: words for k in chosen}
+        if given is None:
+            found |= {name: text for k, name in enumerate(names) if k not in inner}
+            continue
+        first, last = int(given[1]), int(given[2])
+        if not first <= last < count:
+            raise ParameterError(
+                f"{plugin.name}: {text!r} names layers {first} to {last}, but the model has "
+                f"0 to {count - 1}"
+            )
+        found |= {name: given[3].strip() for name in names[first : last + 1]}
     return found

@@ -32,7 +32,8 @@ def last_words(
 
 def projection(vectors: Float[Tensor, "vectors channels"]) -> Float[Tensor, "channels channels"]:
     """The projection on the space that some vectors span."""
-    return torch.linalg.pinv(vectors) @ vectors
+    found: Tensor = torch.linalg.pinv(vectors) @ vectors
+    return found
 
 
 def standardised(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
