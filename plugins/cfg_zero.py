@@ -12,7 +12,8 @@ v is the velocity n - D of flow matching, from the picture D to the noise n. Eve
 it: with x = a D + s n, v = ((a + s) n - x) / a.
 
 Differs from diffusers' `ClassifierFreeZeroStarGuidance` (Apache-2.0), with which it agrees for flow
-matching: for other models that one scales what they predict, noise for example.
+matching: for other models that one scales what they predict, noise for example, and has their first
+step predict zero; here they keep it, since the paper's reason is one of flows (a + s = 1).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class CfgZero(Method):
     name: ClassVar[str] = "cfg-zero"
 
     zero_steps: int = param(
-        1, "first steps that move nothing", low=0, high=1000, source="diffusers' guider"
+        1, "first steps of a flow that move nothing", low=0, high=1000, source="diffusers' guider"
     )
     scaling: bool = param(True, "scale by s*; the usual guidance if not", source="sec. 3")
 
@@ -58,7 +59,7 @@ class _Guide(Guide):
         def velocity(noise: Tensor) -> Tensor:  # times a, which s* does not see
             return whole * noise - eps.latents
 
-        if step.index < self.plugin.zero_steps:
+        if step.index < self.plugin.zero_steps and abs(whole - 1) < 1e-6:
             guided = eps.latents / whole
         elif self.plugin.scaling:
             cond, uncond = velocity(eps.cond), velocity(eps.uncond)

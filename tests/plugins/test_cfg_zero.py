@@ -51,8 +51,10 @@ def test_without_either_part(make_run, make_step, make_predictions, image_of):
     (eps,) = make_predictions(1)
     run = make_run("a cat", "a dog")
     still = CfgZero(scaling=False).guide(run)
-    assert torch.equal(still.predict(make_step(1), eps), eps.cond)
-    assert not torch.equal(still.predict(make_step(0), eps), eps.cond)
+    assert torch.equal(still.predict(flow(make_step, 1, 0.9), eps), eps.cond)
+    assert not torch.equal(still.predict(flow(make_step, 0, 0.9), eps), eps.cond)
+    # The first step of a model that is no flow is kept.
+    assert torch.equal(still.predict(make_step(0, sigma=4 / 3, noise=0.8), eps), eps.cond)
     assert CfgZero(scaling=False, zero_steps=0).guide(run).off
     scaled = CfgZero(zero_steps=0).guide(run)
     found = scaled.predict(make_step(0), eps)
