@@ -75,8 +75,8 @@ class _Guide(Guide):
             return text
         if not text.sites:
             raise ModelError(
-                f"{self.plugin.name} needs layers that attend to a text each; in this model text "
-                "and picture attend together"
+                f"{self.plugin.name} needs layers that can be given texts of their own, and this "
+                "model has none; use Stable Diffusion 1.x, 2.x or XL"
             )
         self.layers = assigned(self.plugin, in_order(text.sites))
         for words in {*self.layers.values()} - self.encoded.keys():

@@ -68,6 +68,7 @@ class CrossFamily(TransformerFamily):
 
 class PixArt(CrossFamily):
     name = "pixart"
+    layer_texts = False  # the model projects its text before the layers see it
     model = "PixArtTransformer2DModel"
     layers = r"transformer_blocks\.(\d+)\.attn2"
 

@@ -22,6 +22,7 @@ from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 class Sana(CrossFamily):
     name = "sana"
+    layer_texts = False  # the model projects its text before the layers see it
     model = "SanaTransformer2DModel"
     layers = r"transformer_blocks\.(\d+)\.attn2"
     rounds = True

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_refused(make_run, make_step):
     with pytest.raises(ParameterError, match="no texts"):
         PPlus().guide(make_run("a cat"))
     text, _ = text_of([])
-    with pytest.raises(ModelError, match="attend together"):
+    with pytest.raises(ModelError, match="texts of their own"):
         PPlus(texts=("oil",)).guide(make_run("a cat")).embed(make_step(0), text)
 
 
