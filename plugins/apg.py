@@ -34,7 +34,7 @@ class Apg(Method):
     name: ClassVar[str] = "apg"
 
     along: float = param(
-        0.0, "eta, what is kept of the part along the picture", low=0, high=1, source="sec. 4"
+        0.0, "eta, what is kept of the part along the picture", low=0, high=1, source="paper"
     )
     norm: float = param(
         15.0, "r, longest update, 0 for any", low=0, high=10000, source="diffusers' guider"

@@ -38,7 +38,7 @@ class CaptionJitter(Method):
     name: ClassVar[str] = "caption-jitter"
 
     way: Literal["repeats", "numbers", "noise"] = param(
-        "repeats", "words of the prompt again, numbers, or noise on the embeddings", source="sec. 6"
+        "repeats", "words of the prompt again, numbers, or noise on the embeddings", source="paper"
     )
     times: int = param(
         4, "words that are put in", low=0, high=100, source="sd_mitigation.py, rand_aug_repeats"

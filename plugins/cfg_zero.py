@@ -39,7 +39,7 @@ class CfgZero(Method):
     zero_steps: int = param(
         1, "first steps of a flow that move nothing", low=0, high=1000, source="diffusers' guider"
     )
-    scaling: bool = param(True, "scale by s*; the usual guidance if not", source="sec. 3")
+    scaling: bool = param(True, "scale by s*; the usual guidance if not", source="paper")
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self)

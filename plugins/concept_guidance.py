@@ -32,6 +32,7 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
+from adhere.plugins.mathematics.directions import across, strongest
 
 SOURCE = "ours.yaml@15d90e5"
 
@@ -43,7 +44,7 @@ class ConceptGuidance(Method):
     name: ClassVar[str] = "concept-guidance"
 
     concepts: tuple[str, ...] | None = param(
-        None, "texts to watch; the prompt's noun phrases if left out", source="sec. 3"
+        None, "texts to watch; the prompt's noun phrases if left out", source="paper"
     )
     scale: float = param(7.5, "s_c", low=0, high=100, source=SOURCE)
     threshold: float = share(0.6, "likeness below which a concept is added", source=SOURCE)
@@ -109,20 +110,3 @@ class _Guide(Guide):
 
     def report(self) -> dict[str, Any]:
         return {"likeness": [[one.tolist() for one in own] for own in self.likeness]}
-
-
-def strongest(
-    direction: Float[Tensor, "batch channels h w"], quantile: float
-) -> Float[Tensor, "batch channels h w"]:
-    """A direction with zeros below the quantile of its size, by picture and channel."""
-    size = direction.float().abs()
-    least = torch.quantile(size.flatten(2), quantile, dim=2)[:, :, None, None]
-    return torch.where(size >= least, direction, 0.0)
-
-
-def across(
-    one: Float[Tensor, "channels h w"], other: Float[Tensor, "channels h w"]
-) -> Float[Tensor, "channels h w"]:
-    """The one without its part along the other."""
-    square = other.square().sum().clamp_min(torch.finfo(other.dtype).tiny)
-    return one - (one * other).sum() / square * other

@@ -34,6 +34,7 @@ from adhere.guides.maps import ImageMaps, Maps, Read
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import BoundNoun, Run
 from adhere.plugins.mathematics.attention import decayed, phrase_maps
+from adhere.plugins.mathematics.variation import divergence, variation
 
 CODE = "code@961b9ab"
 
@@ -46,7 +47,7 @@ class DivideAndBind(EnergyMethod[tuple[BoundNoun, ...]]):
     reads = frozenset({Read("cross"), Read("cross", "fine")})
 
     subjects: tuple[str, ...] | None = param(
-        None, "nouns or phrases that count; all of the parser's if left out", source="sec. 3"
+        None, "nouns or phrases that count; all of the parser's if left out", source="paper"
     )
     step_size: float = step_length(20.0, source=CODE)
     stop: float = share(0.5, "share of the steps that are guided", source=CODE)
@@ -109,20 +110,3 @@ class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
             loose = [divergence(spot, one, up) for one in own] if self.binds else []
             parts.append(sum(loose, up * 0) * beta - up)
         return torch.stack(parts).amax(), torch.stack(ups).amin()
-
-
-def variation(spot: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
-    """TV: the mean difference of neighbours, across and down."""
-    return spot.diff(dim=1).abs().mean() + spot.diff(dim=0).abs().mean()
-
-
-def divergence(
-    noun: Float[Tensor, "h w"], modifier: Float[Tensor, "h w"], variation: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """J of a noun's map, whose TV is `variation`, and its modifier's."""
-    p = noun.flatten().softmax(dim=0)
-    q = (modifier / modifier.max() * noun.max()).flatten().softmax(dim=0)
-    floor = torch.where(variation < 0.1, 0.3 * p.max(), 0.2 * p.max())
-    p, q = (p - floor).relu() + 1e-5, (q - floor).relu() + 1e-5
-    middle = (p + q) / 2
-    return ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2

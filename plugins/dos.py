@@ -22,7 +22,6 @@ batches; the parser finds the objects.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar
@@ -34,11 +33,10 @@ from torch import Tensor
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.texts import ends, last_words, standardised
+from adhere.plugins.mathematics.texts import ends, last_words, likeness, nearness
 
 ATTRIBUTES = ("round", "long", "flat", "tall", "furry", "smooth", "striped", "wooden", "scaly")
 PLACES = ("in a forest", "at sea", "in a desert", "in the snow", "on a street", "in a kitchen")
-TEMPERATURE = 0.6
 CENTRES = ((0.5550, 0.1592), (0.5474, 0.3862))
 """c_1 and c_2, for the words' weight and for the end token's."""
 
@@ -50,7 +48,7 @@ class Dos(Method):
     name: ClassVar[str] = "dos"
 
     subjects: tuple[str, ...] | None = param(
-        None, "phrases to keep apart; the parser's nouns if left out", source="sec. 4"
+        None, "phrases to keep apart; the parser's nouns if left out", source="paper"
     )
     strength: float = param(1.0, "lambda", low=0, high=10, source="code, lambda_sep")
 
@@ -80,7 +78,7 @@ class _Guide(Guide):
         objects = [(one, Profile.of(text, one.text)) for one in self.subjects[image]]
         for (one, n), (other, m) in permutations(objects, 2):
             words, ending = (
-                self.plugin.strength / (len(objects) - 1) * weight(p, q, centres)
+                self.plugin.strength / (len(objects) - 1) * nearness(p, q, centres)
                 for p, q, centres in zip(n.parts, m.parts, CENTRES, strict=True)
             )
             shift[list(one.columns[0])] += words * (n.own - m.own)
@@ -115,19 +113,3 @@ class Profile:
         return cls(
             words[0], (of_words, (likeness(end[0], end[1:]), likeness(end[0], there_end[1:])))
         )
-
-
-def likeness(one: Float[Tensor, " channels"], others: Float[Tensor, "n channels"]) -> Tensor:
-    """The cosines of one embedding with others, as z-scores."""
-    return standardised(torch.cosine_similarity(one[None], others, dim=1))
-
-
-def weight(
-    one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], centres: tuple[float, float]
-) -> float:
-    """How much two objects need keeping apart, in (0, 1): by their looks or by their places."""
-    looks, scene = (
-        float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(one, other, strict=True)
-    )
-    steep = ((looks - centres[0]) / TEMPERATURE, (1 - scene - centres[1]) / TEMPERATURE)
-    return max(1 / (1 + math.exp(-value)) for value in steep)

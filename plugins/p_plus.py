@@ -43,7 +43,7 @@ class PPlus(Method):
     )
     inner: float = share(0.3125, "k / n, where the inner layers begin", source="code@7862c3f")
     outer: float = share(0.625, "K / n, where the outer ones go on", source="code@7862c3f")
-    stop: float = share(1.0, "share of the steps at which it ends", source="sec. 4")
+    stop: float = share(1.0, "share of the steps at which it ends", source="paper")
 
     def __post_init__(self) -> None:
         super().__post_init__()

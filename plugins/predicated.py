@@ -48,16 +48,16 @@ class Predicated(EnergyMethod[tuple[BoundNoun, ...]]):
     name: ClassVar[str] = "predicated"
 
     subjects: tuple[str, ...] | None = param(
-        None, "nouns or phrases that count; all of the parser's if left out", source="sec. 3"
+        None, "nouns or phrases that count; all of the parser's if left out", source="paper"
     )
     possessions: tuple[str, ...] | None = param(
-        None, "who has what, as in frog>hat for a frog wearing a hat", source="sec. 3"
+        None, "who has what, as in frog>hat for a frog wearing a hat", source="paper"
     )
     step_size: float = step_length(20.0, source="Attend-and-Excite's")
-    stop: float = share(0.5, "share of the steps that are guided", source="sec. 4")
+    stop: float = share(0.5, "share of the steps that are guided", source="paper")
     presence: float = param(0.1, "weight of the nouns' presence", low=0, high=100, source="code")
     apart: float = param(
-        0.3, "alpha, weight of what is not another's property", low=0, high=100, source="sec. 3"
+        0.3, "alpha, weight of what is not another's property", low=0, high=100, source="paper"
     )
 
     def __post_init__(self) -> None:

@@ -11,8 +11,7 @@ what the prompt is without them, and take from their embeddings what they share 
     beta   = 1 - mean cosine(e, (1 - P_C) P_I e) over the prompt's tokens
     f      = 10 sigmoid(5 (10 beta - 5.333)), rounded; of 50 steps, the step f included
 
-Without a gradient, and without the method's second part, which damps features inside the model.
-
+Without the method's second part, which damps features inside the model.
 From a copy of the authors' code (jaehong31/SAFREE, `modified_stable_diffusion_pipeline.py`), whose
 product P_C, P_I has the other order than the paper's. Differs from it: words in place of tokens,
 and they are left out, where theirs puts token 0; a prompt of one word is left alone; batches.
@@ -51,8 +50,8 @@ class Safree(Method):
 
     name: ClassVar[str] = "safree"
 
-    concepts: tuple[str, ...] = param(NUDITY, "texts that name the unwanted", source="sec. 4")
-    margin: float = param(0.01, "alpha", low=0, high=10, source="sec. 3")
+    concepts: tuple[str, ...] = param(NUDITY, "texts that name the unwanted", source="paper")
+    margin: float = param(0.01, "alpha", low=0, high=10, source="paper")
     most: float = share(0.2, "share of the steps in which it acts at the most", source="code")
 
     def __post_init__(self) -> None:

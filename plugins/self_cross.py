@@ -48,7 +48,7 @@ class SelfCross(SubjectMethod):
     reads = frozenset({Read("cross"), Read("self")})
 
     subjects: tuple[str, ...] | None = param(
-        None, "phrases to keep apart; the parser's nouns if left out", source="sec. 3"
+        None, "phrases to keep apart; the parser's nouns if left out", source="paper"
     )
     step_size: float = step_length(20.0, source="code@b68239d")
     stop: float = share(0.5, "share of the steps that are guided", source="code@b68239d")

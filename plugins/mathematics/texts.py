@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Text
+
+SOFTNESS = 0.6
+"""Over what difference of cosines `nearness` goes from little to much."""
 
 
 def ends(text: Text, texts: Sequence[str]) -> Float[Tensor, "texts channels"]:
@@ -39,3 +43,19 @@ def projection(vectors: Float[Tensor, "vectors channels"]) -> Float[Tensor, "cha
 def standardised(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Values as z-scores."""
     return (values - values.mean()) / values.std(correction=0)
+
+
+def likeness(one: Float[Tensor, " channels"], others: Float[Tensor, "n channels"]) -> Tensor:
+    """The cosines of one embedding with others, as z-scores."""
+    return standardised(torch.cosine_similarity(one[None], others, dim=1))
+
+
+def nearness(
+    one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], centres: tuple[float, float]
+) -> float:
+    """How much two objects need keeping apart, in (0, 1): by their looks or by their places."""
+    looks, scene = (
+        float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(one, other, strict=True)
+    )
+    steep = ((looks - centres[0]) / SOFTNESS, (1 - scene - centres[1]) / SOFTNESS)
+    return max(1 / (1 + math.exp(-value)) for value in steep)

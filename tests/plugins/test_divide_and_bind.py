@@ -10,8 +10,9 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.guides.maps import Read
-from adhere.plugins.divide_and_bind import DivideAndBind, divergence
+from adhere.plugins.divide_and_bind import DivideAndBind
 from adhere.plugins.mathematics.attention import decayed
+from adhere.plugins.mathematics.variation import divergence
 
 # a 1 red 2 cat 3 and 4 a 5 dog 6; the 1 a 2 x 3 e 4 and 5 a 6 blue 7 green 8 frog 9
 PROMPTS = ("a [red|cat] and a [dog]", "the [axe] and a [blue green|frog]")
