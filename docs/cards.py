@@ -10,8 +10,8 @@ from typing import Any
 
 from adhere.guides.energy import EnergyMethod
 from adhere.guides.guide import Guide
-from adhere.guides.manual import first_line
 from adhere.guides.parameters import Parameter, parameters
+from adhere.guides.tasks import by_task
 from adhere.plugins import PLUGINS
 
 CARDS = Path(__file__).resolve().parent / "methods"
@@ -25,6 +25,10 @@ MOMENTS = {
     "select": "which pictures go on",
 }
 """What a guide changes, by the moment that it overrides."""
+HEAD = (
+    "| method | what it does | when to use it | changes | cost | paper |",
+    "|---|---|---|---|---|---|",
+)
 LONGEST = 60
 """Characters of a default that is shown whole."""
 
@@ -34,13 +38,11 @@ class CardError(Exception):
 
 
 def overview() -> str:
-    """A row for each plugin: name, what for, what it changes, where it comes from."""
-    lines = ["| plugin | what it does | changes | paper |", "|---|---|---|---|"]
-    for name, kind in sorted(PLUGINS.items()):
-        module = inspect.getmodule(kind)
-        assert module is not None
-        link = f"[`{name}`](docs/methods/{name}.md)"
-        lines.append(f"| {link} | {first_line(kind)} | {changes(module)} | {paper(module)} |")
+    """A row for each task: the plugins that are for it."""
+    lines = ["| to ... | plugins |", "|---|---|"]
+    for task, kinds in by_task(PLUGINS).items():
+        links = ", ".join(f"[`{name}`](docs/methods/{name}.md)" for name in kinds)
+        lines.append(f"| {task} | {links} |")
     return "\n".join(lines)
 
 
@@ -74,24 +76,32 @@ def _overrides(kind: type, moment: str) -> bool:
 
 
 def index() -> str:
-    """A row for each card, in the card's own words."""
-    lines = ["| method | what it does | when to use it | cost |", "|---|---|---|---|"]
-    for name in sorted(PLUGINS):
-        text = card(name)
-        title = _need(re.search(r"^# (.+)$", text, re.M), name, "a title, '# Name'")
-        does = _need(re.search(r"^\*\*(.+?)\*\*", text, re.M), name, "a first sentence in bold")
-        use = _need(
-            re.search(r"^Use it (.+?)[.:](?:\s|$)", text, re.M),
-            name,
-            "a paragraph that begins 'Use it when ...'",
-        )
-        cost = _need(
-            re.search(r"^## Cost and limits\n\n(.+?)[.;:](?:\s|$)", text, re.M),
-            name,
-            "a first sentence under '## Cost and limits'",
-        )
-        lines.append(f"| [{title}]({name}.md) | {does} | {use} | {cost} |")
-    return "\n".join(lines)
+    """A table for each task, with a row for each card, in the card's own words."""
+    return "\n\n".join(
+        "\n".join((f"### To {task}", "", *HEAD, *map(_row, kinds)))
+        for task, kinds in by_task(PLUGINS).items()
+    )
+
+
+def _row(name: str) -> str:
+    text = card(name)
+    title = _need(re.search(r"^# (.+)$", text, re.M), name, "a title, '# Name'")
+    does = _need(re.search(r"^\*\*(.+?)\*\*", text, re.M), name, "a first sentence in bold")
+    use = _need(
+        re.search(r"^Use it (.+?)[.:](?:\s|$)", text, re.M),
+        name,
+        "a paragraph that begins 'Use it when ...'",
+    )
+    cost = _need(
+        re.search(r"^## Cost and limits\n\n(.+?)[.;:](?:\s|$)", text, re.M),
+        name,
+        "a first sentence under '## Cost and limits'",
+    )
+    module = inspect.getmodule(PLUGINS[name])
+    assert module is not None
+    return (
+        f"| [{title}]({name}.md) | {does} | {use} | {changes(module)} | {cost} | {paper(module)} |"
+    )
 
 
 def card(name: str) -> str:

@@ -32,6 +32,7 @@ class Apg(Method):
     """Guide at high scales without burnt colours."""
 
     name: ClassVar[str] = "apg"
+    task: ClassVar[str] = "scale"
 
     along: float = param(
         0.0, "eta, what is kept of the part along the picture", low=0, high=1, source="paper"

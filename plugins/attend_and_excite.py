@@ -36,6 +36,7 @@ class AttendAndExcite(SubjectMethod):
     """Make every subject of the prompt appear."""
 
     name: ClassVar[str] = "attend-and-excite"
+    task: ClassVar[str] = "appear"
 
     subjects: tuple[str, ...] | None = param(
         None, "phrases to excite; the parser's nouns if left out", source="sec. 3.2"

@@ -33,6 +33,7 @@ class BestOfNoise(Method):
     """Try several starting noises and keep the most promising."""
 
     name: ClassVar[str] = "best-of-noise"
+    task: ClassVar[str] = "noise"
 
     subjects: tuple[str, ...] | None = param(
         None, "phrases that must appear; the parser's nouns if left out", source="sec. 3.2"

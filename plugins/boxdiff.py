@@ -45,6 +45,7 @@ class BoxDiff(LayoutMethod):
     """Draw every phrase of a layout inside its box."""
 
     name: ClassVar[str] = "boxdiff"
+    task: ClassVar[str] = "place"
 
     layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     top: float = param(

@@ -36,6 +36,7 @@ class CaptionJitter(Method):
     """Keep memorised pictures from coming back, by small changes of the text."""
 
     name: ClassVar[str] = "caption-jitter"
+    task: ClassVar[str] = "safe"
 
     way: Literal["repeats", "numbers", "noise"] = param(
         "repeats", "words of the prompt again, numbers, or noise on the embeddings", source="paper"

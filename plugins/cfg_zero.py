@@ -35,6 +35,7 @@ class CfgZero(Method):
     """Guide by the best multiple of the prediction without the prompt, and not at all at first."""
 
     name: ClassVar[str] = "cfg-zero"
+    task: ClassVar[str] = "scale"
 
     zero_steps: int = param(
         1, "first steps of a flow that move nothing", low=0, high=1000, source="diffusers' guider"

@@ -42,6 +42,7 @@ class ConceptGuidance(Method):
     """Add the direction of each concept of the prompt that falls behind."""
 
     name: ClassVar[str] = "concept-guidance"
+    task: ClassVar[str] = "appear"
 
     concepts: tuple[str, ...] | None = param(
         None, "texts to watch; the prompt's noun phrases if left out", source="paper"

@@ -42,6 +42,7 @@ class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
     """Let objects share attention with their own properties and with nothing else."""
 
     name: ClassVar[str] = "conform"
+    task: ClassVar[str] = "bind"
 
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases to set apart; all of the parser's if left out", source="sec. 3"

@@ -27,6 +27,7 @@ class DelayedNegative(Method):
     """Let the pipeline's negative prompt begin later, when there is something to take away."""
 
     name: ClassVar[str] = "delayed-negative"
+    task: ClassVar[str] = "negate"
 
     start: float = share(
         0.1,

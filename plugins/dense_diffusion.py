@@ -39,6 +39,7 @@ class DenseDiffusion(Method):
     """Keep phrases to their regions by moving attention logits, without any gradient."""
 
     name: ClassVar[str] = "dense-diffusion"
+    task: ClassVar[str] = "place"
 
     layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     cross: float = param(

@@ -44,6 +44,7 @@ class DivideAndBind(EnergyMethod[tuple[BoundNoun, ...]]):
     """Make every noun appear, in several places if need be, with its own properties."""
 
     name: ClassVar[str] = "divide-and-bind"
+    task: ClassVar[str] = "appear"
     reads = frozenset({Read("cross"), Read("cross", "fine")})
 
     subjects: tuple[str, ...] | None = param(

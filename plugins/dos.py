@@ -46,6 +46,7 @@ class Dos(Method):
     """Keep objects apart in the text, before the model reads it."""
 
     name: ClassVar[str] = "dos"
+    task: ClassVar[str] = "bind"
 
     subjects: tuple[str, ...] | None = param(
         None, "phrases to keep apart; the parser's nouns if left out", source="paper"

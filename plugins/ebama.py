@@ -44,6 +44,7 @@ class Ebama(EnergyMethod[tuple[BoundNoun, ...]]):
     """Make every noun appear and keep its properties."""
 
     name: ClassVar[str] = "ebama"
+    task: ClassVar[str] = "bind"
 
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases that count; all of the parser's if left out", source="sec. 3"

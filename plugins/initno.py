@@ -48,6 +48,7 @@ class InitNO(SubjectMethod):
     """Find a starting noise that has room for every subject."""
 
     name: ClassVar[str] = "initno"
+    task: ClassVar[str] = "noise"
     reads = frozenset({Read("cross"), Read("self")})
 
     subjects: tuple[str, ...] | None = param(

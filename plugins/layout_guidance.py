@@ -40,6 +40,7 @@ class LayoutGuidance(LayoutMethod):
     """Gather the attention of every phrase inside its region, early."""
 
     name: ClassVar[str] = "layout-guidance"
+    task: ClassVar[str] = "place"
 
     layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")
     step_size: float = param(

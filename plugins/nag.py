@@ -33,6 +33,7 @@ class NormalizedAttentionGuidance(Method):
     """Keep what a negative text says out of the picture, without classifier-free guidance."""
 
     name: ClassVar[str] = "nag"
+    task: ClassVar[str] = "negate"
 
     negative: str = param("low quality, blurry", "what the picture shall not show, in words")
     scale: float = param(5.0, "s, how far from it", low=1, high=100, source="flux pipeline")

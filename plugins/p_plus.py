@@ -37,6 +37,7 @@ class PPlus(Method):
     """Give layers texts of their own: the shape of one prompt, the style of another."""
 
     name: ClassVar[str] = "p-plus"
+    task: ClassVar[str] = "edit"
 
     texts: tuple[str, ...] = param(
         (), "a style for the outer layers, or layers with a text, as in 0-4=an oil painting"

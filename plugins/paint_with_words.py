@@ -37,6 +37,7 @@ class PaintWithWords(Method):
     """Paint phrases into regions by raising their attention there, without any gradient."""
 
     name: ClassVar[str] = "paint-with-words"
+    task: ClassVar[str] = "place"
 
     layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 4.3")
     strength: float = param(

@@ -46,6 +46,7 @@ class Predicated(EnergyMethod[tuple[BoundNoun, ...]]):
     """Make the picture fulfil what the prompt states: presence, properties, possession."""
 
     name: ClassVar[str] = "predicated"
+    task: ClassVar[str] = "bind"
 
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases that count; all of the parser's if left out", source="paper"

@@ -38,6 +38,7 @@ class RegionalPrompting(Method):
     """Give every region of the picture a text of its own, without any gradient."""
 
     name: ClassVar[str] = "regional-prompting"
+    task: ClassVar[str] = "place"
 
     layout: Layout | None = param(None, "regions with their texts; else the call's")
     base: float = share(0.1, "the base prompt's share in a region, if the layout has none")

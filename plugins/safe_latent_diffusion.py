@@ -52,6 +52,7 @@ class SafeLatentDiffusion(Method):
     """Keep an unwanted concept out of the picture."""
 
     name: ClassVar[str] = "safe-latent-diffusion"
+    task: ClassVar[str] = "safe"
 
     preset: Literal["weak", "medium", "strong", "max"] = param(
         "medium", "how firmly", source="table 1"

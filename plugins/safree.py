@@ -11,10 +11,9 @@ what the prompt is without them, and take from their embeddings what they share 
     beta   = 1 - mean cosine(e, (1 - P_C) P_I e) over the prompt's tokens
     f      = 10 sigmoid(5 (10 beta - 5.333)), rounded; of 50 steps, the step f included
 
-Without the method's second part, which damps features inside the model.
-From a copy of the authors' code (jaehong31/SAFREE, `modified_stable_diffusion_pipeline.py`), whose
-product P_C, P_I has the other order than the paper's. Differs from it: words in place of tokens,
-and they are left out, where theirs puts token 0; a prompt of one word is left alone; batches.
+Without the second part, which damps features inside the model. From a copy of the authors' code
+(jaehong31/SAFREE, `modified_stable_diffusion_pipeline.py`), whose product P_C, P_I has the other
+order. Differs: words, left out, not tokens set to 0; one-word prompts are left alone; batches.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ class Safree(Method):
     """Take the unwanted out of the prompt's own words, before the model reads them."""
 
     name: ClassVar[str] = "safree"
+    task: ClassVar[str] = "safe"
 
     concepts: tuple[str, ...] = param(NUDITY, "texts that name the unwanted", source="paper")
     margin: float = param(0.01, "alpha", low=0, high=10, source="paper")

@@ -40,6 +40,7 @@ class Sega(Method):
     """Add or take away what short texts name, and leave the rest of the picture alone."""
 
     name: ClassVar[str] = "sega"
+    task: ClassVar[str] = "edit"
 
     edits: tuple[str, ...] = param(
         (), "texts with a direction, as in +smiling, -glasses", source="sec. 3"

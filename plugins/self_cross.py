@@ -45,6 +45,7 @@ class SelfCross(SubjectMethod):
     """Keep subjects that look alike from blending into one another."""
 
     name: ClassVar[str] = "self-cross"
+    task: ClassVar[str] = "bind"
     reads = frozenset({Read("cross"), Read("self")})
 
     subjects: tuple[str, ...] | None = param(

@@ -45,6 +45,7 @@ class SynGen(EnergyMethod[tuple[Binding, ...]]):
     """Give every noun its own colours and properties."""
 
     name: ClassVar[str] = "syngen"
+    task: ClassVar[str] = "bind"
 
     subjects: tuple[str, ...] | None = param(
         None, "nouns or phrases to bind; all of the parser's if left out", source="sec. 3.1"

@@ -30,6 +30,7 @@ class TemperatureAdjustedAttention(Method):
     """Let the image listen more to the text while the composition is made."""
 
     name: ClassVar[str] = "taca"
+    task: ClassVar[str] = "appear"
 
     gamma: float = param(1.2, "factor on the logits of text", low=0, high=10, source="code")
     stop: float = share(0.1, "share of the steps that are guided", source="code, 3 steps")

@@ -29,6 +29,7 @@ class ValueSignFlip(Method):
     """Keep what a negative text says out of the picture, by turning its values round."""
 
     name: ClassVar[str] = "vsf"
+    task: ClassVar[str] = "negate"
 
     negative: str = param("low quality, blurry", "what the picture shall not show, in words")
     scale: float = param(3.5, "alpha, how loud its opposite is", low=0, high=100, source="README")

@@ -45,6 +45,7 @@ class ZestGuide(LayoutMethod):
     """Put every phrase of a layout into its region."""
 
     name: ClassVar[str] = "zestguide"
+    task: ClassVar[str] = "place"
     reads = frozenset({Read("cross", "fine")})
 
     layout: Layout | None = param(None, "phrases with regions; else the call's", source="sec. 3")

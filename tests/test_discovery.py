@@ -75,10 +75,19 @@ def test_what_breaks_somebody_later_is_refused() -> None:
         plugins.index(loose)
 
 
+def test_an_unknown_task_is_refused_with_those_that_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Stranger, "task", "haunt", raising=False)
+    with pytest.raises(ParameterError, match="has the task 'haunt': set one of appear, bind, "):
+        plugins.index(Stranger)
+
+
 def test_an_installed_plugin_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, stranger=f"{__name__}:Stranger")
     assert "stranger" in plugins.available()
-    assert "stranger  " in listing.everything()
+    assert "others:\n  stranger  " in listing.everything()
+    assert "to keep things and their properties apart:\n  conform " in listing.everything()
     assert plugins.plugin("stranger:strength=2") == Stranger(2.0)
     assert "strength=1.0  (0 to 2)" in listing.one("stranger")
 

@@ -1,0 +1,39 @@
+"""What people reach for a method for: the order in which methods are listed to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "appear": "make things appear",
+        "bind": "keep things and their properties apart",
+        "place": "put things in their places",
+        "negate": "leave things out",
+        "safe": "keep safe, and from copying",
+        "noise": "choose the starting noise",
+        "edit": "edit and mix",
+        "scale": "guide more strongly",
+        "": "others",
+    }
+)
+"""What a plugin's class attribute `task` may be, and how it is said."""
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def by_task(table: Mapping[str, Kind]) -> dict[str, dict[str, Kind]]:
+    """The plugins of each task by name, in the order of `TASKS`; tasks without one are left out."""
+    sorted_names = sorted(table)
+    groups = {
+        says: {name: table[name] for name in sorted_names if task_of(table[name]) == task}
+        for task, says in TASKS.items()
+    }
+    return {says: group for says, group in groups.items() if group}
+
+
+def task_of(plugin: type) -> str:
+    """A plugin's task; empty where it has none."""
+    return str(getattr(plugin, "task", ""))
