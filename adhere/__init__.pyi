@@ -40,20 +40,30 @@ from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
 from adhere.pipelines.modular.guider import prediction_guider as prediction_guider
 from adhere.pipelines.toybox.errors import ToyboxError as ToyboxError
 from adhere.pipelines.toybox.model.folder import load_toybox as load_toybox
+from adhere.plugins.apg import Apg as Apg
 from adhere.plugins.attend_and_excite import AttendAndExcite as AttendAndExcite
 from adhere.plugins.best_of_noise import BestOfNoise as BestOfNoise
 from adhere.plugins.boxdiff import BoxDiff as BoxDiff
+from adhere.plugins.caption_jitter import CaptionJitter as CaptionJitter
+from adhere.plugins.cfg_zero import CfgZero as CfgZero
+from adhere.plugins.concept_guidance import ConceptGuidance as ConceptGuidance
 from adhere.plugins.conform import Conform as Conform
 from adhere.plugins.delayed_negative import DelayedNegative as DelayedNegative
 from adhere.plugins.dense_diffusion import DenseDiffusion as DenseDiffusion
+from adhere.plugins.divide_and_bind import DivideAndBind as DivideAndBind
+from adhere.plugins.dos import Dos as Dos
 from adhere.plugins.ebama import Ebama as Ebama
 from adhere.plugins.initno import InitNO as InitNO
 from adhere.plugins.layout_guidance import LayoutGuidance as LayoutGuidance
 from adhere.plugins.nag import NormalizedAttentionGuidance as NormalizedAttentionGuidance
+from adhere.plugins.p_plus import PPlus as PPlus
 from adhere.plugins.paint_with_words import PaintWithWords as PaintWithWords
+from adhere.plugins.predicated import Predicated as Predicated
 from adhere.plugins.regional_prompting import RegionalPrompting as RegionalPrompting
 from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion as SafeLatentDiffusion
+from adhere.plugins.safree import Safree as Safree
 from adhere.plugins.sega import Sega as Sega
+from adhere.plugins.self_cross import SelfCross as SelfCross
 from adhere.plugins.syngen import SynGen as SynGen
 from adhere.plugins.taca import TemperatureAdjustedAttention as TemperatureAdjustedAttention
 from adhere.plugins.vsf import ValueSignFlip as ValueSignFlip
@@ -74,13 +84,19 @@ RENAMED: dict[str, str]
 def homes() -> dict[str, str]: ...
 
 __all__ = [
+    "Apg",
     "AttendAndExcite",
     "BestOfNoise",
     "BoundNoun",
     "BoxDiff",
+    "CaptionJitter",
+    "CfgZero",
+    "ConceptGuidance",
     "Conform",
     "DelayedNegative",
     "DenseDiffusion",
+    "DivideAndBind",
+    "Dos",
     "Ebama",
     "Energy",
     "EnergyMethod",
@@ -104,11 +120,13 @@ __all__ = [
     "Memory",
     "ModelError",
     "NormalizedAttentionGuidance",
+    "PPlus",
     "PaintWithWords",
     "ParameterError",
     "Parse",
     "Phrase",
     "Plugin",
+    "Predicated",
     "Prediction",
     "PredictionGuider",
     "Prompt",
@@ -120,7 +138,9 @@ __all__ = [
     "Run",
     "RunReport",
     "SafeLatentDiffusion",
+    "Safree",
     "Sega",
+    "SelfCross",
     "Span",
     "Step",
     "SubjectMethod",
