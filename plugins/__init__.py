@@ -19,15 +19,14 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.manual import manual
 from adhere.guides.renamed import old_protocol
-from adhere.guides.tasks import TASKS, task_of
+from adhere.guides.tasks import check_task
 
 
 def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
     """Plugins by name; refuses what would break somebody later, and writes `help()` for the rest.
 
     Raises:
-        ParameterError: a bad name, a name given twice, an unknown task, no frozen dataclass, or no
-            `guide(run)`.
+        ParameterError: a bad or second name, an unknown task, no frozen dataclass, or no `guide(run)`.
     """
     table: dict[str, type[Plugin]] = {}
     for plugin in plugins:
@@ -43,11 +42,7 @@ def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
             raise ParameterError(f"plugin {name!r} must be a frozen dataclass")
         if not hasattr(plugin, "guide"):
             raise ParameterError(f"plugin {name!r} has no guide(run){old_protocol(plugin)}")
-        if task_of(plugin) not in TASKS:
-            raise ParameterError(
-                f"plugin {name!r} has the task {task_of(plugin)!r}: set one of "
-                f"{', '.join(filter(None, TASKS))}, or leave it out"
-            )
+        check_task(plugin)
         plugin.__doc__ = manual(plugin)
         table[name] = plugin
     return table

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
+from adhere.errors import ParameterError
+
 TASKS: Mapping[str, str] = MappingProxyType(
     {
         "appear": "make things appear",
@@ -32,6 +34,20 @@ def by_task(table: Mapping[str, Kind]) -> dict[str, dict[str, Kind]]:
         for task, says in TASKS.items()
     }
     return {says: group for says, group in groups.items() if group}
+
+
+def check_task(plugin: type) -> None:
+    """Refuse a task that is not in `TASKS`.
+
+    Raises:
+        ParameterError: it is another.
+    """
+    if task_of(plugin) not in TASKS:
+        known = ", ".join(filter(None, TASKS))
+        raise ParameterError(
+            f"plugin {getattr(plugin, 'name', plugin)!r} has the task {task_of(plugin)!r}: set one "
+            f"of {known}, or leave it out"
+        )
 
 
 def task_of(plugin: type) -> str:
