@@ -26,7 +26,7 @@ def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
     """Plugins by name; refuses what would break somebody later, and writes `help()` for the rest.
 
     Raises:
-        ParameterError: a bad or second name, an unknown task, no frozen dataclass, or no `guide(run)`.
+        ParameterError: a bad, known or no name; an unknown task; not frozen; or no `guide(run)`.
     """
     table: dict[str, type[Plugin]] = {}
     for plugin in plugins:
@@ -37,8 +37,7 @@ def index(*plugins: type[Plugin]) -> dict[str, type[Plugin]]:
             )
         if name in table:
             raise ParameterError(f"two plugins are called {name!r}: {table[name]} and {plugin}")
-        options: Any = getattr(plugin, "__dataclass_params__", None)
-        if options is None or not options.frozen:
+        if not getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False):
             raise ParameterError(f"plugin {name!r} must be a frozen dataclass")
         if not hasattr(plugin, "guide"):
             raise ParameterError(f"plugin {name!r} has no guide(run){old_protocol(plugin)}")
