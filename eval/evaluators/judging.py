@@ -1,4 +1,4 @@
-"""The toybox's exact judge as an evaluator: presence, binding, relations, unsafe, mIoU."""
+"""The toybox's exact judge as evaluators: what is shown of a prompt, and what is a copy."""
 
 from __future__ import annotations
 
@@ -39,6 +39,44 @@ class ToyboxJudge:
     def load(self, device: str) -> _Scorer:
         """Load the judge that comes with the toybox."""
         return _Scorer()
+
+
+@dataclass(frozen=True)
+class ToyboxCopies:
+    """Whether a toybox picture is one that the model was shown again and again.
+
+    A copy has the very things of a memorised scene and no others, in their colours and places.
+    """
+
+    name: ClassVar[str] = "copies"
+    model: ClassVar[str] = "toybox"
+    models: ClassVar[tuple[str, ...]] = ("model",)
+    code: ClassVar[str] = "adhere.pipelines.toybox.judge.copies"
+    columns: ClassVar[tuple[Measure, ...]] = (
+        Measure("copied", "pictures that are a memorised one", "lower", "share"),
+        Measure("nearest", "PSNR in dB with the nearest memorised picture", "lower"),
+    )
+    revision = ToyboxJudge.revision
+
+    def load(self, device: str) -> _Copies:
+        """Load the judge that comes with the toybox."""
+        return _Copies()
+
+
+class _Copies:
+    def __init__(self) -> None:
+        from adhere.pipelines.toybox.judge.judge import Judge
+
+        self.judge = Judge.load()
+
+    def __call__(self, shown: Sequence[Shown]) -> list[Row | str]:
+        from adhere.pipelines.toybox.judge.copies import is_copy, nearest
+
+        images = [one.image for one in shown]
+        return [
+            Row({"copied": float(is_copy(verdict)), "nearest": decibels})
+            for verdict, decibels in zip(self.judge(images), nearest(images), strict=True)
+        ]
 
 
 class _Scorer:

@@ -17,7 +17,7 @@ from adhere.eval.evaluators.finding.detection import Detector
 from adhere.eval.evaluators.finding.geneval import GenEval
 from adhere.eval.evaluators.finding.lmd import LmdTasks
 from adhere.eval.evaluators.finding.segmentation import Segmentation
-from adhere.eval.evaluators.judging import ToyboxJudge
+from adhere.eval.evaluators.judging import ToyboxCopies, ToyboxJudge
 from adhere.eval.evaluators.preference.clip_preference import Preference
 from adhere.eval.evaluators.preference.image_reward import ImageReward
 from adhere.eval.evaluators.safety.checker import SafetyChecker
@@ -36,6 +36,7 @@ EVALUATORS: dict[str, type] = {
     kind.name: kind
     for kind in (
         ToyboxJudge,
+        ToyboxCopies,
         ClipScore,
         FrechetDistance,
         KernelDistance,

@@ -336,6 +336,20 @@ def toybox_captions() -> Suite:
     return _toybox("toybox-captions", "captions of the toybox's world", _distinct(300, make))
 
 
+def toybox_memorised() -> Suite:
+    """The captions of the memorised pictures, each from many noises: they are all there are, so
+    the noise is what is drawn.
+    """
+    from adhere.pipelines.toybox.world.memorised import MEMORISED
+
+    items = [
+        Item(f"memorised-{number}-{noise:02d}", each.caption, tags=(f"caption {number}",))
+        for number, each in enumerate(MEMORISED, 1)
+        for noise in range(1, 41)
+    ]
+    return _toybox("toybox-memorised", "captions of the memorised pictures", items)
+
+
 MAKERS: tuple[Callable[[], Suite], ...] = (
     attend_and_excite,
     attend_and_excite_toybox,
@@ -345,6 +359,7 @@ MAKERS: tuple[Callable[[], Suite], ...] = (
     toybox_captions,
     toybox_entities,
     toybox_layouts,
+    toybox_memorised,
     toybox_pairs,
     toybox_relations,
     toybox_safety,

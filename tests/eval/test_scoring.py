@@ -236,6 +236,20 @@ def test_the_judge_scores_layouts() -> None:
     assert values["fully_right"] == 1
 
 
+def test_copies_of_memorised_pictures_are_counted(tmp_path: Path) -> None:
+    from adhere.pipelines.toybox import Scene, Thing, render
+    from adhere.pipelines.toybox.world.memorised import MEMORISED
+
+    entry = next(iter(made(tmp_path / "run").manifest.entries()))
+    alone = Scene((Thing("lion", "pink", "big", 28, 28),))
+    shown = [Shown(render(scene), entry) for scene in (MEMORISED[1].scene, alone)]
+    copy, other = evaluators.evaluator("copies").load("cpu")(shown)
+    assert copy.values["copied"] == 1
+    assert copy.values["nearest"] > 50
+    assert other.values["copied"] == 0
+    assert other.values["nearest"] < 25
+
+
 def test_failed_jobs_have_a_reason_instead_of_a_score(tmp_path: Path) -> None:
     run = made(tmp_path / "run", extra=["a refused picture"])
     scoring.score(run, [Brightness()])

@@ -14,10 +14,11 @@ from PIL import Image
 from adhere.pipelines.toybox import Judge, Scene, Thing, load_toybox, parse_prompt, render
 from adhere.pipelines.toybox.card import card
 from adhere.pipelines.toybox.card.attention import measure, word_states
-from adhere.pipelines.toybox.card.copying import copies, measure_copying, nearest
+from adhere.pipelines.toybox.card.copying import measure_copying
 from adhere.pipelines.toybox.card.model_card import model_card
 from adhere.pipelines.toybox.card.recording import draw, watched
 from adhere.pipelines.toybox.card.suites import SUITES, right_counts, usual_looks
+from adhere.pipelines.toybox.judge.copies import copies, nearest
 from adhere.pipelines.toybox.model.folder import toybox_folder
 from adhere.pipelines.toybox.world.faults import RARE, TYPICAL
 from adhere.pipelines.toybox.world.memorised import MEMORISED
