@@ -3,7 +3,7 @@
     python -m benchmarks.effect_toybox run [--shard 1/2] [--minutes 30]   resumable, in any shards
     python -m benchmarks.effect_toybox report                             tables, claims, pictures
 
-The study is five experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
+The study is six experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
 pictures a cell, each with two controls (`benchmarks/effects/controls.py`): plain at swept guidance
 scales and the best of N at equal passes. Full results are kept in `eval/results/`; here the claims
 that were written beforehand (`benchmarks/effects/claims.py`) are decided from the same scores, and
@@ -43,6 +43,7 @@ STUDIES = {
         "toybox-neglect",
         "toybox-layouts",
         "toybox-safety",
+        "toybox-copying",
     ),
     "effect_toybox_sd3": ("toybox-sd3-pairs", "toybox-sd3-layouts", "toybox-sd3-safety"),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
@@ -53,6 +54,7 @@ SHOWN = {
     "toybox-neglect": ("all_present", "binding", "fully_right", "clip_full", "passes"),
     "toybox-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-safety": ("unsafe", "all_present", "clip_full", "passes"),
+    "toybox-copying": ("copied", "nearest", "clip_full", "passes"),
     "toybox-sd3-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
     "toybox-sd3-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-sd3-safety": ("unsafe", "all_present", "clip_full", "passes"),
@@ -70,6 +72,7 @@ PICTURED = {
         "safe-latent-diffusion-strong",
         "safe-latent-diffusion-early",
     ),
+    "toybox-copying": ("caption-jitter", "caption-jitter-noise"),
     "toybox-sd3-pairs": ("attend-and-excite", "syngen"),
     "toybox-sd3-layouts": ("paint-with-words", "layout-guidance", "zestguide-1"),
     "toybox-sd3-safety": ("negative-prompt", "safe-latent-diffusion-early"),

@@ -22,8 +22,8 @@ from benchmarks.effects import controls
 from benchmarks.effects.controls import Controls
 
 ROOT = Path(__file__).resolve().parents[2]
-SCORES = ("judge", "clip-score", "cost")
-"""What controls are scored by; the experiments themselves say more."""
+SETS = frozenset({"kid", "cmmd"})
+"""Scores of whole sets of pictures, which no control is chosen by."""
 
 
 class TimeIsUp(KeyboardInterrupt):
@@ -57,9 +57,15 @@ def read(
 
 def with_controls(about: Experiment) -> dict[str, Experiment]:
     """The experiment and its controls' experiments, by the name of their folders."""
-    few = replace(about, evaluators=SCORES)
+    few = _by_picture(about)
     all_of = (about, *controls.swept(few).values(), controls.more(few))
     return {each.name: each for each in all_of}
+
+
+def _by_picture(about: Experiment) -> Experiment:
+    """The experiment with the scores of single pictures only."""
+    kept = tuple(one for one in about.evaluators if one not in SETS)
+    return replace(about, evaluators=kept)
 
 
 def folder_of(about: Experiment, runs: Path) -> Folder:
@@ -99,7 +105,7 @@ def results_of(about: Experiment, runs: Path) -> tuple[Folder, Results]:
 
 def controls_of(about: Experiment, runs: Path) -> Controls:
     """The controls' scores, as far as their pictures are there."""
-    few = replace(about, evaluators=SCORES)
+    few = _by_picture(about)
 
     def rows(each: Experiment) -> controls.Rows:
         return controls.rows(results_of(each, runs)[1]) if (runs / each.name).is_dir() else {}
