@@ -79,7 +79,7 @@ def begun(
         guides=tuple(guide for _, guide in acting),
         unread=unread,
     )
-    _note_cuts(state)
+    state.note_cuts(tracks)
     return state
 
 
@@ -285,17 +285,6 @@ def _labels(plugins: Sequence[Plugin]) -> tuple[str, ...]:
     names = [plugin.name for plugin in plugins]
     counts = [names[:index].count(name) for index, name in enumerate(names)]
     return tuple(f"{n}#{k + 1}" if k else n for n, k in zip(names, counts, strict=True))
-
-
-def _note_cuts(state: State) -> None:
-    """Say where an encoder reads only a part of a prompt."""
-    for track in state.run.tracks:
-        for prompt in track.images:
-            if prompt.cut is not None:
-                state.report.note(
-                    f"the {prompt.encoder} encoder reads {prompt.width} tokens, so the prompt "
-                    f"was cut before {prompt.prompt[prompt.cut :][:40]!r}"
-                )
 
 
 def _with_sample(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Tensor | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,11 @@ from adhere.pipelines.engine.annotations import Annotations
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.families import Family
+from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.schedulers import levels
 from adhere.pipelines.hooks.schedulers.clock import Clock
+from adhere.prompt.tokens import Track
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,23 @@ class State:
             timestep = timestep.flatten()[0]
         scaled: Tensor = self.scheduler.scale_model_input(latents, timestep)
         return scaled
+
+    def encoded(self, texts: Sequence[str]) -> Encoded:
+        """Texts of the guides' own, embedded by the pipeline's encoders, which may cut them."""
+        found = self.family.encode(texts)
+        # Encoders do without blanks at the ends, and chat templates are not found with them.
+        tracks = self.family.tracked([text.strip() for text in texts], found.values)
+        self.note_cuts(tracks, own=True)
+        return found
+
+    def note_cuts(self, tracks: Sequence[Track], own: bool = False) -> None:
+        """Say where an encoder reads only a part of a prompt, or of a guide's own text."""
+        for text in (text for track in tracks for text in track.images if text.cut is not None):
+            whose = f"a plugin's text {text.prompt[:30]!r}..." if own else "the prompt"
+            self.report.note(
+                f"the {text.encoder} encoder reads {len(text.pieces)} tokens of a text, so {whose} "
+                f"was cut before {text.prompt[text.cut :].lstrip()[:40]!r}"
+            )
 
     def heed_interrupt(self) -> None:
         """Before each pass: end the call if whoever attached the guidance wants it to end.

@@ -8,7 +8,7 @@ others, and maps say so. They come from the double blocks that FLUX's do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adhere.pipelines.families.family import Encoded, Family
 from adhere.pipelines.families.flux import Flux
-from adhere.pipelines.families.transformer import rows_of, track_prompt
+from adhere.pipelines.families.transformer import rows_of, t5_track
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track
 
@@ -45,13 +45,11 @@ class Chroma(Flux):
         return Family.guidance_scale(self)
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
         self.need(("tokenizer",), "words are found in its attention by their tokens")
-        width = int(rows_of(call, self.text, slice(None)).shape[1])
-        found = (
-            track_prompt(self.pipe.tokenizer, prompt, encoder="T5", length=width, width=width)
-            for prompt in prompts
-        )
-        return (Track(tuple(found)),)
+        return (t5_track(self.pipe.tokenizer, texts, int(values[self.text].shape[1])),)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")

@@ -21,7 +21,7 @@ from adhere.guides.maps import Read, Site
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer, Pass
 from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.prompt.tokens import TokenisedPrompt, Track
+from adhere.prompt.tokens import Track
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,19 @@ class Family:
     # Text
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        """Token columns of the prompts, one track for each text encoder."""
+        """Token columns of the call's own prompts, one track for each text encoder.
+
+        Raises:
+            GuidanceError: the prompts are not what was encoded, or cannot be tokenised.
+        """
+        raise NotImplementedError
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        """Token columns of any texts, one track for each text encoder that reads them.
+
+        Args:
+            values: the denoiser's text arguments by name, one row for each text.
+        """
         raise NotImplementedError
 
     def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
@@ -359,10 +371,6 @@ class Family:
     def refuse(self, prediction: bool, gradient: bool) -> str | None:
         """Why this pipeline cannot be guided as asked; None if it can."""
         return None
-
-    @staticmethod
-    def tokenised(track: Sequence[TokenisedPrompt]) -> Track:
-        return Track(tuple(track))
 
 
 def same_text(prompts: Sequence[str], other: Any) -> bool:

@@ -10,7 +10,7 @@ single blocks can be chosen with `Memory(layers=...)`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -24,8 +24,7 @@ from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import (
     JointFamily,
     first_columns,
-    rows_of,
-    track_prompt,
+    t5_track,
 )
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
@@ -141,22 +140,18 @@ class Flux(PackedFamily):
         return double[int(self.depth[0] * len(double)) :]
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        self.refuse_other_prompts(prompts, "prompt_2")
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
         tokenizer = self.pipe.tokenizer_2
         if tokenizer is None:
             raise ModelError(
                 f"this {type(self.pipe).__name__} was loaded without tokenizer_2, so words cannot "
                 "be found in its attention; load it with tokenizer_2, which needs no text_encoder_2"
             )
-        self.refuse_other_prompts(prompts, "prompt_2")
-        width = int(rows_of(call, self.text, slice(None)).shape[1])
-        return (
-            Track(
-                tuple(
-                    track_prompt(tokenizer, prompt, encoder="T5", length=width, width=width)
-                    for prompt in prompts
-                )
-            ),
-        )
+        width = int(values[self.text].shape[1])
+        return (t5_track(tokenizer, texts, width),)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "text_encoder_2"), f"a plugin needs to encode {texts[0]!r}")

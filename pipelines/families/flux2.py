@@ -10,7 +10,7 @@ the later half of the double blocks, as FLUX.1's do, and any others can be chose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from adhere.errors import ModelError, PromptError
 from adhere.pipelines.families.family import Encoded, Family, same_text
 from adhere.pipelines.families.flux import Flux
-from adhere.pipelines.families.transformer import in_chat, inside, rows_of
+from adhere.pipelines.families.transformer import in_chat, inside
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Piece, TokenisedPrompt, Track
 
@@ -59,8 +59,11 @@ class Flux2(Flux):
                 f"the prompt {prompts[0]!r}; give the guidance the text that was encoded "
                 "(prompt=...)"
             )
-        width = int(rows_of(call, self.text, slice(None)).shape[1])
-        return (Track(tuple(self._tokenised(prompt, width) for prompt in prompts)),)
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        width = int(values[self.text].shape[1])
+        return (Track(tuple(self._tokenised(text, width) for text in texts)),)
 
     def _tokenised(self, prompt: str, width: int) -> TokenisedPrompt:
         """The prompt's own tokens in the chat around it, where the model is shown them."""

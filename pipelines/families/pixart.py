@@ -7,7 +7,7 @@ the second half being a variance that the pipeline drops. The pipeline has no ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from adhere.pipelines.families.transformer import (
     TransformerFamily,
     check_lengths,
     rows_of,
-    track_prompt,
+    t5_track,
 )
 from adhere.pipelines.hooks.attending import AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
@@ -92,21 +92,16 @@ class PixArt(CrossFamily):
         return super().with_output(output, torch.cat([prediction, variance], dim=1))
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        found = self.tracked(prompts, call.values)
+        seen = shown(rows_of(call, self.mask, slice(call.rows - len(prompts), call.rows)))
+        check_lengths(found[0].images, seen, self.pipe, ends=1)
+        return found
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
         self.need(("tokenizer",), "words are found in its attention by their tokens")
-        rows = slice(call.rows - len(prompts), call.rows)
-        width = int(rows_of(call, self.text, rows).shape[1])
-        found = [
-            restored(
-                track_prompt(
-                    self.pipe.tokenizer, lowered(prompt), encoder="T5", length=width, width=width
-                ),
-                prompt,
-            )
-            for prompt in prompts
-        ]
-        seen = shown(rows_of(call, self.mask, rows))
-        check_lengths(found, seen, self.pipe, ends=1)
-        return (Track(tuple(found)),)
+        width = int(values[self.text].shape[1])
+        found = t5_track(self.pipe.tokenizer, [lowered(text) for text in texts], width).images
+        return (Track(tuple(map(restored, found, texts))),)
 
 
 def lowered(prompt: str) -> str:

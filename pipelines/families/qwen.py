@@ -8,7 +8,7 @@ in the prompt inside the pipeline's chat template. Maps come from the middle hal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -58,19 +58,21 @@ class QwenImage(PackedFamily):
         return both * length
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        self.need(("tokenizer",), "words are found in its attention by their tokens")
-        embeds = rows_of(call, self.text, slice(None))
-        width = int(embeds.shape[1])
+        width = int(call.values[self.text].shape[1])
         whole = [self._tokenised(prompt, width) for prompt in prompts]
         mask = call.values.get(MASK)
         seen = [width] * len(prompts) if mask is None else shown(mask)
         check_lengths(whole, seen, self.pipe)
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        width = int(values[self.text].shape[1])
         lead = self.pipe.prompt_template_encode.index("{}")
-        found = [inside(one, prompt, lead) for one, prompt in zip(whole, prompts, strict=True)]
-        return (Track(tuple(found)),)
+        return (Track(tuple(inside(self._tokenised(one, width), one, lead) for one in texts)),)
 
     def _tokenised(self, prompt: str, width: int) -> TokenisedPrompt:
         """The chat around the prompt as the model is shown it: its first tokens are dropped."""
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
         dropped = self.pipe.prompt_template_encode_start_idx
         text = self.pipe.prompt_template_encode.format(prompt)
         found = tokenise(
@@ -86,8 +88,10 @@ class QwenImage(PackedFamily):
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
+        given: Any = self.encoded_with("prompt_embeds")
+        length = self.encoded_with("max_sequence_length", 1024) if given is None else given.shape[1]
         embeds, mask = self.pipe.encode_prompt(
-            list(texts), device=self.device, num_images_per_prompt=1
+            list(texts), device=self.device, num_images_per_prompt=1, max_sequence_length=length
         )
         return Encoded({self.text: embeds, MASK: _whole(embeds, mask)})
 

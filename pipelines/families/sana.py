@@ -8,7 +8,7 @@ prompt. Latents are 32 times smaller than the picture (DC-AE) and each cell is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,24 +37,24 @@ class Sana(CrossFamily):
         return super().latents(call, unscaled, batch).float()
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        self.need(("tokenizer",), "words are found in its attention by their tokens")
         rows = slice(call.rows - len(prompts), call.rows)
-        width = int(rows_of(call, self.text, rows).shape[1])
-        lines = self.encoded_with("complex_human_instruction")
-        lead = "\n".join(lines) if lines else ""
-        whole = [self._tokenised(lead + lowered(prompt), lead, width) for prompt in prompts]
+        width = int(call.values[self.text].shape[1])
+        whole = [self._tokenised(prompt, width) for prompt in prompts]
         check_lengths(whole, shown(rows_of(call, self.mask, rows)), self.pipe, ends=1)
-        return (
-            Track(
-                tuple(
-                    restored(found, prompt, len(lead))
-                    for found, prompt in zip(whole, prompts, strict=True)
-                )
-            ),
-        )
+        return self.tracked(prompts, call.values)
 
-    def _tokenised(self, text: str, lead: str, width: int) -> TokenisedPrompt:
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        width, lead = int(values[self.text].shape[1]), len(self._instruction())
+        return (Track(tuple(restored(self._tokenised(one, width), one, lead) for one in texts)),)
+
+    def _instruction(self) -> str:
+        return "\n".join(self.encoded_with("complex_human_instruction") or ())
+
+    def _tokenised(self, prompt: str, width: int) -> TokenisedPrompt:
         """Tokens of instruction and prompt; all but the last `width - 1` columns are dropped."""
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        lead = self._instruction()
+        text = lead + lowered(prompt)
         tokenizer = self.pipe.tokenizer
         total = len(tokenizer.encode(lead)) + width - 2 if lead else width
         # Gemma ends without a token of its own, so content may fill the last column.

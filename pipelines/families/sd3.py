@@ -9,7 +9,7 @@ averaged over them. Maps come from the blocks that published work on SD3 reads, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +21,7 @@ from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.families.transformer import (
     JointFamily,
     first_columns,
-    rows_of,
+    t5_track,
     track_prompt,
 )
 from adhere.pipelines.hooks.compat import unwrapped
@@ -44,43 +44,32 @@ class StableDiffusion3(JointFamily):
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
         self.refuse_other_prompts(prompts, "prompt_2", "prompt_3")
-        pipe, rows = self.pipe, slice(call.rows - len(prompts), call.rows)
-        embeds = rows_of(call, self.text, rows)
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        pipe, embeds = self.pipe, values[self.text][-len(texts) :]
         width = int(embeds.shape[1])
         clip = self._clip_columns(width)
         most = min(int(pipe.tokenizer_max_length), width)
         tokenizer = pipe.tokenizer or pipe.tokenizer_2
         tracks = []
         if tokenizer is not None:
-            tracks.append(
-                [
-                    track_prompt(tokenizer, prompt, encoder="CLIP", length=most, width=width)
-                    for prompt in prompts
-                ]
+            found = (
+                track_prompt(tokenizer, text, encoder="CLIP", length=most, width=width)
+                for text in texts
             )
+            tracks.append(Track(tuple(found)))
         # Without its encoder, T5's part is zeros, which stand for no word.
         spoken = width > clip and bool((embeds[:, clip:] != 0).any())
         if pipe.tokenizer_3 is not None and spoken:
-            tracks.append(
-                [
-                    track_prompt(
-                        pipe.tokenizer_3,
-                        prompt,
-                        encoder="T5",
-                        length=width - clip,
-                        width=width,
-                        start=clip,
-                    )
-                    for prompt in prompts
-                ]
-            )
+            tracks.append(t5_track(pipe.tokenizer_3, texts, width, clip))
         if not tracks:
             raise ModelError(
                 f"this {type(pipe).__name__} has no tokenizer whose encoder reads the prompt, so "
                 "words cannot be found in its attention; load it with its tokenizers (the encoders "
                 "may be left out)"
             )
-        return tuple(Track(tuple(track)) for track in tracks)
+        return tuple(tracks)
 
     def _clip_columns(self, width: int) -> int:
         """Columns of the CLIP encoders: several where a long prompt was encoded in parts."""

@@ -27,7 +27,7 @@ from adhere.pipelines.hooks.attending import Attending, AttentionLayer
 from adhere.pipelines.hooks.compat import unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.splitting import part_of_mask
-from adhere.prompt.tokens import Piece, TokenisedPrompt, tokenise
+from adhere.prompt.tokens import Piece, TokenisedPrompt, Track, tokenise
 
 UNIT = 0.03
 """A published step of 20 as a share of the latents' RMS, as for SDXL."""
@@ -193,6 +193,17 @@ def track_prompt(
         tokenizer, prompt, encoder=encoder, length=length, width=width, drop_padding=True
     )
     return shifted(found, start)
+
+
+def t5_track(tokenizer: Any, texts: Sequence[str], width: int, start: int = 0) -> Track:
+    """Texts whose T5 columns begin at `start` of `width` text columns, up to the last."""
+    length = width - start
+    return Track(
+        tuple(
+            track_prompt(tokenizer, text, encoder="T5", length=length, width=width, start=start)
+            for text in texts
+        )
+    )
 
 
 def shifted(found: TokenisedPrompt, start: int) -> TokenisedPrompt:

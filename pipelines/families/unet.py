@@ -7,7 +7,7 @@ SDXL's two encoders share. Maps are read where a model of 512 px has 16x16 cells
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -112,10 +112,13 @@ class UNetFamily(Family):
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
         self.refuse_other_prompts(prompts, "prompt_2")
-        return self.tracks_of(prompts, call)
+        return self.tracked(prompts, call.values)
 
     def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        width = int(call.values[self.text].shape[1])
+        return self.tracked(texts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        width = int(values[self.text].shape[1])
         tokenizer = getattr(self.pipe, "tokenizer", None) or getattr(self.pipe, "tokenizer_2", None)
         if tokenizer is None:
             raise ModelError(

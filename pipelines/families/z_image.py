@@ -9,7 +9,7 @@ from the middle half of the layers; the refiner layers see only one of the two p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -32,7 +32,7 @@ from adhere.pipelines.families.transformer import (
 from adhere.pipelines.hooks.attending import Attending, Pass
 from adhere.pipelines.hooks.compat import positions_moved, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.prompt.tokens import Track, tokenise
+from adhere.prompt.tokens import TokenisedPrompt, Track, tokenise
 
 MULTIPLE = 32
 """Both parts of the stream are padded to multiples of this (`SEQ_MULTI_OF`)."""
@@ -116,24 +116,31 @@ class ZImage(JointFamily):
     # Text
 
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
-        self.need(("tokenizer",), "words are found in its attention by their tokens")
         lengths = rows_of(call, LENGTHS, slice(0, len(prompts))).tolist()
-        self.width = max(_rounded(length) for length in lengths)
-        whole, found = [], []
-        for prompt, length in zip(prompts, lengths, strict=True):
-            text, lead = in_chat(self._chat, prompt)
-            one = tokenise(
-                self.pipe.tokenizer,
-                text,
-                encoder="Qwen",
-                length=length + 1,
-                width=self.width,
-                drop_padding=True,
-            )
-            whole.append(one)
-            found.append(inside(one, prompt, lead))
+        self.width = max(map(_rounded, lengths))
+        each = zip(prompts, lengths, strict=True)
+        whole = [self._tokenised(prompt, length, self.width)[0] for prompt, length in each]
         check_lengths(whole, lengths, self.pipe)
+        return self.tracked(prompts, call.values)
+
+    def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
+        lengths = values[LENGTHS][: len(texts)].tolist()
+        width = max(map(_rounded, lengths))
+        found = []
+        for text, length in zip(texts, lengths, strict=True):
+            whole, lead = self._tokenised(text, length, width)
+            found.append(inside(whole, text, lead))
         return (Track(tuple(found)),)
+
+    def _tokenised(self, prompt: str, length: int, width: int) -> tuple[TokenisedPrompt, int]:
+        """The chat around a prompt, of which so many tokens are shown, and where it begins."""
+        self.need(("tokenizer",), "words are found in its attention by their tokens")
+        text, lead = in_chat(self._chat, prompt)
+        tokenizer = self.pipe.tokenizer
+        found = tokenise(
+            tokenizer, text, encoder="Qwen", length=length + 1, width=width, drop_padding=True
+        )
+        return found, lead
 
     def _chat(self, prompt: str) -> str:
         text: str = self.pipe.tokenizer.apply_chat_template(

@@ -15,6 +15,8 @@ from adhere.errors import GuidanceError
 from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method
 from adhere.guides.run import Run
+from adhere.layout.layout import Layout, Region
+from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES, T5, Case
 
@@ -143,6 +145,23 @@ def test_a_batch_is_its_images_one_by_one(case: Case) -> None:
         assert not torch.allclose(alone, plain, rtol=1e-2, atol=1e-2)
 
 
+LONG = "a cat and " + "big " * 1100 + "frog"
+"""Beyond what any encoder reads."""
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_text_that_its_encoder_cuts_is_noted(case: Case) -> None:
+    length = {"max_sequence_length": T5}
+    with Guidance(Attends(texts={"other": LONG, "new": NEW})).attach(case.pipe) as attached:
+        draw(case, **length)
+    cut = [note for note in attached.report.notes if "cut before 'big big" in note]
+    # SD3's CLIP and T5 columns both are read.
+    encoders = {note.split()[1] for note in cut}
+    assert len(cut) == len(encoders) == (2 if case.name == "sd3" else 1)
+    assert all("so a plugin's text 'a cat and big" in note for note in cut)
+    assert not any(NEW in note for note in attached.report.notes)
+
+
 # ---- U-Nets ------------------------------------------------------------------
 
 UNETS = {"sd1": tiny.sd1, "sd2": tiny.sd2, "sdxl": tiny.sdxl}
@@ -172,6 +191,27 @@ def test_a_u_net_hears_an_extra_text_as_a_prompt(make: Callable[[], Any]) -> Non
     swapped = Attends(lambda one: one.output({"other": 1.0}), {"new": NEW, "other": OTHER})
     assert torch.allclose(drawn(pipe, ONE, swapped), wanted, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(plain, wanted, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        PLUGINS["nag"](LONG),
+        PLUGINS["safe-latent-diffusion"]("max", concept=LONG),
+        PLUGINS["sega"]((f"+{LONG}",)),
+        PLUGINS["regional-prompting"](Layout((Region(text=LONG, box=(0, 0, 0.5, 1)),))),
+        PLUGINS["regional-prompting"](
+            Layout((Region(text=NEW, negative=LONG, box=(0, 0, 0.5, 1)),))
+        ),
+    ],
+    ids=lambda plugin: str(plugin.name),
+)
+def test_whoever_has_the_text(plugin: Any) -> None:
+    pipe = tiny.sd1()
+    with Guidance(plugin).attach(pipe) as attached:
+        drawn(pipe, ONE)
+    (note,) = (note for note in attached.report.notes if "cut before" in note)
+    assert "CLIP encoder reads 75 tokens of a text, so a plugin's text 'a cat and" in note
 
 
 # ---- Misuse ------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_a_prompt_that_was_cut_is_noted() -> None:
     with Guidance(Probe(lambda run: Energetic(column(2)))).attach(pipe) as attached:
         tiny.latents(pipe, prompt, steps=1)
     (note,) = attached.report.notes
-    assert "77 tokens" in note
+    assert "reads 75 tokens" in note
     assert "cut before" in note
 
 

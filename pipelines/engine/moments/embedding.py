@@ -53,7 +53,7 @@ class Embedding:
 
         def encode(texts: Sequence[str]) -> Tensor:
             family = self.state.family
-            return family.widened(family.encode(texts).values[family.text], width)
+            return family.widened(self.state.encoded(texts).values[family.text], width)
 
         def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
             return self.state.family.tracks_of(texts, call)

@@ -62,7 +62,7 @@ class ExtraTexts:
         if not distinct:
             return
         family = self.state.family
-        encoded = family.encode(distinct)
+        encoded = self.state.encoded(distinct)
         embeds = encoded.values[family.text]
         shown = family.shown(encoded, distinct).cpu()
         number = {text: row for row, text in enumerate(distinct)}

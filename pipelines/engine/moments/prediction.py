@@ -46,7 +46,7 @@ class Predictions:
     def encode(self) -> None:
         """Embed the guides' own texts, once a run."""
         if self.texts:
-            self._extra = dict(self.state.family.encode(self.texts).values)
+            self._extra = dict(self.state.encoded(self.texts).values)
 
     def available(self, call: Call) -> bool:
         """Whether a step of this pipeline call makes an unconditional prediction at all."""
