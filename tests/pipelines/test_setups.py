@@ -338,18 +338,19 @@ def test_inpainting(channels: int) -> None:
         assert torch.equal(guided[1]["sample"][:, 4:], plain[0]["sample"][1:, 4:])
 
 
-def controlnet() -> Any:
+def controlnet(**changes: Any) -> Any:
     torch.manual_seed(5)
-    net = diffusers.ControlNetModel(
-        block_out_channels=(16, 16, 32, 32),
-        layers_per_block=1,
-        in_channels=4,
-        cross_attention_dim=32,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        conditioning_embedding_out_channels=(8, 16),
-    ).eval()
+    options: dict[str, Any] = {
+        "block_out_channels": (16, 16, 32, 32),
+        "layers_per_block": 1,
+        "in_channels": 4,
+        "cross_attention_dim": 32,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "conditioning_embedding_out_channels": (8, 16),
+    }
+    net = diffusers.ControlNetModel(**{**options, **changes}).eval()
     with torch.no_grad():  # its outputs are zero when fresh
         for block in (*net.controlnet_down_blocks, net.controlnet_mid_block):
             block.weight.normal_(std=0.2)
