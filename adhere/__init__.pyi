@@ -66,6 +66,7 @@ from adhere.plugins.sega import Sega as Sega
 from adhere.plugins.self_cross import SelfCross as SelfCross
 from adhere.plugins.syngen import SynGen as SynGen
 from adhere.plugins.taca import TemperatureAdjustedAttention as TemperatureAdjustedAttention
+from adhere.plugins.time import Time as Time
 from adhere.plugins.vsf import ValueSignFlip as ValueSignFlip
 from adhere.plugins.zestguide import ZestGuide as ZestGuide
 from adhere.prompt.markup import strip_markup as strip_markup
@@ -147,6 +148,7 @@ __all__ = [
     "SynGen",
     "TemperatureAdjustedAttention",
     "Text",
+    "Time",
     "ToyboxError",
     "ValueSignFlip",
     "ZestGuide",

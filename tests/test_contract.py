@@ -40,14 +40,14 @@ def numbers(kind: type[Plugin]) -> list[parameters.Parameter]:
 def made(kind: type[Plugin], **values: Any) -> Plugin:
     """The plugin at its defaults, but for speed with counts (of refinements, draws) of 3 at most.
 
-    Texts that cannot be left out (an edit, a style) are given one.
+    Texts that cannot be left out (an edit, a style) are given one that is each of them.
     """
     for p in numbers(kind):
         if int in parameters._options(p.kind) and p.default is not None and p.default > 3:
             values.setdefault(p.name, max(3, int(p.low or 0)))
     for p in parameters.parameters(kind):
         if p.kind == tuple[str, ...] and p.default == ():
-            values.setdefault(p.name, ("a skull",))
+            values.setdefault(p.name, ("a car > a green car",))
     return kind(**values)
 
 

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.errors import ParameterError
 from adhere.guides.guide import Text
+from adhere.prompt.tokens import Piece, TokenisedPrompt
 
 SOFTNESS = 0.6
 """Over what difference of cosines `nearness` goes from little to much."""
@@ -32,6 +34,34 @@ def last_words(
         start = len(one.prompt) - characters
         rows.append(row[[piece.column for piece in one.pieces if piece.end > start]].mean(dim=0))
     return torch.stack(rows)
+
+
+def aligned(said: TokenisedPrompt, meant: TokenisedPrompt, width: int) -> list[int]:
+    """For every column of a text the column of another that has its words, too, in their order.
+
+    What comes behind the last word goes with what comes behind the other's.
+
+    Raises:
+        ParameterError: a word is missing there, or in another place.
+    """
+    others, places = iter(meant.pieces), [0]
+    for piece in said.pieces:
+        word = _letters(said, piece)
+        found = next((other.column for other in others if _letters(meant, other) == word), None)
+        if found is None:
+            raise ParameterError(
+                f"{word!r} of {said.prompt!r} is not in {meant.prompt!r}, or in another order; "
+                "what is meant must have every word of what is said: a rose > a blue rose"
+            )
+        places.append(found)
+    rest = range(meant.pieces[-1].column + 1, width)
+    return [*places, *rest, *[width - 1] * width][:width]
+
+
+def _letters(text: TokenisedPrompt, piece: Piece) -> str:
+    """A token's letters; "an" is "a" before a vowel."""
+    word = text.prompt[piece.start : piece.end].lower()
+    return "a" if word == "an" else word
 
 
 def projection(vectors: Float[Tensor, "vectors channels"]) -> Float[Tensor, "channels channels"]:

@@ -48,7 +48,7 @@ def made(kind: Any) -> Any:
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
             changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
         if one.default == ():
-            changes[one.name] = ("+a green car",)
+            changes[one.name] = ("a car > a green car",)
     return kind(**changes)
 
 
