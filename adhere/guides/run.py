@@ -87,7 +87,8 @@ class Run(Renamed):
         family: name of the model family, for reports.
         sampling: True when the run starts from pure noise (text-to-image).
         notes: sentences for the report.
-        used: what of the call's own `subjects` and `layout` some guide has asked for.
+        used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
+            guide has asked for.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -120,12 +121,19 @@ class Run(Renamed):
             self.used.add(what)
 
     def unused(self) -> list[str]:
-        """What came with the call and no guide has asked for: "subjects", "layout"."""
+        """What came with the call and no guide has asked for: "subjects", "layout", or what the
+        regions of a layout that is followed say of themselves, such as "regions' strength, stop".
+        """
         came = {
             "subjects": any(prompt.subjects is not None for prompt in self.prompts),
             "layout": any(prompt.layout is not None for prompt in self.prompts),
         }
-        return [what for what, given in came.items() if given and what not in self.used]
+        left = [what for what, given in came.items() if given and what not in self.used]
+        layouts = [prompt.layout for prompt in self.prompts if prompt.layout is not None]
+        own = list(dict.fromkeys(name for layout in layouts for name in layout.own_words))
+        if own and "layout" in self.used and "texts" not in self.used:
+            left.append(f"regions' {', '.join(own)}")
+        return left
 
     def note(self, sentence: str) -> None:
         """Add a sentence to the report, once."""
@@ -181,7 +189,7 @@ class Run(Renamed):
         Raises:
             LayoutError: an image has none, or a phrase of it is not in the prompt.
         """
-        layouts = self.own_texts(given)
+        layouts = self._layouts(given)
         for prompt, layout in zip(self.prompts, layouts, strict=True):
             layout.check(prompt.plain)
         return layouts
@@ -192,6 +200,10 @@ class Run(Renamed):
         Raises:
             LayoutError: an image has no layout.
         """
+        self._use("texts", given)
+        return self._layouts(given)
+
+    def _layouts(self, given: Layout | None) -> tuple[Layout, ...]:
         self._use("layout", given)
         layouts = []
         for prompt in self.prompts:

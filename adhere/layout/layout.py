@@ -25,7 +25,7 @@ from adhere.errors import LayoutError, PromptError
 from adhere.layout import format
 from adhere.layout.drawing import draw
 from adhere.layout.overlap import layered, refuse_hidden, refuse_overlap, side_by_side
-from adhere.layout.region import Box, Region
+from adhere.layout.region import OWN, Box, Region
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.phrases import Span, find
 
@@ -153,6 +153,13 @@ class Layout:
     def phrases(self) -> tuple[str, ...]:
         """What every region is called: its phrase, or else its text."""
         return tuple(region.label for region in self.regions)
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """The keys that only methods with texts for regions read, where they are not left out."""
+        given = {name for region in self.regions for name in region.own_words}
+        names = tuple(name for name in OWN if name in given)
+        return names if self.base is None else (*names, "base")
 
     def of_prompt(self) -> Layout:
         """The regions with phrases of the prompt alone.

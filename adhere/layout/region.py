@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -24,6 +23,8 @@ Box = tuple[float, float, float, float]
 FINE = 512
 """Cells along each side of the grid on which polygons are drawn."""
 MOST_POINTS = 1024
+LOUDEST = 100
+"""The largest strength: beyond it the region is alone in any case, and sums could overflow."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Region:
                 f"a region has the phrase {self.phrase!r}; give words of the prompt, or a text of "
                 'its own ("text")'
             )
-        for name, high in (("strength", math.inf), ("start", 1), ("stop", 1), ("feather", 1)):
+        for name, high in (("strength", LOUDEST), ("start", 1), ("stop", 1), ("feather", 1)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not (0 <= value <= high and math.isfinite(value)):
-                wanted = "0 or more" if high > 1 else "a share from 0 to 1"
+            if not number or not 0 <= value <= high:  # also true for NaN
+                wanted = f"{'a number' if high > 1 else 'a share'} from 0 to {high}"
                 raise LayoutError(f"the {name} of {self.label!r} is {value!r}; it must be {wanted}")
         if self.start >= self.stop:
             raise LayoutError(
@@ -100,6 +101,13 @@ class Region:
     def said(self) -> str:
         """The region's own prompt: its text, or else its phrase."""
         return self.text.strip() or self.phrase
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """The keys that only methods with texts for regions read, where they are not left out."""
+        other = {"feather"} | ({"text"} if self.said == self.phrase else set())
+        names = (name for name in OWN if name not in other)
+        return tuple(name for name in names if getattr(self, name) != _DEFAULTS[name])
 
     @classmethod
     def painted(cls, phrase: str, pixels: Any, **more: Any) -> Region:

@@ -117,6 +117,9 @@ def _check_texts(request: Request, limits: Limits) -> None:
         bounds.check_prompt(subject, limits, "subject")
     if request.layout is not None:
         bounds.check_regions(len(request.layout.regions), limits)
+        for region in request.layout.regions:
+            for text in (region.phrase, region.text, region.negative):
+                bounds.check_prompt(text, limits, "text of a region")
     for plugin in request.plugins:
         for parameter in parameters.parameters(type(plugin)):
             value = getattr(plugin, parameter.name)

@@ -49,8 +49,18 @@ def summary(result: Result) -> Element:
         text += f": {plain:.1f} s plain, {guided:.1f} s guided ({guided / plain:.1f}×)"
     else:
         text += f": {guided:.1f} s"
-    judged = verdicts.tally(result.comparisons)
-    return say(f"{text}; {judged}" if judged else text, "well")
+    parts = [text, verdicts.tally(result.comparisons), _noted(result)]
+    return say("; ".join(filter(None, parts)), "well")
+
+
+def _noted(result: Result) -> str:
+    """Where to read what did not act as asked, if anything did not."""
+    reports = [one.after.picture.report for one in result.comparisons]
+    lines = {
+        line for report in reports for key in ("warnings", "notes") for line in report.get(key, ())
+    }
+    said = "1 note" if len(lines) == 1 else f"{len(lines)} notes"
+    return f"{said} in the report" if lines else ""
 
 
 def caption_of(left: str, right: str = "", middle: str = "") -> Element:

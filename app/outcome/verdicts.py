@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from adhere.app.jobs.result import Comparison, Shot
 from adhere.app.parts.elements import Element, join, tag
 from adhere.errors import GuidanceError
@@ -81,15 +83,18 @@ def layout_scores(comparison: Comparison, layout: Layout) -> tuple[float | None,
     if after is None:
         return None
     side = after.things[0].mask.shape if after.things else (64, 64)
-    masks = {
-        phrase: mask.numpy() > 0.5
-        for phrase, mask in zip(layout.phrases, layout.masks(side), strict=True)
-    }
+    # One by one: two regions may have the same text.
+    masks = [mask.numpy() > 0.5 for mask in layout.masks(side)]
+    regions = [{name: mask} for name, mask in zip(layout.phrases, masks, strict=True)]
     try:
-        before = comparison.before.verdict.miou(masks) if comparison.before else None
-        return before, after.miou(masks)
+        before = _mean_iou(comparison.before.verdict, regions) if comparison.before else None
+        return before, _mean_iou(after, regions)
     except GuidanceError:
         return None
+
+
+def _mean_iou(verdict: Any, regions: Sequence[dict[str, Any]]) -> float:
+    return float(np.mean([verdict.miou(region) for region in regions]))
 
 
 def judged(shot: Shot) -> dict[str, Any] | None:

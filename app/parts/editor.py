@@ -1,7 +1,8 @@
 """The layout editor as a component, and its value as a `Layout`: one layout, painted or in boxes.
 
 Gradio's image editor has no list of regions, no boxes, and clears what was painted whenever its
-layers are renamed. This is `gr.HTML` with a page of its own (`layout_editor.*` beside this file).
+layers are renamed. This is `gr.HTML` with a page of its own (the folder `layout_editor`). Its value
+is a layout as plain data, in which a region may have no place yet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -17,17 +19,27 @@ import gradio as gr
 from PIL import Image
 
 from adhere.app.jobs import figures
+from adhere.app.jobs.limits import Limits, check_prompt, check_regions
 from adhere.errors import LayoutError
+from adhere.layout.format import from_json
 from adhere.layout.layout import Layout, Region
 
-COLOURS = (
-    "#0f766e", "#d97706", "#7c3aed", "#e11d48", "#2563eb", "#65a30d", "#0891b2", "#a16207",
-    "#be185d", "#4338ca", "#15803d", "#b45309",
-)  # fmt: skip
-"""A region's colour by its place in the list; the page's script has the same."""
 CELLS = 64
 """Cells along the longer side of a painted mask: finer than any attention grid, and short enough
 for a link."""
+
+
+_SCRIPT = ("regions.js", "drawing.js", "fields.js", "hands.js")
+"""The page's script in the order in which its parts are read."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a page sent: the regions that have a place, and what holds for all of them."""
+
+    regions: tuple[Region, ...]
+    overlap: Any = "last"
+    base: Any = None
 
 
 def draw(phrases: Sequence[str], prompt: str, layout: Layout | None, name: str) -> Any:
@@ -35,9 +47,9 @@ def draw(phrases: Sequence[str], prompt: str, layout: Layout | None, name: str) 
     return gr.HTML(
         value_of(layout, phrases),
         label="Layout",
-        html_template=_part("html"),
-        css_template=_part("css"),
-        js_on_load=_part("js"),
+        html_template=_part("page.html"),
+        css_template=_part("looks.css"),
+        js_on_load="\n".join(map(_part, _SCRIPT)),
         apply_default_css=False,
         elem_id=name,
         phrases=list(phrases),
@@ -55,11 +67,17 @@ def cells(width: int | None, height: int | None) -> list[int]:
 
 
 def value_of(layout: Layout | None, phrases: Sequence[str]) -> dict[str, Any]:
-    """The editor's value for a layout, with empty places for the phrases that have none."""
-    places = {region.phrase: region for region in layout.regions} if layout else {}
-    taken = {bare(phrase) for phrase in places}
-    names = [*places, *(phrase for phrase in phrases if bare(phrase) not in taken)]
-    return {"regions": [_entry(name, places.get(name)) for name in names]}
+    """The editor's value for a layout, and further regions for the phrases that it does not name.
+
+    Nothing of the layout is lost: what nobody draws over comes back from `drawn` as it was.
+    """
+    regions = layout.regions if layout else ()
+    named = {bare(region.label) for region in regions}
+    waiting = [{"phrase": phrase} for phrase in phrases if bare(phrase) not in named]
+    value: dict[str, Any] = {"regions": [*(region.to_json() for region in regions), *waiting]}
+    if layout is None:
+        return value
+    return {**value, "overlap": layout.overlap, "base": layout.base}
 
 
 def bare(phrase: str) -> str:
@@ -67,19 +85,21 @@ def bare(phrase: str) -> str:
     return re.sub(r"^(an?|the)\s+", "", phrase.strip().lower())
 
 
-def regions_of(value: Any, most: int) -> list[Region]:
-    """The regions that have a place, from what a page sent.
+def drawn(value: Any, limits: Limits) -> Drawn:
+    """The layout in parts, from what a page sent.
 
     Raises:
-        LayoutError: it is no value of the editor, or has too many regions.
+        LayoutError: it is no value of the editor, has too many regions, or a region that is none.
+        PromptError: a text is too long.
     """
     entries = value.get("regions") if isinstance(value, Mapping) else None
     if not isinstance(entries, list):
         raise LayoutError("the drawing did not arrive: reload the page")
-    placed = [entry for entry in entries if isinstance(entry, Mapping) and _placed(entry)]
-    if len(placed) > most:
-        raise LayoutError(f"{len(placed)} regions have a place, and {most} are the most: use fewer")
-    return [_region(entry) for entry in placed]
+    given = [entry for entry in entries if isinstance(entry, Mapping) and _placed(entry)]
+    check_regions(len(given), limits)
+    regions = tuple(_region(entry, limits) for entry in given)
+    overlap = value.get("overlap")
+    return Drawn(regions, "last" if overlap is None else overlap, value.get("base"))
 
 
 def picture(image: Image.Image) -> str:
@@ -93,33 +113,23 @@ def picture(image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _entry(phrase: str, region: Region | None) -> dict[str, Any]:
-    if region is None:
-        return {"phrase": phrase, "box": None, "mask": None}
-    if region.box is not None:
-        return {"phrase": phrase, "box": list(region.box), "mask": None}
-    mask = region.mask
-    if mask is None:
-        mask = Region.painted(phrase, region.cover((CELLS, CELLS)) > 0.5).mask
-    return {"phrase": phrase, "box": None, "mask": mask.to_json() if mask else None}
-
-
 def _placed(entry: Mapping[str, Any]) -> bool:
-    return bool(entry.get("box") or entry.get("mask"))
+    return any(entry.get(place) for place in ("box", "polygon", "mask"))
 
 
-def _region(entry: Mapping[str, Any]) -> Region:
-    phrase, box, mask = entry.get("phrase"), entry.get("box"), entry.get("mask")
-    if not isinstance(phrase, str) or len(phrase) > 200:
-        raise LayoutError("a region has no phrase: reload the page")
-    if not mask:
-        return Region(phrase, box=tuple(box) if isinstance(box, list) else box)
-    size = mask.get("size") if isinstance(mask, Mapping) else None
-    # Looked at before it is unpacked: a short text can ask for a huge mask.
-    if not isinstance(size, list) or not all(type(n) is int and 0 < n <= CELLS for n in size):
-        raise LayoutError("the drawing is too fine or damaged: reload the page")
-    return Layout.from_json({"regions": [{"phrase": phrase, "mask": mask}]}).regions[0]
+def _region(entry: Mapping[str, Any], limits: Limits) -> Region:
+    given = {key: value for key, value in entry.items() if value is not None}
+    for name, what in _TEXTS.items():
+        given[name] = check_prompt(given.get(name, ""), limits, what)
+    return from_json({"regions": [given]}).regions[0]
 
 
-def _part(kind: str) -> str:
-    return (files("adhere.app.parts") / f"layout_editor.{kind}").read_text("utf-8")
+_TEXTS = {
+    "phrase": "phrase of a region",
+    "text": "own text of a region",
+    "negative": "negative of a region",
+}
+
+
+def _part(name: str) -> str:
+    return (files("adhere.app.parts") / "layout_editor" / name).read_text("utf-8")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from adhere.app.jobs import figures, uploads
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS, Limits, check_regions
 from adhere.app.jobs.methods import has_layout, title
-from adhere.app.parts.editor import CELLS
+from adhere.app.parts.editor import CELLS, Drawn
 from adhere.errors import GuidanceError, GuidanceWarning, LayoutError, ParameterError
 from adhere.guides.guide import Plugin
 from adhere.layout import labels
@@ -36,25 +38,59 @@ def phrases_of(prompt: str) -> list[str]:
     return names
 
 
-def layout_of(prompt: str, regions: Sequence[Region]) -> Layout:
-    """The layout of the regions whose phrases the prompt has; the others wait for their phrase.
+def layout_of(prompt: str, drawn: Drawn) -> Layout:
+    """The layout that was drawn, of the regions that the prompt or a text of their own explains.
+
+    The others wait for their phrase.
 
     Raises:
-        LayoutError: nothing is placed, or it does not fit the prompt.
+        LayoutError: nothing is placed, it does not fit the prompt, or is no layout.
     """
-    used = [region for region in regions if _has(prompt, region.phrase)]
+    used = [one for region in drawn.regions if (one := _explained(prompt, region))]
     if not used:
-        waiting = ", ".join(repr(region.phrase) for region in regions)
+        waiting = ", ".join(repr(region.phrase) for region in drawn.regions)
         raise LayoutError(
-            f"the prompt has none of the phrases that have a place ({waiting})"
-            if regions
+            f"the prompt has none of the phrases that have a place ({waiting}), and none has a "
+            "text of its own"
+            if drawn.regions
             else "nothing has a place yet: choose a region, then draw its box, paint it or send a "
             "file"
         )
-    # Hands paint over what they painted before: the later region is in front.
-    layout = Layout(tuple(used), overlap="last")
+    layout = _joined(used, drawn)
     layout.check(prompt)
     return layout
+
+
+def _explained(prompt: str, region: Region) -> Region | None:
+    """The region as the prompt has it: one whose phrase has left it lives by its own text."""
+    if not region.phrase or _has(prompt, region.phrase):
+        return region
+    return replace(region, phrase="") if region.text else None
+
+
+def spoken(prompt: str, layout: Layout) -> Layout:
+    """A set-up's layout in which a phrase that its prompt lacks is its region's own text, which is
+    how methods that give regions texts take it.
+    """
+    regions = (
+        region
+        if region.text or _has(prompt, region.phrase)
+        else replace(region, text=region.phrase)
+        for region in layout.regions
+    )
+    return replace(layout, regions=tuple(regions))
+
+
+def _joined(regions: Sequence[Region], drawn: Drawn) -> Layout:
+    """The regions as one layout; where a file's were apart and no longer are, the later is in front
+    as hands mean it that paint over what was there.
+    """
+    overlap = drawn.overlap
+    if overlap == "refuse":
+        with suppress(LayoutError):
+            return Layout(tuple(regions), overlap="refuse", base=drawn.base)
+        overlap = "last"
+    return Layout(tuple(regions), overlap=overlap, base=drawn.base)
 
 
 def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
@@ -132,17 +168,20 @@ def from_mask(image: Image.Image, legend: Mapping[str, str]) -> tuple[list[Regio
 def attended(
     image: Image.Image, layout: Layout, maps: WordMaps | None, prompt: str
 ) -> list[tuple[Image.Image, str]]:
-    """For each region the attention of its phrase, averaged over the steps, with its outline."""
+    """For each region the attention of its phrase, averaged over the steps, with its outline.
+
+    Regions with a text of their own alone have no words in the maps.
+    """
     if maps is None:
         return []
     shown = []
-    for region in layout.regions:
+    for number, region in enumerate(layout.regions):
         columns = _columns(maps, prompt, region.phrase)
         if not columns:
             continue
         values = np.mean([maps.mean(column) for column in columns], axis=0)
         picture = figures.heat_over(image, values)
-        _outline(picture, layout.mask(region.phrase, (picture.height, picture.width)).numpy())
+        _outline(picture, layout.mask(number, (picture.height, picture.width)).numpy())
         shown.append((picture, region.phrase))
     return shown
 

@@ -64,6 +64,12 @@ class Asked:
     ] = None
     model: Annotated[str | None, "One of the models this app offers; its first if left out."] = None
     compare: Annotated[bool, "Also make the picture without plugins, at the same seed."] = False
+    layout: Annotated[
+        dict[str, Any] | None,
+        "Instead of boxes: a whole layout, whose regions may have texts, negatives, strengths, "
+        'soft edges and times of their own, such as {"regions": [{"text": "a cat", "box": '
+        '[0, 0, 0.5, 1], "feather": 0.1}], "base": 0.2}.',
+    ] = None
 
     def setup(self, worker: Worker) -> Setup:
         """The set-up, with every limit held.
@@ -85,13 +91,19 @@ class Asked:
         request |= {
             "plugins": [_plugin(text) for text in self.plugins or ()],
             "subjects": self.subjects,
-            "layout": _layout(self.boxes, self.mask_png, self.legend),
+            "layout": self._layout(),
         }
         data = {"model": self.model or worker.models[0], "seeds": [self.seed], **request}
         setup = setups.from_json(data, worker.models, worker.limits)
         if setup.request.layout is not None:
             placing.check_followed(setup.request.plugins)
         return setup
+
+    def _layout(self) -> dict[str, Any] | None:
+        given = [name for name in ("boxes", "mask_png", "layout") if getattr(self, name)]
+        if len(given) > 1:
+            raise LayoutError(f"{' and '.join(given)} are given: give one of them")
+        return self.layout or _layout(self.boxes, self.mask_png, self.legend)
 
 
 def offered(
@@ -160,8 +172,6 @@ def report(result: Result) -> dict[str, Any]:
 def _layout(
     boxes: Mapping[str, Any] | None, mask_png: str | None, legend: Mapping[str, str] | None
 ) -> dict[str, Any] | None:
-    if boxes and mask_png:
-        raise LayoutError("boxes and mask_png are both given: give one of them")
     if boxes:
         if not isinstance(boxes, Mapping):
             raise LayoutError("boxes must map a phrase to [left, top, right, bottom]")

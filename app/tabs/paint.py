@@ -151,7 +151,7 @@ class Paint:
         """The set-up of the inputs' values."""
         prompt, drawn, *rest = values
         clean = bounds.check_prompt(prompt, self.limits)
-        layout = placing.layout_of(clean, editor.regions_of(drawn, self.limits.regions))
+        layout = placing.layout_of(clean, editor.drawn(drawn, self.limits))
         split = len(self.stack.components)
         stack = self.stack.read(rest[:split])
         placing.check_followed(stack)
@@ -162,10 +162,11 @@ class Paint:
         """Values for `inputs` that show a set-up."""
         request = setup.request
         phrases = placing.phrases_of(request.prompt)
+        layout = placing.spoken(request.prompt, request.layout) if request.layout else None
         return [
             request.prompt,
             gr.update(
-                value=editor.value_of(request.layout, phrases),
+                value=editor.value_of(layout, phrases),
                 phrases=phrases,
                 prompt=request.prompt,
                 cells=editor.cells(request.width, request.height),

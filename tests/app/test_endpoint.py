@@ -73,6 +73,13 @@ def test_boxes_and_masks_become_layouts(client: Any) -> None:
     assert report["settings"]["layout"]["regions"][0]["phrase"] == "cat"
 
 
+def test_a_whole_layout_with_texts_of_its_regions(client: Any) -> None:
+    region = {"text": "a dog", "negative": "a cat", "box": [0, 0, 0.5, 1], "feather": 0.1}
+    layout = {"regions": [region], "base": 0.3}
+    report = ask(client, prompt="a photo", layout=layout, plugins=["regional-prompting"])[2]
+    assert report["settings"]["layout"] == layout
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -92,6 +99,9 @@ def test_boxes_and_masks_become_layouts(client: Any) -> None:
         {"prompt": "a cat", "mask_png": "no base64!", "legend": {"#ff0000": "cat"}},
         {"prompt": "a cat", "mask_png": "QUJD", "legend": {"#ff0000": "cat"}},
         {"prompt": "a cat", "mask_png": "A" * (LIMITS.upload_bytes * 2)},
+        {"prompt": "a cat", "layout": {"regions": [{"text": "x" * 9999, "box": [0, 0, 1, 1]}]}},
+        {"prompt": "a cat", "layout": {"regions": "many"}, "plugins": ["zestguide"]},
+        {"prompt": "a cat", "layout": {"regions": []}, "boxes": {"cat": [0, 0, 1, 1]}},
         {"prompt": "a [cat"},
     ],
 )

@@ -13,8 +13,10 @@ from PIL import Image
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.parts import editor, placing
+from adhere.app.parts.editor import Drawn
 from adhere.errors import GuidanceError, LayoutError, ParameterError
 from adhere.layout.layout import Layout, Region
+from adhere.layout.masks import Mask
 from adhere.plugins import plugin
 from adhere.prompt.phrases import split_words
 
@@ -28,8 +30,13 @@ def painted(left: float, right: float) -> dict[str, Any]:
     return {"mask": Region.painted("x", mask).to_json()["mask"], "box": None}
 
 
-def drawn(*entries: dict[str, Any]) -> list[Region]:
-    return editor.regions_of({"regions": list(entries)}, LIMITS.regions)
+def drawn(*entries: dict[str, Any], **whole: Any) -> Drawn:
+    return editor.drawn({"regions": list(entries), **whole}, LIMITS)
+
+
+def sent_back(layout: Layout, *phrases: str) -> Drawn:
+    """What a page sends for a layout that nobody touched."""
+    return editor.drawn(json.loads(json.dumps(editor.value_of(layout, phrases))), LIMITS)
 
 
 def test_phrases_follow_the_prompt() -> None:
@@ -62,13 +69,61 @@ def test_a_region_whose_phrase_left_the_prompt_waits() -> None:
         {"phrase": "red cat", "box": [0, 0, 0.5, 1]}, {"phrase": "dog", **painted(0.6, 1)}
     )
     assert placing.layout_of(PROMPT, regions).phrases == ("red cat",)
-    with pytest.raises(LayoutError, match="dog"):
-        placing.layout_of(PROMPT, regions[1:])
+    with pytest.raises(LayoutError, match="dog.*own"):
+        placing.layout_of(PROMPT, Drawn(regions.regions[1:]))
+
+
+def test_a_region_whose_phrase_left_the_prompt_lives_by_its_own_text() -> None:
+    regions = drawn(
+        {"phrase": "red cat", "box": [0, 0, 0.5, 1], "text": "a red cat, sitting"},
+        {"phrase": "dog", "box": [0.5, 0, 1, 0.5], "text": "  a green dog "},
+        {"phrase": "", "box": [0.5, 0.5, 1, 1], "text": "a green dog", "feather": 0.2},
+    )
+    layout = placing.layout_of(PROMPT, regions)
+    assert [one.phrase for one in layout.regions] == ["red cat", "", ""]
+    assert [one.said for one in layout.regions] == ["a red cat, sitting", *["a green dog"] * 2]
+    assert sent_back(layout).regions == layout.regions
+
+
+def test_a_phrase_that_a_set_up_lacks_is_shown_as_the_text_it_is() -> None:
+    layout = Layout((Region("dog", box=(0, 0, 0.5, 1)), Region("blue car", box=(0.5, 0, 1, 1))))
+    assert [one.text for one in placing.spoken(PROMPT, layout).regions] == ["dog", ""]
+    again = placing.layout_of(PROMPT, sent_back(placing.spoken(PROMPT, layout)))
+    assert [one.said for one in again.regions] == ["dog", "blue car"]
 
 
 def test_nothing_placed_says_what_to_do() -> None:
     with pytest.raises(LayoutError, match="draw its box"):
-        placing.layout_of(PROMPT, [])
+        placing.layout_of(PROMPT, Drawn(()))
+
+
+CAT = {"phrase": "red cat", "box": [0, 0, 0.5, 1]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "whole", "sentence"),
+    [
+        ({"strength": -1}, {}, "strength of 'red cat' is -1"),
+        ({"strength": 1e300}, {}, "from 0 to 100"),
+        ({"strength": "loud"}, {}, "'loud'"),
+        ({"strength": 0}, {}, "none would be heard"),
+        ({"start": 0.8, "stop": 0.2}, {}, "must start before it stops"),
+        ({"feather": "1e999"}, {}, "a share from 0 to 1"),
+        ({"text": "x" * 9999}, {}, "9999 characters"),
+        ({"negative": ["a dog"]}, {}, "not text"),
+        ({"phrase": "", "text": "  "}, {}, "words of the prompt, or a text of its own"),
+        ({"hidden": 1}, {}, "unknown 'hidden'"),
+        ({"file": "/etc/passwd"}, {}, "mask file"),
+        ({}, {"base": 7}, "base=7"),
+        ({}, {"base": "most"}, "base='most'"),
+        ({}, {"overlap": "never"}, "overlap='never'"),
+    ],
+)
+def test_what_a_region_cannot_say_is_one_sentence(
+    entry: dict[str, Any], whole: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(GuidanceError, match=sentence):
+        placing.layout_of(PROMPT, drawn({**CAT, **entry}, **whole))
 
 
 def test_a_layout_needs_a_method_that_follows_it() -> None:
@@ -140,28 +195,34 @@ def test_masks_have_the_aspect_ratio() -> None:
     assert editor.cells(64, 128) == [32, 64]
 
 
-def test_the_editor_gives_back_what_it_was_given() -> None:
-    mask = np.zeros((64, 64), bool)
-    mask[10:30, 5:20] = True
+@pytest.mark.parametrize("overlap", ["refuse", "last", "share"])
+def test_the_editor_gives_back_what_it_was_given(overlap: Any) -> None:
+    grey = Mask.weighed(np.linspace(0, 1, 300 * 200).reshape(300, 200))
     layout = Layout(
-        (Region("a red cat", box=(0.1, 0.2, 0.5, 0.9)), Region.painted("blue car", mask)),
-        overlap="last",
+        (
+            Region("a red cat", (0.1, 0.2, 0.5, 0.6), text="a cat, sitting", strength=0.4, start=0.1),
+            Region("blue car", polygon=((0, 0.6), (1, 0.6), (0, 0.7)), negative="a wheel", stop=0.5),
+            Region(text="a hill", mask=grey, feather=0.03),
+        ),
+        overlap=overlap if overlap != "refuse" else "last",
+        base=0.25,
     )
+    if overlap == "refuse":
+        layout = Layout(layout.regions[:2], base=0.0)
     value = editor.value_of(layout, ["red cat", "blue car", "dog"])
-    names = [entry["phrase"] for entry in value["regions"]]
-    assert names == ["a red cat", "blue car", "dog"]
-    again = editor.regions_of(json.loads(json.dumps(value)), LIMITS.regions)
-    assert placing.layout_of(PROMPT, again) == layout
+    assert value["regions"][-1] == {"phrase": "dog"}
+    assert len(value["regions"]) == len(layout.regions) + 1
+    assert placing.layout_of(PROMPT, sent_back(layout, "red cat", "dog")) == layout
 
 
-def test_a_polygon_is_shown_as_paint() -> None:
-    layout = Layout((Region("red cat", polygon=((0, 0), (1, 0), (0, 1))),))
-    (region,) = editor.regions_of(editor.value_of(layout, []), LIMITS.regions)
-    assert abs(region.cover((64, 64)).mean() - 0.5) < 0.02
+def test_what_was_apart_and_is_drawn_together_lies_in_front() -> None:
+    car = {"phrase": "blue car", "box": [0.2, 0, 1, 1]}
+    assert placing.layout_of(PROMPT, drawn(CAT, car, overlap="refuse")).overlap == "last"
 
 
 def test_attention_overlay_finds_the_phrase() -> None:
-    layout = Layout.from_json({"regions": [{"phrase": "blue car", "box": [0, 0, 0.5, 1]}]})
+    told = {"text": "a red cat", "box": [0.5, 0, 1, 1]}
+    layout = Layout.from_json({"regions": [told, {"phrase": "blue car", "box": [0, 0, 0.5, 1]}]})
     spans = split_words(PROMPT)
     words = tuple(span.text for span in spans)
     random = np.random.default_rng(0).random((3, len(words), 8, 8)).astype("f2")
@@ -171,5 +232,5 @@ def test_attention_overlay_finds_the_phrase() -> None:
 
 
 def test_a_mask_that_is_too_fine_is_refused() -> None:
-    with pytest.raises(GuidanceError, match="too fine"):
-        drawn({"phrase": "cat", "mask": {"size": [640, 640], "runs": [0, 640 * 640]}})
+    with pytest.raises(GuidanceError, match="1 to 2048"):
+        drawn({"phrase": "cat", "mask": {"size": [6400, 6400], "runs": [0, 6400 * 6400]}})

@@ -123,7 +123,7 @@ def test_foreign_path_in_a_file_input_is_refused(served: Served, path: str) -> N
 )
 def test_what_is_no_drawing_is_refused(value: Any) -> None:
     with pytest.raises(GuidanceError):
-        editor.regions_of(value, LIMITS.regions)
+        editor.drawn(value, LIMITS)
 
 
 def test_address_hidden_in_a_plain_value_is_not_fetched(served: Served) -> None:

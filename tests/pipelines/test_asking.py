@@ -23,6 +23,13 @@ SCENE: dict[str, Any] = {
         {"phrase": "dog", "box": [0.5, 0, 1, 1]},
     ]
 }
+TOLD: dict[str, Any] = {
+    "regions": [
+        {"phrase": "cat", "text": "a cat, sitting", "feather": 0.1, "box": [0, 0, 0.5, 1]},
+        {"phrase": "dog", "text": "dog", "strength": 0.5, "box": [0.5, 0, 1, 1]},
+    ],
+    "base": 0.2,
+}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +122,9 @@ def test_weights_that_nobody_reads_are_said(call: dict[str, Any], mode: str) -> 
         ((adhere.ZestGuide(), adhere.SynGen()), {"layout": SCENE, "subjects": ["cat"]}, ""),
         ((adhere.ZestGuide(),), {"layout": SCENE, "subjects": ["cat"]}, "subjects"),
         ((), {"layout": SCENE, "subjects": ["cat"]}, ""),
+        ((adhere.ZestGuide(),), {"layout": TOLD}, "regions' text, strength, base"),
+        ((adhere.SynGen(),), {"layout": TOLD}, "layout"),
+        ((adhere.ZestGuide(), adhere.RegionalPrompting()), {"layout": TOLD}, ""),
     ],
 )
 def test_what_no_plugin_follows_is_in_the_notes(
