@@ -79,7 +79,7 @@ class Paint:
             file_types=[".json", *uploads.SUFFIXES],
             type="filepath",
             height=120,
-            elem_id="paint-file",
+            elem_id="paint-layout-file",
         )
         self.legend = gr.Textbox(
             label="Legend of a PNG",

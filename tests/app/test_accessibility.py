@@ -30,6 +30,16 @@ def violations(page: Any) -> list[str]:
     ]
 
 
+def complain_in_the_details(visit: Visit) -> None:
+    """Unfold the details of a region, with a field that says something and one that is wrong."""
+    visit.page.locator("#paint-editor summary").click()
+    for name, value in (("text", "a text of its own"), ("strength", "-1")):
+        field = visit.page.locator(f"#paint-editor [data-own={name}]")
+        field.fill(value)
+        field.blur()
+    visit.page.wait_for_selector("#paint-editor .said:has-text('strength')")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> None:
     visit = Visit(chromium, served.url, color_scheme=scheme, reduced_motion="reduce")
@@ -38,6 +48,8 @@ def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> 
         visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
         found += violations(visit.page)
         visit.generate(tab)
+        if tab == "paint":
+            complain_in_the_details(visit)
         found += violations(visit.page)
     for name in PICTURES:
         visit.tab(name)

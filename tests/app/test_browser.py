@@ -215,6 +215,159 @@ def test_boxes_move_are_resized_and_typed(painting: Visit, served: Served) -> No
     assert layout.regions[0].box[1] == pytest.approx(0.42, abs=0.03)
 
 
+def field_of(visit: Visit, name: str) -> Any:
+    """A field of the chosen region, or of the whole layout."""
+    return visit.page.locator(f"#paint-editor :is([data-own={name}], [data-whole={name}])")
+
+
+def details(visit: Visit, **given: str) -> None:
+    """Write into the fields of the chosen region, which are unfolded first if they are not."""
+    page = visit.page
+    if not page.is_visible("#paint-editor [data-own=text]"):
+        page.click("#paint-editor summary")
+    for name, value in given.items():
+        field_of(visit, name).fill(value)
+        field_of(visit, name).blur()
+
+
+def asked_for(visit: Visit, served: Served) -> Layout:
+    """The layout that the model is asked to follow when Generate is pressed now."""
+    before = len(served.studio.asked)
+    visit.generate("paint")
+    assert len(served.studio.asked) > before
+    layout = served.studio.asked[-1].layout
+    assert layout is not None
+    return layout
+
+
+@pytest.fixture
+def told(painting: Visit) -> Visit:
+    """Two regions, one painted, both with all that a region can say, and a third in words alone."""
+    page = painting.page
+    choose(painting, "red cat")
+    pull(painting, (0.1, 0.2), (0.4, 0.5))
+    details(painting, text="a red cat, sitting", negative="a dog", strength="0.5", feather="0.1")
+    choose(painting, "green car")
+    page.click("#paint-editor [data-part=brush]")
+    pull(painting, (0.7, 0.3), (0.8, 0.7))
+    page.click("#paint-editor [data-part=box]")
+    details(painting, start="0,2", stop="0.8", base="0.3")
+    page.locator("#paint-editor [data-whole=overlap]").select_option("share")
+    another = page.get_by_label("Another region")
+    another.fill("a blue hill")
+    another.press("Enter")
+    pull(painting, (0.1, 0.8), (0.9, 0.95))
+    return painting
+
+
+def test_what_regions_say_is_asked_for_and_outlives_everything(told: Visit, served: Served) -> None:
+    visit, page = told, told.page
+    first = asked_for(visit, served)
+    cat, car, hill = first.regions
+    assert (first.overlap, first.base) == ("share", 0.3)
+    assert (cat.text, cat.negative, cat.strength) == ("a red cat, sitting", "a dog", 0.5)
+    assert (cat.feather, car.start, car.stop, car.text) == (0.1, 0.2, 0.8, "")
+    assert (hill.phrase, hill.text) == ("", "a blue hill")
+    assert places(visit)["red cat"] == "box, 4 details"
+    with page.expect_download() as picture:
+        page.click("#paint-file")
+    page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
+    link = page.locator("#paint-link textarea").input_value()
+    page.get_by_role("tab", name="Command line").locator("visible=true").click()
+    with page.expect_download() as file:
+        page.get_by_role("button", name="layout.json").locator("visible=true").click()
+    files = {name: got.value.path().read_bytes() for name, got in
+             {"picture.png": picture, "layout.json": file}.items()}  # fmt: skip
+
+    visit.fill("paint", "a red cat and a green car and a dog")
+    until(lambda: "dog" in places(visit), "the editor did not follow the prompt")
+    visit.tab("Compose")
+    visit.tab("Layout")
+    assert asked_for(visit, served) == first
+    page.get_by_label("Remove a blue hill").click()
+    choose(visit, "red cat")
+    details(visit, strength="2", text="")
+    for _ in range(3):
+        page.click("#paint-editor [data-part=undo]")
+    assert asked_for(visit, served) == first
+
+    visit.open(link.removeprefix(visit.home))
+    visit.status("paint", "settings are in place")
+    assert asked_for(visit, served) == first
+    visit.open()
+    visit.tab("Layout")
+    visit.fill("paint", "a red cat and a green car")
+    page.get_by_role("button", name="From a file").click()
+    put_in(visit, "#paint-layout-file", "layout.json", files)
+    page.wait_for_selector("#paint-put-in:visible")
+    page.click("#paint-put-in")
+    visit.status("paint", "regions are in the editor")
+    assert asked_for(visit, served) == first
+    visit.open()
+    visit.tab("History")
+    put_in(visit, "#history-file", "picture.png", files)
+    page.wait_for_selector("#paint-go:visible")
+    until(lambda: "a blue hill" in places(visit), "the layout did not come back")
+    assert asked_for(visit, served) == first
+
+
+def put_in(visit: Visit, part: str, name: str, files: dict[str, bytes]) -> None:
+    """Send a file in, and wait until it is shown as sent."""
+    visit.page.set_input_files(f"{part} input[type=file]", {
+        "name": name, "mimeType": "application/octet-stream", "buffer": files[name]
+    })  # fmt: skip
+
+
+ODD = [
+    ({"strength": "-1"}, "strength of 'red cat' is -1"),
+    ({"strength": "1e999"}, "strength of 'red cat' is '1e999'"),
+    ({"start": "0.9", "stop": "0.4"}, "must start before it stops"),
+    ({"feather": "soft"}, "feather of 'red cat' is 'soft'"),
+    ({"base": "7"}, "Base=7"),
+]
+
+
+def test_odd_details_are_said_and_kept(painting: Visit, served: Served) -> None:
+    visit, page = painting, painting.page
+    choose(visit, "red cat")
+    pull(visit, (0.1, 0.2), (0.4, 0.8))
+    said = page.locator("#paint-editor [data-part=said]")
+    for given, sentence in ODD:
+        details(visit, **given)
+        assert said.inner_text(), given
+        visit.generate("paint", sentence)
+        visit.tab("Compose")
+        visit.tab("Layout")
+        for name, value in given.items():
+            assert field_of(visit, name).get_attribute("aria-invalid") == "true", given
+            assert field_of(visit, name).input_value() == value
+        details(visit, **dict.fromkeys(given, ""))
+        assert not said.inner_text(), given
+    details(visit, text=EVIL * 5, negative=EVIL)
+    (region,) = asked_for(visit, served).regions
+    assert region.own_words == ("text", "negative")
+    assert (region.text.split(), region.negative.split()) == ((EVIL * 5).split(), EVIL.split())
+    assert page.evaluate("() => window.hacked") is None
+
+
+def test_clicks_that_leave_a_field_or_slip_lose_nothing(painting: Visit, served: Served) -> None:
+    """Leaving a field takes its text, and must not draw anew what is being clicked."""
+    visit, page = painting, painting.page
+    choose(visit, "red cat")
+    pull(visit, (0.1, 0.2), (0.4, 0.8))
+    details(visit)
+    page.locator("#paint-editor [data-own=text]").fill("a cat, sitting")
+    choose(visit, "green car")
+    pull(visit, (0.6, 0.2), (0.9, 0.8))
+    pull(visit, (0.5, 0.1), (0.51, 0.11))
+    assert places(visit) == {"red cat": "box, own text", "green car": "box"}
+    page.locator("#paint-editor [data-own=negative]").fill("a cat")
+    layout = asked_for(visit, served)
+    assert [(one.phrase, one.text, one.negative) for one in layout.regions] == [
+        ("red cat", "a cat, sitting", ""), ("green car", "", "a cat")
+    ]  # fmt: skip
+
+
 def test_nothing_placed_says_what_to_do(painting: Visit) -> None:
     painting.page.click("#paint-go")
     painting.status("paint", "Nothing has a place yet")
@@ -389,7 +542,7 @@ def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
     page.get_by_role("button", name="Copy these settings").locator("visible=true").click()
     if tab == "paint":
         assert EVIL in places(visit)
-        another = page.get_by_label("Another phrase of the prompt")
+        another = page.get_by_label("Another region")
         another.fill(EVIL[6:])
         another.press("Enter")
         until(lambda: EVIL[6:] in places(visit), "the phrase is not added")
@@ -501,6 +654,11 @@ def test_no_tab_is_wider_than_the_screen(
     for name in ("Compose", "Layout", "Safety", "Attention", "History"):
         visit.tab(name)
         time.sleep(0.3)
+        if name == "Layout":
+            page.click("#paint-editor summary")
+            parts = page.locator("#paint-editor :is(input, select, button)").all()
+            edges = [box["x"] + box["width"] for one in parts if (box := one.bounding_box())]
+            assert max(edges) <= width, "a control is clipped"
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
     visit.close()
     assert visit.trouble == []

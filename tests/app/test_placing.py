@@ -69,7 +69,7 @@ def test_a_region_whose_phrase_left_the_prompt_waits() -> None:
         {"phrase": "red cat", "box": [0, 0, 0.5, 1]}, {"phrase": "dog", **painted(0.6, 1)}
     )
     assert placing.layout_of(PROMPT, regions).phrases == ("red cat",)
-    with pytest.raises(LayoutError, match="dog.*own"):
+    with pytest.raises(LayoutError, match=r"dog.*own"):
         placing.layout_of(PROMPT, Drawn(regions.regions[1:]))
 
 
@@ -200,8 +200,12 @@ def test_the_editor_gives_back_what_it_was_given(overlap: Any) -> None:
     grey = Mask.weighed(np.linspace(0, 1, 300 * 200).reshape(300, 200))
     layout = Layout(
         (
-            Region("a red cat", (0.1, 0.2, 0.5, 0.6), text="a cat, sitting", strength=0.4, start=0.1),
-            Region("blue car", polygon=((0, 0.6), (1, 0.6), (0, 0.7)), negative="a wheel", stop=0.5),
+            Region(
+                "a red cat", (0.1, 0.2, 0.5, 0.6), text="a cat, sitting", strength=0.4, start=0.1
+            ),
+            Region(
+                "blue car", polygon=((0, 0.6), (1, 0.6), (0, 0.7)), negative="a wheel", stop=0.5
+            ),
             Region(text="a hill", mask=grey, feather=0.03),
         ),
         overlap=overlap if overlap != "refuse" else "last",
