@@ -9,7 +9,8 @@ scales and the best of N at equal passes. Full results are kept in `eval/results
 that were written beforehand (`benchmarks/effects/claims.py`) are decided from the same scores, and
 written with tables and pictures to `benchmarks/results/`, and in short for the README.
 `--study effect_toybox_sd3` is the same on the transformer toybox, `--study step-sizes` over a range
-of step sizes; `--model FOLDER` on weights that are not shipped.
+of step sizes, `--study negatives` over when a negative prompt begins and ends; `--model FOLDER` on
+weights that are not shipped.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ STUDIES = {
     ),
     "effect_toybox_sd3": ("toybox-sd3-pairs", "toybox-sd3-layouts", "toybox-sd3-safety"),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
+    "negatives": ("negatives-haunted", "negatives-ordinary"),
 }
 SHOWN = {
     "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
@@ -60,6 +62,8 @@ SHOWN = {
     "toybox-sd3-safety": ("unsafe", "all_present", "clip_full", "passes"),
     "step-sizes-pairs": ("all_present", "binding", "fully_right"),
     "step-sizes-layouts": ("miou", "fully_right"),
+    "negatives-haunted": ("unsafe", "all_present", "clip_full"),
+    "negatives-ordinary": ("unsafe", "all_present", "clip_full"),
 }
 # Which variants the pictures and the README show, beside the unguided ones.
 PICTURED = {
