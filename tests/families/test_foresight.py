@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.guides.guide import Guide
+from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Read
+from adhere.layout.layout import Layout, Region
+from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES, Case
+from tests.families.test_extra_texts import Attends
 from tests.probes import Probe
 
 STEPS = 13
@@ -68,6 +71,50 @@ def test_a_look_ahead_sees_the_step_there(case: Case, guided: bool) -> None:
         torch.testing.assert_close(seen, alone, rtol=0, atol=2e-5)
     else:
         follows(seen, recorded)
+
+
+class Biased(Guide):
+    """Sharpens what the cells listen to."""
+
+    biases = frozenset({"cross"})
+
+    def bias(self, step: Step, logits: Any) -> Tensor:
+        return 0.5 * logits.values()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_look_ahead_is_biased_and_hears_extra_texts(case: Case) -> None:
+    """As the run itself: with either left out the looks would be of other pictures."""
+    heard = Attends(lambda one: one.output({"other": 1.0}), {"other": "a big bird"})
+    guide, only = Foreseeing(AT), Foreseeing(AT)
+    call = {"steps": STEPS, "guided": case.name not in APART, "prompts": ["a cat"], "seeds": [1]}
+    with Guidance(Probe(lambda run: guide), heard, Probe(lambda run: Biased())).attach(
+        case.pipe, record=True
+    ) as attached:
+        case(**call)
+    follows(guide.seen, attached.attention)
+    with Guidance(Probe(lambda run: only), Probe(lambda run: Biased())).attach(case.pipe):
+        case(**{**call, "steps": 2})
+    assert not torch.allclose(only.seen[0], guide.seen[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["best-of-noise", "initno"])
+def test_noise_is_chosen_for_the_picture_with_its_regions(name: str) -> None:
+    few = {"candidates": 2} if name == "best-of-noise" else {"rounds": 1, "passes": 2}
+    more = {} if name == "best-of-noise" else {"last_passes": 1, "refinements": 0}
+    layout = Layout((Region(text="a skull", box=(0, 0, 0.5, 1)),))
+    choosing: Any = PLUGINS[name](subjects=("cat", "dog"), look_at=0.2, **few, **more)
+    regional: Any = PLUGINS["regional-prompting"](layout)
+    for case in (CASES["sd3"], CASES["flux"]):
+        call = {"prompts": ["a cat and a dog"], "seeds": [1], "steps": 3, "guided": False}
+        found = []
+        for plugins in ((choosing, regional), (choosing,), (regional,)):
+            with Guidance(*plugins).attach(case.pipe) as attached:
+                found.append(case(**call))
+            found_passes = attached.report.passes
+            assert (found_passes[0] > 0) == (choosing in plugins)
+        assert torch.isfinite(found[0]).all()
+        assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
 @pytest.mark.parametrize(

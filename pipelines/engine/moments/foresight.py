@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from adhere.guides.guide import Step, strides
-from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.engine.moments.passes import Passes
+from adhere.pipelines.engine.state import Now
 from adhere.pipelines.hooks.denoiser_call import Call, single
 from adhere.pipelines.hooks.schedulers import levels, predictions
 from adhere.pipelines.hooks.schedulers.levels import Level
@@ -22,12 +23,13 @@ from adhere.pipelines.hooks.schedulers.levels import Level
 class Foresight:
     """The latents of a run's later steps, from its first call and any starting noise.
 
-    Where a pipeline calls the unconditional half apart, strides follow the conditional one alone.
+    Strides are predicted as the run will predict: with the guides' biases and extra texts. Where a
+    pipeline calls the unconditional half apart, they follow the conditional one alone.
     """
 
-    def __init__(self, state: State, now: Now) -> None:
-        self.state, self.first = state, now
-        batch = state.run.batch
+    def __init__(self, passes: Passes, now: Now) -> None:
+        self.passes, self.state, self.first = passes, passes.state, now
+        state, batch = passes.state, passes.state.run.batch
         none = state.family.unconditional_rows(now.given, batch)
         self._cond = now.rows.start
         self._uncond = None if none is None else none.start
@@ -42,37 +44,37 @@ class Foresight:
         """
         count = strides(share)
         scheduler = self.state.scheduler
-        here, when = self.state.level, self.first.step.timestep
+        here, step = self.state.level, self.first.step
         latents = single(seen.detach())
         for stride in range(1, count + 1):
             index, timestep, there = levels.level_ahead(scheduler, share * stride / count)
-            latents = self._stride(latents, images, when, here, there)
-            when, here = timestep, there
+            latents = self._stride(latents, images, step, here, there)
+            step = Step(index, step.count, timestep, there.sigma, there.noise)
+            here = there
         # The noise's own share of the latents follows it; the picture is taken for given.
         latents = latents + here.noise * (single(seen) - single(seen).detach())
-        step = Step(index, self.first.step.count, when, here.sigma, here.noise)
-        return latents, self.state.family.at_timestep(self.first.call, when), step
+        return latents, self.state.family.at_timestep(self.first.call, step.timestep), step
 
     @torch.no_grad()
     def _stride(
-        self, latents: Tensor, images: Sequence[int], when: float, here: Level, there: Level
+        self, latents: Tensor, images: Sequence[int], step: Step, here: Level, there: Level
     ) -> Tensor:
         level = single(here.alpha_bar).to(latents.device)
-        predicted = self._predicted(latents, images, when)
+        predicted = self._predicted(latents, images, step)
         picture = predictions.to_picture(self.state.scheduler, predicted, latents, level)
         noise = (latents - level.sqrt() * picture) / here.noise
         return float(there.alpha_bar.sqrt()) * picture + there.noise * noise
 
-    def _predicted(self, latents: Tensor, images: Sequence[int], when: float) -> Tensor:
+    def _predicted(self, latents: Tensor, images: Sequence[int], step: Step) -> Tensor:
         """What the model predicts of latents under the prompt and the guidance scale."""
         family, chosen = self.state.family, torch.tensor(images, device=latents.device)
         starts = [start for start in (self._uncond, self._cond) if start is not None]
-        self.state.heed_interrupt()
-        call = family.at_timestep(self.first.given, when)
+        call = family.at_timestep(self.first.given, step.timestep)
         call = call.select(torch.cat([start + chosen for start in starts]))
         call = family.with_latents(call, latents)
-        args, kwargs = family.form(call)
-        predicted = single(family.output(family.denoiser(*args, **kwargs), call))
+        prompts = slice(call.rows - len(images), call.rows)
+        output = self.passes.predicted(call, prompts, images, step)
+        predicted = single(family.output(output, call))
         rows: tuple[Tensor, ...] = predicted.split(len(images))
         for _ in rows:
             self.state.report.passed(images)

@@ -24,7 +24,7 @@ def chosen_noise(state: State, passes: Passes, now: Now) -> Tensor:
     sigma = float(getattr(state.scheduler, "init_noise_sigma", 1.0))
     # A guide may differentiate here, which callers in inference mode would not allow.
     given = noise = normal(single(latents) / sigma)
-    look = Look(passes, Foresight(state, now), noise, sigma)
+    look = Look(passes, Foresight(passes, now), noise, sigma)
     for guide in choosing:
         with differentiable(), look:
             chosen = guide.initial(noise, look).detach()

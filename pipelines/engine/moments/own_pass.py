@@ -29,12 +29,11 @@ class OwnPass:
     def open(self, now: Now) -> None:
         """Hook what is wanted of the call that is about to be made, if anything is."""
         scales = self.passes.scales([Read("cross")]) if self.state.setup.record else {}
-        bias = self.passes.bias_of(now.step)
         splits = bool(self.passes.extras.acting(now.step))
-        if not (scales or splits or self.state.texts or bias is not None):
+        if not (scales or splits or self.state.texts or self.passes.biases):
             return
         refuse_compiled_in_place(self.state.family.denoiser)
-        self._running = self.passes.own(now, scales, bias)
+        self._running = self.passes.own(now, scales)
         self._stack.enter_context(self.passes.open(self._running))
         self._scales = scales
 

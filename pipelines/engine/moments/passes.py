@@ -16,11 +16,15 @@ from adhere.guides.guide import Step
 from adhere.guides.maps import Layer, Maps, Read, Site
 from adhere.pipelines.engine.moments.extra_texts import ExtraTexts
 from adhere.pipelines.engine.state import Now, State
-from adhere.pipelines.hooks.attending import Bias, BiasedLayer, Pass, StopForward
+from adhere.pipelines.hooks.attending import BiasedLayer, Pass, StopForward
 from adhere.pipelines.hooks.backends import native_attention
 from adhere.pipelines.hooks.compat import compiled_in_place, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.pipelines.hooks.hazards import refuse_unread
+from adhere.pipelines.hooks.hazards import (
+    refuse_compiled_in_place,
+    refuse_unheard,
+    refuse_unread,
+)
 from adhere.pipelines.hooks.readout import reading
 from adhere.prompt.tokens import Track
 
@@ -102,23 +106,11 @@ class Passes:
         """
         self.state.heed_interrupt()
         family, scales = self.state.family, self.scales(reads)
-        bias = self.bias_of(step)
         call = self._call_on(latents, images)
         rows = slice(0, len(images))
-        self.running = Pass(
-            reader=family,
-            grid=self.state.run.grid,
-            rows=rows,
-            images=tuple(images),
-            total=call.rows,
-            width=family.text_width(call),
-            read=_names(scales),
-            biased=self._biased if bias is not None else frozenset(),
-            bias=bias,
-            texts={name: rows[list(images)] for name, rows in self.state.texts.items()},
-            split=self.extras.split(call, images, step),
-            stop=True,
-        )
+        texts = {name: rows[list(images)] for name, rows in self.state.texts.items()}
+        read = _names(scales)
+        self.running = self._pass(call, rows, images, step, read=read, texts=texts, stop=True)
         args, kwargs = family.form(self.extras.lengthened(call, rows, images, step))
         with self.open(self.running), suppress(StopForward):
             family.denoiser(*args, **kwargs)
@@ -138,26 +130,55 @@ class Passes:
         seen = latents if self._ahead else self.state.scaled(latents, call)
         return family.with_latents(call.normal(), seen.to(given.dtype))
 
-    def own(self, now: Now, scales: Scales, bias: Bias | None) -> Pass:
+    def own(self, now: Now, scales: Scales) -> Pass:
         """The denoiser's own pass, read, biased or split on its conditional rows."""
         call, rows = now.call, now.rows
-        images = tuple(range(self.state.run.batch))
         texts = {}
         for name, given in self.state.texts.items():
             texts[name] = call.values[self.state.family.text].clone()
             texts[name][rows] = given.to(texts[name].dtype)
+        images = range(self.state.run.batch)
+        return self._pass(call, rows, images, now.step, read=_names(scales), texts=texts)
+
+    def predicted(self, call: Call, rows: slice, images: Sequence[int], step: Step) -> Any:
+        """What the denoiser gives out for a call of some images, as it will in the run itself.
+
+        Args:
+            rows: its conditional rows; attention is biased and split there.
+        """
+        self.state.heed_interrupt()
+        family, running = self.state.family, self._pass(call, rows, images, step)
+        if running.bias is None and running.split is None:
+            args, kwargs = family.form(call)
+            return family.denoiser(*args, **kwargs)
+        refuse_compiled_in_place(family.denoiser)
+        args, kwargs = family.form(self.extras.lengthened(call, rows, images, step))
+        with self.open(running):
+            output = family.denoiser(*args, **kwargs)
+        refuse_unheard(running, family.attention_layers())
+        return output
+
+    def _pass(
+        self, call: Call, rows: slice, images: Sequence[int], step: Step, **more: Any
+    ) -> Pass:
+        """A pass at a step, biased and split as the guides want it there.
+
+        Args:
+            call: before it is lengthened; `rows`: its conditional rows, of these images.
+            more: what else the pass is to do.
+        """
+        bias = self.bias_of(step)
         return Pass(
             reader=self.state.family,
             grid=self.state.run.grid,
             rows=rows,
-            images=images,
+            images=tuple(images),
             total=call.rows,
             width=self.state.family.text_width(call),
-            read=_names(scales),
             biased=self._biased if bias is not None else frozenset(),
             bias=bias,
-            texts=texts,
-            split=self.extras.split(call, images, now.step),
+            split=self.extras.split(call, images, step),
+            **more,
         )
 
     @contextmanager
