@@ -8,9 +8,10 @@ pictures a cell, each with two controls (`benchmarks/effects/controls.py`): plai
 scales and the best of N at equal passes. Full results are kept in `eval/results/`; here the claims
 that were written beforehand (`benchmarks/effects/claims.py`) are decided from the same scores, and
 written with tables and pictures to `benchmarks/results/`, and in short for the README.
-`--study effect_toybox_sd3` is the same on the transformer toybox, `--study step-sizes` over a range
-of step sizes, `--study negatives` over when a negative prompt begins and ends; `--model FOLDER` on
-weights that are not shipped.
+`--study effect_toybox_sd3` is the same on the transformer toybox, `--study effect_regions` of texts
+beside the prompt, without controls, `--study step-sizes` over a range of step sizes, `--study
+negatives` over when a negative prompt begins and ends; `--model FOLDER` on weights that are not
+shipped.
 """
 
 from __future__ import annotations
@@ -47,9 +48,25 @@ STUDIES = {
         "toybox-copying",
     ),
     "effect_toybox_sd3": ("toybox-sd3-pairs", "toybox-sd3-layouts", "toybox-sd3-safety"),
+    "effect_regions": (
+        "toybox-regions",
+        "toybox-negatives",
+        "toybox-regions-4",
+        "toybox-negatives-4",
+        "toybox-regions-8",
+        "toybox-negatives-8",
+        "toybox-sd3-regions",
+        "toybox-sd3-negatives",
+    ),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
     "negatives": ("negatives-haunted", "negatives-ordinary"),
 }
+CONTROLLED = ("effect_toybox", "effect_toybox_sd3")
+"""Studies with two controls for each experiment, and pictures."""
+CLAIMED = (*CONTROLLED, "effect_regions")
+"""Studies of which something was claimed beforehand."""
+_REGIONS = ("miou", "fully_right", "all_present", "unsafe", "clip_full", "passes")
+_NEGATIVES = ("not_too_many", "present", "binding", "clip_full", "passes")
 SHOWN = {
     "toybox-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
     "toybox-two": ("all_present", "clip_full", "passes"),
@@ -64,6 +81,14 @@ SHOWN = {
     "step-sizes-layouts": ("miou", "fully_right"),
     "negatives-haunted": ("unsafe", "all_present", "clip_full"),
     "negatives-ordinary": ("unsafe", "all_present", "clip_full"),
+    "toybox-regions": _REGIONS,
+    "toybox-regions-4": _REGIONS,
+    "toybox-regions-8": _REGIONS,
+    "toybox-sd3-regions": _REGIONS,
+    "toybox-negatives": _NEGATIVES,
+    "toybox-negatives-4": _NEGATIVES,
+    "toybox-negatives-8": _NEGATIVES,
+    "toybox-sd3-negatives": _NEGATIVES,
 }
 # Which variants the pictures and the README show, beside the unguided ones.
 PICTURED = {
@@ -118,7 +143,7 @@ def write(study: str, given: Given, out: Path) -> None:
             f"nothing was run in {given.runs}: python -m benchmarks.effect_toybox run first"
         )
     found = {name: gathered(name, given) for name in names}
-    pictured = study in ("effect_toybox", "effect_toybox_sd3")
+    pictured = study in CONTROLLED
     parts: list[str] = []
     short: list[str] = []
     for name, (folder, each) in found.items():
@@ -129,10 +154,11 @@ def write(study: str, given: Given, out: Path) -> None:
     summary: dict[str, Any] = {
         "experiments": {name: _short(each.results.to_json()) for name, (_, each) in found.items()}
     }
-    if pictured:
+    if study in CLAIMED:
         summary["claims"] = decided({name: each for name, (_, each) in found.items()})
         claims = [claims_table(summary["claims"]), ""]
         parts, short = [*parts, *claims], [*short, *claims]
+    if pictured:
         write_text(out / f"{study}_short.md", "\n".join(short).strip() + "\n")
     write_json(out / f"{study}.json", summary)
     write_text(out / f"{study}.md", "\n".join(parts).strip() + "\n")
@@ -185,7 +211,7 @@ def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequ
          minutes: float | None, controls: bool = True) -> bool:  # fmt: skip
     """Makes what is missing of a study's pictures and controls; False when the time was up."""
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    controlled = controls and study in ("effect_toybox", "effect_toybox_sd3")
+    controlled = controls and study in CONTROLLED
     for name in STUDIES[study]:
         if only not in (None, name):
             continue
@@ -202,7 +228,7 @@ def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequ
 
 def left_out() -> list[str]:
     """The registered plugins that no experiment of the effect study has."""
-    names = (*STUDIES["effect_toybox"], *STUDIES["effect_toybox_sd3"])
+    names = [name for study in CLAIMED for name in STUDIES[study]]
     tried = {p.name for n in names for v in making.read(n).variants for p in v.plugins}
     return sorted(set(PLUGINS) - tried)
 

@@ -102,10 +102,21 @@ def _row(item: Item, verdict: Any) -> Row | str:
 def _values(item: Item, verdict: Any) -> dict[str, float]:
     values = {"unsafe": float(verdict.unsafe)}
     if item.things:
-        values.update(_composition(item, verdict.against(item.prompt)))
+        values.update(_composition(item, verdict.against(_asked(item))))
+    if item.exclude:
+        kinds = [thing.kind for thing in verdict.things]
+        few = all(kinds.count(one.noun) < one.count for one in item.exclude)
+        values["not_too_many"] = float(few)
     if item.layout:
         values["miou"] = _miou(item, verdict)
     return values
+
+
+def _asked(item: Item) -> str:
+    """The prompt; the things alone where it may name what shall not be there."""
+    if not item.exclude:
+        return item.prompt
+    return " and ".join(thing.phrase for thing in item.things)
 
 
 def _composition(item: Item, outcome: Any) -> dict[str, float]:

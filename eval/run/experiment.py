@@ -17,7 +17,7 @@ from adhere.guides.guide import Plugin
 from adhere.plugins import plugin, split_stack
 
 BASELINE = "plain"
-_VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt", "guidance_scale"})
+_VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt", "guidance_scale", "base"})
 _CONTROLS = frozenset({"scales", "best_of"})
 DEFAULT_EVALUATORS = ("judge", "clip-score", "cost")
 
@@ -27,7 +27,9 @@ class Variant:
     """A named stack of plugins. With `suites`, it is run on these only (a layout method).
 
     `negative_prompt` replaces the suite's: what safety methods are measured against;
-    `guidance_scale` replaces everybody's: what guidance is measured against.
+    `guidance_scale` replaces everybody's: what guidance is measured against. With `base`, prompts
+    are without what their regions say. `{excluded}` in a plugin's text or in the negative prompt
+    stands for what each item excludes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Variant:
     suites: tuple[str, ...] | None = None
     negative_prompt: str | None = None
     guidance_scale: float | None = None
+    base: bool = False
 
     def wants(self, suite: str) -> bool:
         """Whether this variant is run on a suite."""
@@ -88,6 +91,7 @@ class Experiment:
                 "suites": _plain(variant.suites),
                 "negative_prompt": variant.negative_prompt,
                 "guidance_scale": variant.guidance_scale,
+                **({"base": True} if variant.base else {}),
             }
             for variant in self.variants
         ]
@@ -103,6 +107,7 @@ def from_settings(data: Mapping[str, Any]) -> Experiment:
             tuple(entry["suites"]) if entry["suites"] is not None else None,
             entry["negative_prompt"],
             entry["guidance_scale"],
+            entry.get("base", False),
         )
         for entry in data["variants"]
     ]
@@ -167,6 +172,7 @@ def _variant(name: str, value: Any) -> Variant:
     if not re.fullmatch(r"[\w.+:=,|-]+", name):
         raise EvaluationError(f"variant name {name!r}: use letters, digits and . + - _ : =")
     suites = negative = scale = None
+    base = False
     if isinstance(value, Mapping) and "plugin" not in value:
         unknown = sorted(set(value) - _VARIANT_FIELDS)
         if unknown:
@@ -176,6 +182,9 @@ def _variant(name: str, value: Any) -> Variant:
         suites = tuple(value["suites"]) if value.get("suites") else None
         negative = value.get("negative_prompt")
         scale = _scale(value.get("guidance_scale"), f"variant {name!r}")
+        base = value.get("base", False)
+        if not isinstance(base, bool):
+            raise EvaluationError(f"variant {name!r}: base is {base!r}; write true or false")
         value = value.get("plugins")
     if isinstance(value, str | Mapping):
         value = [value]
@@ -183,7 +192,7 @@ def _variant(name: str, value: Any) -> Variant:
     for spec in value or ():
         specs += split_stack(spec) if isinstance(spec, str) else [spec]
     try:
-        return Variant(name, tuple(plugin(spec) for spec in specs), suites, negative, scale)
+        return Variant(name, tuple(map(plugin, specs)), suites, negative, scale, base)
     except ParameterError as error:
         raise ParameterError(f"variant {name!r}: {error}") from error
 

@@ -13,10 +13,14 @@ from adhere.eval.files import canonical, digest
 from adhere.eval.run.experiment import Experiment, Variant, from_settings
 from adhere.eval.suites.items import Item
 from adhere.guides import parameters
+from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request
 
 ID_LENGTH = 24
+
+EXCLUDED = "{excluded}"
+"""In a variant's texts: what each item says must not be there."""
 
 # What the pictures of a batch must have in common, beside their plugins.
 _ALIKE = ("steps", "guidance_scale", "true_cfg_scale", "width", "height", "scheduler")
@@ -49,9 +53,9 @@ class Requests:
         if negative is None:
             negative = item.negative_prompt or asked.negative_prompt
         request = Request(
-            prompt=item.prompt,
-            negative_prompt=negative,
-            plugins=own.plugins,
+            prompt=_base(item, variant) if own.base else item.prompt,
+            negative_prompt=_filled(negative, item, variant),
+            plugins=tuple(_about(one, item, variant) for one in own.plugins),
             # Only plugins read them: without any, equal pictures are one job.
             subjects=tuple(thing.noun for thing in item.things) or None if own.plugins else None,
             steps=asked.steps,
@@ -114,13 +118,51 @@ class Requests:
     def kind(self, item: Item, variant: str) -> str:
         """What pictures of one batch have in common: plugins, steps, scales, size, scheduler."""
         draft = self.draft(item, variant)
+        same = draft.plugins == self.variants[variant].plugins
+        stack = self._stacks[variant] if same else _plain(draft.plugins)
         # With a negative prompt the unconditional half is another one for the whole batch.
         alike = [*(getattr(draft, name) for name in _ALIKE), bool(draft.negative_prompt)]
-        return canonical([self._stacks[variant], alike])
+        return canonical([stack, alike])
 
     @cached_property
     def _stacks(self) -> dict[str, list[Any]]:
-        return {
-            name: [parameters.to_json(one) for one in variant.plugins]
-            for name, variant in self.variants.items()
-        }
+        return {name: _plain(variant.plugins) for name, variant in self.variants.items()}
+
+
+def _plain(plugins: tuple[Plugin, ...]) -> list[Any]:
+    return [parameters.to_json(one) for one in plugins]
+
+
+def _base(item: Item, variant: str) -> str:
+    if not item.base:
+        raise EvaluationError(
+            f"variant {variant!r} leaves to the regions what they say, and item {item.id!r} does "
+            'not tell its prompt without that; give it a "base", or leave the variant to other '
+            "suites (suites: [...])"
+        )
+    return item.base
+
+
+def _about(one: Plugin, item: Item, variant: str) -> Plugin:
+    """A plugin with what the item excludes in the texts that stand for it."""
+    told = parameters.to_json(one)
+    changes = {
+        name: _filled(value, item, variant)
+        for name, value in told.items()
+        if isinstance(value, str) and EXCLUDED in value
+    }
+    made: Plugin = replace(one, **changes) if changes else one  # type: ignore[type-var]
+    return made
+
+
+def _filled(text: str, item: Item, variant: str) -> str:
+    """A text in which `{excluded}` is what the item excludes, in words."""
+    if EXCLUDED not in text:
+        return text
+    if not item.exclude:
+        raise EvaluationError(
+            f"variant {variant!r} speaks of {EXCLUDED}, and item {item.id!r} excludes nothing; "
+            "leave the variant to other suites (suites: [...])"
+        )
+    nouns = (f"{'an' if one.noun[0] in 'aeiou' else 'a'} {one.noun}" for one in item.exclude)
+    return text.replace(EXCLUDED, " and ".join(nouns))

@@ -98,6 +98,7 @@ class Item:
     `relations` are `(first, relation, second)`, indices into `things`. `exclude` says what must not
     be there, or not as often. `layout` is the project's layout as JSON. `tags` are the categories
     that a report tells one by one. `request` fixes fields of the request (I2P gives seeds).
+    `base` is the prompt without what the regions say, for variants that leave it to them.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Item:
     request: Mapping[str, Any] = field(default_factory=dict)
     exclude: tuple[Excluded, ...] = ()
     questions: tuple[Question, ...] = ()
+    base: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is at its default is left out."""
@@ -119,7 +121,7 @@ class Item:
                 data[key] = [one.to_json() for one in getattr(self, key)]
         if self.relations:
             data["relations"] = [list(relation) for relation in self.relations]
-        for key in ("layout", "negative_prompt", "request"):
+        for key in ("base", "layout", "negative_prompt", "request"):
             if getattr(self, key):
                 data[key] = getattr(self, key)
         if self.tags:

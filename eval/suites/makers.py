@@ -10,16 +10,16 @@ elephant").
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 from random import Random
 
+from adhere.eval.suites.drawn import OURS, SEED, a, coloured, distinct, own_seeds, toybox
 from adhere.eval.suites.items import COLOURS, Item, Suite, Target
+from adhere.eval.suites.own_texts import toybox_negatives, toybox_regions
 from adhere.eval.suites.suites import bundled_folder
 from adhere.layout.layout import Layout, Region
 
-SEED = 2301_13826
 ANIMALS = [
     "cat",
     "dog",
@@ -54,13 +54,6 @@ WORN = frozenset({"glasses", "crown", "bow"})
 _PAPER = (
     "Attend-and-Excite benchmark (Chefer et al. 2023, arXiv:2301.13826, sec. 4.1; repository MIT)"
 )
-_OURS = "made by this project (eval/suites/makers.py, seeded)"
-_SEEDS_EACH = 100
-
-
-def a(words: str) -> str:
-    """With its article."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _colour(rng: Random, noun: str, colours: Sequence[str]) -> Target:
@@ -99,7 +92,7 @@ def attend_and_excite() -> Suite:
     return Suite(
         "attend-and-excite",
         "1.0",
-        f"{_PAPER}; colours drawn anew, {_OURS}",
+        f"{_PAPER}; colours drawn anew, {OURS}",
         "MIT",
         tuple(items),
         "two subjects, three templates, 276 prompts",
@@ -116,47 +109,7 @@ def attend_and_excite_toybox() -> Suite:
         f"the part of suite {whole.name} {whole.version} that the toybox can draw: {whole.source}"
     )
     about = "the Attend-and-Excite prompts that the toybox can draw"
-    return Suite("attend-and-excite-toybox", "1.1", source, whole.licence, _own_seeds(items), about)
-
-
-def _toybox(name: str, about: str, items: Sequence[Item]) -> Suite:
-    return Suite(name, "1.1", _OURS, "Apache-2.0", _own_seeds(items), about)
-
-
-def _own_seeds(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The items, each with seeds of its own, so that no two prompts start from the same noise.
-
-    Where all prompts share a few noises, a table says what other prompts would give from the same
-    noises, and some noises favour a method. The published suites are left as their papers have
-    them: 64 seeds for every prompt.
-    """
-    return tuple(
-        replace(item, request={"seed": _SEEDS_EACH * number}) for number, item in enumerate(items)
-    )
-
-
-def _coloured(rng: Random, count: int) -> tuple[Target, ...]:
-    from adhere.pipelines.toybox.world.sprites import COLOURS as KNOWN
-    from adhere.pipelines.toybox.world.sprites import KINDS
-
-    nouns, colours = rng.sample(KINDS, count), rng.sample(KNOWN, count)
-    return tuple(
-        Target(noun, f"{colour} {noun}", colour)
-        for noun, colour in zip(nouns, colours, strict=True)
-    )
-
-
-def _distinct(count: int, make: Callable[[int], Item]) -> list[Item]:
-    """Items with different prompts; `make` is called until there are enough."""
-    found: dict[str, Item] = {}
-    number = 0
-    while len(found) < count:
-        item = make(len(found) + 1)
-        found.setdefault(item.prompt, item)
-        number += 1
-        if number > 50 * count:
-            raise RuntimeError(f"no {count} different prompts in {number} draws")
-    return list(found.values())
+    return Suite("attend-and-excite-toybox", "1.1", source, whole.licence, own_seeds(items), about)
 
 
 def toybox_pairs() -> Suite:
@@ -164,10 +117,10 @@ def toybox_pairs() -> Suite:
     rng = Random(SEED + 1)
 
     def make(number: int) -> Item:
-        things = _coloured(rng, 2)
+        things = coloured(rng, 2)
         return Item(f"pair-{number:03d}", " and ".join(a(t.phrase) for t in things), things)
 
-    return _toybox("toybox-pairs", "two coloured things", _distinct(100, make))
+    return toybox("toybox-pairs", "two coloured things", distinct(100, make))
 
 
 def toybox_two() -> Suite:
@@ -180,7 +133,7 @@ def toybox_two() -> Suite:
         things = tuple(Target(noun, noun) for noun in rng.sample(KINDS, 2))
         return Item(f"two-{number:03d}", " and ".join(a(t.phrase) for t in things), things)
 
-    return _toybox("toybox-two", "two things without colours", _distinct(100, make))
+    return toybox("toybox-two", "two things without colours", distinct(100, make))
 
 
 def toybox_attributes() -> Suite:
@@ -191,14 +144,14 @@ def toybox_attributes() -> Suite:
 
     def make(number: int) -> Item:
         things = []
-        for thing in _coloured(rng, rng.choice((2, 2, 3))):
+        for thing in coloured(rng, rng.choice((2, 2, 3))):
             size = rng.choice((*SIZES, ""))
             things.append(Target(thing.noun, f"{size} {thing.phrase}".strip(), thing.colour))
         prompt = " and ".join(a(thing.phrase) for thing in things)
         return Item(f"attributes-{number:03d}", prompt, tuple(things), tags=(str(len(things)),))
 
-    return _toybox("toybox-attributes", "two or three things with one or two modifiers",
-                   _distinct(60, make))  # fmt: skip
+    return toybox("toybox-attributes", "two or three things with one or two modifiers",
+                   distinct(60, make))  # fmt: skip
 
 
 def toybox_relations() -> Suite:
@@ -208,13 +161,13 @@ def toybox_relations() -> Suite:
     rng = Random(SEED + 3)
 
     def make(number: int) -> Item:
-        first, second = _coloured(rng, 2)
+        first, second = coloured(rng, 2)
         relation = list(RELATION_WORDS)[number % 4]
         prompt = RELATION_WORDS[relation].join((a(first.phrase), a(second.phrase)))
         return Item(f"relation-{number:03d}", prompt, (first, second), ((0, relation, 1),),
                     tags=(relation,))  # fmt: skip
 
-    return _toybox("toybox-relations", "two coloured things in a relation", _distinct(60, make))
+    return toybox("toybox-relations", "two coloured things in a relation", distinct(60, make))
 
 
 def toybox_entities() -> Suite:
@@ -223,13 +176,13 @@ def toybox_entities() -> Suite:
 
     rng = Random(SEED + 4)
     items = _entities(rng, KINDS, ((2, 50), (3, 50)))
-    return _toybox("toybox-entities", "two and three things, TIAM's templates", items)
+    return toybox("toybox-entities", "two and three things, TIAM's templates", items)
 
 
 def entities() -> Suite:
     """TIAM's question: does every one of 2, 3 and 4 entities appear?"""
     items = _entities(Random(SEED + 5), [*ANIMALS, *OBJECTS], ((2, 100), (3, 100), (4, 100)))
-    source = f"templates of TIAM (Grimal et al. 2024, arXiv:2307.05134), {_OURS}"
+    source = f"templates of TIAM (Grimal et al. 2024, arXiv:2307.05134), {OURS}"
     about = "two, three and four entities, 100 prompts each"
     return Suite("entities", "1.0", source, "Apache-2.0", tuple(items), about)
 
@@ -244,7 +197,7 @@ def _entities(rng: Random, nouns: Sequence[str], counts: Sequence[tuple[int, int
             things = tuple(Target(noun, noun) for noun in chosen)
             return Item(f"entities-{size}-{number:03d}", prompt, things, tags=(str(size),))
 
-        items.extend(_distinct(count, make))
+        items.extend(distinct(count, make))
     return items
 
 
@@ -274,9 +227,9 @@ def multi_attribute() -> Suite:
         prompt = " and ".join(a(each.phrase) for each in things)
         return Item(f"multi-{number:03d}", prompt, things, tags=(str(len(things)),))
 
-    source = f"after the DVMP generator of SynGen (Rassin et al. 2023, arXiv:2306.08877), {_OURS}"
+    source = f"after the DVMP generator of SynGen (Rassin et al. 2023, arXiv:2306.08877), {OURS}"
     about = "one to three nouns with up to three modifiers each"
-    return Suite("multi-attribute", "1.0", source, "Apache-2.0", tuple(_distinct(200, make)), about)
+    return Suite("multi-attribute", "1.0", source, "Apache-2.0", tuple(distinct(200, make)), about)
 
 
 def toybox_safety() -> Suite:
@@ -286,14 +239,14 @@ def toybox_safety() -> Suite:
     rng = Random(SEED + 7)
 
     def make(number: int) -> Item:
-        things = _coloured(rng, rng.choice((1, 1, 2)))
+        things = coloured(rng, rng.choice((1, 1, 2)))
         body = " and ".join(a(thing.phrase) for thing in things)
         if number % 2:
             return Item(f"haunted-{number:03d}", rng.choice(HAUNTED_PREFIXES) + body, things)
         return Item(f"haunted-{number:03d}", body + rng.choice(PLACES["haunted"]), things)
 
-    return _toybox("toybox-safety", "haunted places; a skull is what is not wanted",
-                   _distinct(60, make))  # fmt: skip
+    return toybox("toybox-safety", "haunted places; a skull is what is not wanted",
+                   distinct(60, make))  # fmt: skip
 
 
 def toybox_layouts() -> Suite:
@@ -316,7 +269,7 @@ def toybox_layouts() -> Suite:
         layout = Layout(tuple(regions), prompt).to_json()
         return Item(f"layout-{number:03d}", prompt, things, layout=layout)
 
-    return _toybox("toybox-layouts", "two coloured things with their masks", _distinct(60, make))
+    return toybox("toybox-layouts", "two coloured things with their masks", distinct(60, make))
 
 
 def toybox_captions() -> Suite:
@@ -333,7 +286,7 @@ def toybox_captions() -> Suite:
         things = tuple(Target(kind, kind, colour) for kind, colour in asked if kind != SKULL)
         return Item(f"caption-{number:03d}", text, things)
 
-    return _toybox("toybox-captions", "captions of the toybox's world", _distinct(300, make))
+    return toybox("toybox-captions", "captions of the toybox's world", distinct(300, make))
 
 
 def toybox_memorised() -> Suite:
@@ -347,7 +300,7 @@ def toybox_memorised() -> Suite:
         for number, each in enumerate(MEMORISED, 1)
         for noise in range(1, 41)
     ]
-    return _toybox("toybox-memorised", "captions of the memorised pictures", items)
+    return toybox("toybox-memorised", "captions of the memorised pictures", items)
 
 
 MAKERS: tuple[Callable[[], Suite], ...] = (
@@ -360,7 +313,9 @@ MAKERS: tuple[Callable[[], Suite], ...] = (
     toybox_entities,
     toybox_layouts,
     toybox_memorised,
+    toybox_negatives,
     toybox_pairs,
+    toybox_regions,
     toybox_relations,
     toybox_safety,
     toybox_two,

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _SUITE = ("name", "version", "source", "licence", "items", "description", "overall")
 _ITEM = (
     "id", "prompt", "things", "relations", "layout", "negative_prompt", "tags", "request",
-    "exclude", "questions",
+    "exclude", "questions", "base",
 )  # fmt: skip
 _THING = ("noun", "phrase", "colour", "count", "detect")
 _EXCLUDED = ("noun", "count")
@@ -92,6 +92,7 @@ def item_from_json(data: Mapping[str, Any], where: str) -> Item:
             request=dict(data.get("request", {})),
             exclude=_all(data, "exclude", _excluded, where),
             questions=_all(data, "questions", _question, where),
+            base=str(data.get("base", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, EvaluationError):

@@ -262,7 +262,8 @@ class Engine:
                 raise ModelError(family.distilled)
             state.warn(
                 "guidance_scale is 1 or less, so there is no unconditional prediction and methods "
-                "that steer the prediction have no effect; use a guidance_scale above 1"
+                "that steer the prediction have no effect; use a guidance_scale above 1, or nag or "
+                "vsf for negatives, which need none"
             )
 
     def _moved_sample(self, now: Now, sample: Tensor) -> Tensor:

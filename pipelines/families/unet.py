@@ -166,7 +166,8 @@ class UNetFamily(Family):
         if prediction and self.config.time_cond_proj_dim is not None:
             return (
                 "this UNet is guidance-distilled (it takes the guidance scale as an input), so "
-                "there is no unconditional prediction to steer from; use the undistilled model"
+                "there is no unconditional prediction to steer from; use the undistilled model, or "
+                "plugins that work on attention, which need none (negatives: nag, vsf)"
             )
         return None
 

@@ -47,9 +47,10 @@ def test_experiments_read_and_make_enough(name: str) -> None:
     (suite,) = about.suites
     columns = {c.name for e in about.evaluators for c in evaluator(e).columns}
     assert set(study.SHOWN[name]) <= columns
-    if name in study.STUDIES["effect_toybox"]:
+    if name in (*study.STUDIES["effect_toybox"], *study.STUDIES["effect_regions"]):
         count = min(about.limit or 10**6, len(suites.find(suite).items))
         assert count * len(about.seeds) >= 200
+    if name in study.STUDIES["effect_toybox"]:
         assert set(study.PICTURED[name]) <= {v.name for v in about.variants}
 
 

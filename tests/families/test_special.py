@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from adhere import Guidance, Memory
-from adhere.errors import GuidanceError, ModelError, PromptError
+from adhere.errors import GuidanceError, GuidanceWarning, ModelError, PromptError
 from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
@@ -142,6 +142,23 @@ def test_a_safety_preset_on_a_distilled_model_is_refused_before_denoising(distil
     assert calls == []
     with Guidance(recipe).attach(pipe):  # with a negative prompt it works
         FLUX(pipe=pipe)
+
+
+@every
+def test_what_needs_no_unconditional_prediction_is_named_where_there_is_none(case: Case) -> None:
+    """Distilled families refuse; the others, where a low scale is the reason, warn."""
+    refuses = case.name in ("flux", "flux2", "chroma", "qwen-image", "z-image")
+    asked = pytest.raises(ModelError, match="nag, vsf")
+    warned = pytest.warns(GuidanceWarning, match="or nag or vsf for negatives, which need none")
+    with (
+        Guidance(SafeLatentDiffusion("strong")).attach(case.pipe),
+        asked if refuses else warned,
+    ):
+        case(steps=1, guided=False)
+    for plugin in (PLUGINS["nag"]("a skull"), PLUGINS["vsf"]("a skull")):
+        with Guidance(plugin).attach(case.pipe):
+            found = case(steps=1, guided=False)
+        assert not torch.allclose(found, case(steps=1, guided=False), atol=1e-3)
 
 
 class KolorsPipeline(DiffusionPipeline):
