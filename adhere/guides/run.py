@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.errors import LayoutError, PromptError
+from adhere.errors import GuidanceError, LayoutError, PromptError
 from adhere.guides.renamed import Renamed
 from adhere.layout.layout import Layout
 from adhere.prompt.parser import Parse, parse
@@ -82,6 +82,8 @@ class Run(Renamed):
     Attributes:
         prompts: one for each image of the batch (`num_images_per_prompt` already repeated).
         tracks: the text encoders' columns, image by image.
+        unread: why words cannot be found in the attention, and there are no tracks. It is raised
+            when a guide looks for some.
         grid: `(h, w)` of the latents.
         steps: number of steps that was asked for.
         family: name of the model family, for reports.
@@ -103,6 +105,7 @@ class Run(Renamed):
     steps: int
     family: str
     sampling: bool = True
+    unread: GuidanceError | None = None
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
@@ -229,7 +232,13 @@ class Run(Renamed):
         )
 
     def tokens(self, image: int) -> tuple[TokenisedPrompt, ...]:
-        """An image's prompt as each text encoder sees it."""
+        """An image's prompt as each text encoder sees it.
+
+        Raises:
+            GuidanceError: `unread`, if that is set.
+        """
+        if self.unread is not None:
+            raise self.unread
         return tuple(track.images[image] for track in self.tracks)
 
     def content(self, image: int) -> tuple[tuple[int, ...], ...]:

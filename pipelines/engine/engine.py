@@ -63,11 +63,16 @@ def begun(
         steps=clock.count,
         family=family.name,
         sampling=family.samples_from_noise() and clock.sampling,
+        unread=unread,
     )
     report = RunReport(family.name, len(prompts), run.steps)
     guides = [plugin.guide(run) for plugin in setup.plugins]
     named = zip(_labels(setup.plugins), guides, strict=True)
     acting = [(name, guide) for name, guide in named if not guide.off]
+    if unread is not None and any(guide.reads for _, guide in acting):
+        raise unread
+    if unread is not None and acting:
+        report.note(f"no plugin of this run looks for words, which is as well: {unread}")
     state = State(
         setup=setup,
         family=family,
@@ -77,7 +82,7 @@ def begun(
         report=report,
         names=tuple(name for name, _ in acting),
         guides=tuple(guide for _, guide in acting),
-        unread=unread,
+        unread=str(unread or ""),
     )
     state.note_cuts(tracks)
     return state
@@ -85,14 +90,14 @@ def begun(
 
 def _tracks(
     setup: Setup, family: Family, texts: list[str], call: Call
-) -> tuple[tuple[Track, ...], str]:
-    """The prompts' columns; where only the read-out wants them and there are none, why."""
-    if setup.plugins:
-        return family.tracks(texts, call), ""
+) -> tuple[tuple[Track, ...], GuidanceError | None]:
+    """The prompts' columns, or why there are none: a method that needs no words can do without."""
+    if not setup.plugins and not setup.record:
+        return (), None
     try:
-        return (family.tracks(texts, call) if setup.record else ()), ""
+        return family.tracks(texts, call), None
     except GuidanceError as error:
-        return (), str(error)
+        return (), error
 
 
 class Engine:

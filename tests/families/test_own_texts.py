@@ -12,7 +12,9 @@ from torch import Tensor
 from adhere import Guidance
 from adhere.errors import ModelError
 from adhere.guides.guide import Guide, Prediction, Step
+from adhere.guides.maps import Read
 from adhere.guides.run import Run
+from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES, PROMPTS, Case
 from tests.probes import Probe
@@ -113,10 +115,38 @@ def test_a_learnt_word_of_three_vectors_moves_the_later_columns() -> None:
 def test_another_prompt_of_one_encoder_is_refused(make: Any, name: str) -> None:
     pipe = make()
     small = {"height": 32, "width": 32, "num_inference_steps": 1, "output_type": "latent"}
-    with Guidance(Probe(lambda run: Guide())).attach(pipe):
-        with pytest.raises(ModelError, match=f"leave out {name}"):
-            pipe("a cat", **{name: "a red frog"}, **small)
-        pipe("a cat", **{name: "a cat"}, **small)
+
+    def looks(run: Run) -> Guide:
+        assert run.phrase(0, "cat").columns
+        return Guide()
+
+    class Reads(Guide):
+        reads = frozenset({Read("cross")})
+
+    for guide in (looks, lambda run: Reads()):
+        with Guidance(Probe(guide)).attach(pipe):
+            with pytest.raises(ModelError, match=f"leave out {name}"):
+                pipe("a cat", **{name: "a red frog"}, **small)
+            pipe("a cat", **{name: "a cat"}, **small)
+
+
+@pytest.mark.parametrize("make", [tiny.sdxl, CASES["sd3"].make])
+def test_what_looks_for_no_words_works_beside_it_and_says_so(make: Any) -> None:
+    pipe = make()
+    about = {"prompt_2": "a red frog", "height": 32, "width": 32, "num_inference_steps": 2}
+
+    def drawn(**more: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return pipe("a cat", generator=generator, output_type="latent", **about, **more).images
+
+    plain = drawn()
+    with Guidance(PLUGINS["apg"](norm=0.1)).attach(pipe) as attached:
+        assert not torch.equal(drawn(), plain)
+        assert any("prompt_2 of its own" in note for note in attached.report.notes)
+    with Guidance(PLUGINS["apg"](norm=0.1)).attach(pipe, record=True) as attached:
+        drawn()
+        with pytest.raises(ModelError, match="prompt_2 of its own"):
+            attached.recorded[0].of("cat")
 
 
 def test_t5s_columns_begin_behind_a_long_clip_part() -> None:

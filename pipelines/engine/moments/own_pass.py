@@ -58,7 +58,7 @@ class OwnPass:
             return ()
         run, unread = self.state.run, self.state.unread
         return tuple(
-            RecordedAttention(prompt.plain, attention, run.tokens(image), unread)
+            RecordedAttention(prompt.plain, attention, () if unread else run.tokens(image), unread)
             for image, (prompt, attention) in enumerate(
                 zip(run.prompts, torch.stack(self._frames, dim=1), strict=True)
             )
