@@ -214,7 +214,7 @@ class Session:
         )
         engine = Engine(state, call)
         if self.setup.plugins:
-            own = engine.predictions.texts
+            own = [*engine.predictions.texts, *engine.passes.extras.said]
             for sentence in self.annotations.unread(self.prompts, self.family.asked, own):
                 state.warn(sentence)
         self._beginning = False

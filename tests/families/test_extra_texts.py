@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.errors import GuidanceError
+from adhere.errors import GuidanceError, GuidanceWarning
 from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method
 from adhere.guides.run import Run
@@ -212,6 +212,17 @@ def test_whoever_has_the_text(plugin: Any) -> None:
         drawn(pipe, ONE)
     (note,) = (note for note in attached.report.notes if "cut before" in note)
     assert "CLIP encoder reads 75 tokens of a text, so a plugin's text 'a cat and" in note
+
+
+def test_syntax_of_other_programs_in_a_text_is_said_to_be_read_as_it_stands() -> None:
+    region = Region(text="a (red:1.3) cat", negative="a (dog:1.2)", box=(0, 0, 0.5, 1))
+    regional = PLUGINS["regional-prompting"](Layout((region,)))
+    with (
+        Guidance(regional).attach(pipe := tiny.sd1()) as attached,
+        pytest.warns(GuidanceWarning, match="has no effect as a weight"),
+    ):
+        drawn(pipe, ONE)
+    assert all(any(text in note for note in attached.report.notes) for text in ("1.3", "1.2"))
 
 
 # ---- Misuse ------------------------------------------------------------------

@@ -38,11 +38,16 @@ class _Text:
 
 
 class ExtraTexts:
-    """The guides of a run that change what attention gives out, and their texts."""
+    """The guides of a run that change what attention gives out, and their texts.
+
+    Attributes:
+        said: every text of theirs once, when they are encoded.
+    """
 
     def __init__(self, state: State) -> None:
         self.state, self.guides = state, state.overriding("attend")
         self._labels = {id(g): n for n, g in zip(state.names, state.guides, strict=True)}
+        self.said: tuple[str, ...] = ()
         self._texts: dict[str, _Text] = {}
         layers = state.family.attention_layers() if self.guides else ()
         self._layers = tuple(layer.name for layer in layers if layer.kind == "cross")
@@ -61,6 +66,7 @@ class ExtraTexts:
         distinct = sorted({text for texts in spoken.values() for text in texts if text is not None})
         if not distinct:
             return
+        self.said = tuple(distinct)
         family = self.state.family
         encoded = self.state.encoded(distinct)
         embeds = encoded.values[family.text]
