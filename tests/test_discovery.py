@@ -87,7 +87,7 @@ def test_an_installed_plugin_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, stranger=f"{__name__}:Stranger")
     assert "stranger" in plugins.available()
     assert "others:\n  stranger  " in listing.everything()
-    assert "to keep things and their properties apart:\n  conform " in listing.everything()
+    assert "to give every thing its own properties:\n  conform " in listing.everything()
     assert plugins.plugin("stranger:strength=2") == Stranger(2.0)
     assert "strength=1.0  (0 to 2)" in listing.one("stranger")
 

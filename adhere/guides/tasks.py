@@ -11,7 +11,7 @@ from adhere.errors import ParameterError
 TASKS: Mapping[str, str] = MappingProxyType(
     {
         "appear": "make things appear",
-        "bind": "keep things and their properties apart",
+        "bind": "give every thing its own properties",
         "place": "put things in their places",
         "negate": "leave things out",
         "safe": "keep safe, and from copying",
