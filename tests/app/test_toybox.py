@@ -30,6 +30,7 @@ from adhere.cli import app as cli
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.toybox.model.folder import DEFAULTS
+from adhere.plugins import plugin
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +77,16 @@ def cases() -> dict[str, Setup]:
     stack = examples.load(("toybox",), "compose")[2].setup
     mask = Region.painted("turtle", np.eye(32, dtype=bool) | (np.indices((32, 32))[0] > 20))
     painted = replace(found["paint"].request, layout=Layout((mask,), overlap="last"))
+    told = Layout(
+        (
+            Region("turtle", (0, 0, 0.6, 1), text="a red turtle", stop=0.7, feather=0.2),
+            Region(text="a blue car", negative="a skull", box=(0.4, 0, 1, 1), strength=0.8),
+        ),
+        overlap="share",
+        base=0.15,
+    )
+    couple = (plugin("regional-prompting"),)
+    found["texts"] = replace(stack, request=replace(painted, layout=told, plugins=couple))
     markup = replace(found["compose"].request, prompt="a red [lion] and a [yellow|car]")
     found |= {"stack": stack, "painted": replace(stack, request=painted)}
     found["markup"] = replace(stack, request=markup)

@@ -20,7 +20,7 @@ function drawRegion(region, k) {
   const colour = COLOURS[k % COLOURS.length];
   const blur = Number(own(region, "feather")) / 2 * Math.min(canvas.width, canvas.height);
   pen.filter = blur > 0 && blur <= 512 ? `blur(${blur}px)` : "none";
-  pen.fillStyle = colour + (k === chosen ? "8c" : "59");
+  pen.fillStyle = colour + (k === chosen ? "8c" : used(region) ? "59" : "22");
   if (region.cover) drawCover(region.cover, pen.fillStyle);
   else if (region.polygon) pen.fill(outline(region.polygon), "evenodd");
   else if (region.box) pen.fillRect(...beyond(region.box, 3 * blur));
@@ -54,8 +54,8 @@ function beyond(box, more) {
 }
 
 function drawBox(region, colour, isChosen) {
-  const [l, t, r, b] = pixels(region.box), used = known(region) || region.own.text;
-  pen.strokeStyle = colour + (used ? "" : "55");
+  const [l, t, r, b] = pixels(region.box);
+  pen.strokeStyle = colour + (used(region) ? "" : "55");
   pen.lineWidth = isChosen ? 4 : 2;
   pen.strokeRect(l, t, r - l, b - t);
   pen.font = "600 17px sans-serif";

@@ -44,7 +44,7 @@ function fillRow(item, region, k) {
 
 function stateOf(region) {
   if (!label(region)) return "needs a text";
-  if (!known(region) && !region.own.text) return "not in the prompt, not used";
+  if (!used(region)) return "not in the prompt, not used";
   const place = region.cover ? "painted" : region.polygon ? "shape" : region.box ? "box"
     : "no place yet";
   const said = marks(region);

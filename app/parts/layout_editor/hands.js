@@ -34,7 +34,9 @@ function grip(x, y) {
   const box = regions[chosen].box, handle = box ? handleAt(box, x, y) : null;
   if (handle) return {kind: "resize", handle, x, y, box: [...box]};
   if (box && inside(box, x, y)) return {kind: "move", x, y, box: [...box]};
-  const other = regions.findIndex((r) => r.box && inside(r.box, x, y));
+  // One that has no place yet is given one, whatever lies there.
+  const other = placed(regions[chosen])
+    ? regions.findIndex((r) => used(r) && r.box && inside(r.box, x, y)) : -1;
   if (other >= 0) {
     chosen = other;
     return {kind: "move", x, y, box: [...regions[other].box]};

@@ -30,6 +30,8 @@ function known(region) {
   return !props.prompt || props.prompt.toLowerCase().includes(words);
 }
 
+const used = (region) => known(region) || Boolean(region.own.text);
+
 // ---- Masks: a byte for each cell, row by row
 
 const blank = () => new Uint8Array(cells[0] * cells[1]);
@@ -126,7 +128,9 @@ function merge(phrases) {
   const name = regions[chosen] && label(regions[chosen]);
   remember();
   regions = next;
-  chosen = Math.max(0, regions.findIndex((r) => label(r) === name));
+  // Who has written another prompt goes on with what it says.
+  const same = regions.findIndex((r) => label(r) === name && used(r));
+  chosen = Math.max(0, same >= 0 ? same : regions.findIndex((r) => used(r) && !placed(r)));
   tell();
 }
 
