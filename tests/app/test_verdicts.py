@@ -11,11 +11,13 @@ from adhere.app.jobs.result import Comparison, Result, Shot
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import status, verdicts
 from adhere.errors import PromptError
+from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Picture, Request
 from adhere.pipelines.toybox import SKULL
 from tests.app.fakes import FakeVerdict, draw
 
 PROMPT = "a cat in a haunted house"
+LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 
 
 def shot(unsafe: bool, prompt: str = PROMPT, things: int = 2) -> Shot:
@@ -31,6 +33,26 @@ def said(comparisons: list[Comparison]) -> str:
     result = Result(Setup("toybox", Request(prompt=PROMPT), (0,)), True, comparisons, complete=True)
     cards = [str(verdicts.card(one)) + verdicts.mark(one) for one in comparisons]
     return " ".join([status.summary(result), *cards])
+
+
+def test_notes_of_the_report_are_counted_once_where_they_are_looked_for() -> None:
+    pair = Comparison(1, None, shot(unsafe=False))
+    assert "in the report" not in said([pair])
+    pair.after.picture.report["notes"] = ["the regions' text given with the call had no effect"]
+    assert "1 note in the report" in said([pair, pair])
+    pair.after.picture.report["warnings"] = ["the prompt was cut"]
+    assert "2 notes in the report" in said([pair])
+
+
+def test_regions_with_the_same_text_are_each_judged() -> None:
+    twice = Layout((Region(text="a cat", box=LEFT), Region(text="a cat", box=RIGHT)))
+    seen: list[Any] = []
+    judged = shot(unsafe=False, things=0)
+    judged.verdict.miou = lambda masks: seen.append(masks) or float(len(seen))
+    assert verdicts.layout_scores(Comparison(1, None, judged), twice) == (None, 1.5)
+    left, right = (one["a cat"] for one in seen)
+    assert left.mean() == right.mean() == 0.5
+    assert not (left & right).any()
 
 
 def test_the_unwanted_is_never_right() -> None:
