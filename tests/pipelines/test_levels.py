@@ -285,6 +285,13 @@ ALIKE = [
 ]
 """Those that can be told to go through DDIM's levels, or nearly, from the same noise to none."""
 
+EXTRAPOLATING = (
+    diffusers.DEISMultistepScheduler,
+    diffusers.DPMSolverMultistepScheduler,
+    diffusers.UniPCMultistepScheduler,
+)
+"""Of them, those whose step leans on predictions of steps before."""
+
 
 @functools.cache
 def drawn(kind: type, rule: str | None) -> Tensor:
@@ -328,11 +335,17 @@ def test_one_algorithm_in_two_spaces_draws_one_guided_picture(
 @pytest.mark.parametrize("kind", ALIKE, ids=lambda kind: kind.__name__)
 def test_guided_pictures_are_as_near_to_each_other_as_plain_ones(kind: type, rule: str) -> None:
     """Solvers differ in order and in their levels, so their plain pictures differ. Guided, they
-    differ by the same and by where the moves were made: 0.9 to 1.4 times that, as it was measured.
+    differ by the same and by where the moves were made: 0.9 to 1.2 times that, as it was measured.
+
+    Those that extrapolate the model's last predictions have these from before the move, and add a
+    part of the move to the difference: 0.11 to 0.29 of it, on two random models.
     """
     ddim = diffusers.DDIMScheduler
     plain, guided = (apart(drawn(kind, one), drawn(ddim, one)) for one in (None, rule))
-    assert guided < 1.5 * plain + 1e-3
+    if kind in EXTRAPOLATING:
+        assert guided < plain + apart(drawn(ddim, rule), drawn(ddim, None)) / 3
+    else:
+        assert guided < 1.5 * plain + 1e-3
 
 
 @pytest.mark.parametrize("rule", RULES)
