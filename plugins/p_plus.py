@@ -48,8 +48,6 @@ class PPlus(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner > self.outer:
-            raise ParameterError(f"{self.name}: inner={self.inner} lies behind outer={self.outer}")
         for text in self.texts:
             found = _RANGE.fullmatch(text)
             if not (found[3] if found else text).strip():

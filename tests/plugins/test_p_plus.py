@@ -66,8 +66,6 @@ def test_what_cannot_be_read_is_refused(make_run, make_step):
     for texts in ((" ",), ("0-3= ",)):
         with pytest.raises(ParameterError, match="has no text"):
             PPlus(texts=texts)
-    with pytest.raises(ParameterError, match=r"inner=0\.9 lies behind outer=0\.1"):
-        PPlus(texts=("oil",), inner=0.9, outer=0.1)
     with pytest.raises(ParameterError, match="no texts"):
         PPlus().guide(make_run("a cat"))
     text, _ = text_of([])
