@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,20 @@ def resident(process: int) -> float:
     return int(found[1]) / 1024
 
 
-def served(port: int) -> tuple[subprocess.Popen[bytes], Any, float]:
-    """The app in a process of its own, a client of it, and the seconds until it answered."""
+@contextmanager
+def served(port: int) -> Iterator[tuple[subprocess.Popen[bytes], Any, float]]:
+    """The app in a process of its own, which ends with the block, a client of it, and the seconds
+    until it answered.
+    """
+    app, client, seconds = _started(port)
+    try:
+        yield app, client, seconds
+    finally:
+        app.terminate()
+        app.wait(30)
+
+
+def _started(port: int) -> tuple[subprocess.Popen[bytes], Any, float]:
     from gradio_client import Client
 
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
@@ -113,12 +127,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7995)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "app_session.json")
     asked = parser.parse_args()
-    app, client, seconds = served(asked.port)
-    try:
+    with served(asked.port) as (app, client, seconds):
         found = {"served_after_seconds": round(seconds, 2), **jobs(client, app, asked.jobs)}
-    finally:
-        app.terminate()
-        app.wait(30)
     record.write(asked.out, {"device": "cpu"}, found)
 
 

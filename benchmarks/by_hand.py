@@ -117,20 +117,15 @@ def main() -> None:
     asked = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    app, _, _ = served(asked.port)
-    try:
-        with sync_playwright() as playwright:
-            where = shutil.which("chromium") or shutil.which("google-chrome")
-            browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.set_default_timeout(300_000)
-            page.goto(f"http://127.0.0.1:{asked.port}/")
-            page.wait_for_selector("body[data-adhere=ready]")
-            found = painted(page, app.pid)
-            browser.close()
-    finally:
-        app.terminate()
-        app.wait(30)
+    with served(asked.port) as (app, _, _), sync_playwright() as playwright:
+        where = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.set_default_timeout(300_000)
+        page.goto(f"http://127.0.0.1:{asked.port}/")
+        page.wait_for_selector("body[data-adhere=ready]")
+        found = painted(page, app.pid)
+        browser.close()
     record.write(asked.out, {"device": "cpu"}, found)
 
 

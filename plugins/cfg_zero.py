@@ -64,8 +64,9 @@ class _Guide(Guide):
             guided = eps.latents / whole
         elif self.plugin.scaling:
             cond, uncond = velocity(eps.cond), velocity(eps.uncond)
-            nearest = best_multiple(cond, uncond) * uncond
-            self.scales.append(float(best_multiple(cond, uncond).mean()))
+            multiple = best_multiple(cond, uncond)
+            self.scales.append(float(multiple.mean()))
+            nearest = multiple * uncond
             guided = (nearest + eps.scale * (cond - nearest) + eps.latents) / whole
         else:
             return eps.cond
