@@ -243,9 +243,8 @@ class Family:
     def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
         """Token columns of texts that are not the call's prompts, as `encode` encodes them."""
         raise ModelError(
-            f"where words stand in texts other than the prompt is not known for "
-            f"{type(self.pipe).__name__}, only for Stable Diffusion 1.x, 2.x and XL; use another "
-            "plugin with this model"
+            f"a plugin compares texts as Stable Diffusion 1.x, 2.x and XL encode them, and "
+            f"{type(self.pipe).__name__} encodes them otherwise; use another plugin with this model"
         )
 
     def encoded_with(self, name: str, default: Any = None) -> Any:
