@@ -24,8 +24,8 @@ from adhere.pipelines.families.flux import Flux
 from adhere.pipelines.hooks.attending import ExtraText, Pass, Split
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.readout import reading
-from adhere.plugins.nag import NormalizedAttentionGuidance
-from adhere.plugins.regional_prompting import RegionalPrompting
+from adhere.plugins.negate.nag import NormalizedAttentionGuidance
+from adhere.plugins.place.regional_prompting import RegionalPrompting
 from benchmarks import models, record
 from benchmarks.flops_meta import count
 

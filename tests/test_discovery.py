@@ -43,7 +43,7 @@ def test_a_file_in_the_folder_is_all_it_takes() -> None:
     module = ModuleType("adhere.plugins.tomorrow")
     code = (
         "from dataclasses import dataclass\n"
-        "from adhere.plugins.sega import Sega\n"
+        "from adhere.plugins.edit.sega import Sega\n"
         "@dataclass(frozen=True)\n"
         "class Tomorrow:\n"
         "    name = 'tomorrow'\n"
@@ -96,9 +96,9 @@ def test_an_installed_plugin_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ("value", "why"),
     [
         ("no_such_module_anywhere:Plugin", "ModuleNotFoundError"),
-        ("adhere.plugins.sega:NoSuchClass", "AttributeError"),
-        ("adhere.plugins.sega:Sega", "two plugins are called 'sega'"),
-        ("adhere.plugins.sega:split", "lower case words"),
+        ("adhere.plugins.edit.sega:NoSuchClass", "AttributeError"),
+        ("adhere.plugins.edit.sega:Sega", "two plugins are called 'sega'"),
+        ("adhere.plugins.edit.sega:split", "lower case words"),
     ],
 )
 def test_a_broken_one_is_left_out_and_named(

@@ -124,7 +124,7 @@ def test_every_parameter_that_the_page_offers_is_there(title: str) -> None:
 
 
 def test_the_presets_are_those_that_the_page_says() -> None:
-    from adhere.plugins.safe_latent_diffusion import PRESETS
+    from adhere.plugins.safe.safe_latent_diffusion import PRESETS
 
     assert set(re.findall(r'"(weak|medium|strong|max)"', section("Safe Latent Diffusion"))) == set(
         PRESETS

@@ -31,7 +31,7 @@ from adhere.pipelines.toybox.card.suites import article
 from adhere.pipelines.toybox.judge.judge import Judge
 from adhere.pipelines.toybox.world.faults import TYPICAL
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
-from adhere.plugins.time import Time
+from adhere.plugins.edit.time import Time
 from benchmarks import record
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)

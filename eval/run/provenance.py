@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_PLUGINS = "adhere.plugins"
 # The packages whose code decides what a picture looks like, beside that of the plugins.
 _ENGINE = (
     "adhere.prompt",
@@ -44,7 +45,7 @@ def engine_code() -> str:
 
 @cache
 def module_code(module: str) -> str:
-    """A hash of a plugin's module and of those beside it that it imports, and so on."""
+    """A hash of a plugin's module and of those of its package that it imports, and so on."""
     return _hashed(sorted(_sources(module)))
 
 
@@ -72,8 +73,9 @@ def _hashed(files: Iterable[Path]) -> str:
 
 
 def _sources(module: str) -> set[Path]:
-    """The file of a module, and those of the modules beside it that it imports, and so on."""
-    beside = module.rpartition(".")[0] or module
+    """The file of a module, and those of its package's modules that it imports, and so on."""
+    ours = module.startswith(f"{_PLUGINS}.")  # what they import of adhere besides is the engine's
+    package = _PLUGINS if ours else module.partition(".")[0]
     found: set[Path] = set()
     left = [module]
     while left:
@@ -81,7 +83,7 @@ def _sources(module: str) -> set[Path]:
         if path is None or path in found:
             continue
         found.add(path)
-        left += [name for name in _imports(path) if name.startswith(f"{beside}.")]
+        left += [name for name in _imports(path) if name.startswith(f"{package}.")]
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 
-from adhere.plugins.apg import Apg
+from adhere.plugins.scale.apg import Apg
 
 
 def pictures(eps, step):

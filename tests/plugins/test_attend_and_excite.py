@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError, PromptError
-from adhere.plugins.attend_and_excite import AttendAndExcite
+from adhere.plugins.appear.attend_and_excite import AttendAndExcite
 
 # a 1 cat 2 and 3 a 4 x 5 e 6: the pieces of "axe" are three
 PROMPTS = ("a cat and axe", "frog and dog and a cat")

@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 
-from adhere.plugins.best_of_noise import BestOfNoise
 from adhere.plugins.mathematics.noise import (
     Scores,
     clean,
@@ -17,6 +16,7 @@ from adhere.plugins.mathematics.noise import (
     scores,
     subject_maps,
 )
+from adhere.plugins.noise.best_of_noise import BestOfNoise
 
 # a 1 cat 2 and 3 a 4 x 5 e 6 ("axe" is three pieces, the last word counts as a whole)
 PROMPTS = ("a cat and axe", "frog and dog and a cat")

@@ -7,9 +7,9 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.boxdiff import BoxDiff
 from adhere.plugins.mathematics.attention import decayed
 from adhere.plugins.mathematics.regions import whole
+from adhere.plugins.place.boxdiff import BoxDiff
 
 # Boxes on an 8x8 grid in cells: x 0..4, y 2..6 and x 5..8, y 0..8.
 BOXES = [(0, 2, 4, 6), (5, 0, 8, 8)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adhere.guides.guide import Text
-from adhere.plugins.caption_jitter import CaptionJitter, changed, signs
+from adhere.plugins.safe.caption_jitter import CaptionJitter, changed, signs
 
 PROMPTS = ("a red cat", "a dog on the photo of a frog")
 

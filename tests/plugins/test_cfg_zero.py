@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.guiders.classifier_free_zero_star_guidance import cfg_zero_star_scale
 
-from adhere.plugins.cfg_zero import CfgZero, best_multiple
+from adhere.plugins.scale.cfg_zero import CfgZero, best_multiple
 
 
 def flow(make_step, index, share):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError, PromptError
-from adhere.plugins.concept_guidance import ConceptGuidance
+from adhere.plugins.appear.concept_guidance import ConceptGuidance
 
 PROMPTS = ("a [red|cat] and a [dog]", "a [dog] and a [frog]")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
-from adhere.plugins.conform import Conform, contrast
+from adhere.plugins.bind.conform import Conform, contrast
 from adhere.plugins.mathematics.attention import decayed
 
 # a 1 red 2 cat 3 and 4 a 5 dog 6; the 1 a 2 x 3 e 4 and 5 a 6 blue 7 green 8 frog 9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adhere.guides.guide import Text
-from adhere.plugins.delayed_negative import DelayedNegative
+from adhere.plugins.negate.delayed_negative import DelayedNegative
 
 
 def test_the_negative_prompt_begins_and_ends(make_run, make_step):

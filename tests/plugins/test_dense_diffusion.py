@@ -9,8 +9,8 @@ import torch
 
 from adhere.guides.guide import Text
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.dense_diffusion import DenseDiffusion
 from adhere.plugins.mathematics.regions import regions
+from adhere.plugins.place.dense_diffusion import DenseDiffusion
 
 FULL = Layout((Region("red cat", box=(0, 0, 0.5, 1)), Region("axe", box=(0.5, 0, 1, 1))))
 FREE = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.6, 0.5, 1, 1))))

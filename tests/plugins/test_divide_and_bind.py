@@ -10,7 +10,7 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.guides.maps import Read
-from adhere.plugins.divide_and_bind import DivideAndBind
+from adhere.plugins.appear.divide_and_bind import DivideAndBind
 from adhere.plugins.mathematics.attention import decayed
 from adhere.plugins.mathematics.variation import divergence
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
-from adhere.plugins.ebama import Ebama
+from adhere.plugins.bind.ebama import Ebama
 
 # a 1 red 2 cat 3 and 4 a 5 dog 6; the 1 a 2 x 3 e 4 and 5 a 6 blue 7 green 8 frog 9
 PROMPTS = ("a [red|cat] and a [dog]", "the [axe] and a [blue green|frog]")

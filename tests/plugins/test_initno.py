@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adhere.plugins.initno import InitNO
 from adhere.plugins.mathematics.attention import decayed
 from adhere.plugins.mathematics.noise import clean, scores, subject_maps
 from adhere.plugins.mathematics.noise_search import drawn_back
+from adhere.plugins.noise.initno import InitNO
 
 PROMPTS = ("a cat and axe", "frog and dog and a cat")
 NEVER = {"response": 0.0, "conflict": 0.0}

@@ -9,7 +9,7 @@ import torch
 
 from adhere.guides.maps import Layer, Maps, Site
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.layout_guidance import LayoutGuidance
+from adhere.plugins.place.layout_guidance import LayoutGuidance
 
 LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5, 0.3, 1, 1))))
 WORDS = ([[2, 3], [5, 6, 7]], [[7, 8], [2, 3, 4]])

@@ -7,9 +7,9 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import PROMPT
-from adhere.plugins.nag import NormalizedAttentionGuidance
-from adhere.plugins.taca import TemperatureAdjustedAttention
-from adhere.plugins.vsf import ValueSignFlip
+from adhere.plugins.appear.taca import TemperatureAdjustedAttention
+from adhere.plugins.negate.nag import NormalizedAttentionGuidance
+from adhere.plugins.negate.vsf import ValueSignFlip
 from tests.plugins.attentions import CELLS, made, slowly
 
 

@@ -11,7 +11,7 @@ from adhere import Guidance
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Text
 from adhere.guides.maps import Site
-from adhere.plugins.p_plus import PPlus, in_order
+from adhere.plugins.edit.p_plus import PPlus, in_order
 from tests import tiny
 
 # The layers of SD 1.x, in the order in which diffusers lists them: the middle comes last.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.paint_with_words import PaintWithWords
+from adhere.plugins.place.paint_with_words import PaintWithWords
 
 LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5, 0.3, 1, 1))))
 

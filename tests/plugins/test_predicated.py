@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from adhere.errors import ParameterError, PromptError
+from adhere.plugins.bind.predicated import Predicated, exists, implies
 from adhere.plugins.mathematics.attention import decayed
-from adhere.plugins.predicated import Predicated, exists, implies
 
 # a 1 red 2 cat 3 and 4 a 5 green 6 dog 7; the 1 a 2 x 3 e 4 and 5 a 6 blue 7 green 8 frog 9
 PROMPTS = ("a [red|cat] and a [green|dog]", "the [axe] and a [blue green|frog]")

@@ -9,7 +9,7 @@ import torch
 
 from adhere.guides.guide import PROMPT
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.regional_prompting import RegionalPrompting
+from adhere.plugins.place.regional_prompting import RegionalPrompting
 from tests.plugins.attentions import CELLS, GRID, made, slowly
 
 LEFT = Region(text="a red cat", box=(0, 0, 1 / 3, 1))

@@ -9,7 +9,7 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides.guide import Prediction
 from adhere.guides.parameters import from_text
-from adhere.plugins.safe_latent_diffusion import SafeLatentDiffusion
+from adhere.plugins.safe.safe_latent_diffusion import SafeLatentDiffusion
 
 # warm-up in steps of 50, s_S, lambda, s_m, beta: the paper's table
 PUBLISHED = {

@@ -12,7 +12,7 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides.guide import Text
 from adhere.plugins.mathematics.texts import projection
-from adhere.plugins.safree import Safree, triggers, validity
+from adhere.plugins.safe.safree import Safree, triggers, validity
 
 # the 1 red 2 cat 3 on 4 is 5 axe 6 7 8; frog 1 and 2 dog 3
 PROMPTS = ("the red cat on is axe", "frog and dog")

@@ -8,7 +8,7 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Prediction
-from adhere.plugins.sega import Sega, split
+from adhere.plugins.edit.sega import Sega, split
 
 SCALE = 7.5
 

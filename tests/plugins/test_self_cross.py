@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
+from adhere.plugins.bind.self_cross import SelfCross, crossing
 from adhere.plugins.mathematics.attention import decayed
 from adhere.plugins.mathematics.noise import clean, otsu
-from adhere.plugins.self_cross import SelfCross, crossing
 
 # a 1 cat 2 and 3 a 4 x 5 e 6; frog 1 and 2 dog 3 and 4 a 5 cat 6
 PROMPTS = ("a cat and axe", "frog and dog and a cat")

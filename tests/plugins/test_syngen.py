@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from adhere.errors import PromptError
+from adhere.plugins.bind.syngen import SynGen
 from adhere.plugins.mathematics.attention import divergences
-from adhere.plugins.syngen import SynGen
 
 
 def slow_distance(a, b):

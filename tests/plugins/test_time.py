@@ -9,8 +9,8 @@ import torch
 
 from adhere import Guidance
 from adhere.errors import ParameterError
+from adhere.plugins.edit.time import Time
 from adhere.plugins.mathematics.texts import aligned
-from adhere.plugins.time import Time
 from adhere.prompt.tokens import Piece, TokenisedPrompt
 from tests import tiny
 

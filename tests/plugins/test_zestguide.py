@@ -10,7 +10,7 @@ import torch
 
 from adhere.errors import LayoutError, ParameterError
 from adhere.layout.layout import Layout, Region
-from adhere.plugins.zestguide import ZestGuide, disagreement
+from adhere.plugins.place.zestguide import ZestGuide, disagreement
 
 LAYOUT = Layout((Region("red cat", box=(0, 0, 0.5, 0.5)), Region("axe", box=(0.5, 0.25, 1, 1))))
 

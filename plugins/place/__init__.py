@@ -1,0 +1,1 @@
+"""Methods that put things in their places."""

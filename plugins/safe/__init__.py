@@ -1,0 +1,1 @@
+"""Methods that keep pictures safe, and from being copies."""
