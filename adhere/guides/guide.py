@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from adhere.guides.maps import Kind, Maps, Read, Site
 from adhere.guides.run import Run
+from adhere.guides.selection import Candidates, Selection
 from adhere.prompt.tokens import Track
 
 Rule = Literal["plain", "max-abs", "relative"]
@@ -31,6 +33,11 @@ def strides(at: float) -> int:
 def passes_of_look(at: float) -> int:
     """Passes of one look at a share of the run: the read one, and two predictions a stride."""
     return 1 + 2 * strides(at)
+
+
+def passes_of_preview(at: float) -> int:
+    """Passes of a preview at a share of the run: two predictions a stride, and two there."""
+    return 2 + 2 * strides(at)
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,18 @@ class Look(Protocol):
         the predicted picture for given.
         """
 
+    def pictures(
+        self,
+        noise: Float[Tensor, "batch channels h w"],
+        images: Sequence[int] | None = None,
+        at: float = 0.0,
+    ) -> list[Image.Image]:
+        """The pictures that the model predicts of any noise (unit variance), without a gradient.
+
+        `at` is the share of the run at which it predicts: early ones are blurs. Costs
+        `passes_of_preview(at)` passes an image, and its decoding.
+        """
+
     def fresh(self, images: Sequence[int], draw: int) -> Float[Tensor, "batch channels h w"]:
         """Other starting noise; the same `draw` of the same image is always the same."""
 
@@ -264,6 +283,17 @@ class Guide:
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         """Change the conditional prediction."""
         return eps.cond
+
+    def selects(self, step: Step) -> bool:
+        """Whether `select` wants to be asked after this step."""
+        return True
+
+    def select(self, step: Step, candidates: Candidates) -> Selection | None:
+        """Choose which of the pictures of one prompt go on, by what each will be."""
+        return None
+
+    def follow(self, parents: Sequence[int]) -> None:
+        """Image k goes on from what was image `parents[k]`: take along what is kept by image."""
 
     def report(self) -> Mapping[str, Any]:
         """What happened, as plain data for logs, the app and evaluation."""

@@ -115,6 +115,14 @@ class Run(Renamed):
         return len(self.prompts)
 
     @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The images of each prompt of the call, which differ in their noise alone."""
+        found: dict[int, list[int]] = {}
+        for image, prompt in enumerate(self.prompts):
+            found.setdefault(id(prompt), []).append(image)
+        return tuple(map(tuple, found.values()))
+
+    @property
     def encoders(self) -> int:
         """Number of text encoders with columns of their own."""
         return len(self.tracks)

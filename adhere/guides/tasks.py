@@ -16,6 +16,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
         "negate": "leave things out",
         "safe": "keep safe, and from copying",
         "noise": "choose the starting noise",
+        "choose": "look at pictures while they are made, and choose",
         "edit": "edit and mix",
         "scale": "guide more strongly",
         "": "others",

@@ -22,6 +22,7 @@ from adhere.pipelines.engine.moments.looking import chosen_noise
 from adhere.pipelines.engine.moments.own_pass import OwnPass
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.moments.prediction import Predictions
+from adhere.pipelines.engine.moments.selecting import Selecting
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
@@ -110,6 +111,7 @@ class Engine:
         self.embedding = Embedding(state, self.passes.cross_sites())
         self.predictions = Predictions(state, call)
         self.own_pass = OwnPass(state, self.passes)
+        self.selecting = Selecting(state, self.passes)
         self._now: Now | None = None
         self._answering = False
         self._postponed: Tensor | None = None
@@ -205,6 +207,10 @@ class Engine:
         if self.predictions.apart:
             args, kwargs, _ = _with_sample(args, kwargs)
             args = (self.predictions.combined(args[0]), *args[1:])
+        if now is not None and self.selecting.guides:
+            args, kwargs, sample = _with_sample(args, kwargs)
+            assert sample is not None  # as `_with_sample` gives it to every scheduler
+            self.selecting.before(now, args[0], sample)
         result = original(*args, **kwargs)
         self.state.clock.tick()
         if now is not None and now.later is not None:
@@ -212,8 +218,11 @@ class Engine:
         if self._postponed is not None and (first_evaluation(scheduler) or self.done):
             later = levels.scale_after(scheduler) * self._postponed
             edits.moved(scheduler, -later)
-            result = self._moved_result(result, later)
+            change = self.state.family.as_sample(later, sample_of(result))
+            result = with_sample(result, sample_of(result) - change)
             self._postponed = None
+        if self.selecting.guides:
+            result = with_sample(result, self.selecting.after(sample_of(result)))
         return result
 
     @property
@@ -277,13 +286,19 @@ class Engine:
             return sample + family.as_sample(now.moved - now.latents, sample)
         return family.as_sample(now.moved, sample)
 
-    def _moved_result(self, result: Any, later: Tensor) -> Any:
-        """The scheduler's result with its sample moved."""
-        family = self.state.family
-        if isinstance(result, tuple):
-            return (result[0] - family.as_sample(later, result[0]), *result[1:])
-        result.prev_sample = result.prev_sample - family.as_sample(later, result.prev_sample)
-        return result
+
+def sample_of(result: Any) -> Tensor:
+    """The sample in what a scheduler's step gives out."""
+    sample: Tensor = result[0] if isinstance(result, tuple) else result.prev_sample
+    return sample
+
+
+def with_sample(result: Any, sample: Tensor) -> Any:
+    """What a scheduler's step gives out, with another sample."""
+    if isinstance(result, tuple):
+        return (sample, *result[1:])
+    result.prev_sample = sample
+    return result
 
 
 def _labels(plugins: Sequence[Plugin]) -> tuple[str, ...]:

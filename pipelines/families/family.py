@@ -206,6 +206,10 @@ class Family:
         """Latents in the form and precision that the scheduler holds."""
         return latents.to(sample.dtype).reshape(sample.shape)
 
+    def from_sample(self, sample: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `as_sample`, in the form of other latents of the run."""
+        return sample.reshape(like.shape)
+
     def grid(self, latents: Tensor, call: Call) -> tuple[int, int]:
         """`(h, w)` of the latents."""
         return int(latents.shape[-2]), int(latents.shape[-1])

@@ -101,6 +101,9 @@ class PackedFamily(JointFamily):
     def as_sample(self, latents: Tensor, sample: Tensor) -> Tensor:
         return packed(latents).to(sample.dtype)
 
+    def from_sample(self, sample: Tensor, like: Tensor) -> Tensor:
+        return unpacked(sample, (like.shape[-2] // 2, like.shape[-1] // 2))
+
     def output(self, output: Any, call: Call) -> Tensor:
         h, w = self.packed_grid(call)
         return unpacked(super().output(output, call)[:, : h * w], (h, w))

@@ -14,6 +14,7 @@ from torch import Tensor
 from adhere.guides.run import Prompt
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.hooks import decoding
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.calling import Calling
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
@@ -122,11 +123,7 @@ class Studio:
                 latents = torch.nn.functional.interpolate(
                     latents.float(), scale_factor=0.25, mode="area"
                 )
-            vae = self.pipe.vae
-            shift = getattr(vae.config, "shift_factor", None) or 0.0
-            decoded = vae.decode((latents / vae.config.scaling_factor + shift).to(vae.dtype)).sample
-            images: list[Image.Image] = self.pipe.image_processor.postprocess(decoded, "pil")
-        return images
+            return decoding.pictures(self.pipe, latents)
 
     def judge(self) -> Callable[[Picture], dict[str, Any]] | None:
         """What the toybox's judge says of a picture, as plain data; None for other models.

@@ -109,5 +109,9 @@ class _Guide(Guide):
             total = total + moves[behind].sum(dim=0)
         return total
 
+    def follow(self, parents: Sequence[int]) -> None:
+        self.nu = [self.nu[parent] for parent in parents]
+        self.likeness = [list(self.likeness[parent]) for parent in parents]
+
     def report(self) -> dict[str, Any]:
         return {"likeness": [[one.tolist() for one in own] for own in self.likeness]}

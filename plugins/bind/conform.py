@@ -96,6 +96,14 @@ class _Guide(EnergyGuide[tuple[BoundNoun, ...]]):
             return Energy(loss, size, target=target, at_most=plugin.refinements)
         return Energy(loss, size)
 
+    def follow(self, parents: Sequence[int]) -> None:
+        self.views = {
+            (image, encoder): view
+            for image, parent in enumerate(parents)
+            for (of, encoder), view in self.views.items()
+            if of == parent
+        }
+
     def _before(self, step: Step, key: tuple[int, int], now: Tensor) -> Tensor | None:
         """The last maps of the step before; takes in those of this one."""
         index, latest, earlier = self.views.get(key, (step.index, now, None))

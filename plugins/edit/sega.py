@@ -22,6 +22,7 @@ has it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,6 +94,9 @@ class _Guide(Guide):
             return eps.cond
         self.strength.append(float(gamma.square().mean().sqrt()))
         return eps.cond + gamma / eps.scale
+
+    def follow(self, parents: Sequence[int]) -> None:
+        self.nu = None if self.nu is None else self.nu[list(parents)]
 
     def report(self) -> dict[str, Any]:
         return {"correction_rms": self.strength}

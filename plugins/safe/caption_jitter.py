@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -77,6 +78,12 @@ class _Guide(Guide):
             ]
             self.cond = text.encode(self.texts_shown)
         return text.replace(cond=self.cond.to(text.cond))
+
+    def follow(self, parents: Sequence[int]) -> None:
+        rows = list(parents)
+        self.texts_shown = [self.texts_shown[row] for row in rows]
+        self.cond = None if self.cond is None else self.cond[rows]
+        self.shift = None if self.shift is None else self.shift[:, rows]
 
     def _noised(self, text: Text) -> Text:
         if self.shift is None:

@@ -19,6 +19,7 @@ paper: s_S and lambda are sizes of noise (the code takes whatever the model give
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -101,6 +102,9 @@ class _Guide(Guide):
             return eps.cond
         self.strength.append(float(gamma.square().mean().sqrt()))
         return eps.cond - gamma
+
+    def follow(self, parents: Sequence[int]) -> None:
+        self.nu = None if self.nu is None else self.nu[list(parents)]
 
     def report(self) -> dict[str, Any]:
         return {"correction_rms": self.strength}

@@ -15,6 +15,7 @@ model predicts, noise or velocity, which are not pictures; it leaves eta at 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,6 +73,9 @@ class _Guide(Guide):
         )
         guided = eps.cond - (eps.scale - 1) / step.sigma * update
         return eps.uncond + (guided - eps.uncond) / eps.scale
+
+    def follow(self, parents: Sequence[int]) -> None:
+        self.average = None if self.average is None else self.average[list(parents)]
 
     def report(self) -> dict[str, Any]:
         return {"update_norm": self.lengths}

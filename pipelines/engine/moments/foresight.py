@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Step, strides
@@ -29,6 +30,7 @@ class Foresight:
 
     def __init__(self, passes: Passes, now: Now) -> None:
         self.passes, self.state, self.first = passes, passes.state, now
+        self.start = passes.state.level
         state, batch = passes.state, passes.state.run.batch
         none = state.family.unconditional_rows(now.given, batch)
         self._cond = now.rows.start
@@ -42,18 +44,41 @@ class Foresight:
         Args:
             seen: the starting latents of these images, as the model sees them.
         """
-        count = strides(share)
-        scheduler = self.state.scheduler
-        here, step = self.state.level, self.first.step
-        latents = single(seen.detach())
-        for stride in range(1, count + 1):
-            index, timestep, there = levels.level_ahead(scheduler, share * stride / count)
-            latents = self._stride(latents, images, step, here, there)
-            step = Step(index, step.count, timestep, there.sigma, there.noise)
-            here = there
+        latents, step, here = self._ahead(seen, images, share)
         # The noise's own share of the latents follows it; the picture is taken for given.
         latents = latents + here.noise * (single(seen) - single(seen).detach())
         return latents, self.state.family.at_timestep(self.first.call, step.timestep), step
+
+    @torch.no_grad()
+    def picture(self, seen: Tensor, images: Sequence[int], share: float) -> Tensor:
+        """The picture's latents that the model predicts at a share of the run."""
+        latents, step, here = self._ahead(seen, images, share)
+        predicted = self._predicted(latents, images, step)
+        level = single(here.alpha_bar).to(latents.device)
+        return predictions.to_picture(self.state.scheduler, predicted, latents, level)
+
+    @torch.no_grad()
+    def begun_again(
+        self, noise: Tensor, images: Sequence[int], share: float
+    ) -> Float[Tensor, "batch channels h w"]:
+        """Latents at a share of the run, as the model sees them, of other starting noise (unit
+        variance)."""
+        return self._ahead(self.start.noise * noise, images, share)[0]
+
+    def _ahead(
+        self, seen: Tensor, images: Sequence[int], share: float
+    ) -> tuple[Tensor, Step, Level]:
+        """Latents at a share of the run, without a gradient, with the step and level there."""
+        count = strides(share)
+        here, step = self.start, self.first.step
+        latents = single(seen.detach())
+        for stride in range(1, count + 1):
+            at = share * stride / count
+            index, timestep, there = levels.level_ahead(self.state.scheduler, at)
+            latents = self._stride(latents, images, step, here, there)
+            step = Step(index, step.count, timestep, there.sigma, there.noise)
+            here = there
+        return latents, step, here
 
     @torch.no_grad()
     def _stride(

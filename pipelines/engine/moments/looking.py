@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from adhere.guides.maps import Maps
 from adhere.pipelines.engine.moments.foresight import Foresight
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.hooks import decoding
 from adhere.pipelines.hooks.denoiser_call import differentiable, normal, single
 
 
@@ -45,7 +47,7 @@ class Look:
         self.step = foresight.first.step
         guides = passes.state.guides
         self._reads = sorted({read for guide in guides for read in guide.reads}, key=str)
-        self._seeds = [_seed(one) for one in noise]
+        self._seeds = [seed_of(one) for one in noise]
         self._shape, self._device, self._dtype = noise.shape[1:], noise.device, noise.dtype
         self._replay = ExitStack()
 
@@ -70,17 +72,30 @@ class Look:
         self._replay.enter_context(self.passes.replayed())
         return maps
 
+    def pictures(
+        self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0
+    ) -> list[Image.Image]:
+        """What the model would draw of any noise, as it predicts at a share of the run."""
+        chosen = list(range(len(self._seeds)) if images is None else images)
+        state, first = self.passes.state, self.foresight.first
+        seen = state.scaled(noise * self.sigma, first.call)
+        foreseen = self.foresight.picture(seen, chosen, at)
+        return decoding.pictures(state.family.pipe, foreseen)
+
     def fresh(self, images: Sequence[int], draw: int) -> Tensor:
         """Noise that depends on the image's own starting noise and `draw` only, so a batch equals
         its images made one by one."""
-        drawn = []
-        for image in images:
-            generator = torch.Generator("cpu").manual_seed(self._seeds[image] + draw)
-            drawn.append(torch.randn(self._shape, generator=generator))
-        return torch.stack(drawn).to(self._device, self._dtype)
+        noises = [drawn(self._seeds[image] + draw, self._shape) for image in images]
+        return torch.stack(noises).to(self._device, self._dtype)
 
 
-def _seed(noise: Tensor) -> int:
+def drawn(seed: int, shape: Sequence[int]) -> Tensor:
+    """Noise of unit variance, the same on every device."""
+    return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def seed_of(noise: Tensor) -> int:
+    """A seed that a starting noise itself gives."""
     # Its signs, so that the same noise in half precision has the same siblings.
     data = (noise.detach() > 0).cpu().numpy().tobytes()
     return int.from_bytes(hashlib.sha256(data).digest()[:6], "big")

@@ -38,10 +38,20 @@ class Clock:
         everything = len(scheduler.timesteps)
         start = getattr(scheduler, "begin_index", None) or position(scheduler, timestep)
         self.sampling = start == 0
-        self._total = everything - start
+        self._start, self._total = start, everything - start
         steps = asked or -(-everything // scheduler.order)
         self.count = max(1, round(steps * self._total / everything))
         self.made, self.index = 0, 0
+
+    @property
+    def share(self) -> float:
+        """The share of the whole run, from its noisiest timestep, at which the next one is made."""
+        return (self._start + self.made) / max(1, self._start + self._total - 1)
+
+    @property
+    def timestep(self) -> float:
+        """The timestep of the coming evaluation."""
+        return float(self.scheduler.timesteps[self._start + self.made])
 
     def tick(self) -> None:
         """The scheduler has made a step."""

@@ -13,10 +13,11 @@ Most schedulers keep every edit. The others:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adhere.pipelines.hooks.compat import picture_and_noise
@@ -32,6 +33,30 @@ def moved(scheduler: Any, move: Tensor) -> None:
         scheduler.disable_corrector = [*scheduler.disable_corrector, scheduler.step_index - 1]
     _uncorrected(scheduler)
     _carried(scheduler, move)
+
+
+def reordered(scheduler: Any, rows: Tensor, shape: Sequence[int]) -> None:
+    """Have a scheduler remember other rows: what it keeps of image k is of `rows[k]` from now on.
+
+    Args:
+        shape: of the samples that it steps, which all it keeps of them has.
+    """
+    for name, value in list(vars(scheduler).items()):
+        setattr(scheduler, name, _reordered(value, rows, torch.Size(shape)))
+
+
+def _reordered(value: Any, rows: Tensor, shape: torch.Size) -> Any:
+    if isinstance(value, Tensor):
+        return value[rows.to(value.device)] if value.shape == shape else value
+    if isinstance(value, list):
+        return [_reordered(one, rows, shape) for one in value]
+    return value
+
+
+def remembers(scheduler: Any, shape: Sequence[int]) -> bool:
+    """Whether a scheduler keeps predictions of earlier steps, as multistep solvers do."""
+    kept = [one for value in vars(scheduler).values() if isinstance(value, list) for one in value]
+    return any(isinstance(one, Tensor) and one.shape == torch.Size(shape) for one in kept)
 
 
 @contextmanager

@@ -1,0 +1,72 @@
+"""How well pictures do what their prompts ask: one protocol, and verifiers by name.
+
+A verifier is any function `(pictures, prompts) -> scores`, one score a picture, more being better.
+By name there are all evaluators that score single pictures (`adhere eval list evaluators`), those
+of installed packages (entry points `adhere.verifiers`) and those that were registered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from PIL import Image
+
+from adhere.errors import ParameterError
+from adhere.verifiers.combining import read
+
+Verifier = Callable[[Sequence[Image.Image], Sequence[str]], Sequence[float]]
+"""`(pictures, prompts) -> scores`: one finite number for each picture, more being better."""
+
+_EVALUATORS = "adhere.eval.evaluators.verifying"
+_registered: dict[str, Verifier] = {}
+_made: dict[str, Verifier] = {}
+
+
+def register(name: str, verifier: Verifier) -> None:
+    """Give a function a name, by which plugins, requests and the command line know it.
+
+    Raises:
+        ParameterError: it cannot be called, or the name is no word.
+    """
+    if not callable(verifier):
+        raise ParameterError(
+            f"verifier {name!r} is {verifier!r}, which cannot be called; give a function "
+            "(pictures, prompts) -> scores"
+        )
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ParameterError(f"{name!r} is no name for a verifier; use letters, digits and '-'")
+    _registered[name] = verifier
+    _made.clear()  # a combination may have been made with the name's earlier function
+
+
+def verifier(asked: str | Verifier) -> Verifier:
+    """A verifier: a function as it is, or by name.
+
+    Names combine: `judge`, `clip-score.clip_minimum`, `clip-score(model=FOLDER)`,
+    `0.7*clip-score + 0.3*judge.binding`, `min(judge.present, judge.binding)`. Behind a name may
+    stand one of its columns; of a column of which less is better the negative counts.
+
+    Raises:
+        ParameterError: it does not read, or names what there is not.
+    """
+    if callable(asked):
+        return asked
+    if asked not in _made:
+        _made[asked] = read(asked, _named)
+    return _made[asked]
+
+
+def _named(name: str, column: str | None, parameters: str) -> Verifier:
+    """The verifier of a name without any arithmetic."""
+    functions = _registered | {e.name: e for e in entry_points(group="adhere.verifiers")}
+    if name in functions:
+        found: Any = functions[name]
+        if column or parameters:
+            raise ParameterError(f"the verifier {name!r} is a function: it has no column, no value")
+        made: Verifier = found if name in _registered else found.load()
+        return made
+    named: Callable[..., Verifier] = import_module(_EVALUATORS).named
+    return named(name, column, parameters, sorted(functions))

@@ -1,0 +1,102 @@
+"""Every evaluator of single pictures as a verifier: one of its columns, turned so that more is
+better, for a picture and a prompt that come from no suite.
+
+What a suite's item says, the prompt's own nouns, colours and counts say here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from adhere.errors import ParameterError
+from adhere.eval.evaluators import table
+from adhere.eval.evaluators.evaluator import Measure, RowEvaluator, Scorer, Shown
+from adhere.eval.run.manifest import Entry, Group
+from adhere.eval.suites.items import COLOURS, Item, Target
+from adhere.prompt.parser import parse
+from adhere.verifiers import Verifier
+
+USUAL = ("fully_right", "all_present", "binding", "present")
+"""Columns whose mean is the score of an evaluator that has them, where none is named: a picture
+that is nearly right is worth more than one that shows nothing."""
+
+
+def named(name: str, column: str | None, values: str, others: Sequence[str] = ()) -> Verifier:
+    """An evaluator's verifier.
+
+    Args:
+        name: the evaluator's.
+        column: the one of its columns that is the score; its usual ones if left out.
+        values: its parameters, `key=value,...`.
+        others: names of verifiers that are no evaluators, for the sentence of refusal.
+
+    Raises:
+        ParameterError: no evaluator, parameter or column is called so, or it compares whole sets.
+    """
+    single = {key: kind for key, kind in table.available().items() if hasattr(kind, "load")}
+    if name not in single:
+        known = ", ".join(sorted({*single, *others}))
+        raise ParameterError(f"no verifier is called {name!r}; there are: {known}")
+    recipe = table.evaluator(f"{name}:{values}" if values else name)
+    assert isinstance(recipe, RowEvaluator)
+    return _Verifier(recipe, _columns(recipe, column))
+
+
+def _columns(recipe: RowEvaluator, column: str | None) -> tuple[Measure, ...]:
+    told = {one.name: one for one in recipe.columns if one.better != "neither"}
+    if column is None:
+        usual = tuple(told[one] for one in USUAL if one in told)
+        if found := usual or tuple(told.values())[:1]:
+            return found
+    elif column in told:
+        return (told[column],)
+    raise ParameterError(
+        f"the verifier {recipe.name!r} has no column {column!r} of which more or less is better; "
+        f"it has: {', '.join(told) or 'none'}"
+    )
+
+
+class _Verifier:
+    """An evaluator's columns as a score; its models are loaded at the first picture."""
+
+    def __init__(self, recipe: RowEvaluator, columns: Sequence[Measure]) -> None:
+        self.recipe, self.columns = recipe, columns
+        self._scorer: Scorer | None = None
+
+    def __call__(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        if self._scorer is None:
+            from adhere.pipelines.studio.loading import best_device
+
+            self._scorer = self.recipe.load(best_device())
+        shown = [
+            Shown(picture, _entry(prompt))
+            for picture, prompt in zip(pictures, prompts, strict=True)
+        ]
+        scores = []
+        for row in self._scorer(shown):
+            if isinstance(row, str):
+                raise ValueError(row)
+            found = [_turned(c, row.values[c.name]) for c in self.columns if c.name in row.values]
+            scores.append(sum(found) / len(found) if found else math.nan)
+        return scores
+
+
+def _turned(column: Measure, value: float) -> float:
+    return value if column.better == "higher" else -value
+
+
+def _entry(prompt: str) -> Entry:
+    return Entry(Group("", item(prompt), "", "", (0,)), 0, "")
+
+
+def item(prompt: str) -> Item:
+    """What a prompt asks for: its nouns, and a noun's colour where one of its modifiers is one."""
+    things = []
+    for entity in parse(prompt).entities:
+        words = [word for span in entity.modifiers for word in span.text.lower().split()]
+        colour = next((word for word in words if word in COLOURS), None)
+        things.append(Target(entity.noun.text, entity.phrase.text, colour))
+    return Item("", parse(prompt).text, tuple(things))

@@ -1,0 +1,74 @@
+"""From latents to pictures, as each kind of autoencoder wants them.
+
+    AutoencoderKL, DC, Tiny      z / scaling_factor + shift_factor
+    with channel statistics      z std / scaling_factor + mean      (Qwen-Image, Playground)
+    FLUX.2's                     batch norm undone, then 2x2 cells out of the channels
+
+Published autoencoders that overflow in half precision say so (`force_upcast`) and decode in single.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+
+@torch.no_grad()
+def pictures(
+    pipe: Any, latents: Float[Tensor, "batch channels h w"], vae: Any = None
+) -> list[Image.Image]:
+    """The pictures that latents of a pipeline stand for.
+
+    Args:
+        vae: what to decode with, for example an `AutoencoderTiny`; the pipeline's own if left out.
+    """
+    vae = vae or pipe.vae
+    with _exact(vae):
+        given = _unscaled(vae, latents.to(vae.device)).to(vae.dtype)
+        frames = hasattr(vae, "temperal_downsample")  # decodes films, of which a picture is one
+        decoded = vae.decode(given[:, :, None] if frames else given, return_dict=False)[0]
+        decoded = decoded[:, :, 0] if frames else decoded
+    found: list[Image.Image] = pipe.image_processor.postprocess(decoded.float(), "pil")
+    return found
+
+
+def _unscaled(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the autoencoder has them."""
+    if hasattr(vae, "bn"):
+        norm = vae.bn
+        std = (norm.running_var + vae.config.batch_norm_eps).sqrt()
+        return _cells(latents * _channels(std, latents) + _channels(norm.running_mean, latents))
+    config = vae.config
+    scale = float(config.get("scaling_factor") or 1.0)
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        return latents * _channels(std, latents) / scale + _channels(mean, latents)
+    return latents / scale + float(config.get("shift_factor") or 0.0)
+
+
+def _channels(values: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+
+
+def _cells(latents: Tensor) -> Tensor:
+    """2x2 cells out of the channels (`Flux2Pipeline._unpatchify_latents`)."""
+    return torch.nn.functional.pixel_shuffle(latents, 2)
+
+
+@contextmanager
+def _exact(vae: Any) -> Iterator[None]:
+    """In single precision where half would overflow."""
+    if not (vae.config.get("force_upcast") and vae.dtype == torch.float16):
+        yield
+        return
+    vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(torch.float16)

@@ -1,0 +1,1 @@
+"""Methods that look at pictures while they are made, and choose."""

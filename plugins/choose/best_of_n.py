@@ -1,0 +1,103 @@
+"""Best of N with early dropping: look at what several starting noises would become, keep one.
+
+Best-of-N makes N pictures and keeps the one that a verifier likes best. A model's prediction of the
+picture, early in the run, says most of what will be there, so all but one candidate stop early:
+each is brought to a share of the run in a few long strides, its predicted picture is decoded and
+verified, and the run itself begins from the noise of the best. At N candidates and `look_at` of
+0.32, with 25 steps and classifier-free guidance, it costs 10 N + 50 passes in place of 50 N.
+
+    noise = argmax over draws of verifier(picture predicted at look_at, prompt)
+
+The given noise is a candidate too. Sampling towards what a verifier likes: arXiv:2501.09732.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere import verifiers
+from adhere.guides.guide import Guide, Look, Step, passes_of_preview
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+from adhere.verifiers.scoring import Scored, score
+
+
+@dataclass(frozen=True)
+class BestOfN(Method):
+    """Try several starting noises and keep the one whose foreseen picture a verifier likes best."""
+
+    name: ClassVar[str] = "best-of-n"
+    task: ClassVar[str] = "choose"
+
+    verifier: str = param(
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
+    )
+    candidates: int = param(
+        8, "noises to try, the given one included", low=1, high=1000, source="chosen here"
+    )
+    look_at: float = share(0.32, "share of the run at which pictures are foreseen",
+                           source="chosen here")  # fmt: skip
+    together: int = param(
+        1, "candidates foreseen at once, faster and larger", low=1, high=64, source="chosen here"
+    )
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, run)
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return self.candidates * passes_of_preview(self.look_at)
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: BestOfN, run: Run) -> None:
+        self.plugin, self.run = plugin, run
+        self.off = plugin.candidates == 1
+        self.verifier = verifiers.verifier(plugin.verifier)
+        self.scores: list[tuple[float, ...]] = []
+
+    def guides(self, step: Step) -> bool:
+        return False
+
+    @torch.no_grad()
+    def initial(
+        self, noise: Float[Tensor, "batch channels h w"], look: Look
+    ) -> Float[Tensor, "batch channels h w"]:
+        batch, plugin = len(noise), self.plugin
+        images = tuple(range(batch))
+        best, highest = noise, [float("-inf")] * batch
+        for start in range(0, plugin.candidates, plugin.together):
+            draws = range(start, min(start + plugin.together, plugin.candidates))
+            tried = [noise if draw == 0 else look.fresh(images, draw) for draw in draws]
+            scores = self._scored(torch.cat(tried), images * len(tried), look).scores
+            for one, place in zip(tried, range(0, len(scores), batch), strict=True):
+                self.scores.append(scores[place : place + batch])
+                # NaN is never greater: what has no score takes nobody's place.
+                better = torch.tensor(
+                    [s > h for s, h in zip(self.scores[-1], highest, strict=True)]
+                )
+                highest = [max(h, s) for h, s in zip(highest, self.scores[-1], strict=True)]
+                best = torch.where(better.to(best.device)[:, None, None, None], one, best)
+        return best
+
+    def _scored(self, noise: Tensor, images: tuple[int, ...], look: Look) -> Scored:
+        pictures = look.pictures(noise, images, self.plugin.look_at)
+        found = score(self.verifier, pictures, [self.run.prompts[k].plain for k in images])
+        for sentence in found.failures:
+            self.run.note(sentence)
+        return found
+
+    def report(self) -> dict[str, Any]:
+        rows = [list(of_image) for of_image in zip(*self.scores, strict=True)]
+        known = [[-torch.inf if one != one else one for one in row] for row in rows]
+        return {
+            "images": [
+                {"scores": [None if one != one else one for one in row], "chosen": k.index(max(k))}
+                for row, k in zip(rows, known, strict=True)
+            ]
+        }

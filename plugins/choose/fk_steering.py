@@ -1,0 +1,140 @@
+"""Feynman-Kac steering (Singhal et al., ICML 2025, arXiv:2501.06848).
+
+The pictures of one prompt are particles. At some steps each one's predicted picture is scored,
+particles are drawn anew in proportion to a potential, and those that promise little go on as copies
+of those that promise much.
+
+    r_k     = verifier(picture that particle k predicts, prompt)
+    G_k     = exp(lambda (r_k - r_k at the last scoring))       difference
+              exp(lambda max of r_k so far)                     max
+              exp(lambda sum of r_k so far)                     sum
+    w_k    <- w_k G_k;  if (sum w)^2 / sum w^2 < k / 2: draw parents from w, then w = 1
+
+Make them with `num_images_per_prompt=k` and keep the best; a single picture is left alone. Differs
+from the authors' code (zacharyhorvitz/fk-diffusion-steering): samplers that draw no noise of their
+own (DDIM, Euler, flows) would go on with equal copies, so each copy but one has the share `fresh`
+of its noise drawn anew about its predicted picture; the last step's correction is left to whoever
+keeps the best of the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from adhere import verifiers
+from adhere.guides.guide import Guide, Step
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+from adhere.guides.selection import Candidates, Selection
+from adhere.verifiers.scoring import score
+
+Potential = Literal["max", "difference", "sum"]
+
+
+@dataclass(frozen=True)
+class FkSteering(Method):
+    """Go on with those pictures of a prompt that promise most, by copies of them."""
+
+    name: ClassVar[str] = "fk-steering"
+    task: ClassVar[str] = "choose"
+
+    verifier: str = param(
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
+    )
+    strength: float = param(
+        10.0, "lambda: how much a better score counts", low=0, high=10_000, source="sec. 4.1"
+    )
+    potential: Potential = param("max", "what of the scores counts", source="sec. 3.3")
+    resample_at: tuple[float, ...] = share(
+        (0.2, 0.4, 0.6), "shares of the run at which pictures are scored", source="sec. 4.1"
+    )
+    fresh: float = share(0.5, "share of a copy's noise that is drawn anew", source="chosen here")
+    seed: int = param(0, "seed of the draws", low=0, high=2**31, source="chosen here")
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, run)
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture: none."""
+        return 0
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: FkSteering, run: Run) -> None:
+        self.plugin, self.run = plugin, run
+        self.off = plugin.strength == 0 or not plugin.resample_at
+        self.groups = [images for images in run.groups if len(images) > 1]
+        self.verifier = verifiers.verifier(plugin.verifier)
+        self.last = torch.zeros(run.batch, dtype=torch.float64)
+        self.weights = torch.zeros(run.batch, dtype=torch.float64)  # their logarithms
+        self.scored: list[list[float | None]] = []
+        self.chosen: list[list[int]] = []
+        if not self.groups and not self.off:
+            run.note(
+                "fk-steering chooses among several pictures of one prompt, and this call makes one "
+                "of each; give num_images_per_prompt, or use best-of-n"
+            )
+
+    def selects(self, step: Step) -> bool:
+        return bool(self.groups) and any(step.at(share) for share in self.plugin.resample_at)
+
+    def select(self, step: Step, candidates: Candidates) -> Selection:
+        found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])
+        for sentence in found.failures:
+            self.run.note(sentence)
+        self.scored.append([None if one != one else one for one in found.scores])
+        self._weigh(torch.tensor(found.scores, dtype=torch.float64))
+        parents = list(range(self.run.batch))
+        for images in self.groups:
+            for image, parent in zip(images, self._drawn(step, images), strict=True):
+                parents[image] = parent
+        self.chosen.append(parents)
+        return Selection(tuple(parents), copies(parents, self.plugin.fresh))
+
+    def _weigh(self, scores: Tensor) -> None:
+        """Take new scores into the weights; what has none keeps its last one."""
+        scores = torch.where(scores.isnan(), self.last, scores)
+        first = len(self.scored) == 1
+        if self.plugin.potential == "difference":
+            gain = scores if first else scores - self.last
+            self.last = scores
+        else:
+            summed = self.plugin.potential == "sum"
+            gain = scores if first else self.last + scores if summed else scores.max(self.last)
+            self.last = gain
+        self.weights = self.weights + self.plugin.strength * gain
+
+    def _drawn(self, step: Step, images: Sequence[int]) -> list[int]:
+        """The parents of one prompt's images: themselves while enough of them carry weight."""
+        rows = list(images)
+        weights = self.weights[rows].softmax(dim=0)
+        if float(1 / weights.square().sum()) >= len(rows) / 2:
+            return rows
+        self.weights[rows] = 0
+        generator = torch.Generator().manual_seed(self.plugin.seed + step.index)
+        drawn = torch.multinomial(weights, len(rows), replacement=True, generator=generator)
+        return kept_in_place(rows, [rows[k] for k in drawn.tolist()])
+
+    def follow(self, parents: Sequence[int]) -> None:
+        self.last, self.weights = self.last[list(parents)], self.weights[list(parents)]
+
+    def report(self) -> dict[str, Any]:
+        return {"scores": self.scored, "parents": self.chosen}
+
+
+def kept_in_place(images: Sequence[int], drawn: Sequence[int]) -> list[int]:
+    """Drawn parents dealt out so that every image that was drawn goes on in its own place."""
+    spare = list(drawn)
+    for image in set(drawn):
+        spare.remove(image)
+    return [image if image in drawn else spare.pop() for image in images]
+
+
+def copies(parents: Sequence[int], fresh: float) -> tuple[float, ...]:
+    """The share of fresh noise of each image: none for one that goes on in its own place."""
+    return tuple(0.0 if image == parent else fresh for image, parent in enumerate(parents))

@@ -1,0 +1,76 @@
+"""Begin again where the picture that is coming fails: search over paths with a threshold.
+
+Verifiers say of a predicted picture whether it is worth going on with; where it is not, the
+image goes on from other starting noise. That is what verifier thresholds do for the compute of a
+search (arXiv:2512.08985), within one call and for each image by itself.
+
+    r < least   ->   x_t = latents at t of other noise, reached in a few long strides
+
+The new noise costs two passes a stride, and is verified at the next share in its turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from adhere import verifiers
+from adhere.guides.guide import Guide, Step, strides
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+from adhere.guides.selection import Candidates, Selection
+from adhere.verifiers.scoring import score
+
+
+@dataclass(frozen=True)
+class Restart(Method):
+    """Begin again from other noise where a verifier does not like what is coming."""
+
+    name: ClassVar[str] = "restart"
+    task: ClassVar[str] = "choose"
+
+    verifier: str = param(
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
+    )
+    least: float = param(
+        0.2, "the score below which a picture is begun again", low=-1000, high=1000,
+        source="chosen here",
+    )  # fmt: skip
+    look_at: tuple[float, ...] = share(
+        (0.32, 0.4, 0.48), "shares of the run at which pictures are looked at",
+        source="chosen here",
+    )  # fmt: skip
+
+    def guide(self, run: Run) -> Guide:
+        return _Guide(self, run)
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return sum(2 * strides(at) for at in self.look_at)
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: Restart, run: Run) -> None:
+        self.plugin, self.run = plugin, run
+        self.off = not plugin.look_at
+        self.verifier = verifiers.verifier(plugin.verifier)
+        self.scored: list[list[float | None]] = [[] for _ in run.prompts]
+        self.restarted: list[list[int]] = [[] for _ in run.prompts]
+
+    def selects(self, step: Step) -> bool:
+        return any(step.at(share) for share in self.plugin.look_at)
+
+    def select(self, step: Step, candidates: Candidates) -> Selection:
+        found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])
+        for sentence in found.failures:
+            self.run.note(sentence)
+        again = tuple(k for k, one in enumerate(found.scores) if one < self.plugin.least)
+        for image, one in enumerate(found.scores):
+            self.scored[image].append(None if one != one else one)
+        for image in again:
+            self.restarted[image].append(step.index)
+        return Selection(tuple(range(self.run.batch)), again=again)
+
+    def report(self) -> dict[str, Any]:
+        each = zip(self.scored, self.restarted, strict=True)
+        return {"images": [{"scores": scores, "restarted": at} for scores, at in each]}
