@@ -2,7 +2,7 @@
 
     AutoencoderKL, DC, Tiny      z / scaling_factor + shift_factor
     with channel statistics      z std / scaling_factor + mean      (Qwen-Image, Playground)
-    FLUX.2's                     batch norm undone, then 2x2 cells out of the channels
+    FLUX.2's                     batch norm undone on 2x2 cells a token
 
 Published autoencoders that overflow in half precision say so (`force_upcast`) and decode in single.
 """
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 
 @torch.no_grad()
@@ -43,7 +44,9 @@ def _unscaled(vae: Any, latents: Tensor) -> Tensor:
     if hasattr(vae, "bn"):
         norm = vae.bn
         std = (norm.running_var + vae.config.batch_norm_eps).sqrt()
-        return _cells(latents * _channels(std, latents) + _channels(norm.running_mean, latents))
+        cells = pixel_unshuffle(latents, 2)
+        cells = cells * _channels(std, cells) + _channels(norm.running_mean, cells)
+        return pixel_shuffle(cells, 2)
     config = vae.config
     scale = float(config.get("scaling_factor") or 1.0)
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -54,11 +57,6 @@ def _unscaled(vae: Any, latents: Tensor) -> Tensor:
 
 def _channels(values: Any, like: Tensor) -> Tensor:
     return torch.as_tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
-
-
-def _cells(latents: Tensor) -> Tensor:
-    """2x2 cells out of the channels (`Flux2Pipeline._unpatchify_latents`)."""
-    return torch.nn.functional.pixel_shuffle(latents, 2)
 
 
 @contextmanager
