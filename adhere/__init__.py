@@ -69,6 +69,7 @@ HOMES = {
     "param": "adhere.guides.parameters",
     "parse": "adhere.prompt.parser",
     "prediction_guider": "adhere.pipelines.modular.guider",
+    "search": "adhere.pipelines.search.search",
     "share": "adhere.guides.parameters",
     "strip_markup": "adhere.prompt.markup",
 }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from adhere import assets
+from adhere import assets, verifiers
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.search.search import Search
 from adhere.pipelines.studio import prompts
 from adhere.pipelines.studio.loading import Lora
 from adhere.pipelines.studio.output import writable
@@ -54,11 +56,26 @@ def plan(
         width=drawing.width,
         height=drawing.height,
         scheduler=drawing.scheduler,
+        search=_search(drawing),
     )
     found = _prompts(content, layout)
     made = Plan(found.lines, tuple(variants), seeds, shared)
     unread = ", ".join(map(repr, found.unread))
     return made, [f"note: not read from the prompt file: {unread}"] if unread else []
+
+
+def _search(drawing: Drawing) -> Search | None:
+    """What `--best-of` and its companions say."""
+    given: dict[str, Any] = {"verifier": drawing.verifier, "look_at": drawing.look_at}
+    said = {name: value for name, value in given.items() if value is not None}
+    if drawing.best_of is None:
+        if said:
+            option = next(iter(said)).replace("_", "-")
+            raise ParameterError(f"--{option} says how --best-of chooses; give --best-of, too")
+        return None
+    found = Search(drawing.best_of, **said)
+    verifiers.verifier(found.verifier)  # what does not read is said before a model is loaded
+    return found
 
 
 def _layout_file(path: Path) -> Path:
@@ -98,6 +115,7 @@ def studio(loading: Loading) -> Studio:
         revision=loading.revision,
         offload=loading.offload,
         loras=[Lora.read(text) for text in loading.lora or ()],
+        together=loading.batch_size,
     )
 
 

@@ -101,6 +101,33 @@ class Drawing:
     height: Annotated[
         int | None, typer.Option(min=16, max=4096, help="In pixels.", rich_help_panel=_HOW)
     ] = None
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Begin so many pictures for each, and keep the one that --verifier likes best.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help="With --best-of: what judges pictures, such as `clip-score`, `judge` (toybox), "
+            "`0.7*clip-score + 0.3*judge.binding`, or `clip-score(model=HUB-ID)`.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    look_at: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With --best-of: share of the run at which all but a quarter are dropped "
+            "(0.32); 1 finishes them all.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     scheduler: Annotated[
         str | None,
         typer.Option(

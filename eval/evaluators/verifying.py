@@ -19,6 +19,7 @@ from adhere.eval.suites.items import COLOURS, Item, Target
 from adhere.prompt.parser import parse
 from adhere.verifiers import Verifier
 
+_TOYBOX = (64, 64)
 USUAL = ("fully_right", "all_present", "binding", "present")
 """Columns whose mean is the score of an evaluator that has them, where none is named: a picture
 that is nearly right is worth more than one that shows nothing."""
@@ -46,7 +47,7 @@ def named(name: str, column: str | None, values: str, others: Sequence[str] = ()
 
 
 def _columns(recipe: RowEvaluator, column: str | None) -> tuple[Measure, ...]:
-    told = {one.name: one for one in recipe.columns if one.better != "neither"}
+    told = {c.name: c for c in recipe.columns if c.better != "neither" and c.tested}
     if column is None:
         usual = tuple(told[one] for one in USUAL if one in told)
         if found := usual or tuple(told.values())[:1]:
@@ -67,6 +68,7 @@ class _Verifier:
         self._scorer: Scorer | None = None
 
     def __call__(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        self._refuse_others(pictures)
         if self._scorer is None:
             from adhere.pipelines.studio.loading import best_device
 
@@ -82,6 +84,17 @@ class _Verifier:
             found = [_turned(c, row.values[c.name]) for c in self.columns if c.name in row.values]
             scores.append(sum(found) / len(found) if found else math.nan)
         return scores
+
+    def _refuse_others(self, pictures: Sequence[Image.Image]) -> None:
+        """The toybox's small models give numbers for any picture, which would mean nothing."""
+        odd = [one.size for one in pictures if one.size != _TOYBOX]
+        if odd and getattr(self.recipe, "model", None) == "toybox":
+            w, h = odd[0]
+            raise ParameterError(
+                f"the verifier {self.recipe.name!r} knows pictures of the toybox only (64x64), and "
+                f"this one has {w}x{h}; name another, as in "
+                "clip-score(model=openai/clip-vit-large-patch14), or give a function"
+            )
 
 
 def _turned(column: Measure, value: float) -> float:

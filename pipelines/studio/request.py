@@ -14,9 +14,10 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.layout.layout import Layout
+from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
 
-_SINCE_0_2 = ("true_cfg_scale",)
+_SINCE_0_2 = ("true_cfg_scale", "search")
 """Left out of the JSON where they say nothing, so that what names requests by it stays the same."""
 
 
@@ -25,7 +26,7 @@ class Request:
     """Everything that changes the pixels of one picture. Plain data; JSON round-trip.
 
     `steps`, `guidance_scale`, `true_cfg_scale`, `width` and `height` (pixels) are the model's own
-    defaults when None.
+    defaults when None. With `search` it is the best of several, from `seed` and others.
     """
 
     prompt: str
@@ -40,6 +41,7 @@ class Request:
     height: int | None = None
     scheduler: str | None = None
     true_cfg_scale: float | None = None
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -57,6 +59,7 @@ class Request:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["plugins"] = [parameters.to_json(one) for one in self.plugins]
         plain["layout"] = self.layout.to_json() if self.layout else None
+        plain["search"] = self.search.to_json() if self.search else None
         plain["subjects"] = list(self.subjects) if self.subjects is not None else None
         return {k: v for k, v in plain.items() if k not in _SINCE_0_2 or v is not None}
 
@@ -77,6 +80,8 @@ class Request:
         values["plugins"] = tuple(plugin(spec) for spec in values.get("plugins", ()))
         layout = values.get("layout")
         values["layout"] = Layout.from_json(layout) if layout else None
+        search = values.get("search")
+        values["search"] = Search.from_json(search) if search else None
         subjects = values.get("subjects")
         values["subjects"] = tuple(subjects) if subjects is not None else None
         return cls(**values)

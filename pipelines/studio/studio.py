@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from adhere import verifiers
+from adhere.guides.guide import Plugin
 from adhere.guides.run import Prompt
-from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.engine.guidance import Attached, Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.hooks import decoding
+from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.search import Search, ranked
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.calling import Calling
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
@@ -35,6 +39,7 @@ class Studio:
         revision: of a hub repository: a branch, tag or commit.
         offload: `model` or `sequential`: keep parts in main memory until they are needed.
         loras: low-rank weights to add.
+        together: candidates of a search that are made at once, at the most.
 
     Raises:
         ModelError: the model cannot be loaded, or is of no known family.
@@ -53,8 +58,9 @@ class Studio:
         revision: str | None = None,
         offload: str | None = None,
         loras: Sequence[Lora] = (),
+        together: int = 4,
     ) -> None:
-        self.model = model
+        self.model, self.together = model, max(1, together)
         self.device = device or best_device()
         self.memory = memory or Memory()
         self.pipe = load(
@@ -112,7 +118,8 @@ class Studio:
             groups.setdefault(alike(request), []).append(place)
         for places in groups.values():
             batch = [requests[place] for place in places]
-            pictures = self._batch(batch, on_step, interrupt, record_attention)
+            make = self._searched if batch[0].search else self._batch
+            pictures = make(batch, on_step, interrupt, record_attention)
             made.update(zip(places, pictures, strict=True))
         return [made[place] for place in range(len(requests))]
 
@@ -150,6 +157,54 @@ class Studio:
 
         return say
 
+    def _searched(
+        self,
+        batch: list[Request],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+        record: bool,
+    ) -> list[Picture]:
+        """The best of each request's candidates."""
+        return [self._best(request, on_step, interrupt, record) for request in batch]
+
+    def _best(
+        self, request: Request, on_step: OnStep | None, interrupt: Interrupt | None, record: bool
+    ) -> Picture:
+        how, started, made = request.search, time.perf_counter(), dict[int, Picture]()
+        assert how is not None  # `generate` has seen to that
+
+        def parts(seeds: Sequence[int]) -> Iterator[list[Request]]:
+            each = [replace(request, seed=seed, search=None) for seed in seeds]
+            return (each[k : k + self.together] for k in range(0, len(each), self.together))
+
+        def finish(seeds: Sequence[int]) -> list[Image.Image]:
+            for part in parts(seeds):
+                pictures = self._batch(part, on_step, interrupt, record)
+                made.update((one.request.seed, one) for one in pictures)
+            return [made[seed].image for seed in seeds]
+
+        def foresee(seeds: Sequence[int]) -> list[Image.Image]:
+            return [one for part in parts(seeds) for one in self._foreseen(part, how, interrupt)]
+
+        judged = verifiers.verifier(how.verifier)
+        prompt = Prompt(request.prompt).plain
+        found = ranked(prompt, how, judged, request.seed, foresee, finish)
+        best = made[found.candidates[0].seed]
+        best.request, best.seconds = request, time.perf_counter() - started
+        best.report["search"] = found.to_json()
+        best.report["notes"].extend(found.notes)
+        return best
+
+    def _foreseen(
+        self, batch: list[Request], how: Search, interrupt: Interrupt | None
+    ) -> list[Image.Image]:
+        look = Foreseeing(how.look_at)
+
+        def ended() -> bool:
+            return look.done() or (interrupt is not None and interrupt())
+
+        return look.of(lambda: self._called(batch, (*batch[0].plugins, look), None, ended))
+
     def _batch(
         self,
         batch: list[Request],
@@ -157,19 +212,10 @@ class Studio:
         interrupt: Interrupt | None,
         record: bool,
     ) -> list[Picture]:
-        self._use_scheduler(batch[0].scheduler)
-        arguments = self._calling.arguments(batch, on_step)
         started = time.perf_counter()
-        guidance = Guidance(*batch[0].plugins, memory=self.memory)
-        with guidance.attach(
-            self.pipe,
-            prompt=[request.prompt for request in batch],
-            subjects=[request.subjects for request in batch],
-            layout=[request.layout for request in batch],
-            record=record,
-            interrupt=interrupt,
-        ) as attached:
-            images = self.pipe(**arguments).images
+        images, attached, arguments = self._called(
+            batch, batch[0].plugins, on_step, interrupt, record
+        )
         seconds = (time.perf_counter() - started) / len(batch)
         recorded = attached.recorded
         made = {**self.about, **self._calling.chosen(arguments)}
@@ -189,6 +235,27 @@ class Studio:
                 picture.report["notes"].append(picture.doubt)
         return pictures
 
+    def _called(
+        self,
+        batch: list[Request],
+        plugins: Sequence[Plugin],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+        record: bool = False,
+    ) -> tuple[list[Image.Image], Attached, dict[str, Any]]:
+        """One call of the pipeline: its pictures, what the guidance leaves, its arguments."""
+        self._use_scheduler(batch[0].scheduler)
+        arguments = self._calling.arguments(batch, on_step)
+        with Guidance(*plugins, memory=self.memory).attach(
+            self.pipe,
+            prompt=[request.prompt for request in batch],
+            subjects=[request.subjects for request in batch],
+            layout=[request.layout for request in batch],
+            record=record,
+            interrupt=interrupt,
+        ) as attached:
+            return self.pipe(**arguments).images, attached, arguments
+
     def _use_scheduler(self, name: str | None) -> None:
         if name not in self._schedulers:
             self.pipe.scheduler = self._schedulers[None]
@@ -206,5 +273,6 @@ def alike(request: Request) -> tuple[Any, ...]:
         request.width,
         request.height,
         request.scheduler,
+        request.search,
         bool(request.negative_prompt),
     )

@@ -1,0 +1,1 @@
+"""Making several pictures of one prompt, and keeping those that a verifier likes best."""

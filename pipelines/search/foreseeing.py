@@ -1,0 +1,64 @@
+"""Pictures that are made only so far that one sees what they will be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from adhere.errors import Interrupted, ModelError
+from adhere.guides.guide import Guide, Step
+from adhere.guides.run import Run
+from adhere.guides.selection import Candidates
+
+
+class Foreseeing:
+    """Ends a guided call at a share of its run, with the pictures that it predicts there.
+
+    It is a plugin among the call's own, and the call's `interrupt` asks `done`.
+    """
+
+    name: ClassVar[str] = "foreseeing"
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.pictures: list[Image.Image] = []
+
+    def guide(self, run: Run) -> Guide:
+        self.pictures = []
+        return _Guide(self)
+
+    def done(self) -> bool:
+        return bool(self.pictures)
+
+    def of(self, call: Callable[[], Any]) -> list[Image.Image]:
+        """What a call that this is a plugin of will show.
+
+        Raises:
+            Interrupted: the call was ended by somebody else.
+            ModelError: it made no step at which one can look.
+        """
+        try:
+            call()
+        except Interrupted:
+            if not self.pictures:
+                raise
+        if not self.pictures:
+            raise ModelError(
+                "a run of one step shows nothing before its end; use more steps, or finish all "
+                "candidates (look_at=None, --look-at 1)"
+            )
+        return self.pictures
+
+
+class _Guide(Guide):
+    def __init__(self, plugin: Foreseeing) -> None:
+        self.plugin = plugin
+
+    def selects(self, step: Step) -> bool:
+        # After the last step nothing is left to be saved.
+        return step.index == min(round(self.plugin.at * step.count), step.count - 2)
+
+    def select(self, step: Step, candidates: Candidates) -> None:
+        self.plugin.pictures = candidates.pictures()

@@ -1,0 +1,254 @@
+"""Best of N: several starting noises, early dropping, and the best finished pictures.
+
+Every candidate is a call of the pipeline with a seed of its own, so each can be made again alone.
+Those that a verifier likes least at a look early in the run are never finished; the finalists are
+made from the beginning, which costs them the looked-at steps twice and asks nothing of a sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+
+from adhere import verifiers
+from adhere.errors import ParameterError
+from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.verifiers import Verifier
+from adhere.verifiers.scoring import Scored, score
+
+APART = 1_000_003
+"""Between the seeds of one search's candidates: searches from seeds 0, 1, 2... share none."""
+
+Make = Callable[[Sequence[int]], Sequence[Image.Image]]
+"""Pictures of some seeds."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many candidates a picture is chosen from, and how. Plain data; JSON round-trip.
+
+    Attributes:
+        candidates: pictures begun, the one of the given seed included.
+        verifier: a verifier's name, or a combination of some.
+        look_at: share of the run at which candidates are looked at; 1 to finish them all.
+        finish: how many are finished; a quarter of them if left out.
+    """
+
+    candidates: int = 8
+    verifier: str = "clip-score"
+    look_at: float = 0.32
+    finish: int | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.candidates, int) and not isinstance(self.candidates, bool)
+        if not whole or self.candidates < 1:
+            raise ParameterError(f"candidates={self.candidates!r}; give a whole number from 1 on")
+        if not 0 <= self.look_at <= 1:
+            raise ParameterError(f"look_at={self.look_at!r} is no share of a run, from 0 to 1")
+        if self.finish is not None and not 1 <= self.finish <= self.candidates:
+            raise ParameterError(
+                f"finish={self.finish!r} of {self.candidates} candidates; give 1 to "
+                f"{self.candidates}"
+            )
+
+    @property
+    def finalists(self) -> int:
+        """How many are finished at the least."""
+        if self.look_at == 1:
+            return self.candidates
+        return self.finish or max(1, math.ceil(self.candidates / 4))
+
+    def seeds(self, first: int) -> tuple[int, ...]:
+        """The candidates' seeds; the first is the one given."""
+        return tuple(first + k * APART for k in range(self.candidates))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Search:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: an unknown key, or a value out of range.
+        """
+        known = [one.name for one in fields(cls)]
+        if unknown := sorted(set(data) - set(known)):
+            raise ParameterError(f"a search has no {unknown[0]!r}; it has: {', '.join(known)}")
+        return cls(**data)
+
+
+@dataclass
+class Candidate:
+    """One picture that was begun. Scores are None where there was none to be had."""
+
+    seed: int
+    foreseen: float | None = None
+    score: float | None = None
+    picture: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates of a search, best first: the finished by score, then the dropped."""
+
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> tuple[Candidate, ...]:
+        return tuple(one for one in self.candidates if one.picture is not None)
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The finished pictures, best first."""
+        return [one.picture for one in self.candidates if one.picture is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Seeds and scores, best first, and what is to be known of them."""
+        told = [
+            {"seed": c.seed, "foreseen": c.foreseen, "score": c.score, "finished": bool(c.picture)}
+            for c in self.candidates
+        ]
+        return {"candidates": told, "notes": list(self.notes)}
+
+
+def ranked(
+    prompt: str, how: Search, judged: Verifier, seed: int, foresee: Make, finish: Make
+) -> Ranking:
+    """The search itself.
+
+    Args:
+        judged: what scores previews and pictures.
+        seed: of the first candidate.
+        foresee: what pictures of some seeds will show; not asked where all are finished.
+        finish: the pictures themselves.
+    """
+    each = [Candidate(one) for one in how.seeds(seed)]
+    notes: dict[str, None] = {}
+    chosen = each
+    if how.finalists < len(each):
+        found = _scored(judged, foresee, each, prompt, notes)
+        for one, value in zip(each, found.scores, strict=True):
+            one.foreseen = _known(value)
+        # What has no score is kept: the verifier failed, not the picture.
+        chosen = [
+            each[k]
+            for place, k in enumerate(found.order)
+            if place < how.finalists or each[k].foreseen is None
+        ]
+    made = list(finish([one.seed for one in chosen]))
+    found = score(judged, made, [prompt] * len(made))
+    notes.update(dict.fromkeys(found.failures))
+    for one, value, picture in zip(chosen, found.scores, made, strict=True):
+        one.score, one.picture = _known(value), picture
+    dropped = [one for one in each if one.picture is None]
+    order = [chosen[k] for k in found.order]
+    order += sorted(dropped, key=lambda one: -(one.foreseen or 0.0))
+    return Ranking(tuple(order), tuple(notes))
+
+
+def _scored(
+    judged: Verifier, make: Make, each: Sequence[Candidate], prompt: str, notes: dict[str, None]
+) -> Scored:
+    found = score(judged, make([one.seed for one in each]), [prompt] * len(each))
+    notes.update(dict.fromkeys(found.failures))
+    return found
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def search(
+    pipe: Any,
+    prompt: str,
+    *,
+    n: int = 8,
+    verifier: str | Verifier = "clip-score",
+    keep: int = 1,
+    seed: int = 0,
+    guidance: Guidance | None = None,
+    look_at: float = 0.32,
+    finish: int | None = None,
+    together: int = 4,
+    **call: Any,
+) -> Ranking:
+    """The best of `n` pictures of a prompt, most of which are dropped before they are finished.
+
+    Example:
+        >>> found = adhere.search(pipe, "a red cat and a blue car", n=16)  # doctest: +SKIP
+        >>> found.pictures[0].save(f"{found.candidates[0].seed}.png")  # doctest: +SKIP
+
+    Args:
+        pipe: a diffusers pipeline.
+        verifier: a function `(pictures, prompts) -> scores`, or the name of one, as
+            `adhere.verifiers.verifier` reads it.
+        keep: how many pictures are wanted, best first; so many at the least are finished.
+        seed: of the first candidate; that of each stands in the result.
+        guidance: how each candidate is guided.
+        look_at: share of the run at which candidates are looked at; 1 to finish them all.
+        finish: how many are finished; a quarter of them if left out.
+        together: pictures that are made at once, at the most.
+        call: further arguments of the pipeline's call, such as `num_inference_steps`.
+
+    Raises:
+        ParameterError: a number is out of range, or the verifier does not read.
+        ModelError: the pipeline cannot be guided.
+    """
+    named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
+    if not 1 <= keep <= n:
+        raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
+    if taken := sorted({"generator", "num_images_per_prompt", "prompt"} & set(call)):
+        raise ParameterError(f"search gives the pipeline its {taken[0]}; leave it out (seed=...)")
+    how = Search(n, named, look_at, finish)
+    if how.finalists < keep:
+        how = Search(n, named, look_at, keep)
+    guided = _Guided(pipe, prompt, guidance or Guidance(), call, together)
+    judged = verifiers.verifier(verifier)
+    found = ranked(prompt, how, judged, seed, partial(guided.foreseen, at=look_at), guided.made)
+    for one in found.candidates[keep:]:
+        one.picture = None
+    return found
+
+
+@dataclass(frozen=True)
+class _Guided:
+    """One pipeline, called for some seeds at a time."""
+
+    pipe: Any
+    prompt: str
+    guidance: Guidance
+    call: Mapping[str, Any]
+    together: int
+
+    def made(self, seeds: Sequence[int]) -> list[Image.Image]:
+        pictures: list[Image.Image] = []
+        for some in self._parts(seeds):
+            with self.guidance.attach(self.pipe):
+                pictures += self._called(some).images
+        return pictures
+
+    def foreseen(self, seeds: Sequence[int], at: float) -> list[Image.Image]:
+        pictures: list[Image.Image] = []
+        for some in self._parts(seeds):
+            look = Foreseeing(at)
+            guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
+            with guidance.attach(self.pipe, interrupt=look.done):
+                pictures += look.of(partial(self._called, some))
+        return pictures
+
+    def _parts(self, seeds: Sequence[int]) -> Iterator[Sequence[int]]:
+        size = max(1, self.together)
+        return (seeds[start : start + size] for start in range(0, len(seeds), size))
+
+    def _called(self, seeds: Sequence[int]) -> Any:
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        return self.pipe([self.prompt] * len(seeds), generator=generators, **self.call)

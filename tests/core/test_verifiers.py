@@ -1,0 +1,143 @@
+"""Verifiers by name and by arithmetic, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from adhere import verifiers
+from adhere.errors import ParameterError
+from adhere.verifiers import register, verifier
+from adhere.verifiers.scoring import Scored, score
+
+PICTURES = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (10, 200, 90)]
+PROMPTS = ["a cat", "a dog", "a frog"]
+
+
+def red(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+    return [float(one.getpixel((0, 0))[0]) for one in pictures]  # type: ignore[index]
+
+
+def letters(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+    return [float(len(one)) for one in prompts]
+
+
+@pytest.fixture(autouse=True)
+def _names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifiers, "_registered", {})
+    monkeypatch.setattr(verifiers, "_made", {})
+    register("red", red)
+    register("letters", letters)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("red", [10, 200, 90]),
+        ("0.5*red", [5, 100, 45]),
+        ("red + letters", [15, 205, 96]),
+        ("0.1*red+10 * letters", [51, 70, 69]),
+        ("min(red, letters)", [5, 5, 6]),
+        ("min(0.1*red, letters + letters) + red", [11, 210, 99]),
+        ("2*min(red, min(letters, 0.01 * red))", [0.2, 4, 1.8]),
+    ],
+)
+def test_names_combine(text: str, expected: list[float]) -> None:
+    assert verifier(text)(PICTURES, PROMPTS) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "red +", "min(red", "min()", "2**red", "1.2.3*red", "red letters", "(red)", "red)"]
+)
+def test_what_does_not_read_says_where(text: str) -> None:
+    with pytest.raises(ParameterError, match=r"does not read from .* on; write names with weights"):
+        verifier(text)
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(ParameterError, match=r"no verifier is called 'rde'; there are: .*letters"):
+        verifier("rde")
+
+
+def test_a_function_is_its_own_verifier() -> None:
+    assert verifier(red) is red
+
+
+def test_a_function_has_no_columns() -> None:
+    with pytest.raises(ParameterError, match="it has no column"):
+        verifier("red.green")
+
+
+def test_a_name_may_be_given_anew() -> None:
+    assert verifier("red")(PICTURES, PROMPTS)[0] == 10
+    register("red", letters)
+    assert verifier("red")(PICTURES, PROMPTS)[0] == 5
+
+
+@pytest.mark.parametrize(("name", "given"), [("two words", red), ("a+b", red), ("red", 3)])
+def test_what_cannot_be_a_verifier_is_refused(name: str, given: Any) -> None:
+    with pytest.raises(ParameterError):
+        register(name, given)
+
+
+def test_installed_packages_bring_verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("theirs", f"{__name__}:letters", "adhere.verifiers")]
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
+    assert verifier("theirs")(PICTURES, PROMPTS) == [5, 5, 6]
+
+
+# ---- Failures ----------------------------------------------------------------
+
+
+def test_scores_are_in_order_best_first() -> None:
+    assert score(red, PICTURES, PROMPTS) == Scored((10, 200, 90))
+    assert score(red, PICTURES, PROMPTS).order == (1, 2, 0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_none_is_said_and_comes_last(bad: float) -> None:
+    found = score(lambda pictures, prompts: [1.0, bad, 3.0], PICTURES, PROMPTS)
+    assert math.isnan(found.scores[1])
+    assert found.order == (2, 0, 1)
+    assert len(found.failures) == 1
+    assert "a picture of 'a dog', which is kept" in found.failures[0]
+
+
+def test_none_makes_a_minimum_none() -> None:
+    register("odd", lambda pictures, prompts: [math.nan] * len(pictures))
+    assert all(map(math.isnan, verifier("min(red, odd)")(PICTURES, PROMPTS)))
+    assert all(map(math.isnan, verifier("min(odd, red)")(PICTURES, PROMPTS)))
+
+
+def test_one_picture_that_breaks_it_takes_no_other_along() -> None:
+    def breaks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        if "a dog" in prompts:
+            raise KeyError("dog")
+        return red(pictures, prompts)
+
+    found = score(breaks, PICTURES, PROMPTS)
+    assert found.scores[0] == 10
+    assert found.scores[2] == 90
+    assert math.isnan(found.scores[1])
+    assert found.failures == (
+        "the verifier has no score for a picture of 'a dog', which is kept: KeyError: 'dog'",
+    )
+
+
+def test_too_few_scores_are_no_scores() -> None:
+    found = score(lambda pictures, prompts: [], PICTURES[:1], PROMPTS[:1])
+    assert math.isnan(found.scores[0])
+    assert "0 scores for 1 pictures" in found.failures[0]
+
+
+def test_what_it_says_itself_is_not_swallowed() -> None:
+    def refuses(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        raise ParameterError("no weights")
+
+    with pytest.raises(ParameterError, match="no weights"):
+        score(refuses, PICTURES, PROMPTS)
