@@ -20,6 +20,7 @@ from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import failing, nothing_left
 from tests.probes import Failing, Probe, guide_of
+from tests.verifying import NEEDED
 
 ABOUT = {"layout": tiny.LAYOUT}
 """What a plugin may need beside the prompt; those that need nothing pass it by."""
@@ -46,8 +47,8 @@ def made(kind: type[Plugin], **values: Any) -> Plugin:
         if int in parameters._options(p.kind) and p.default is not None and p.default > 3:
             values.setdefault(p.name, max(3, int(p.low or 0)))
     for p in parameters.parameters(kind):
-        if p.kind == tuple[str, ...] and p.default == ():
-            values.setdefault(p.name, ("a car > a green car",))
+        if p.name in NEEDED:
+            values.setdefault(p.name, NEEDED[p.name])
     return kind(**values)
 
 
@@ -56,6 +57,14 @@ def switched_off(kind: type[Plugin]) -> Plugin:
     low = {p.name: type(p.low)(p.low) for p in numbers(kind) if p.low is not None}
     no = {p.name: False for p in parameters.parameters(kind) if p.kind is bool}
     return made(kind, **low, **no)
+
+
+def pictures(kind: type[Plugin], count: int) -> dict[str, Any]:
+    """A call for some pictures: of one prompt where the plugin chooses among them."""
+    seeds = tuple(range(count))
+    if getattr(kind, "several", False):
+        return {"prompt": tiny.PROMPT, "num_images_per_prompt": count, "seeds": seeds}
+    return {"prompt": [tiny.PROMPT] * count, "seeds": seeds}
 
 
 def guided(pipe: Any, *plugins: Any, mode: str = "attach", **options: Any) -> torch.Tensor:
@@ -136,7 +145,7 @@ def test_its_file_is_short_and_tells_its_source(kind: Any) -> None:
 def test_it_changes_the_picture_the_same_way_every_time(kind: Any) -> None:
     pipe = tiny.sd1()
     # Several images, because the noise that one is given may happen to be the best there is.
-    both: dict[str, Any] = {"prompt": [tiny.PROMPT] * 3, "seeds": (0, 1, 2)}
+    both = pictures(kind, 3)
     before = plain(pipe, **both)
     first = guided(pipe, made(kind), **both)
     assert not torch.equal(first, before)
@@ -173,7 +182,7 @@ def ends(kind: type[Plugin]) -> list[Plugin]:
 def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
     """Where no image moves, the guide says that it is off: no hooks, no rows, no pass."""
     pipe = tiny.sd1()
-    both: dict[str, Any] = {"prompt": [tiny.PROMPT] * 2, "seeds": (0, 1), "size": (16, 16)}
+    both = {**pictures(kind, 3), "size": (16, 16)}
     before = plain(pipe, **both)
     for plugin in ends(kind):
         watched, guides = guide_of(Probe(plugin.guide))
@@ -186,11 +195,15 @@ def test_two_images_at_once_equal_each_alone(kind: Any) -> None:
     # In double precision: a hundred passes of a random model would blow up single rounding.
     pipe = tiny.sd1().to(torch.float64)
     prompts = ["a red cat and a blue car", "a photo of a blue car with a small red cat"]
-    both = guided(pipe, made(kind), prompt=prompts, seeds=(0, 1))
+    each = 4 if getattr(kind, "several", False) else 1
+    seeds = tuple(range(2 * each))
+    both = guided(pipe, made(kind), prompt=prompts, seeds=seeds, num_images_per_prompt=each)
     for k, prompt in enumerate(prompts):
-        alone = guided(pipe, made(kind), prompt=prompt, seeds=(k,))
-        assert tiny.apart(both[k : k + 1], alone) < 1e-4
-    assert tiny.apart(both, plain(pipe, prompt=prompts, seeds=(0, 1))) > 1e-4
+        own = seeds[k * each : (k + 1) * each]
+        alone = guided(pipe, made(kind), prompt=prompt, seeds=own, num_images_per_prompt=each)
+        assert tiny.apart(both[k * each : (k + 1) * each], alone) < 1e-4
+    before = plain(pipe, prompt=prompts, seeds=seeds, num_images_per_prompt=each)
+    assert tiny.apart(both, before) > 1e-4
 
 
 @every

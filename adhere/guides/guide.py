@@ -69,6 +69,12 @@ class Step:
         """Whether this is the step that lies at `share` of the run (0.2 is step 10 of 50)."""
         return self.index == round(share * self.count)
 
+    def looked_at(self, *shares: float) -> bool:
+        """Whether one of some shares is this step's, or is too late for any but the last but one:
+        nothing is left to choose after the last.
+        """
+        return any(self.index == min(round(at * self.count), self.count - 2) for at in shares)
+
 
 @dataclass(frozen=True)
 class Energy:
@@ -302,7 +308,11 @@ class Guide:
 
 @runtime_checkable
 class Plugin(Protocol):
-    """A published method as a frozen dataclass of plain data."""
+    """A published method as a frozen dataclass of plain data.
+
+    Its class may have a `task` (`adhere.guides.tasks`), and `several = True` where it chooses among
+    several pictures of one prompt (`num_images_per_prompt`) and leaves a single one alone.
+    """
 
     name: ClassVar[str]
 

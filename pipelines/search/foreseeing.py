@@ -57,8 +57,7 @@ class _Guide(Guide):
         self.plugin = plugin
 
     def selects(self, step: Step) -> bool:
-        # After the last step nothing is left to be saved.
-        return step.index == min(round(self.plugin.at * step.count), step.count - 2)
+        return step.looked_at(self.plugin.at)
 
     def select(self, step: Step, candidates: Candidates) -> None:
         self.plugin.pictures = candidates.pictures()

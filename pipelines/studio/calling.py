@@ -48,6 +48,7 @@ class Calling:
     def check(self, request: Request) -> None:
         """Raise `ParameterError` for what this pipeline would refuse or pass over."""
         _check_size(request)
+        _check_alone(request)
         if request.scheduler is not None:
             samplers.scheduler(self.pipe, request.scheduler)
         self._check_true_cfg(request)
@@ -135,6 +136,16 @@ def _binned(pipe: Any) -> bool:
     cell = 32 if type(pipe).__name__.startswith("Sana") else 8
     sizes = (16, 32, 64, 128, 256)
     return bool(pipe.vae_scale_factor == cell and pipe.transformer.config.sample_size in sizes)
+
+
+def _check_alone(request: Request) -> None:
+    for plugin in request.plugins:
+        if getattr(plugin, "several", False):
+            raise ParameterError(
+                f"{plugin.name} chooses among several pictures of one prompt, and each here is one "
+                "of its own; use --best-of or best-of-n, or, in Python, "
+                "pipe(..., num_images_per_prompt=4)"
+            )
 
 
 def _check_size(request: Request) -> None:

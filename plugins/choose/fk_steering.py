@@ -42,6 +42,7 @@ class FkSteering(Method):
 
     name: ClassVar[str] = "fk-steering"
     task: ClassVar[str] = "choose"
+    several: ClassVar[bool] = True
 
     verifier: str = param(
         "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
@@ -67,21 +68,21 @@ class FkSteering(Method):
 class _Guide(Guide):
     def __init__(self, plugin: FkSteering, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.off = plugin.strength == 0 or not plugin.resample_at
         self.groups = [images for images in run.groups if len(images) > 1]
+        self.off = plugin.strength == 0 or not plugin.resample_at or not self.groups
         self.verifier = verifiers.verifier(plugin.verifier)
         self.last = torch.zeros(run.batch, dtype=torch.float64)
         self.weights = torch.zeros(run.batch, dtype=torch.float64)  # their logarithms
         self.scored: list[list[float | None]] = []
         self.chosen: list[list[int]] = []
-        if not self.groups and not self.off:
+        if not self.groups:
             run.note(
                 "fk-steering chooses among several pictures of one prompt, and this call makes one "
                 "of each; give num_images_per_prompt, or use best-of-n"
             )
 
     def selects(self, step: Step) -> bool:
-        return bool(self.groups) and any(step.at(share) for share in self.plugin.resample_at)
+        return step.looked_at(*self.plugin.resample_at)
 
     def select(self, step: Step, candidates: Candidates) -> Selection:
         found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])

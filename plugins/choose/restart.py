@@ -21,6 +21,9 @@ from adhere.guides.run import Run
 from adhere.guides.selection import Candidates, Selection
 from adhere.verifiers.scoring import score
 
+LEAST = -1000
+"""No picture's score is below it."""
+
 
 @dataclass(frozen=True)
 class Restart(Method):
@@ -33,7 +36,7 @@ class Restart(Method):
         "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
     )
     least: float = param(
-        0.2, "the score below which a picture is begun again", low=-1000, high=1000,
+        0.2, "the score below which a picture is begun again", low=LEAST, high=-LEAST,
         source="chosen here",
     )  # fmt: skip
     look_at: tuple[float, ...] = share(
@@ -52,13 +55,13 @@ class Restart(Method):
 class _Guide(Guide):
     def __init__(self, plugin: Restart, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.off = not plugin.look_at
+        self.off = not plugin.look_at or plugin.least == LEAST
         self.verifier = verifiers.verifier(plugin.verifier)
         self.scored: list[list[float | None]] = [[] for _ in run.prompts]
         self.restarted: list[list[int]] = [[] for _ in run.prompts]
 
     def selects(self, step: Step) -> bool:
-        return any(step.at(share) for share in self.plugin.look_at)
+        return step.looked_at(*self.plugin.look_at)
 
     def select(self, step: Step, candidates: Candidates) -> Selection:
         found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from adhere import Guidance, plugins
@@ -15,6 +18,7 @@ from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests import tiny
+from tests.verifying import NEEDED
 
 STEPS = 6
 
@@ -47,9 +51,9 @@ def test_every_method_at_its_defaults_is_within_the_limits(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
 def test_a_method_takes_no_more_than_it_says(name: str) -> None:
     """On a tiny random model, where targets are never met and every repetition is made."""
-    plugin = plugins.plugin(name)
-    for needed in {"edits", "texts"} & vars(plugin).keys():  # there is no default for these
-        plugin = plugins.plugin(f"{name}:{needed}=a cat > a red cat")
+    plugin: Any = plugins.plugin(name)
+    for needed in NEEDED.keys() & vars(plugin).keys():
+        plugin = replace(plugin, **{needed: NEEDED[needed]})
     layout = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
     asked = 0
 

@@ -25,6 +25,7 @@ from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES
+from tests.verifying import NEEDED
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "families.md"
@@ -47,8 +48,8 @@ def made(kind: Any) -> Any:
     for one in parameters.parameters(kind):
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
             changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
-        if one.default == ():
-            changes[one.name] = ("a car > a green car",)
+        if one.name in NEEDED:
+            changes[one.name] = NEEDED[one.name]
     return kind(**changes)
 
 
