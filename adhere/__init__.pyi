@@ -13,6 +13,7 @@ from adhere.guides.energy import EnergyMethod as EnergyMethod
 from adhere.guides.energy import LayoutMethod as LayoutMethod
 from adhere.guides.energy import SubjectMethod as SubjectMethod
 from adhere.guides.guide import Energy as Energy
+from adhere.guides.guide import Finished as Finished
 from adhere.guides.guide import Guide as Guide
 from adhere.guides.guide import Logits as Logits
 from adhere.guides.guide import Look as Look
@@ -34,6 +35,8 @@ from adhere.layout.layout import Region as Region
 from adhere.pipelines.engine.guidance import Guidance as Guidance
 from adhere.pipelines.engine.memory import Memory as Memory
 from adhere.pipelines.engine.report import RunReport as RunReport
+from adhere.pipelines.explaining.explain import explain as explain
+from adhere.pipelines.explaining.explanation import Explanation as Explanation
 from adhere.pipelines.modular.blocks import guided_blocks as guided_blocks
 from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
 from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
@@ -103,7 +106,9 @@ __all__ = [
     "EnergyMethod",
     "Entity",
     "EvaluationError",
+    "Explanation",
     "ExtraMissing",
+    "Finished",
     "Guidance",
     "GuidanceError",
     "GuidanceWarning",
@@ -153,6 +158,7 @@ __all__ = [
     "ValueSignFlip",
     "ZestGuide",
     "__version__",
+    "explain",
     "find",
     "guided_blocks",
     "guided_denoise",

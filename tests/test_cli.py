@@ -94,6 +94,20 @@ def test_markup_is_not_part_of_what_the_model_reads(folder: Path, tmp_path: Path
     assert [plain.request.prompt, marked.request.prompt][1].startswith("[red")
 
 
+def test_explain_says_what_words_are_to_a_picture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", folder, "--words", "cat|frog", "--levels", "2", "--context"]
+    assert adhere("explain", PROMPT, *words, "--out", tmp_path, *SMALL) == 0
+    out = capsys.readouterr().out
+    assert "cat + frog: redundant" in out
+    assert {path.suffix for path in tmp_path.glob("explanation.*")} == {
+        ".png", ".json", ".safetensors"
+    }  # fmt: skip
+    assert adhere("explain", PROMPT, "--words", "frog", "--out", tmp_path) == 2
+    assert "compared two by two" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -169,7 +183,7 @@ def test_an_out_that_is_a_file_is_refused_before_any_model_is_loaded(
     monkeypatch.setattr(studio, "load", never)
     file = tmp_path / "file"
     file.write_text("mine")
-    for words in (["generate", PROMPT], ["compare", PROMPT], ["demo"]):
+    for words in (["generate", PROMPT], ["compare", PROMPT], ["explain", PROMPT], ["demo"]):
         assert adhere(*words, "--out", file) == 2
         assert "is no folder that can be written to" in capsys.readouterr().err
     assert file.read_text() == "mine"
@@ -309,7 +323,7 @@ def test_seeds_read() -> None:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("generate", "compare", "plugins", "demo", "app", "eval", "toybox"):
+    for command in ("generate", "compare", "explain", "plugins", "demo", "app", "eval", "toybox"):
         assert adhere(command, "--help") == 0
         assert len(capsys.readouterr().out) > 200, command
 

@@ -1,4 +1,4 @@
-"""The commands: `generate`, `compare`, `plugins`, `show`, `demo`, `app`, `eval` and `toybox`."""
+"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `demo`, and rooms' own."""
 
 from __future__ import annotations
 
@@ -111,6 +111,44 @@ def compare(
         raise ParameterError(f'--stack is spelled -p now, with +: -p "{joined}"')
     variants = [Variant(), *(Variant(read(one)) for one in plugin or ())]
     make(content, drawing, loading, variants, seeds_from(seed, seeds, "0-2"), out, maps)
+
+
+@app.command()
+@in_groups
+def explain(
+    prompt: Annotated[str, typer.Argument(help="The prompt.")],
+    drawing: Drawing,
+    loading: Loading,
+    words: Annotated[
+        str | None, typer.Option(help="Words to compare, as in `queen|crown`; else the nouns.")
+    ] = None,
+    context: Annotated[
+        bool, typer.Option("--context", help="Hear a word beside the rest of the prompt.")
+    ] = False,
+    levels: Annotated[int, typer.Option(min=1, max=1000, help="Levels of noise.")] = 20,
+    draws: Annotated[int, typer.Option(min=1, max=1000, help="Noises at each level.")] = 1,
+    plugin: Plugins = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed.")] = 0,
+    out: Out = Path("out"),
+) -> None:
+    """Say what each word of a prompt is to its picture: alone, and two by two.
+
+    What is unique to a word, what two say alike, what they say only together:
+
+        adhere explain "a queen with a crown" --words "queen|crown"
+
+    Words beside the rest of the prompt, with a method at work:
+
+        adhere explain "a red cat and a blue car" --context -p syngen --out why
+    """
+    from adhere.cli import explaining
+    from adhere.pipelines.explaining.reader import Reader
+
+    if plugin and len(plugin) > 1:
+        raise ParameterError(f'one picture is explained; join plugins: -p "{"+".join(plugin)}"')
+    phrases = None if words is None else tuple(words.split("|"))
+    reader = Reader(phrases, context, levels, draws)
+    explaining.explain(prompt, plugin[0] if plugin else None, seed, reader, drawing, loading, out)
 
 
 @app.command()

@@ -230,6 +230,23 @@ class Look(Protocol):
         """Other starting noise; the same `draw` of the same image is always the same."""
 
 
+@runtime_checkable
+class Finished(Protocol):
+    """A run's pictures after its last step, for guides that ask what the model makes of them."""
+
+    def predicted(
+        self, texts: Sequence[str], log_snr: float, draw: int = 0
+    ) -> Float[Tensor, "texts batch channels h w"]:
+        """The noise that the model finds in the pictures with noise added, under each text.
+
+        Args:
+            texts: the same for every image; "" for none.
+            log_snr: how much noise: the logarithm of the picture's variance over the noise's, as
+                far as the model has such a level; the nearest that it has is taken.
+            draw: which noise; the same draw of the same image is the same at every level.
+        """
+
+
 class Guide:
     """A plugin at work in one run. Every moment defaults to changing nothing."""
 
@@ -300,6 +317,9 @@ class Guide:
 
     def follow(self, parents: Sequence[int]) -> None:
         """Image k goes on from what was image `parents[k]`: take along what is kept by image."""
+
+    def finished(self, pictures: Finished) -> None:
+        """After the last step: ask what the model finds in the pictures. Nothing is changed."""
 
     def report(self) -> Mapping[str, Any]:
         """What happened, as plain data for logs, the app and evaluation."""

@@ -18,6 +18,7 @@ from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.engine.moments.embedding import Embedding
+from adhere.pipelines.engine.moments.finished import Pictures
 from adhere.pipelines.engine.moments.looking import chosen_noise
 from adhere.pipelines.engine.moments.own_pass import OwnPass
 from adhere.pipelines.engine.moments.passes import Passes
@@ -113,6 +114,7 @@ class Engine:
         self.own_pass = OwnPass(state, self.passes)
         self.selecting = Selecting(state, self.passes)
         self._now: Now | None = None
+        self._first: Now | None = None
         self._answering = False
         self._postponed: Tensor | None = None
         self._check(call)
@@ -132,6 +134,7 @@ class Engine:
         step = self.state.step_at(self.state.family.timestep(call))
         now = Now(step, call, call, rows, call.rows, latents, latents)
         self._now, self._answering = now, True
+        self._first = self._first or now
         with self.state.occupied():
             self._guide(now)
         self.own_pass.open(now)
@@ -223,7 +226,19 @@ class Engine:
             self._postponed = None
         if self.selecting.guides:
             result = with_sample(result, self.selecting.after(sample_of(result)))
+        if self.done:
+            self._show_finished(result)
         return result
+
+    def _show_finished(self, result: Any) -> None:
+        """Let guides ask what the model makes of what the last step has returned."""
+        asking = self.state.overriding("finished")
+        if not asking or self._first is None:
+            return
+        pictures = Pictures(self.state, self._first, sample_of(result))
+        with self.state.occupied(), torch.no_grad():
+            for guide in asking:
+                guide.finished(pictures)
 
     @property
     def done(self) -> bool:

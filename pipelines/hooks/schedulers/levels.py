@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adhere.errors import ModelError
 from adhere.pipelines.hooks.schedulers.clock import first_evaluation, position
 
 
@@ -63,6 +64,28 @@ def level_ahead(scheduler: Any, share: float) -> tuple[int, float, Level]:
     else:
         found = _tabled(scheduler.alphas_cumprod, timestep)
     return index // order, timestep, found
+
+
+def level_at(scheduler: Any, log_snr: float) -> tuple[float, Level]:
+    """The timestep and level whose picture's variance over the noise's is nearest to a ratio.
+
+    Its `scale` is 1: it is a level of what the model sees.
+
+    Raises:
+        ModelError: the scheduler has no levels but those of a run (EDM).
+    """
+    if flows(scheduler):
+        share = 1 / (1 + math.exp(log_snr / 2))
+        steps = scheduler.config.get("num_train_timesteps", 1000)
+        return share * steps, _of_sigma(scheduler, share, 1.0)
+    if not has_table(scheduler):
+        raise ModelError(
+            f"{type(scheduler).__name__} has no table of noise levels, so the model cannot be "
+            "asked at levels outside its run; use a scheduler that has one, such as DDIM or Euler"
+        )
+    table = scheduler.alphas_cumprod.double()
+    timestep = float((table.logit() - log_snr).abs().argmin())
+    return timestep, _tabled(scheduler.alphas_cumprod, timestep)
 
 
 def scale(scheduler: Any, timestep: Any) -> float:

@@ -1,0 +1,1 @@
+"""What the words of a prompt are to its picture, as a read-out that changes nothing."""
