@@ -41,6 +41,7 @@ from adhere.pipelines.modular.blocks import guided_blocks as guided_blocks
 from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
 from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
 from adhere.pipelines.modular.guider import prediction_guider as prediction_guider
+from adhere.pipelines.search.search import search as search
 from adhere.pipelines.toybox.errors import ToyboxError as ToyboxError
 from adhere.pipelines.toybox.model.folder import load_toybox as load_toybox
 from adhere.plugins.appear.attend_and_excite import AttendAndExcite as AttendAndExcite
@@ -53,6 +54,9 @@ from adhere.plugins.bind.ebama import Ebama as Ebama
 from adhere.plugins.bind.predicated import Predicated as Predicated
 from adhere.plugins.bind.self_cross import SelfCross as SelfCross
 from adhere.plugins.bind.syngen import SynGen as SynGen
+from adhere.plugins.choose.best_of_n import BestOfN as BestOfN
+from adhere.plugins.choose.fk_steering import FkSteering as FkSteering
+from adhere.plugins.choose.restart import Restart as Restart
 from adhere.plugins.edit.p_plus import PPlus as PPlus
 from adhere.plugins.edit.sega import Sega as Sega
 from adhere.plugins.edit.time import Time as Time
@@ -90,6 +94,7 @@ def homes() -> dict[str, str]: ...
 __all__ = [
     "Apg",
     "AttendAndExcite",
+    "BestOfN",
     "BestOfNoise",
     "BoundNoun",
     "BoxDiff",
@@ -109,6 +114,7 @@ __all__ = [
     "Explanation",
     "ExtraMissing",
     "Finished",
+    "FkSteering",
     "Guidance",
     "GuidanceError",
     "GuidanceWarning",
@@ -141,6 +147,7 @@ __all__ = [
     "Region",
     "RegionalPrompting",
     "Regions",
+    "Restart",
     "Run",
     "RunReport",
     "SafeLatentDiffusion",
@@ -167,6 +174,7 @@ __all__ = [
     "param",
     "parse",
     "prediction_guider",
+    "search",
     "share",
     "strip_markup",
 ]
