@@ -65,6 +65,7 @@ from adhere.plugins.negate.nag import NormalizedAttentionGuidance as NormalizedA
 from adhere.plugins.negate.vsf import ValueSignFlip as ValueSignFlip
 from adhere.plugins.noise.best_of_noise import BestOfNoise as BestOfNoise
 from adhere.plugins.noise.initno import InitNO as InitNO
+from adhere.plugins.noise.noise_query import NoiseQuery as NoiseQuery
 from adhere.plugins.place.boxdiff import BoxDiff as BoxDiff
 from adhere.plugins.place.dense_diffusion import DenseDiffusion as DenseDiffusion
 from adhere.plugins.place.layout_guidance import LayoutGuidance as LayoutGuidance
@@ -131,6 +132,7 @@ __all__ = [
     "Maps",
     "Memory",
     "ModelError",
+    "NoiseQuery",
     "NormalizedAttentionGuidance",
     "PPlus",
     "PaintWithWords",

@@ -17,7 +17,7 @@ from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Plugin
 from adhere.plugins import PLUGINS
-from tests import tiny
+from tests import stored, tiny
 from tests.leftovers import failing, nothing_left
 from tests.probes import Failing, Probe, guide_of
 from tests.verifying import NEEDED
@@ -38,10 +38,11 @@ def numbers(kind: type[Plugin]) -> list[parameters.Parameter]:
     return found
 
 
-def made(kind: type[Plugin], **values: Any) -> Plugin:
+def made(kind: type[Plugin], shape: tuple[int, ...] = stored.SHAPE, **values: Any) -> Plugin:
     """The plugin at its defaults, but for speed with counts (of refinements, draws) of 3 at most.
 
-    Texts that cannot be left out (an edit, a style) are given one that is each of them.
+    Texts that cannot be left out (an edit, a style) are given one that is each of them, files one
+    for latents of `shape`.
     """
     for p in numbers(kind):
         if int in parameters._options(p.kind) and p.default is not None and p.default > 3:
@@ -49,7 +50,8 @@ def made(kind: type[Plugin], **values: Any) -> Plugin:
     for p in parameters.parameters(kind):
         if p.name in NEEDED:
             values.setdefault(p.name, NEEDED[p.name])
-    return kind(**values)
+    names = {p.name for p in parameters.parameters(kind)}
+    return kind(**{**stored.needed(names, shape), **values})
 
 
 def switched_off(kind: type[Plugin]) -> Plugin:
@@ -167,10 +169,10 @@ def test_switched_off_it_changes_nothing(kind: Any) -> None:
     assert torch.equal(off, plain(pipe, negative_prompt=""))
 
 
-def ends(kind: type[Plugin]) -> list[Plugin]:
+def ends(kind: type[Plugin], shape: tuple[int, ...]) -> list[Plugin]:
     """The plugin with all numbers at their low ends, and with one there, or a share at one."""
     one = [
-        made(kind, **{p.name: type(p.low)(end)})
+        made(kind, shape, **{p.name: type(p.low)(end)})
         for p in numbers(kind)
         if p.low is not None
         for end in (p.low, *([p.high] if p.high == 1 else []))
@@ -184,7 +186,7 @@ def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
     pipe = tiny.sd1()
     both = {**pictures(kind, 3), "size": (16, 16)}
     before = plain(pipe, **both)
-    for plugin in ends(kind):
+    for plugin in ends(kind, (4, 8, 8)):
         watched, guides = guide_of(Probe(plugin.guide))
         still = torch.equal(guided(pipe, watched, **both), before)
         assert guides[0].off == still, plugin

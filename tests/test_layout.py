@@ -169,6 +169,8 @@ LINES = (
     "pipelines.hooks pipelines.families pipelines.engine pipelines.modular",
     "pipelines.folders pipelines.toybox.model pipelines.studio",
     "pipelines.engine pipelines.studio pipelines.explaining",
+    "pipelines.engine pipelines.studio pipelines.tools",
+    "pipelines.toybox.judge pipelines.tools",
     "pipelines.toybox.world pipelines.toybox.model pipelines.toybox.judge pipelines.toybox.card",
     "pipelines.toybox.judge pipelines.toybox.training pipelines.toybox.card",
     "eval.suites eval.run eval.scores eval.report eval.commands",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -91,6 +91,8 @@ class Run(Renamed):
         notes: sentences for the report.
         used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
             guide has asked for.
+        weights: tells a fingerprint of the model that runs, for methods whose files belong to one;
+            an empty one where its weights are not in memory.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -108,6 +110,7 @@ class Run(Renamed):
     unread: GuidanceError | None = None
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    weights: Callable[[], str] = str
 
     @property
     def batch(self) -> int:

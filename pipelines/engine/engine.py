@@ -6,6 +6,7 @@ layer anybody reads, and takes one backward where their step rules allow.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_caches, refuse_unsafe_gradients
 from adhere.pipelines.hooks.schedulers import edits, fit, levels
 from adhere.pipelines.hooks.schedulers.clock import Clock, first_evaluation
+from adhere.pipelines.hooks.weights import fingerprint
 from adhere.prompt.tokens import Track
 
 
@@ -66,6 +68,7 @@ def begun(
         family=family.name,
         sampling=family.samples_from_noise() and clock.sampling,
         unread=unread,
+        weights=functools.partial(fingerprint, family.denoiser),
     )
     report = RunReport(family.name, len(prompts), run.steps)
     guides = [plugin.guide(run) for plugin in setup.plugins]

@@ -17,7 +17,7 @@ from adhere.app.jobs.setup import Setup
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
-from tests import tiny
+from tests import stored, tiny
 from tests.verifying import NEEDED
 
 STEPS = 6
@@ -54,6 +54,7 @@ def test_a_method_takes_no_more_than_it_says(name: str) -> None:
     plugin: Any = plugins.plugin(name)
     for needed in NEEDED.keys() & vars(plugin).keys():
         plugin = replace(plugin, **{needed: NEEDED[needed]})
+    plugin = replace(plugin, **stored.needed(set(vars(plugin)), (4, 32, 32)))
     layout = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
     asked = 0
 

@@ -20,11 +20,13 @@ from torch import Tensor
 from adhere import Guidance
 from adhere.errors import GuidanceError
 from adhere.guides import parameters
+from adhere.guides.guide import Guide
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
-from tests import tiny
+from tests import stored, tiny
 from tests.families.cases import CASES
+from tests.probes import Probe
 from tests.verifying import NEEDED
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +41,13 @@ WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe":
 """Columns of the effect study that say what pictures are worth, and which way is better."""
 
 
-def made(kind: Any) -> Any:
+def made(kind: Any, shape: tuple[int, ...]) -> Any:
     """A plugin with its defaults, but with counts of 2 at the most, and texts where it has none.
 
-    Of two noises the given one is as likely the better, so `candidates` are a dozen.
+    Of two noises the given one is as likely the better, so `candidates` are a dozen. Files are made
+    for latents of `shape`.
     """
-    changes: dict[str, Any] = {}
+    changes = stored.needed({one.name for one in parameters.parameters(kind)}, shape)
     for one in parameters.parameters(kind):
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
             changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
@@ -117,14 +120,29 @@ def _plain(column: str) -> Tensor:
 
 
 @functools.cache
+def latents(column: str) -> tuple[int, ...]:
+    """The shape of the latents of a family's picture."""
+    found: list[tuple[int, ...]] = []
+
+    class Seeing(Guide):
+        def initial(self, noise: Tensor, look: Any) -> Tensor:
+            found.append(tuple(noise.shape[1:]))
+            return noise
+
+    with Guidance(Probe(lambda run: Seeing())).attach(COLUMNS[column].pipe()):
+        COLUMNS[column].call(COLUMNS[column].pipe())
+    return found[0]
+
+
+@functools.cache
 def outcome(column: str, plugin: str) -> str:
     """What a plugin does to a family's picture: `yes`, `idle` or `no`.
 
     `yes`: it ran and the picture is another one; `idle`: it ran and changed nothing; `no`: refused.
     """
-    place = COLUMNS[column]
+    place, method = COLUMNS[column], made(PLUGINS[plugin], latents(column))
     try:
-        with Guidance(made(PLUGINS[plugin])).attach(place.pipe(), layout=LAYOUT):
+        with Guidance(method).attach(place.pipe(), layout=LAYOUT):
             found = place.call(place.pipe())
     except GuidanceError:
         return "no"

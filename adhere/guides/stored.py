@@ -1,0 +1,82 @@
+"""Files of tensors that a method needs beside the model: what they hold and what they are for."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adhere.errors import ParameterError
+
+KIND = "adhere"
+"""The key of a file's metadata that says what it is."""
+
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The contents of such a file.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        about: what it was made with: model, latent shape, encoder, settings; all texts.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, str]
+
+
+def read(path: str | Path, kind: str, made_by: str) -> Stored:
+    """A file of a kind; read again only when it has changed.
+
+    Args:
+        made_by: the command that makes such files, for the error.
+
+    Raises:
+        ParameterError: there is no such file, it is no safetensors file, or one of another kind.
+    """
+    place = Path(path).expanduser()
+    try:
+        if place.suffix != SUFFIX or (place.exists() and not place.is_file()):
+            raise OSError(f"no file whose name ends in {SUFFIX}")
+        state = place.stat()
+        found = _read(place, state.st_mtime_ns, state.st_size)
+    except (OSError, SafetensorError) as error:
+        raise ParameterError(
+            f"{str(path)!r} does not read as a {kind} in a safetensors file ({error}); make one "
+            f"with: {made_by}"
+        ) from error
+    if found.about.get(KIND) != kind:
+        raise ParameterError(
+            f"{str(path)!r} is a {found.about.get(KIND, 'safetensors file of something else')}, "
+            f"and a {kind} is expected; make one with: {made_by}"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, changed: int, size: int) -> Stored:
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Stored(path, tensors, dict(file.metadata() or {}))
+
+
+def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write such a file: whole or not at all, whenever the program is stopped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        save_file(whole, str(temporary), metadata={**about, KIND: kind})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What makes the files that methods read, and finds prompts and starting points for pictures."""

@@ -1,0 +1,131 @@
+"""A CLIP beside the pipeline, in whose space pictures and texts are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from adhere.errors import ModelError
+from adhere.pipelines.folders import saved
+from adhere.pipelines.folders.bars import without_bars
+from adhere.pipelines.hooks.weights import fingerprint
+from adhere.pipelines.toybox import TOYBOXES, load_clip
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both encoders and what prepares their input. Embeddings are float32 and of length one."""
+
+    source: str
+    model: Any
+    tokenizer: Any
+    preprocess: Callable[[Sequence[Image.Image]], Float[Tensor, "n 3 h w"]]
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def weights(self) -> str:
+        """A fingerprint of the model."""
+        return fingerprint(self.model)
+
+    @torch.no_grad()
+    def pictures(self, images: Sequence[Image.Image]) -> Float[Tensor, "n channels"]:
+        """Embeddings of pictures."""
+        pixels = self.preprocess([image.convert("RGB") for image in images]).to(self.device)
+        seen = self.model.vision_model(pixel_values=pixels).pooler_output
+        return _normal(self.model.visual_projection(seen))
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Float[Tensor, "n channels"]:
+        """Embeddings of texts; what an encoder cannot read is cut."""
+        return self.of_tokens(self.ids(texts))
+
+    def ids(self, texts: Sequence[str]) -> Int[Tensor, "n tokens"]:
+        """Token ids with start, end and padding."""
+        found: Tensor = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            return_tensors="pt",
+        ).input_ids
+        return found.to(self.device)
+
+    @property
+    def length(self) -> int:
+        """How many tokens the text encoder reads, start and end included."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def of_tokens(
+        self, ids: Int[Tensor, "n tokens"], embeds: Float[Tensor, "n tokens c"] | None = None
+    ) -> Float[Tensor, "n channels"]:
+        """Embeddings of token ids, whose own embeddings may be given instead; differentiable."""
+        table = self.model.text_model.embeddings.token_embedding
+        hook = table.register_forward_hook(lambda *_: embeds) if embeds is not None else None
+        try:
+            read = self.model.text_model(input_ids=ids).pooler_output
+        finally:
+            if hook is not None:
+                hook.remove()
+        return _normal(self.model.text_projection(read))
+
+
+def _normal(embeds: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(embeds.float(), dim=-1)
+
+
+def clip_of(model: str, folder: str | None, device: str = "cpu") -> Clip | None:
+    """The CLIP in a folder; the model's own where none is named; None where it has none.
+
+    Raises:
+        ModelError: the folder holds no CLIP.
+    """
+    if folder in TOYBOXES or (folder is None and model in TOYBOXES):
+        with without_bars():
+            made, tokenizer, preprocess = load_clip()
+        return Clip("toybox", made.requires_grad_(False).to(device), tokenizer, preprocess)
+    own = Path(model).expanduser() / "clip"
+    if folder is None and not own.is_dir():
+        return None
+    return _from_folder(Path(folder).expanduser() if folder else own, device)
+
+
+def _from_folder(folder: Path, device: str) -> Clip:
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+    try:
+        with without_bars():
+            model, found = CLIPModel.from_pretrained(
+                str(folder), dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        processor = AutoImageProcessor.from_pretrained(str(folder), backend="pil")
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"--clip {str(folder)!r} does not load as a CLIP: {str(error).splitlines()[0]}; give "
+            "toybox, or a folder with a CLIPModel, its tokenizer and its image processor "
+            "(save_pretrained)"
+        ) from error
+    saved.refuse_missing(f"the CLIP of {folder}", found["missing_keys"])
+    known = model.config.text_config.vocab_size
+    if len(tokenizer) > known:
+        raise ModelError(
+            f"--clip {str(folder)!r}: its tokenizer has {len(tokenizer)} tokens and its model "
+            f"knows {known}; they are not of one model"
+        )
+
+    def preprocess(images: Sequence[Image.Image]) -> Tensor:
+        pixels: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return pixels
+
+    return Clip(str(folder), model.eval().requires_grad_(False).to(device), tokenizer, preprocess)

@@ -1,0 +1,120 @@
+"""NoiseQuery, "The Silent Prompt" (Wang et al., ICCV 2025, arXiv:2412.05101).
+
+A starting noise has a picture in it already: what the model draws from it when it is told nothing.
+Look that up for many seeds beforehand, and begin with the one that suits what is wanted.
+
+    s* = argmax over the library's seeds s of
+         cos(CLIP(picture of s), CLIP(prompt))          for a text
+         -|statistic(picture of s) - wanted|            brightness, saturation, sharpness, ...
+    x_T = noise of s*
+
+`adhere noise library` makes the library. A text is embedded by the pipeline's own encoder and the
+CLIP's projection, which the library has where that encoder is the CLIP's.
+
+Differs from the authors' code (wangruoyu02/NoiseQuery): an image takes one of the `top` best, by
+its own noise, so that seeds still make different pictures; a statistic's wanted value is said as a
+share of the library that lies below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adhere.errors import ParameterError
+from adhere.guides.guide import Guide, Look, Step, Text
+from adhere.guides.parameters import Method, param, share
+from adhere.guides.run import Run
+from adhere.plugins.mathematics import noise_library
+from adhere.plugins.mathematics.noise_library import MAKE, PROBE, NoiseLibrary, noise_of
+from adhere.plugins.mathematics.texts import ends
+
+
+@dataclass(frozen=True)
+class NoiseQuery(Method):
+    """Begin with noise that is known to suit the prompt, or a brightness, or another statistic."""
+
+    name: ClassVar[str] = "noise-query"
+    task: ClassVar[str] = "noise"
+
+    library: str | None = param(None, "file that adhere noise library has made", source="sec. 3")
+    target: str = param(
+        "prompt", "what suits: prompt, a statistic such as brightness, or a text", source="sec. 3"
+    )
+    level: float = share(1.0, "share of the library that lies below the statistic that is wanted")
+    top: int = param(
+        10, "best noises, one of which an image gets; 0 for its own", low=0, high=10_000
+    )
+    any_model: bool = param(
+        False, "whether another model's library will do, if its latents are alike", source="sec. 4"
+    )
+
+    def guide(self, run: Run) -> Guide:
+        if not run.sampling:
+            run.note(f"{self.name} chose no noise: the call starts from a picture")
+        if self.top == 0 or not run.sampling:
+            return _Guide(self, None)
+        if self.library is None:
+            raise ParameterError(
+                f"{self.name}: no library; make one ({MAKE}), name it: library=library.safetensors"
+            )
+        library = NoiseLibrary.read(self.library)
+        if not self.any_model:
+            library.check_model(run.weights())
+        values = library.statistic(self.target)
+        if values is None:
+            return _ByText(self, library, run)
+        scores, wanted = noise_library.nearest_level(values, self.level)
+        return _Guide(self, library, [scores] * run.batch, {"wanted": float(wanted)})
+
+
+class _Guide(Guide):
+    def __init__(
+        self,
+        plugin: NoiseQuery,
+        library: NoiseLibrary | None,
+        scores: Sequence[Tensor] = (),
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.plugin, self.library = plugin, library
+        self.scores, self.about = list(scores), about
+        self.off = library is None
+        self.seeds: list[int] = []
+
+    def initial(
+        self, noise: Float[Tensor, "batch channels h w"], look: Look
+    ) -> Float[Tensor, "batch channels h w"]:
+        assert self.library is not None
+        shape = tuple(noise.shape[1:])
+        self.library.check_shape(shape)
+        for image, scores in enumerate(self.scores):
+            chance = float(look.fresh((image,), 0).flatten()[0])
+            place = noise_library.chosen(noise_library.best(scores, self.plugin.top), chance)
+            self.seeds.append(int(self.library.seeds[place]))
+        return torch.stack([noise_of(seed, shape) for seed in self.seeds]).to(noise)
+
+    def report(self) -> dict[str, Any]:
+        return {"images": [{"seed": seed} for seed in self.seeds], **self.about}
+
+
+class _ByText(_Guide):
+    """Looks texts up, for which it needs the pipeline's encoder at the first step."""
+
+    def __init__(self, plugin: NoiseQuery, library: NoiseLibrary, run: Run) -> None:
+        super().__init__(plugin, library)
+        self.space = library.space(plugin.target)
+        own = plugin.target == "prompt"
+        self.texts = [prompt.plain if own else plugin.target for prompt in run.prompts]
+
+    def embed(self, step: Step, text: Text) -> Text:
+        if not self.scores:
+            probe, *embeds = ends(text, [PROBE, *self.texts]).cpu()
+            self.space.check(probe)
+            self.scores = [self.space.likeness(embed) for embed in embeds]
+        return text

@@ -1,0 +1,191 @@
+"""Making noise libraries: statistics against loops, parts, shards, resuming, and the commands."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adhere import cli
+from adhere.errors import ModelError, ParameterError
+from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.tools import noise_library
+from adhere.pipelines.tools.clip import clip_of
+from adhere.pipelines.tools.noise_library import Maker, Plan, Shard, end_embedding
+from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
+from adhere.plugins.mathematics.noise_library import NoiseLibrary
+from tests import tiny
+
+
+def adhere(*words: str | Path) -> int:
+    """Run the command line in this process; its exit code."""
+    try:
+        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def picture(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def slow_statistics(image: Image.Image) -> list[float]:
+    """Pixel by pixel."""
+    w, h = image.size
+    rows = [[[v / 255 for v in image.getpixel((x, y))] for x in range(w)] for y in range(h)]  # type: ignore[union-attr]
+    flat = [pixel for row in rows for pixel in row]
+    grey = [[0.299 * r + 0.587 * g + 0.114 * b for r, g, b in row] for row in rows]
+    one, other = [r - g for r, g, _ in flat], [(r + g) / 2 - b for r, g, b in flat]
+    laplacian = [
+        grey[y - 1][x] + grey[y + 1][x] + grey[y][x - 1] + grey[y][x + 1] - 4 * grey[y][x]
+        for y in range(1, h - 1)
+        for x in range(1, w - 1)
+    ]
+    spread = (np.var(one) + np.var(other)) ** 0.5
+    return [
+        float(np.mean(grey)),
+        float(np.mean([colorsys.rgb_to_hsv(*pixel)[1] for pixel in flat])),
+        float(spread + 0.3 * (np.mean(one) ** 2 + np.mean(other) ** 2) ** 0.5),
+        float(np.mean([r - b for r, _, b in flat])),
+        float(np.var(laplacian)),
+    ]
+
+
+def test_statistics_pixel_by_pixel() -> None:
+    images = [picture(0), picture(1), Image.new("RGB", (7, 9)), Image.new("RGB", (7, 9), "red")]
+    found = statistics(images)
+    for row, image in zip(found.tolist(), images, strict=True):
+        assert row == pytest.approx(slow_statistics(image), abs=1e-5)
+    assert rgb(picture(0)).shape == (3, 7, 9)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A tiny model in a folder, and parts of four seeds."""
+    monkeypatch.setattr(noise_library, "PART", 4)
+    tiny.sd1().save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+PLAN = Plan(10, steps=2, width=32, height=32)
+
+
+def make(studio: Studio, out: Path, shard: str = "1/1", plan: Plan = PLAN) -> bool:
+    maker = Maker(studio, None, plan, out, batch=3)
+    for seeds in maker.missing(Shard.read(shard)):
+        maker.make(seeds, lambda amount: None)
+    return maker.finish()
+
+
+def test_shards_make_what_one_process_makes(model: str, tmp_path: Path) -> None:
+    studio = Studio(model)
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert make(studio, one)
+    assert not make(studio, two, "2/2")
+    assert not two.exists()
+    assert make(studio, two, "1/2")
+    first, second = NoiseLibrary.read(one), NoiseLibrary.read(two)
+    assert first.seeds.tolist() == second.seeds.tolist() == list(range(10))
+    assert torch.equal(first.statistics, second.statistics)
+    assert first.names == tuple(STATISTICS)
+    assert first.stored.about == second.stored.about
+    assert first.stored.about["latents"] == "4x16x16"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model", "one.safetensors", "two.safetensors",
+    ]  # fmt: skip
+    # The statistics are those of the pictures without a prompt.
+    alone = tiny.latents(
+        studio.pipe, "", seeds=(7,), steps=2, guidance_scale=1.0, output_type="pil"
+    )
+    assert statistics(alone)[0].tolist() == pytest.approx(first.statistics[7].tolist(), abs=2e-3)
+
+
+def test_what_is_made_is_not_made_again(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio, out, made = Studio(model), tmp_path / "one.safetensors", []
+    plain = Maker._pictures
+
+    def counted(self: Maker, seeds: tuple[int, ...]) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(seeds)
+        return plain(self, seeds)
+
+    monkeypatch.setattr(Maker, "_pictures", counted)
+    with pytest.raises(KeyboardInterrupt):
+        make(studio, out)
+    assert made == [(0, 1, 2), (3,)]
+    assert [path.name for path in (tmp_path / "one.safetensors.parts").iterdir()] == [
+        "0000000-0000003.safetensors"
+    ]
+    made = [()]
+    with pytest.raises(KeyboardInterrupt):
+        make(studio, out)
+    assert made[1] == (4, 5, 6)
+    with pytest.raises(ParameterError, match=r"with steps '2', and this one is to have '3'"):
+        make(studio, out, plan=Plan(10, steps=3, width=32, height=32))
+
+
+def test_commands_make_ask_and_use_a_library(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "library.safetensors"
+    small = ("--width", "32", "--height", "32", "--steps", "2")
+    words = ("noise", "library", "-m", model, "--size", "6", "-o", out, *small)
+    assert adhere(*words, "--shard", "2/2") == 0
+    assert "is written when all parts are" in capsys.readouterr().out
+    assert adhere(*words) == 0
+    said = capsys.readouterr()
+    assert f"wrote {out}: 6 seeds" in said.out
+    assert "has no CLIP of its own" in said.out
+    assert "seeds: 4/4" in said.err
+    assert adhere(*words) == 0
+    assert "is there already" in capsys.readouterr().out
+
+    assert adhere("noise", "pick", out, "brightness", "--top", "2") == 0
+    first, second, hint = capsys.readouterr().out.splitlines()
+    values = NoiseLibrary.read(out).statistics[:, 0]
+    best = values.argmax().item()
+    assert first == f"seed {best:>6}  {float(values[best]):.4f}"
+    assert hint.endswith(f"--seeds {best},{int(second.split()[1])}")
+    assert adhere("noise", "pick", out, "a red cat") == 2
+    assert "texts need a library with a CLIP" in capsys.readouterr().err
+
+    plugin = f"noise-query:library={out},target=brightness,top=1"
+    assert adhere("generate", "a cat", "-m", model, "-p", plugin, "-o", tmp_path / "o", *small) == 0
+    assert adhere("generate", "a cat", "-p", plugin, "-o", tmp_path / "o", "--steps", "2") == 2
+    assert "was made with the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "a", "1"])
+def test_parts_that_are_none(shard: str) -> None:
+    with pytest.raises(ParameterError, match="write i/n"):
+        Shard.read(shard)
+
+
+def test_a_folder_without_a_clip(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not load as a CLIP"):
+        clip_of("toybox", str(tmp_path))
+    assert clip_of(str(tmp_path), None) is None
+
+
+def test_the_toyboxes_words_are_its_clips() -> None:
+    """The library's way to the CLIP's space is that of the CLIP itself."""
+    studio, clip = Studio("toybox"), clip_of("toybox", None)
+    assert clip is not None
+    words = Maker(studio, clip, PLAN, Path("unused"))._words()
+    texts = ["a red cat", "two dogs on the grass"]
+    for text, own in zip(texts, clip.texts(texts), strict=True):
+        embed = end_embedding(studio.pipe, text)
+        assert embed is not None
+        found = embed @ words["projection"]
+        assert torch.cosine_similarity(found, own, dim=0) > 0.999
+    assert Maker(Studio("toybox-sd3"), clip, PLAN, Path("unused"))._words() == {}
