@@ -1,4 +1,4 @@
-"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `demo`, and rooms' own."""
+"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `invert`, `demo`; rooms'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from adhere import __version__
-from adhere.cli.options import Content, Drawing, Loading, Out, Plugins, Seed, Seeds, in_groups
+from adhere.cli.options import (
+    ClipFolder,
+    Content,
+    Drawing,
+    Loading,
+    Out,
+    Plugins,
+    Seed,
+    Seeds,
+    in_groups,
+)
 from adhere.errors import ParameterError
 
 app = typer.Typer(
@@ -173,6 +183,40 @@ def show(
     from adhere.cli import showing
 
     typer.echo(showing.show(picture, as_json))
+
+
+@app.command()
+def invert(
+    pictures: Annotated[list[Path], typer.Argument(help="One picture, or several of one kind.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Whose CLIP: `toybox`, or a model folder.")
+    ] = "toybox",
+    clip: ClipFolder = None,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the tokens that it begins with.")] = 0,
+    any_token: Annotated[
+        bool, typer.Option("--any-token", help="Also parts of words and punctuation.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Find a prompt of real words for a picture, by its CLIP (PEZ). Ctrl-C says the best so far.
+
+    A picture of the toybox; then one prompt for three pictures in a style:
+
+        adhere invert out/000-a-red-cat-plain-0-1a2b3c4d.png
+
+        adhere invert one.png two.png three.png --length 16 --steps 3000
+
+    For a model of your own, with the CLIP whose text encoder it has:
+
+        adhere invert picture.png --model ./my-model --clip ./clip-vit-large-patch14
+    """
+    from adhere.cli import inverting
+    from adhere.pipelines.tools.hard_prompt import Search
+
+    how = Search(length, steps, whole_words=not any_token, seed=seed)
+    inverting.invert(pictures, model, clip, how, as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adhere.cli.options import Loading, in_groups
+from adhere.cli.options import ClipFolder, Loading, in_groups
 from adhere.errors import ParameterError
 
 noise_app = typer.Typer(
@@ -16,15 +16,6 @@ noise_app = typer.Typer(
     help="Libraries of starting noises: what a model draws from each seed when it is told nothing.",
     rich_markup_mode="markdown",
 )
-
-ClipFolder = Annotated[
-    str | None,
-    typer.Option(
-        "--clip",
-        help="`toybox`, or a folder with a CLIP (CLIPModel, tokenizer, image processor); the "
-        "model's own if left out, in a folder `clip` beside its parts.",
-    ),
-]
 
 
 @noise_app.command()

@@ -32,6 +32,14 @@ Dtype = Annotated[
         rich_help_panel=_MACHINE,
     ),
 ]
+ClipFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="`toybox`, or a folder with a CLIP (CLIPModel, tokenizer, image processor); the "
+        "model's own if left out, in a folder `clip` beside its parts.",
+    ),
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(

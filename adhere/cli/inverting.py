@@ -1,0 +1,64 @@
+"""`adhere invert`: looks for a prompt of real words, and says the best even when interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import typer
+
+from adhere.errors import ParameterError
+from adhere.pipelines.studio.progress import progress
+from adhere.pipelines.tools import pictures
+from adhere.pipelines.tools.clip import Clip, clip_of
+from adhere.pipelines.tools.hard_prompt import Found, Search, search
+
+
+def invert(paths: Sequence[Path], model: str, folder: str | None, how: Search, data: bool) -> None:
+    """Look for one prompt for some pictures, and say the best that was found.
+
+    Raises:
+        ParameterError: a picture does not read, or the model has no CLIP of its own.
+        ModelError: the folder holds no CLIP.
+    """
+    given = [pictures.read(path) for path in paths]
+    clip = clip_of(model, folder)
+    if clip is None:
+        raise ParameterError(
+            f"{model!r} has no CLIP of its own (a folder `clip` beside its parts); give the one "
+            "whose text encoder it has: --clip FOLDER"
+        )
+    # Ctrl-C may come at any moment, between two steps as well.
+    best: Found | None = None
+    try:
+        with progress("steps", how.steps) as tick:
+            for found in search(clip, clip.pictures(given), how):
+                best = found
+                tick(1)
+    finally:
+        if best is not None:
+            typer.echo(_as_json(best, paths, clip, how) if data else _as_text(best, model))
+
+
+def _as_text(best: Found, model: str) -> str:
+    again = "" if model == "toybox" else f" -m {model}"
+    return (
+        f"{best.text}\n"
+        f"cosine {best.similarity:.4f}, found at step {best.step}; "
+        f"draw it: adhere generate {json.dumps(best.text)}{again}"
+    )
+
+
+def _as_json(best: Found, paths: Sequence[Path], clip: Clip, how: Search) -> str:
+    told = {
+        "prompt": best.text,
+        "similarity": best.similarity,
+        "step": best.step,
+        "pictures": [str(path) for path in paths],
+        "clip": clip.source,
+        "search": vars(how),
+        "torch": torch.__version__,
+    }
+    return json.dumps(told, indent=2, ensure_ascii=False)
