@@ -51,6 +51,7 @@ from adhere.plugins.appear.taca import TemperatureAdjustedAttention as Temperatu
 from adhere.plugins.bind.conform import Conform as Conform
 from adhere.plugins.bind.dos import Dos as Dos
 from adhere.plugins.bind.ebama import Ebama as Ebama
+from adhere.plugins.bind.focus import Focus as Focus
 from adhere.plugins.bind.predicated import Predicated as Predicated
 from adhere.plugins.bind.self_cross import SelfCross as SelfCross
 from adhere.plugins.bind.syngen import SynGen as SynGen
@@ -116,6 +117,7 @@ __all__ = [
     "ExtraMissing",
     "Finished",
     "FkSteering",
+    "Focus",
     "Guidance",
     "GuidanceError",
     "GuidanceWarning",

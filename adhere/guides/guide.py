@@ -16,7 +16,7 @@ from adhere.guides.run import Run
 from adhere.guides.selection import Candidates, Selection
 from adhere.prompt.tokens import Track
 
-Rule = Literal["plain", "max-abs", "relative"]
+Rule = Literal["plain", "max-abs", "relative", "velocity"]
 
 PROMPT = "prompt"
 """The name of the prompt's own columns among a guide's `columns`."""
@@ -85,7 +85,10 @@ class Energy:
         step_size: length of the step, in the units of `rule`.
         rule: `plain`: step_size * gradient, as tuned on SD 1.x (a family may restate it);
             `max-abs`: gradient divided by its largest absolute entry;
-            `relative`: step_size is a share of the latents' RMS.
+            `relative`: step_size is a share of the latents' RMS;
+            `velocity`: s * step_size * gradient is what the flow's velocity is turned by over the
+            scheduler's step, s being the noise's share; other models' steps are read as a flow's.
+            It is `when="after"`.
         when: move the latents before the denoiser's own pass, or after the scheduler's step.
         target: refine (repeat pass and step) while an image's loss is above this.
         at_most: number of refinements at this step at the most; 0 for none.

@@ -595,6 +595,7 @@ def test_a_black_and_white_mask_has_no_levels(tmp_path: Path) -> None:
         ({"text": 3}, "a region's text is 3; it must be text"),
         ({"text": "a cat", "strength": float("nan")}, "strength of 'a cat' is nan"),
         ({"text": "a cat", "negativ": "a dog"}, "unknown 'negativ'"),
+        ({"text": "a cat", "lora": "ink.safetensors"}, "region 'a cat' asks for a LoRA of its own"),
     ],
 )
 def test_odd_regions_are_refused(given: dict[str, Any], said: str) -> None:

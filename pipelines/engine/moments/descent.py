@@ -14,6 +14,7 @@ from adhere.guides.maps import Maps
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import State
 from adhere.pipelines.hooks.denoiser_call import single
+from adhere.pipelines.hooks.schedulers import levels
 
 HALF_SCALE = 2.0**10
 """Half precision gradients of softmaxed maps underflow, so the loss is scaled up meanwhile."""
@@ -149,7 +150,7 @@ class Descent:
                 return self._gradient(total, leaf)
 
             def change(energies: Sequence[Energy]) -> Tensor | None:
-                found = self._change(energies, gradient, x)
+                found = self._change(energies, gradient, x, step.timestep)
                 return None if found is None else self._finite(found, images)
 
             energies = [one.energy for one in stated]
@@ -198,7 +199,9 @@ class Descent:
         # steeper; the step that follows from it is multiplied by the scale once more.
         return single(found) * self.scale / loss_scale
 
-    def _change(self, energies: Sequence[Energy], gradient: Gradient, x: Tensor) -> Tensor | None:
+    def _change(
+        self, energies: Sequence[Energy], gradient: Gradient, x: Tensor, timestep: float
+    ) -> Tensor | None:
         """The sum of all energies' steps; those with the same rule share a backward."""
         changes = []
         plain = [e for e in energies if e.rule == "plain"]
@@ -207,6 +210,11 @@ class Descent:
         relative = [e for e in energies if e.rule == "relative"]
         if relative:
             changes.append(_relative(relative, gradient, x / self.scale))
+        turning = [e for e in energies if e.rule == "velocity"]
+        if turning:
+            slope = gradient(sum_of([e.loss.sum() * e.step_size for e in turning]))
+            after = levels.level_after(self.state.scheduler, timestep)
+            changes.append(levels.turn(self.state.level, after) * slope)
         for energy in energies:
             if energy.rule == "max-abs":
                 slope = gradient(energy.loss.sum())

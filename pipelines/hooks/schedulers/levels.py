@@ -66,6 +66,27 @@ def level_ahead(scheduler: Any, share: float) -> tuple[int, float, Level]:
     return index // order, timestep, found
 
 
+def level_after(scheduler: Any, timestep: float) -> Level:
+    """The level that the step at `timestep` leads to. Its `scale` is 1, as the model sees it."""
+    if has_sigmas(scheduler):
+        here, sigmas = _sigma(scheduler, timestep), scheduler.sigmas
+        lower = sigmas[sigmas < here]
+        return _of_sigma(scheduler, float(lower.max()) if len(lower) else 0.0, 1.0)
+    lower = scheduler.timesteps[scheduler.timesteps < timestep]
+    return _tabled(scheduler.alphas_cumprod, float(lower.max())) if len(lower) else CLEAN
+
+
+def turn(here: Level, there: Level) -> float:
+    """How far a slope that is added to a flow's velocity moves the latents over a step.
+
+    A flow's state is z = x / (a + s), at t = s / (a + s), of latents x = a x0 + s n. With
+    dz/dt += t dL/dz over the step, x moves by t (t - t') (a + s) (a' + s') dL/dx.
+    """
+    wholes = [float(level.alpha_bar.sqrt()) + level.noise for level in (here, there)]
+    times = [level.noise / whole for level, whole in zip((here, there), wholes, strict=True)]
+    return times[0] * (times[0] - times[1]) * wholes[0] * wholes[1]
+
+
 def level_at(scheduler: Any, log_snr: float) -> tuple[float, Level]:
     """The timestep and level whose picture's variance over the noise's is nearest to a ratio.
 
