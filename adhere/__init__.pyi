@@ -47,6 +47,7 @@ from adhere.pipelines.toybox.model.folder import load_toybox as load_toybox
 from adhere.plugins.appear.attend_and_excite import AttendAndExcite as AttendAndExcite
 from adhere.plugins.appear.concept_guidance import ConceptGuidance as ConceptGuidance
 from adhere.plugins.appear.divide_and_bind import DivideAndBind as DivideAndBind
+from adhere.plugins.appear.saga import Saga as Saga
 from adhere.plugins.appear.taca import TemperatureAdjustedAttention as TemperatureAdjustedAttention
 from adhere.plugins.bind.conform import Conform as Conform
 from adhere.plugins.bind.dos import Dos as Dos
@@ -156,6 +157,7 @@ __all__ = [
     "RunReport",
     "SafeLatentDiffusion",
     "Safree",
+    "Saga",
     "Sega",
     "SelfCross",
     "Span",

@@ -234,6 +234,32 @@ class Look(Protocol):
 
 
 @runtime_checkable
+class Here(Protocol):
+    """A step that a guide may go on from with other latents than the run has come to it with.
+
+    `factors` are those of picture and noise in the latents, `noise` is the image's own starting
+    noise (unit variance), `picture` what the model takes the run's latents for; all in its units.
+    """
+
+    @property
+    def factors(self) -> tuple[float, float]: ...
+    @property
+    def noise(self) -> Float[Tensor, "batch channels h w"]: ...
+    @property
+    def picture(self) -> Float[Tensor, "batch channels h w"]: ...
+
+    def __call__(self, latents: Float[Tensor, "rows channels h w"], images: Sequence[int]) -> Maps:
+        """Maps of a conditional pass at this step, differentiable in the latents if grad is on.
+
+        Args:
+            images: which image of the run each row is of; one may have several.
+        """
+
+    def fresh(self, images: Sequence[int], draw: int) -> Float[Tensor, "rows channels h w"]:
+        """Noise; the same `draw` of the same image is always the same."""
+
+
+@runtime_checkable
 class Finished(Protocol):
     """A run's pictures after its last step, for guides that ask what the model makes of them."""
 
@@ -275,6 +301,14 @@ class Guide:
     ) -> Float[Tensor, "batch channels h w"]:
         """Choose or optimise the starting noise (unit variance)."""
         return noise
+
+    def resumes(self, step: Step) -> bool:
+        """Whether `resume` wants to be asked at this step."""
+        return False
+
+    def resume(self, step: Step, here: Here) -> Float[Tensor, "batch channels h w"] | None:
+        """Choose the latents to go on from at this step, in the model's units."""
+        return None
 
     def energy(self, step: Step, maps: Maps) -> Energy | None:
         """State what should be lower at this step; None when this step is not guided."""

@@ -24,6 +24,7 @@ from adhere.pipelines.engine.moments.looking import chosen_noise
 from adhere.pipelines.engine.moments.own_pass import OwnPass
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.moments.prediction import Predictions
+from adhere.pipelines.engine.moments.resuming import resumed
 from adhere.pipelines.engine.moments.selecting import Selecting
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
@@ -152,6 +153,9 @@ class Engine:
         if self.state.clock.made == 0 and self.state.run.sampling:
             now.moved = chosen_noise(self.state, self.passes, now)
         if first_evaluation(self.state.scheduler):
+            if self.state.run.sampling:
+                assert self._first is not None  # this step is, or an earlier one
+                now.moved = resumed(self.state, self.passes, now, self._first)
             now.moved, now.later = self.descent.descend(now.step, now.moved)
         if now.moved is not now.latents:
             scaled = self.state.scaled(now.moved, now.given)

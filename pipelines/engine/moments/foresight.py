@@ -53,7 +53,7 @@ class Foresight:
     def picture(self, seen: Tensor, images: Sequence[int], share: float) -> Tensor:
         """The picture's latents that the model predicts at a share of the run."""
         latents, step, here = self._ahead(seen, images, share)
-        predicted = self._predicted(latents, images, step)
+        predicted = self.predicted(latents, images, step)
         level = single(here.alpha_bar).to(latents.device)
         return predictions.to_picture(self.state.scheduler, predicted, latents, level)
 
@@ -85,12 +85,12 @@ class Foresight:
         self, latents: Tensor, images: Sequence[int], step: Step, here: Level, there: Level
     ) -> Tensor:
         level = single(here.alpha_bar).to(latents.device)
-        predicted = self._predicted(latents, images, step)
+        predicted = self.predicted(latents, images, step)
         picture = predictions.to_picture(self.state.scheduler, predicted, latents, level)
         noise = (latents - level.sqrt() * picture) / here.noise
         return float(there.alpha_bar.sqrt()) * picture + there.noise * noise
 
-    def _predicted(self, latents: Tensor, images: Sequence[int], step: Step) -> Tensor:
+    def predicted(self, latents: Tensor, images: Sequence[int], step: Step) -> Tensor:
         """What the model predicts of latents under the prompt and the guidance scale."""
         family, chosen = self.state.family, torch.tensor(images, device=latents.device)
         starts = [start for start in (self._uncond, self._cond) if start is not None]
