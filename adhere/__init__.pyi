@@ -42,6 +42,8 @@ from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
 from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
 from adhere.pipelines.modular.guider import prediction_guider as prediction_guider
 from adhere.pipelines.search.search import search as search
+from adhere.pipelines.tools.scaling_concept import Scaling as Scaling
+from adhere.pipelines.tools.scaling_concept import scale_concept as scale_concept
 from adhere.pipelines.toybox.errors import ToyboxError as ToyboxError
 from adhere.pipelines.toybox.model.folder import load_toybox as load_toybox
 from adhere.plugins.appear.attend_and_excite import AttendAndExcite as AttendAndExcite
@@ -158,6 +160,7 @@ __all__ = [
     "SafeLatentDiffusion",
     "Safree",
     "Saga",
+    "Scaling",
     "Sega",
     "SelfCross",
     "Span",
@@ -180,6 +183,7 @@ __all__ = [
     "param",
     "parse",
     "prediction_guider",
+    "scale_concept",
     "search",
     "share",
     "strip_markup",

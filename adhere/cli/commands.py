@@ -1,4 +1,4 @@
-"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `invert`, `demo`; rooms'."""
+"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `invert`, `edit`, `demo`..."""
 
 from __future__ import annotations
 
@@ -217,6 +217,43 @@ def invert(
 
     how = Search(length, steps, whole_words=not any_token, seed=seed)
     inverting.invert(pictures, model, clip, how, as_json)
+
+
+@app.command()
+@in_groups
+def edit(
+    picture: Annotated[Path, typer.Argument(help="A picture of a size that the model draws.")],
+    loading: Loading,
+    concept: Annotated[str, typer.Option(help="What there is to be more or less of: `a crown`.")],
+    scale: Annotated[
+        float, typer.Option(min=0, max=100, help="Above 1 enhances, below 1 suppresses, 0 removes.")
+    ] = 0.0,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="Of the inversion and back.")] = 50,
+    decay: Annotated[
+        float, typer.Option(min=0, max=100, help="How soon the scale falls towards 0.")
+    ] = 3.0,
+    keep: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps held near the picture.")
+    ] = 0.4,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A PNG file; named after picture and concept."),
+    ] = None,
+) -> None:
+    """Take a concept out of a picture, or strengthen it (ScalingConcept).
+
+    The picture is inverted while the model is told the concept, and drawn again with the concept
+    scaled; U-Net models only.
+
+        adhere edit picture.png --concept "a red cat"
+
+        adhere edit picture.png --concept "a crown" --scale 3 --model ./my-model
+    """
+    from adhere.cli import editing
+    from adhere.cli.making import studio
+    from adhere.pipelines.tools.scaling_concept import Scaling
+
+    editing.edit(picture, studio(loading), Scaling(concept, scale, steps, decay, keep), out)
 
 
 @app.command()

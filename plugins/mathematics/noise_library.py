@@ -77,9 +77,11 @@ class NoiseLibrary:
             )
 
     def check_model(self, weights: str) -> None:
-        """Raise `ParameterError` for another model than the library's, by its weights."""
+        """Raise `ParameterError` for another model than the library's, by its weights, or for one
+        that cannot be told from others.
+        """
         own = self.stored.about
-        if own["weights"] != weights:
+        if not weights or own["weights"] != weights:
             raise ParameterError(
                 f"{str(self.stored.path)!r} was made with the model {own['model']!r} (weights "
                 f"{own['weights'] or 'unknown'}), and this one is another (weights "

@@ -155,6 +155,12 @@ def test_what_does_not_fit_is_refused_before_any_pass(library, about, options, s
         queried(pipe, plugin, ["a cat"], (0,))
 
 
+def test_a_model_whose_weights_are_not_in_memory_cannot_be_told(library):
+    table = NoiseLibrary.read(library(tiny.sd1(), weights=""))
+    with pytest.raises(ParameterError, match=r"weights unknown.* any_model=true"):
+        table.check_model("")
+
+
 def test_another_text_encoder_is_refused_and_another_model_may_do(library):
     one, other = (
         tiny.sd1(),
