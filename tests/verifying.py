@@ -24,5 +24,6 @@ NEEDED: dict[str, Any] = {
     "edits": ("a cat > a green cat",),
     "texts": ("a cat > a green cat",),
     "verifier": "redness",
+    "least": 500.0,
 }
 """Parameters that small random models, or prompts of tests, must be given."""

@@ -132,7 +132,7 @@ class Drawing:
             min=0,
             max=1,
             help="With --best-of: share of the run at which all but a quarter are dropped "
-            "(0.32); 1 finishes them all.",
+            "(0.36); 1 finishes them all.",
             rich_help_panel=_HOW,
         ),
     ] = None

@@ -43,7 +43,7 @@ class Search:
 
     candidates: int = 8
     verifier: str = "clip-score"
-    look_at: float = 0.32
+    look_at: float = 0.36
     finish: int | None = None
 
     def __post_init__(self) -> None:
@@ -176,7 +176,7 @@ def search(
     keep: int = 1,
     seed: int = 0,
     guidance: Guidance | None = None,
-    look_at: float = 0.32,
+    look_at: float = 0.36,
     finish: int | None = None,
     together: int = 4,
     **call: Any,
@@ -251,4 +251,4 @@ class _Guided:
 
     def _called(self, seeds: Sequence[int]) -> Any:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        return self.pipe([self.prompt] * len(seeds), generator=generators, **self.call)
+        return self.pipe(prompt=[self.prompt] * len(seeds), generator=generators, **self.call)

@@ -4,7 +4,7 @@ Best-of-N makes N pictures and keeps the one that a verifier likes best. A model
 picture, early in the run, says most of what will be there, so all but one candidate stop early:
 each is brought to a share of the run in a few long strides, its predicted picture is decoded and
 verified, and the run itself begins from the noise of the best. At N candidates and `look_at` of
-0.32, with 25 steps and classifier-free guidance, it costs 10 N + 50 passes in place of 50 N.
+0.36, with 25 steps and classifier-free guidance, it costs 10 N + 50 passes in place of 50 N.
 
     noise = argmax over draws of verifier(picture predicted at look_at, prompt)
 
@@ -40,8 +40,9 @@ class BestOfN(Method):
     candidates: int = param(
         8, "noises to try, the given one included", low=1, high=1000, source="chosen here"
     )
-    look_at: float = share(0.32, "share of the run at which pictures are foreseen",
-                           source="chosen here")  # fmt: skip
+    look_at: float = share(
+        0.36, "share of the run at which pictures are foreseen", source="chosen here"
+    )
     together: int = param(
         1, "candidates foreseen at once, faster and larger", low=1, high=64, source="chosen here"
     )

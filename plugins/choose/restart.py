@@ -40,7 +40,7 @@ class Restart(Method):
         source="chosen here",
     )  # fmt: skip
     look_at: tuple[float, ...] = share(
-        (0.32, 0.4, 0.48), "shares of the run at which pictures are looked at",
+        (0.36, 0.44, 0.52), "shares of the run at which pictures are looked at",
         source="chosen here",
     )  # fmt: skip
 

@@ -58,21 +58,22 @@ def made(kind: Any, shape: tuple[int, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Column:
-    """A family as a column of the table: how one picture of `PROMPT` is made with it; its case."""
+    """A family as a column of the table: how pictures of `PROMPT` are made with it; its case."""
 
     name: str
     pipe: Callable[[], Any]
-    call: Callable[[Any], Tensor]
+    call: Callable[[Any, int], Tensor]
     case: str | None = None
 
 
 def _classic(name: str, make: Callable[[], Any]) -> Column:
-    def call(pipe: Any) -> Tensor:
+    def call(pipe: Any, images: int) -> Tensor:
         found: Tensor = pipe(
             PROMPT,
             negative_prompt="a big bird",
             num_inference_steps=STEPS,
-            generator=tiny.generators(3),
+            generator=tiny.generators(*range(3, 3 + images)),
+            num_images_per_prompt=images,
             height=64,
             width=48,
             guidance_scale=5.0,
@@ -84,9 +85,11 @@ def _classic(name: str, make: Callable[[], Any]) -> Column:
 
 
 def _transformer(name: str, case: str, guided: bool = True) -> Column:
-    def call(pipe: Any) -> Tensor:
+    def call(pipe: Any, images: int) -> Tensor:
         negative = CASES[case].negated(pipe, ["a big bird"]) if guided else {}
-        return CASES[case]([PROMPT], seeds=[3], pipe=pipe, steps=STEPS, guided=guided, **negative)
+        seeds = list(range(3, 3 + images))
+        more = {**negative, "num_images_per_prompt": images}
+        return CASES[case]([PROMPT], seeds=seeds, pipe=pipe, steps=STEPS, guided=guided, **more)
 
     return Column(name, lambda: CASES[case].pipe, call, case)
 
@@ -115,8 +118,8 @@ MEASURED = {"toybox": "toybox", "toybox, SD3": "toybox-sd3"}
 
 
 @functools.cache
-def _plain(column: str) -> Tensor:
-    return COLUMNS[column].call(COLUMNS[column].pipe())
+def _plain(column: str, images: int) -> Tensor:
+    return COLUMNS[column].call(COLUMNS[column].pipe(), images)
 
 
 @functools.cache
@@ -130,7 +133,7 @@ def latents(column: str) -> tuple[int, ...]:
             return noise
 
     with Guidance(Probe(lambda run: Seeing())).attach(COLUMNS[column].pipe()):
-        COLUMNS[column].call(COLUMNS[column].pipe())
+        COLUMNS[column].call(COLUMNS[column].pipe(), 1)
     return found[0]
 
 
@@ -141,14 +144,15 @@ def outcome(column: str, plugin: str) -> str:
     `yes`: it ran and the picture is another one; `idle`: it ran and changed nothing; `no`: refused.
     """
     place, method = COLUMNS[column], made(PLUGINS[plugin], latents(column))
+    images = 4 if getattr(PLUGINS[plugin], "several", False) else 1
     try:
         with Guidance(method).attach(place.pipe(), layout=LAYOUT):
-            found = place.call(place.pipe())
+            found = place.call(place.pipe(), images)
     except GuidanceError:
         return "no"
     if not torch.isfinite(found).all():
         return "broken"
-    return "idle" if torch.equal(found, _plain(column)) else "yes"
+    return "idle" if torch.equal(found, _plain(column, images)) else "yes"
 
 
 @functools.cache

@@ -1,0 +1,223 @@
+"""Best of N: what is begun, dropped, finished and said; every picture is its seed's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import adhere
+from adhere.errors import Interrupted, ModelError, ParameterError
+from adhere.pipelines.search.search import APART, Search, ranked
+from tests import tiny
+from tests.families.cases import CASES
+from tests.leftovers import nothing_left
+from tests.verifying import redness
+
+PROMPT = "a red cat and a blue car"
+CALL = {"num_inference_steps": 4, "height": 32, "width": 32}
+
+
+def found(pipe: Any = None, **options: Any) -> Any:
+    options = {"verifier": redness, **CALL, **options}
+    return adhere.search(pipe or tiny.sd1(), PROMPT, **options)
+
+
+def alone(pipe: Any, seed: int) -> Image.Image:
+    generator = torch.Generator().manual_seed(seed)
+    image: Image.Image = pipe(PROMPT, generator=generator, **CALL).images[0]
+    return image
+
+
+def test_the_best_is_the_best_of_the_finished_and_its_seed_makes_it_alone() -> None:
+    pipe = tiny.sd1()
+    result = found(pipe, n=5, look_at=1, keep=5)
+    scores = [one.score for one in result.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == 5
+    assert sorted(one.seed for one in result.candidates) == [k * APART for k in range(5)]
+    for one in result.candidates:
+        assert one.picture.tobytes() == alone(pipe, one.seed).tobytes()
+
+
+def test_most_are_dropped_early_and_passes_are_saved() -> None:
+    pipe, calls = tiny.sd1(), []
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    result = found(pipe, n=8, look_at=0.3, together=8)
+    # 8 candidates for two steps of four, then two finalists for four.
+    assert len(calls) == 2 + 4
+    assert [one.picture is not None for one in result.candidates] == [True] + [False] * 7
+    finalists = [one for one in result.candidates if one.score is not None]
+    assert len(finalists) == 2
+    foreseen = sorted((one.foreseen for one in result.candidates), reverse=True)
+    assert sorted((one.foreseen for one in finalists), reverse=True) == foreseen[:2]
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 16])
+def test_sub_batches_change_nothing(together: int) -> None:
+    whole, parts = found(n=4, together=16), found(n=4, together=together)
+    assert [one.seed for one in parts.candidates] == [one.seed for one in whole.candidates]
+    for one, other in zip(parts.candidates, whole.candidates, strict=True):
+        assert one.foreseen == pytest.approx(other.foreseen, abs=0.5)
+
+
+def test_no_more_than_so_many_pictures_are_in_a_batch() -> None:
+    pipe, rows = tiny.sd1(), []
+    pipe.unet.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(args[0])), with_kwargs=True
+    )
+    found(pipe, n=5, together=2)
+    assert max(rows) == 2 * 2  # with and without the prompt
+
+
+def test_guided_candidates_are_guided() -> None:
+    pipe, guidance = tiny.sd1(), adhere.Guidance(adhere.SynGen())
+    result = found(pipe, n=2, look_at=1, guidance=guidance, together=1)
+    best = result.candidates[0]
+    with guidance.attach(pipe):
+        assert alone(pipe, best.seed).tobytes() == best.picture.tobytes()
+    assert alone(pipe, best.seed).tobytes() != best.picture.tobytes()
+
+
+def test_the_pipeline_is_left_as_it_was() -> None:
+    pipe = tiny.sd1()
+    with nothing_left(pipe):
+        found(pipe, n=3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_family_is_foreseen(name: str) -> None:
+    case = CASES[name]
+    result = adhere.search(
+        case.make(), "a cat", n=2, verifier=redness, finish=1,
+        **{**case.options, "num_inference_steps": 3},
+    )  # fmt: skip
+    assert all(one.foreseen is not None for one in result.candidates)
+    assert len(result.pictures) == 1
+
+
+# ---- Failures ----------------------------------------------------------------
+
+
+def test_a_verifier_that_fails_drops_nobody() -> None:
+    asked: list[int] = []
+
+    def fails_once(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        asked.append(len(pictures))
+        if len(asked) == 1:
+            raise RuntimeError("out of memory")
+        return [float("nan") if len(asked) == 2 else 1.0 for _ in pictures]
+
+    result = found(n=4, verifier=fails_once, look_at=0.3)
+    # All asked together failed, then each was asked alone: the first had no score and was kept.
+    first = next(one for one in result.candidates if one.seed == 0)
+    assert first.foreseen is None
+    assert first.score is not None
+    assert any("which is kept" in note for note in result.notes)
+
+
+def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
+    def breaks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        raise KeyError("weights")
+
+    result = found(n=3, verifier=breaks, keep=3)
+    assert len(result.pictures) == 3
+    assert all(one.score is None for one in result.candidates)
+    assert "KeyError: 'weights'" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"n": 0}, "keep=1 of n=0"),
+        ({"n": 2, "keep": 3}, "keep=3 of n=2"),
+        ({"look_at": 1.5}, "look_at=1.5 is no share"),
+        ({"n": 4, "finish": 9}, "finish=9 of 4"),
+        ({"verifier": "nope"}, "no verifier is called 'nope'"),
+        ({"generator": None}, "leave it out"),
+        ({"num_images_per_prompt": 2}, "leave it out"),
+    ],
+)
+def test_what_cannot_be_done_is_said(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        found(**options)
+
+
+def test_one_step_cannot_be_foreseen() -> None:
+    with pytest.raises(ModelError, match="a run of one step shows nothing before its end"):
+        found(n=3, num_inference_steps=1)
+    assert len(found(n=3, num_inference_steps=1, look_at=1).pictures) == 1
+
+
+def test_ctrl_c_in_a_verifier_is_no_failure_of_it() -> None:
+    def stops(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        raise KeyboardInterrupt
+
+    pipe = tiny.sd1()
+    with nothing_left(pipe), pytest.raises(KeyboardInterrupt):
+        found(pipe, n=2, verifier=stops)
+
+
+# ---- As plain data, and in the studio ----------------------------------------
+
+
+def test_a_search_is_plain_data() -> None:
+    how = Search(16, "min(judge.present, judge.binding)", 0.4, 3)
+    assert Search.from_json(how.to_json()) == how
+    with pytest.raises(ParameterError, match="a search has no 'n'"):
+        Search.from_json({"n": 3})
+
+
+def test_a_request_with_a_search_is_read_back() -> None:
+    from adhere.pipelines.studio.request import Request
+
+    request = Request("a cat", search=Search(4))
+    assert Request.from_json(request.to_json()) == request
+    # Requests without one have the JSON, and so the names of pictures, that they had.
+    assert "search" not in Request("a cat").to_json()
+
+
+def test_the_studio_keeps_the_best_and_reports_all() -> None:
+    from adhere.pipelines.studio.request import Request
+    from adhere.pipelines.studio.studio import Studio
+
+    studio = Studio("toybox", together=3)
+    request = Request("a red cat", seed=5, steps=6, search=Search(5, "judge", 0.5, 2))
+    picture = studio.generate([request])[0]
+    told = picture.report["search"]["candidates"]
+    assert picture.request == request
+    assert sorted(one["seed"] for one in told) == [5 + k * APART for k in range(5)]
+    assert sum(one["finished"] for one in told) == 2
+    again = studio.generate([Request("a red cat", seed=told[0]["seed"], steps=6)])[0]
+    difference = torch.tensor(list(again.image.tobytes())).int() - torch.tensor(
+        list(picture.image.tobytes())
+    )
+    assert int(difference.abs().max()) <= 1
+
+
+def test_an_interrupt_ends_the_search() -> None:
+    from adhere.pipelines.studio.request import Request
+    from adhere.pipelines.studio.studio import Studio
+
+    asked: list[int] = []
+
+    def soon() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(Interrupted):
+        Studio("toybox").generate([Request("a cat", steps=8, search=Search(4))], interrupt=soon)
+
+
+def test_dropped_candidates_stand_behind_the_finished_best_first() -> None:
+    colours = {0: 10, APART: 200, 2 * APART: 90, 3 * APART: 150}
+
+    def drawn(seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4), (colours[seed], 0, 0)) for seed in seeds]
+
+    result = ranked("a cat", Search(4, finish=1), redness, 0, drawn, drawn)
+    assert [one.seed // APART for one in result.candidates] == [1, 3, 2, 0]
+    assert [one.score is not None for one in result.candidates] == [True, False, False, False]
