@@ -178,7 +178,7 @@ def rows(runs: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def report(runs: Path) -> dict[str, dict[str, Any]]:
-    """By variant its share with a Wilson interval, and mean passes, of the prompts that all variants have."""
+    """By variant its share and mean passes, on the prompts that all variants have."""
     found = {name: list(rows(runs, name)) for name in VARIANTS}
     found = {name: own for name, own in found.items() if own}
     count = min(map(len, found.values()))
