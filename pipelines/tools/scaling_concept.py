@@ -54,7 +54,7 @@ class Scaling:
     """
 
     concept: str
-    scale: float = 3.0
+    scale: float = 0.0
     steps: int = 50
     decay: float = 3.0
     keep: float = 0.4
