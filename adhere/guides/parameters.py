@@ -38,6 +38,7 @@ class Parameter:
     high: float | None
     source: str
     choices: tuple[str, ...]
+    local: tuple[str, ...] | None = None
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -52,6 +53,7 @@ def param(
     low: float | None = None,
     high: float | None = None,
     source: str = "",
+    local: tuple[str, ...] | None = None,
 ) -> T:
     """Declare a plugin parameter.
 
@@ -61,8 +63,10 @@ def param(
         low: the least that a number may be.
         high: the most that it may be.
         source: where the default comes from: paper section or `repository@commit`.
+        local: for a text that names files or models, which are the machine's own: the values that
+            a stranger may give it all the same, in an app that serves them.
     """
-    about = {"help": help, "low": low, "high": high, "source": source}
+    about = {"help": help, "low": low, "high": high, "source": source, "local": local}
     # field() is typed to return the default's own type, which is just what a dataclass body wants.
     return dataclasses.field(default=default, metadata=about)
 
@@ -94,6 +98,7 @@ def parameters(plugin: type) -> tuple[Parameter, ...]:
                 high=field.metadata.get("high"),
                 source=field.metadata.get("source", ""),
                 choices=_choices(kind),
+                local=field.metadata.get("local"),
             )
         )
     return tuple(found)

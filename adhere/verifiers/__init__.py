@@ -20,6 +20,9 @@ from adhere.verifiers.combining import read
 Verifier = Callable[[Sequence[Image.Image], Sequence[str]], Sequence[float]]
 """`(pictures, prompts) -> scores`: one finite number for each picture, more being better."""
 
+HARMLESS = ("clip-score", "judge", "judge.present", "judge.binding", "copies")
+"""Verifiers that load nothing but what comes with adhere: what strangers may choose from."""
+
 _EVALUATORS = "adhere.eval.evaluators.verifying"
 _registered: dict[str, Verifier] = {}
 _made: dict[str, Verifier] = {}

@@ -13,6 +13,7 @@ from adhere.app.jobs.methods import title
 from adhere.app.jobs.passes import dearest, most_passes
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides.guide import Plugin
+from adhere.guides.parameters import Parameter
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,21 @@ def check_passes(
     raise ParameterError(
         f"{asked} can take {most:,} model passes, and {limits.passes:,} are the most for one "
         f"go{blame}: take fewer seeds, steps or repetitions"
+    )
+
+
+def check_local(plugin: type[Plugin], parameter: Parameter, value: object) -> None:
+    """Refuse a text that would have the server read a file or load a model of a visitor's choice.
+
+    Raises:
+        ParameterError: it is neither the default nor one of those that are open to all.
+    """
+    if parameter.local is None or value == parameter.default or value in parameter.local:
+        return
+    open_to_all = ", ".join(map(repr, parameter.local)) or "nothing but its default"
+    raise ParameterError(
+        f"{title(plugin)}: {parameter.name} names files and models of this server, which are its "
+        f"host's to choose; it can be {open_to_all} here"
     )
 
 

@@ -9,6 +9,7 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
 from adhere.layout.layout import Layout
+from adhere.plugins import available
 
 
 def title(plugin: type[Plugin]) -> str:
@@ -31,6 +32,18 @@ def paper(plugin: type[Plugin]) -> str:
     first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
     found = re.search(r" \(([^()]*)\)", first)
     return found[1] if found else ""
+
+
+def offered() -> dict[str, type[Plugin]]:
+    """The methods that a visitor can use: those that choose among several pictures of a prompt have
+    nothing to choose from here, and those that read a file have no file.
+    """
+    return {
+        name: kind
+        for name, kind in available().items()
+        if not getattr(kind, "several", False)
+        and all(one.local != () for one in parameters.parameters(kind))
+    }
 
 
 def has_layout(plugin: type[Plugin]) -> bool:

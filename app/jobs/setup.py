@@ -12,7 +12,11 @@ from adhere.errors import GuidanceError, ParameterError
 from adhere.guides import parameters
 from adhere.pipelines.studio.request import Request
 
-_KEYS = ("model", "seeds", *(field.name for field in fields(Request) if field.name != "seed"))
+_KEYS = (
+    "model",
+    "seeds",
+    *(field.name for field in fields(Request) if field.name not in ("seed", "search")),
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def _check_texts(request: Request, limits: Limits) -> None:
     for plugin in request.plugins:
         for parameter in parameters.parameters(type(plugin)):
             value = getattr(plugin, parameter.name)
+            bounds.check_local(type(plugin), parameter, value)
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str):
                     bounds.check_prompt(text, limits, parameter.name)

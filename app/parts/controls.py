@@ -8,9 +8,8 @@ from typing import Any, get_origin
 
 import gradio as gr
 
-from adhere import plugins
 from adhere.app.jobs.copies import changes
-from adhere.app.jobs.methods import is_layout, paper, summary, title
+from adhere.app.jobs.methods import is_layout, offered, paper, summary, title
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.settings import left_out, number_text
@@ -31,11 +30,13 @@ def parameter_named(plugin: type[Plugin], name: str) -> Parameter | None:
 
 
 def drawn(plugin: type[Plugin], hidden: Sequence[str] = ()) -> tuple[Parameter, ...]:
-    """The parameters that get a control: not layouts, which are painted, and not the hidden."""
+    """The parameters that get a control: not layouts, which are painted, not the hidden, and not
+    those that are the server's alone.
+    """
     return tuple(
         one
         for one in parameters.parameters(plugin)
-        if not is_layout(one) and one.name not in hidden
+        if not is_layout(one) and one.name not in hidden and one.local != ()
     )
 
 
@@ -48,6 +49,8 @@ def component(parameter: Parameter, value: Any = _DEFAULT) -> Any:
     kinds = parameter.kinds
     optional = NoneType in kinds
     about: dict[str, Any] = {"label": label, "info": info, "interactive": True}
+    if parameter.local:
+        return gr.Dropdown(list(dict.fromkeys((value, *parameter.local))), value=value, **about)
     if parameter.choices:
         choices = [*([("its own choice", "")] if optional else []), *parameter.choices]
         return gr.Dropdown(choices, value=value, **about)
@@ -106,7 +109,7 @@ class Stack:
     def __init__(
         self, table: Mapping[str, type[Plugin]] | None = None, hidden: Sequence[str] = ()
     ) -> None:
-        self.table = dict(table if table is not None else plugins.available())
+        self.table = dict(table if table is not None else offered())
         self.hidden = tuple(hidden)
         self.components: list[Any] = []
         self._groups: list[Any] = []

@@ -19,12 +19,12 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, ImageContent, TextContent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adhere.app.jobs.methods import offered as offered_methods
 from adhere.app.jobs.result import Shot
 from adhere.app.jobs.worker import Worker, sentence
 from adhere.app.serving.asking import Asked, made, offered, report
 from adhere.errors import ParameterError
 from adhere.guides import parameters
-from adhere.plugins import available
 
 PATH = "/mcp"
 
@@ -56,17 +56,17 @@ def _offer_lists(mcp: FastMCP, worker: Worker) -> None:
         return {
             "methods": [
                 {"name": name, "summary": (kind.__doc__ or "").strip().partition("\n")[0]}
-                for name, kind in available().items()
+                for name, kind in offered_methods().items()
             ]
         }
 
     @mcp.tool()
     def list_parameters(method: str) -> dict[str, Any]:
         """The parameters of one method: meaning, default, range, source."""
-        kind = available().get(method)
+        kind = offered_methods().get(method)
         if kind is None:
             raise ParameterError(
-                f"no method is called {method[:60]!r}; there are: {', '.join(available())}"
+                f"no method is called {method[:60]!r}; there are: {', '.join(offered_methods())}"
             )
         return {
             "method": method,

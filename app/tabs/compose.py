@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import limits as bounds
-from adhere.app.jobs.methods import has_layout
+from adhere.app.jobs.methods import has_layout, offered
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome.results import Panel
 from adhere.app.outcome.runner import Runner, Shared
@@ -17,7 +17,6 @@ from adhere.app.parts.controls import Stack
 from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import Words, prompt_box
-from adhere.plugins import available
 
 NAME = "compose"
 
@@ -29,7 +28,7 @@ class Compose:
         worker = shared.worker
         self.limits = worker.limits
         # Methods that follow a layout have their own tab: here nothing could tell them where.
-        self.stack = Stack({n: p for n, p in available().items() if not has_layout(p)})
+        self.stack = Stack({n: p for n, p in offered().items() if not has_layout(p)})
         self.settings = Settings(worker.models, shared.samplers, self.limits)
         self.words = Words(self.limits)
         self.panel = Panel(NAME)

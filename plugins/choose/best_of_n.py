@@ -1,4 +1,4 @@
-"""Best of N with early dropping: look at what several starting noises would become, keep one.
+"""Best of N with early dropping (after Ma et al., CVPR 2025, arXiv:2501.09732).
 
 Best-of-N makes N pictures and keeps the one that a verifier likes best. A model's prediction of the
 picture, early in the run, says most of what will be there, so all but one candidate stop early:
@@ -8,7 +8,7 @@ verified, and the run itself begins from the noise of the best. At N candidates 
 
     noise = argmax over draws of verifier(picture predicted at look_at, prompt)
 
-The given noise is a candidate too. Sampling towards what a verifier likes: arXiv:2501.09732.
+The given noise is a candidate too.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class BestOfN(Method):
     task: ClassVar[str] = "choose"
 
     verifier: str = param(
-        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
-    )
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here",
+        local=verifiers.HARMLESS,
+    )  # fmt: skip
     candidates: int = param(
         8, "noises to try, the given one included", low=1, high=1000, source="chosen here"
     )

@@ -45,8 +45,9 @@ class FkSteering(Method):
     several: ClassVar[bool] = True
 
     verifier: str = param(
-        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
-    )
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here",
+        local=verifiers.HARMLESS,
+    )  # fmt: skip
     strength: float = param(
         10.0, "lambda: how much a better score counts", low=0, high=10_000, source="sec. 4.1"
     )

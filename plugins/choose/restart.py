@@ -1,8 +1,8 @@
-"""Begin again where the picture that is coming fails: search over paths with a threshold.
+"""Restart (after verifier thresholds, arXiv:2512.08985).
 
 Verifiers say of a predicted picture whether it is worth going on with; where it is not, the
 image goes on from other starting noise. That is what verifier thresholds do for the compute of a
-search (arXiv:2512.08985), within one call and for each image by itself.
+search, within one call and for each image by itself.
 
     r < least   ->   x_t = latents at t of other noise, reached in a few long strides
 
@@ -33,8 +33,9 @@ class Restart(Method):
     task: ClassVar[str] = "choose"
 
     verifier: str = param(
-        "clip-score", "what judges pictures: names, weights, minima", source="chosen here"
-    )
+        "clip-score", "what judges pictures: names, weights, minima", source="chosen here",
+        local=verifiers.HARMLESS,
+    )  # fmt: skip
     least: float = param(
         0.2, "the score below which a picture is begun again", low=LEAST, high=-LEAST,
         source="chosen here",

@@ -43,7 +43,9 @@ class NoiseQuery(Method):
     name: ClassVar[str] = "noise-query"
     task: ClassVar[str] = "noise"
 
-    library: str | None = param(None, "file that adhere noise library has made", source="sec. 3")
+    library: str | None = param(
+        None, "file that adhere noise library has made", source="sec. 3", local=()
+    )
     target: str = param(
         "prompt", "what suits: prompt, a statistic such as brightness, or a text", source="sec. 3"
     )

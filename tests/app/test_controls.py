@@ -29,7 +29,7 @@ def full() -> tuple[Stack, list[Any]]:
     return stack, drawn(stack)
 
 
-@pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
+@pytest.mark.parametrize("name", sorted(methods.offered()))
 def test_untouched_controls_give_the_defaults(name: str, full: tuple[Stack, list[Any]]) -> None:
     stack, values = full
     assert stack.read([[name], *values[1:]]) == [plugins.plugin(name)]
@@ -46,7 +46,7 @@ def test_every_control_is_labelled_and_explained(name: str) -> None:
             assert parameter.source in made.info
 
 
-@pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
+@pytest.mark.parametrize("name", sorted(methods.offered()))
 def test_fill_is_the_inverse_of_read(name: str, full: tuple[Stack, list[Any]]) -> None:
     stack, _ = full
     made = plugins.plugin(name)
@@ -92,7 +92,7 @@ def test_unknown_method_is_refused(full: tuple[Stack, list[Any]]) -> None:
 
 
 def test_layouts_get_no_control() -> None:
-    for plugin in plugins.PLUGINS.values():
+    for plugin in methods.offered().values():
         kinds = {one.name for one in controls.drawn(plugin)}
         layouts = {one.name for one in parameters.parameters(plugin)} - kinds
         assert bool(layouts) == methods.has_layout(plugin)

@@ -19,6 +19,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
 from adhere import plugins
+from adhere.app.jobs.methods import offered
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
@@ -86,7 +87,7 @@ def test_models_methods_and_parameters_are_listed(served_tools: Any) -> None:
 
     assert call("list_models")["models"] == ["toybox", "other"]
     methods = call("list_methods")["methods"]
-    assert {one["name"] for one in methods} >= set(plugins.PLUGINS)
+    assert {one["name"] for one in methods} >= set(offered())
     assert all(one["summary"] for one in methods)
     listed = call("list_parameters", method=METHOD)["parameters"]
     assert listed
