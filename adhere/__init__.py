@@ -65,6 +65,7 @@ HOMES = {
     "Text": "adhere.guides.guide",
     "ToyboxError": "adhere.pipelines.toybox.errors",
     "explain": "adhere.pipelines.explaining.explain",
+    "composed": "adhere.layout.composing",
     "find": "adhere.prompt.phrases",
     "guided_blocks": "adhere.pipelines.modular.blocks",
     "guided_denoise": "adhere.pipelines.modular.blocks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from adhere import assets, verifiers
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
 from adhere.errors import LayoutError, ParameterError, PromptError
+from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.search.search import Search
@@ -26,6 +28,9 @@ from adhere.pipelines.studio.samplers import check_scheduler
 from adhere.pipelines.studio.seeds import seeds_of
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.studio.summary import summary
+
+AUTO = Path("auto")
+"""The `--layout` that is made from each prompt's own words."""
 
 
 def seeds_from(seed: int | None, seeds: str | None, default: str) -> tuple[int, ...]:
@@ -44,7 +49,9 @@ def plan(
 ) -> tuple[Plan, list[str]]:
     """What is to be made, and what should be known of it."""
     check_scheduler(drawing.scheduler)
-    layout = Layout.read(_layout_file(content.layout)) if content.layout else None
+    by_words = content.layout == AUTO and not AUTO.exists()
+    named = content.layout if content.layout and not by_words else None
+    layout = Layout.read(_layout_file(named)) if named else None
     shared = Request(
         prompt="",
         negative_prompt=content.negative,
@@ -59,6 +66,8 @@ def plan(
         search=_search(drawing),
     )
     found = _prompts(content, layout)
+    if by_words:
+        found = replace(found, lines=tuple(map(_laid_out, found.lines)))
     made = Plan(found.lines, tuple(variants), seeds, shared)
     unread = ", ".join(map(repr, found.unread))
     return made, [f"note: not read from the prompt file: {unread}"] if unread else []
@@ -76,6 +85,16 @@ def _search(drawing: Drawing) -> Search | None:
     found = Search(drawing.best_of, **said)
     verifiers.verifier(found.verifier)  # what does not read is said before a model is loaded
     return found
+
+
+def _laid_out(line: prompts.PromptLine) -> prompts.PromptLine:
+    """A prompt with the layout that its own words ask for, where it has none."""
+    if line.fault is not None or line.own.get("layout") is not None:
+        return line
+    try:
+        return replace(line, own={**line.own, "layout": composed(line.prompt)})
+    except LayoutError as error:
+        return replace(line, fault=error)
 
 
 def _layout_file(path: Path) -> Path:

@@ -71,7 +71,11 @@ class Content:
         str | None, typer.Option(help="Phrases that must appear, separated by `|`: `cat|frog`.")
     ] = None
     layout: Annotated[
-        Path | None, typer.Option(help="A layout file (JSON, or a label PNG with its legend).")
+        Path | None,
+        typer.Option(
+            help="A layout file (JSON, or a label PNG with its legend); `auto` makes one of the "
+            "prompt's own words, as in `a cat to the left of a dog`."
+        ),
     ] = None
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = ""
 

@@ -1,0 +1,300 @@
+"""A layout from the prompt's own words: relations, places and counts, by rules.
+
+"A red cat to the left of a blue car" says where things belong. Relations make an order from left to
+right and one from top to bottom; things that are one above the other share a column, all others
+stand side by side in the order of the prompt; counts share their ground; what a thing has or is in
+("a cat in a hat") goes with it. What no rule reads (sizes, "behind", stories) changes nothing.
+`composed(prompt, by=function)` lets anything else, such as a language model, write the layout, and
+checks what it wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from adhere.errors import LayoutError
+from adhere.layout.layout import Layout
+from adhere.layout.region import FINE, Box, Region
+from adhere.prompt.parser import parse
+from adhere.prompt.phrases import Entity
+
+Way = Literal["left", "right", "above", "below", "inside", "beside"]
+
+_RELATIONS: tuple[tuple[str, Way], ...] = (
+    (r"(?:(?:to|on|at) the )?left(?:-hand)?(?: side)? of", "left"),
+    (r"(?:(?:to|on|at) the )?right(?:-hand)?(?: side)? of", "right"),
+    (r"(?:sitting |standing |lying )?(?:above|over|on top of|atop|on)", "above"),
+    (r"(?:below|under|underneath|beneath)", "below"),
+    (r"(?:inside(?: of)?|within)", "inside"),
+    (r"(?:next to|beside|near|by|alongside|close to)", "beside"),
+)
+_PLACES: tuple[tuple[str, str], ...] = (
+    ("left", "x0"), ("right", "x1"), ("top", "y0"), ("upper", "y0"), ("bottom", "y1"),
+    ("lower", "y1"),
+)  # fmt: skip
+_PLACE = re.compile(
+    r"^[\s,]*(?:is |are )?(?:on|at|in) the "
+    r"((?:(?:top|upper|bottom|lower|left|right)[\s-]*)+)"
+    r"(?:hand side|side|corner|half)?(?![\w\s-]*\bof\b)",
+    re.IGNORECASE,
+)
+_POSITIONS = frozenset({"left", "right", "top", "bottom", "corner", "side", "middle", "center",
+                        "centre", "half", "upper", "lower", "hand"})  # fmt: skip
+_WHERE = re.compile(r"\b(?:in|on|at|inside|within) (?:an? |the )?$", re.IGNORECASE)
+_HELD = re.compile(
+    r"\b(?:in|with|of|wearing|holding|carrying|having) (?:an? |the |its |his |her |their )?$",
+    re.IGNORECASE,
+)
+"""Before what belongs to the thing before it ("a cat in a hat") and so has no place of its own."""
+_SCENERY = frozenset({"background", "foreground", "beach", "meadow", "sky", "field", "forest",
+                      "street", "room", "snow", "grass", "desert", "night", "day", "sunset",
+                      "kitchen", "garden", "park", "city", "house", "scene"})  # fmt: skip
+"""Where a scene plays: behind "in", "on" and "at" they are no thing with a place."""
+_NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_NUMBERS |= {str(k): k for k in range(2, 10)} | {"both": 2, "couple": 2, "pair": 2}
+_MARGIN = 0.04
+_INNER = 0.5
+
+
+def composed(
+    prompt: str, by: Callable[[str], Layout | Mapping[str, Any] | str] | None = None
+) -> Layout:
+    """The layout that a prompt's words ask for.
+
+    Args:
+        prompt: with or without markup.
+        by: writes the layout in place of the rules: a layout, or its JSON as a dict or text.
+
+    Raises:
+        LayoutError: the prompt names nothing with a place, or contradicts itself; or what `by`
+            gave is no layout of the prompt.
+    """
+    if by is not None:
+        given = by(prompt)
+        layout = given if isinstance(given, Layout) else Layout.from_json(given)
+        layout.check(prompt)
+        return layout
+    scene = _read(prompt)
+    if not scene.things:
+        raise LayoutError(
+            f"the prompt {prompt!r} names nothing that can have a place; name things, as in "
+            "'a red cat to the left of a blue car'"
+        )
+    regions = [_region(thing, box) for thing, box in zip(scene.things, _boxes(scene), strict=True)]
+    # What is inside another thing is painted over it.
+    inner = [one.first for one in scene.relations if one.way == "inside"]
+    order = sorted(range(len(regions)), key=lambda k: inner.index(k) + 1 if k in inner else 0)
+    overlap: Literal["last", "refuse"] = "last" if inner else "refuse"
+    layout = Layout(tuple(regions[k] for k in order), parse(prompt).text, overlap)
+    layout.check()
+    return layout
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A phrase with a place: how many there are, and which edges of the picture it keeps to."""
+
+    phrase: str
+    count: int = 1
+    edges: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`first` is in a `way` of `second`; numbers of things."""
+
+    first: int
+    way: Way
+    second: int
+
+
+@dataclass
+class Scene:
+    """What a prompt says of places."""
+
+    things: list[Thing] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+
+
+def _read(prompt: str) -> Scene:
+    parsed, scene = parse(prompt), Scene()
+    text, names = parsed.text, list[str]()
+    before: Entity | None = None
+    for entity in parsed.entities:
+        words = entity.phrase.text.lower().split()
+        start = before.phrase.end if before is not None else 0
+        between = text[start : entity.phrase.start]
+        scenery = _WHERE.search(between) and words[-1] in _SCENERY
+        way = _way(between) if before else None
+        held = before and way is None and _HELD.search(between)
+        if set(words) <= _POSITIONS or scenery or held:
+            continue
+        names.append(entity.phrase.text)
+        again = names.count(entity.phrase.text)
+        label = entity.phrase.text + (f"#{again}" if again > 1 else "")
+        scene.things.append(Thing(label, _count(text, entity), _edges(text[entity.phrase.end :])))
+        if way is not None:
+            scene.relations.append(Relation(len(scene.things) - 2, way, len(scene.things) - 1))
+        before = entity
+    return scene
+
+
+def _way(between: str) -> Way | None:
+    """The relation that the words between two things state; those nearest the second count."""
+    words = re.sub(r"\s+", " ", between.lower()).strip()
+    words = re.sub(r"\s*\b(?:an?|the|two|three|four|five|six|\d)$", "", words)
+    for pattern, way in _RELATIONS:
+        if re.search(rf"(?:^|[\s,]){pattern}$", words):
+            return way
+    return None
+
+
+def _count(text: str, entity: Entity) -> int:
+    words = re.findall(r"[\w']+", text[: entity.phrase.start].lower())
+    nearest = [word for word in words[-2:] if word != "of"]
+    return _NUMBERS.get(nearest[-1], 1) if nearest else 1
+
+
+def _edges(behind: str) -> frozenset[str]:
+    found = _PLACE.match(behind)
+    words = found[1].lower() if found else ""
+    return frozenset(edge for word, edge in _PLACES if re.search(rf"\b{word}\b", words))
+
+
+# ---- From orders to boxes ------------------------------------------------------------------------
+
+
+def _boxes(scene: Scene) -> list[Box]:
+    count = len(scene.things)
+    upright = [(one.first, one.second) for one in scene.relations if one.way == "above"]
+    upright += [(one.second, one.first) for one in scene.relations if one.way == "below"]
+    across = [(one.first, one.second) for one in scene.relations if one.way == "left"]
+    across += [(one.second, one.first) for one in scene.relations if one.way == "right"]
+    within = {one.first: one.second for one in scene.relations if one.way == "inside"}
+    outer = [k for k in range(count) if k not in within]
+    columns = _columns(outer, upright)
+    place = {k: number for number, column in enumerate(columns) for k in column}
+    edges = [(place[a], place[b]) for a, b in across if a in place and b in place]
+    if any(a == b for a, b in edges):
+        raise _contradiction(scene)
+    sides = [_side(scene, column) for column in columns]
+    ranks = _ranked(range(len(columns)), edges, scene)
+    order = sorted(range(len(columns)), key=lambda k: (sides[k], ranks[k], k))
+    boxes: dict[int, Box] = {}
+    for number, name in enumerate(order):
+        left, right = number / len(order), (number + 1) / len(order)
+        boxes |= _stacked(scene, columns[name], upright, left, right)
+    for inside in within:
+        boxes[inside] = _inner(_outermost(inside, within, boxes, scene))
+    return [boxes[k] for k in range(count)]
+
+
+def _columns(things: Sequence[int], upright: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Things that are one above the other, directly or over others, share a column."""
+    group = {k: k for k in things}
+    for a, b in upright:
+        if a in group and b in group:
+            low, high = sorted((group[a], group[b]))
+            group = {k: low if one == high else one for k, one in group.items()}
+    found: dict[int, list[int]] = {}
+    for thing, name in group.items():
+        found.setdefault(name, []).append(thing)
+    return list(found.values())
+
+
+def _ranked(nodes: Sequence[int], edges: Sequence[tuple[int, int]], scene: Scene) -> dict[int, int]:
+    """For each node the length of the longest way to it: first things first."""
+    ranks = dict.fromkeys(nodes, 0)
+    for _ in range(len(ranks) + 1):
+        moved = [(b, ranks[a] + 1) for a, b in edges if ranks[b] < ranks[a] + 1]
+        if not moved:
+            return ranks
+        ranks.update(moved)
+    raise _contradiction(scene)
+
+
+def _side(scene: Scene, column: Sequence[int]) -> int:
+    edges = frozenset(edge for k in column for edge in scene.things[k].edges)
+    return ("x1" in edges) - ("x0" in edges)
+
+
+def _stacked(
+    scene: Scene, column: Sequence[int], upright: Sequence[tuple[int, int]], left: float,
+    right: float,
+) -> dict[int, Box]:  # fmt: skip
+    """The boxes of a column: a row for each rank from the top, shared by those of that rank."""
+    inside = [(a, b) for a, b in upright if a in column and b in column]
+    ranks = _ranked(column, inside, scene)
+    rows = max(ranks.values()) + 1
+    boxes = {}
+    for row in range(rows):
+        things = [k for k in column if ranks[k] == row]
+        top, bottom = row / rows, (row + 1) / rows
+        for number, k in enumerate(things):
+            width = (right - left) / len(things)
+            own = _half(scene.things[k].edges, top, bottom) if rows == 1 else (top, bottom)
+            start = left + number * width
+            boxes[k] = _shrunk((start, own[0], start + width, own[1]))
+    return boxes
+
+
+def _half(edges: frozenset[str], top: float, bottom: float) -> tuple[float, float]:
+    """The upper or lower half, where a thing alone in its column keeps to an edge."""
+    middle = (top + bottom) / 2
+    if "y0" in edges:
+        return top, middle
+    return (middle, bottom) if "y1" in edges else (top, bottom)
+
+
+def _shrunk(box: Box) -> Box:
+    left, top, right, bottom = box
+    x, y = _MARGIN * (right - left), _MARGIN * (bottom - top)
+    return left + x, top + y, right - x, bottom - y
+
+
+def _inner(box: Box) -> Box:
+    left, top, right, bottom = box
+    x, y = (right - left) * (1 - _INNER) / 2, (bottom - top) * (1 - _INNER) / 2
+    return left + x, top + y, right - x, bottom - y
+
+
+def _outermost(
+    inside: int, within: Mapping[int, int], boxes: Mapping[int, Box], scene: Scene
+) -> Box:
+    """The box that a thing is in: its holder's, shrunk as often as that is inside another's."""
+    held, depth = within[inside], 0
+    while held in within:
+        held, depth = within[held], depth + 1
+        if depth > len(within):
+            raise _contradiction(scene)
+    box = boxes[held]
+    for _ in range(depth):
+        box = _inner(box)
+    return box
+
+
+def _contradiction(scene: Scene) -> LayoutError:
+    said = "; ".join(
+        f"{scene.things[one.first].phrase!r} {one.way} {scene.things[one.second].phrase!r}"
+        for one in scene.relations
+    )
+    return LayoutError(f"the prompt's places contradict each other ({said}); leave one out")
+
+
+def _region(thing: Thing, box: Box) -> Region:
+    """The phrase's region; several of a kind have a mask of as many boxes side by side."""
+    if thing.count == 1:
+        return Region(thing.phrase, box=box)
+    mask = np.zeros((FINE, FINE), dtype=bool)
+    left, top, right, bottom = box
+    width = (right - left) / thing.count
+    for number in range(thing.count):
+        part = _shrunk((left + number * width, top, left + (number + 1) * width, bottom))
+        x0, y0, x1, y1 = (round(edge * FINE) for edge in part)
+        mask[y0:y1, x0:x1] = True
+    return Region.painted(thing.phrase, mask)

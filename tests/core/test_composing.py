@@ -1,0 +1,175 @@
+"""Layouts from a prompt's own words."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+import adhere
+from adhere.errors import LayoutError
+from adhere.layout.composing import composed
+from adhere.layout.layout import Layout
+from adhere.pipelines.toybox.card.suites import related
+from adhere.pipelines.toybox.world.captions import parse_prompt
+
+Centre = tuple[float, float]
+
+
+def centres(prompt: str) -> dict[str, Centre]:
+    """The centre of each phrase's ground, as (x, y) shares."""
+    layout = composed(prompt)
+    grid = 64
+    found = {}
+    for phrase, mask in zip(layout.phrases, layout.masks((grid, grid)), strict=True):
+        rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
+        found[phrase] = (float(columns.double().mean()) / grid, float(rows.double().mean()) / grid)
+    return found
+
+
+HOLDS = {
+    "left": lambda a, b: a[0] < b[0] - 0.2 and abs(a[1] - b[1]) < 0.1,
+    "right": lambda a, b: a[0] > b[0] + 0.2 and abs(a[1] - b[1]) < 0.1,
+    "above": lambda a, b: a[1] < b[1] - 0.2 and abs(a[0] - b[0]) < 0.1,
+    "below": lambda a, b: a[1] > b[1] + 0.2 and abs(a[0] - b[0]) < 0.1,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        ("to the left of", "left"), ("left of", "left"), ("on the left side of", "left"),
+        ("to the right of", "right"), ("on the right of", "right"), ("at the right of", "right"),
+        ("above", "above"), ("over", "above"), ("on top of", "above"), ("sitting on", "above"),
+        ("standing on top of", "above"), ("below", "below"), ("under", "below"),
+        ("beneath", "below"), ("underneath", "below"),
+    ],
+)  # fmt: skip
+def test_relations_are_read_in_the_words_people_use(words: str, way: str) -> None:
+    found = centres(f"a red cat {words} a blue car")
+    assert HOLDS[way](found["red cat"], found["blue car"])
+
+
+def test_the_toyboxs_relations_hold_in_the_layout() -> None:
+    """Prompts that this was not written for, against the toybox's own reading of them."""
+    rng = Random(5)
+    for _ in range(60):
+        prompt = related(rng)
+        asked = parse_prompt(prompt)
+        (first, relation, second) = asked.relations[0]
+        names = [f"{colour} {kind}" if colour else kind for kind, colour in asked.things]
+        found = centres(prompt)
+        assert HOLDS[relation](found[names[first]], found[names[second]]), prompt
+
+
+def test_without_a_relation_things_stand_side_by_side_in_their_order() -> None:
+    found = centres("a cat, a dog and a red frog")
+    assert found["cat"][0] < found["dog"][0] < found["red frog"][0]
+
+
+def test_chains_hold_in_both_directions() -> None:
+    found = centres("a crown above a lion to the left of a clock")
+    assert HOLDS["above"](found["crown"], found["lion"])
+    assert found["lion"][0] < found["clock"][0]
+    found = centres("a cat left of a dog left of a frog")
+    assert found["cat"][0] < found["dog"][0] < found["frog"][0]
+
+
+@pytest.mark.parametrize(
+    ("place", "x", "y"),
+    [
+        ("on the left", 0.25, 0.5), ("on the right side", 0.75, 0.5),
+        ("in the top left corner", 0.25, 0.25), ("at the bottom right", 0.75, 0.75),
+    ],
+)  # fmt: skip
+def test_places_in_the_picture(place: str, x: float, y: float) -> None:
+    found = centres(f"a clock {place} and a cat")
+    assert found["clock"] == pytest.approx((x, y), abs=0.06)
+    assert abs(found["cat"][0] - x) > 0.3
+
+
+def test_what_is_inside_lies_inside_and_is_painted_over() -> None:
+    layout = composed("a cat inside a box")
+    box, cat = layout.regions
+    assert (box.phrase, cat.phrase) == ("box", "cat")
+    assert box.box is not None and cat.box is not None  # noqa: PT018
+    assert all(o <= i for o, i in zip(box.box[:2], cat.box[:2], strict=True))
+    assert all(o >= i for o, i in zip(box.box[2:], cat.box[2:], strict=True))
+    assert layout.overlap == "last"
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [("two", 2), ("three", 3), ("5", 5), ("a pair of", 2), ("a couple of", 2)]
+)
+def test_counts_make_as_many_places(words: str, count: int) -> None:
+    layout = composed(f"{words} cats under a tree")
+    mask = layout.masks((64, 64))[list(layout.phrases).index("cats")] > 0.5
+    row = mask[mask.any(1)][0].int()
+    assert int((row.diff() == 1).sum()) + int(row[0]) == count
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("a cat and a dog on the beach", ["cat", "dog"]),
+        ("a cat in a hat next to a dog", ["cat", "dog"]),
+        ("a queen with a crown", ["queen"]),
+        ("a photo of a cat in the background", ["cat"]),
+        ("a cat and a cat", ["cat", "cat#2"]),
+        ("a [red cat] under a [blue car]", ["red cat", "blue car"]),
+    ],
+)
+def test_what_has_a_place_of_its_own(prompt: str, phrases: list[str]) -> None:
+    assert sorted(composed(prompt).phrases) == sorted(phrases)
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_any_number_of_things_fit_without_touching(count: int) -> None:
+    names = ["cat", "dog", "frog", "car", "lion", "clock", "crown"][:count]
+    layout = composed(", ".join(f"a {name}" for name in names))
+    masks = layout.masks((128, 128)) > 0.5
+    assert len(masks) == count
+    for one, other in combinations(masks, 2):
+        assert not (one & other).any()
+
+
+def test_a_thing_that_is_named_twice_is_two_things() -> None:
+    assert len(composed("a cat left of a dog and a dog left of a cat").regions) == 4
+
+
+@pytest.mark.parametrize("prompt", ["", "in the top left corner", "red and blue"])
+def test_a_prompt_without_things_is_refused(prompt: str) -> None:
+    with pytest.raises(LayoutError, match="names nothing that can have a place"):
+        composed(prompt)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"regions": [{"phrase": "cat", "box": [0, 0, 0.5, 1]}]},
+        '{"regions": [{"phrase": "cat", "box": [0, 0, 0.5, 1]}]}',
+        Layout.from_json({"regions": [{"phrase": "cat", "box": [0, 0, 0.5, 1]}]}),
+    ],
+)
+def test_anything_may_write_the_layout(given: Any) -> None:
+    asked: list[str] = []
+
+    def model(prompt: str) -> Any:
+        asked.append(prompt)
+        return given
+
+    assert adhere.composed("a cat", by=model).phrases == ("cat",)
+    assert asked == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["I'm sorry, as a language model", {"regions": []}, {"regions": [{"phrase": "horse",
+     "box": [0, 0, 1, 1]}]}, '{"regions": [{"phrase": "cat", "box": [0, 0, 0, 0]}]}'],
+)  # fmt: skip
+def test_what_it_writes_is_checked(given: Any) -> None:
+    with pytest.raises(LayoutError):
+        composed("a cat", by=lambda prompt: given)
