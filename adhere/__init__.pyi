@@ -30,6 +30,7 @@ from adhere.guides.run import BoundNoun as BoundNoun
 from adhere.guides.run import Prompt as Prompt
 from adhere.guides.run import Regions as Regions
 from adhere.guides.run import Run as Run
+from adhere.layout.composing import composed as composed
 from adhere.layout.layout import Layout as Layout
 from adhere.layout.layout import Region as Region
 from adhere.pipelines.engine.guidance import Guidance as Guidance
@@ -41,6 +42,8 @@ from adhere.pipelines.modular.blocks import guided_blocks as guided_blocks
 from adhere.pipelines.modular.blocks import guided_denoise as guided_denoise
 from adhere.pipelines.modular.guider import PredictionGuider as PredictionGuider
 from adhere.pipelines.modular.guider import prediction_guider as prediction_guider
+from adhere.pipelines.search.autopilot import autopilot as autopilot
+from adhere.pipelines.search.plan import planned as planned
 from adhere.pipelines.search.search import search as search
 from adhere.pipelines.tools.scaling_concept import Scaling as Scaling
 from adhere.pipelines.tools.scaling_concept import scale_concept as scale_concept
@@ -174,6 +177,8 @@ __all__ = [
     "ValueSignFlip",
     "ZestGuide",
     "__version__",
+    "autopilot",
+    "composed",
     "explain",
     "find",
     "guided_blocks",
@@ -182,6 +187,7 @@ __all__ = [
     "occurrences",
     "param",
     "parse",
+    "planned",
     "prediction_guider",
     "scale_concept",
     "search",

@@ -16,13 +16,15 @@ from adhere.guides.selection import Candidates
 class Foreseeing:
     """Ends a guided call at a share of its run, with the pictures that it predicts there.
 
-    It is a plugin among the call's own, and the call's `interrupt` asks `done`.
+    It is a plugin among the call's own, and the call's `interrupt` asks `done`. `share` is how much
+    of the run was made.
     """
 
     name: ClassVar[str] = "foreseeing"
 
     def __init__(self, at: float) -> None:
         self.at = at
+        self.share = at
         self.pictures: list[Image.Image] = []
 
     def guide(self, run: Run) -> Guide:
@@ -61,3 +63,4 @@ class _Guide(Guide):
 
     def select(self, step: Step, candidates: Candidates) -> None:
         self.plugin.pictures = candidates.pictures()
+        self.plugin.share = (step.index + 1) / step.count

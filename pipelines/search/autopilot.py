@@ -1,0 +1,242 @@
+"""The autopilot: guides only the pictures that fail, and stops when one is right.
+
+Attempts are tried in the plan's order, each first only so far that one sees what it will be. What
+does not promise enough is never finished, so that a guided attempt costs a third of a picture; what
+does is finished and verified, and if the verifier is content, that is the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+import torch
+from PIL import Image
+
+from adhere import verifiers
+from adhere.errors import ParameterError
+from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.families import Family, family_of
+from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.plan import Attempt, Plan, planned
+from adhere.pipelines.search.search import APART
+from adhere.verifiers import Verifier
+from adhere.verifiers.scoring import score
+
+
+@dataclass
+class Try:
+    """One attempt from one noise. Scores are None where it was not foreseen, or not finished, or
+    the verifier had none; `cost`, and what the `whole` will cost, are in plain pictures.
+    """
+
+    attempt: Attempt
+    seed: int
+    foreseen: float | None = None
+    score: float | None = None
+    cost: float = 0.0
+    whole: float = 1.0
+    picture: Image.Image | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attempt": self.attempt.name,
+            "why": self.attempt.why,
+            "seed": self.seed,
+            "foreseen": self.foreseen,
+            "score": self.score,
+            "cost": round(self.cost, 3),
+            "finished": self.picture is not None,
+        }
+
+
+@dataclass
+class Flight:
+    """What an autopilot did: `best` is the try whose picture it gives.
+
+    Attributes:
+        satisfied: whether the verifier was content with it.
+    """
+
+    plan: Plan
+    tries: list[Try] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    satisfied: bool = False
+
+    @property
+    def best(self) -> Try:
+        finished = [one for one in self.tries if one.picture is not None]
+        return max(finished, key=lambda one: -math.inf if one.score is None else one.score)
+
+    @property
+    def picture(self) -> Image.Image:
+        picture = self.best.picture
+        assert picture is not None  # `best` is among the finished
+        return picture
+
+    @property
+    def cost(self) -> float:
+        """Passes of all tries, in those of a plain picture."""
+        return sum(one.cost for one in self.tries)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan, all tries and what came of them."""
+        return {
+            "plan": self.plan.to_json(),
+            "tries": [one.to_json() for one in self.tries],
+            "chosen": self.tries.index(self.best),
+            "cost": round(self.cost, 3),
+            "satisfied": self.satisfied,
+            "notes": self.notes,
+        }
+
+
+def autopilot(
+    pipe: Any,
+    prompt: str | Plan,
+    *,
+    budget: float = 8.0,
+    verifier: str | Verifier = "clip-score",
+    enough: float | None = None,
+    seed: int = 0,
+    **call: Any,
+) -> Flight:
+    """Make a prompt's picture, and mend it until a verifier is content or the budget is spent.
+
+    Example:
+        >>> flight = adhere.autopilot(pipe, "a red cat left of a blue car")  # doctest: +SKIP
+        >>> flight.picture.save("right.png"); print(flight.to_json())  # doctest: +SKIP
+
+    Args:
+        pipe: a diffusers pipeline.
+        prompt: the prompt, or its plan (`adhere.planned`), which may be edited.
+        budget: passes that may be made, in those of one plain picture; left to the plan if one is
+            given, as `verifier`'s name and `enough` are.
+        verifier: what judges pictures: a function, or a name.
+        enough: the score with which a picture is taken.
+        seed: of the first noise.
+        call: further arguments of the pipeline's call.
+
+    Raises:
+        ParameterError: a number is out of range, or the verifier does not read.
+    """
+    if isinstance(prompt, Plan):
+        plan, judged = prompt, verifiers.verifier(prompt.verifier)
+    else:
+        name = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "function")
+        plan = planned(prompt, budget=budget, verifier=name, enough=enough)
+        judged = verifiers.verifier(verifier)
+    if taken := sorted({"generator", "num_images_per_prompt", "prompt"} & set(call)):
+        raise ParameterError(f"the autopilot gives the pipeline its {taken[0]}; leave it out")
+    return _Pilot(pipe, plan, judged, call).flown(seed)
+
+
+@dataclass
+class _Pilot:
+    pipe: Any
+    plan: Plan
+    judged: Verifier
+    call: Mapping[str, Any]
+    unit: float = 0.0
+
+    def flown(self, seed: int) -> Flight:
+        flight = Flight(self.plan)
+        for one in self._candidates(seed):
+            if not self._affordable(flight):
+                break
+            flight.tries.append(one)
+            self._foresee(one, flight)
+            if self._promises(one):
+                self._finish(one, flight)
+                if flight.satisfied:
+                    return flight
+        if all(one.picture is None for one in flight.tries):
+            self._finish(max(flight.tries, key=_promise), flight)
+        return flight
+
+    def _candidates(self, seed: int) -> Iterator[Try]:
+        """Every attempt from the given noise, then those that guide from others, without end."""
+        guided = self.plan.attempts[1:] or self.plan.attempts
+        yield from (Try(one, seed) for one in self.plan.attempts)
+        k = 0
+        while True:
+            k += 1
+            yield from (Try(one, seed + k * APART) for one in guided)
+
+    def _affordable(self, flight: Flight) -> bool:
+        """Whether a look at another try leaves enough to finish the one that promises most."""
+        if not flight.tries:
+            return True
+        dearest = max(one.whole for one in flight.tries)
+        finished = any(one.picture is not None for one in flight.tries)
+        left = self.plan.budget - flight.cost
+        return left >= dearest * (self.plan.look_at + (not finished))
+
+    def _promises(self, one: Try) -> bool:
+        if one.foreseen is None:  # the verifier failed, not the picture
+            return True
+        return self.plan.hope is not None and one.foreseen >= self.plan.hope
+
+    def _foresee(self, one: Try, flight: Flight) -> None:
+        look = Foreseeing(self.plan.look_at)
+        seen = look.of(lambda: self._made(one, look))
+        one.foreseen, one.whole = self._scored(seen, flight), one.cost / look.share
+
+    def _finish(self, one: Try, flight: Flight) -> None:
+        one.picture = self._made(one).images[0]
+        one.score = self._scored([one.picture], flight)
+        enough = self.plan.enough
+        flight.satisfied = enough is not None and one.score is not None and one.score >= enough
+
+    def _scored(self, pictures: list[Image.Image], flight: Flight) -> float | None:
+        found = score(self.judged, pictures, [self.plan.prompt] * len(pictures))
+        flight.notes.extend(note for note in found.failures if note not in flight.notes)
+        return None if math.isnan(found.scores[0]) else found.scores[0]
+
+    def _made(self, one: Try, look: Foreseeing | None = None) -> Any:
+        """One call of the pipeline, whose passes the try pays for."""
+        call = dict(self.call)
+        if (
+            self.plan.negative
+            and "negative_prompt" in signature(type(self.pipe).__call__).parameters
+        ):
+            call.setdefault("negative_prompt", self.plan.negative)
+        plugins = one.attempt.plugins if look is None else (*one.attempt.plugins, look)
+        ended = None if look is None else look.done
+        counted = _Rows(family_of(self.pipe))
+        attached = Guidance(*plugins).attach(self.pipe, layout=self.plan.layout, interrupt=ended)
+        try:
+            with counted, attached:
+                generator = torch.Generator("cpu").manual_seed(one.seed)
+                return self.pipe(prompt=self.plan.prompt, generator=generator, **call)
+        finally:
+            # The call that a look ends is counted before it is ended.
+            rows = counted.rows - (counted.last if look is not None and look.done() else 0)
+            self.unit = self.unit or rows / (1.0 if look is None else look.share)
+            one.cost += rows / self.unit
+
+
+class _Rows:
+    """Counts the rows of all passes of a denoiser, extra ones included."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.rows = self.last = 0
+
+    def __enter__(self) -> None:
+        model = self.family.denoiser
+        self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def __exit__(self, *failure: object) -> None:
+        self._hook.remove()
+
+    def _count(self, module: Any, args: Any, kwargs: Any) -> None:
+        self.last = self.family.bind(args, kwargs).rows
+        self.rows += self.last
+
+
+def _promise(one: Try) -> float:
+    return -math.inf if one.foreseen is None else one.foreseen

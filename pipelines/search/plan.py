@@ -1,0 +1,166 @@
+"""What an autopilot will try for a prompt, in which order, and why: plain data, to be read and
+edited before anything is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adhere.errors import LayoutError, ParameterError
+from adhere.guides import parameters
+from adhere.guides.guide import Plugin
+from adhere.layout.composing import composed
+from adhere.layout.layout import Layout
+from adhere.plugins import plugin
+from adhere.prompt.parser import Parse, parse
+
+BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
+"""What mends wrong properties, missing things and wrong places best, by the study."""
+_ENDS = r"(?!(?:and|or|in|on|at|with|of|but|is|are)\b)"
+_WITHOUT = re.compile(
+    rf"\b(?:without|with no|but no) (?:an? |any )?([\w-]+(?: {_ENDS}[\w-]+)?)", re.IGNORECASE
+)
+"""What shall not be there: a noun, with one word before it at the most."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to make the picture: plugins, and what they are for."""
+
+    why: str
+    plugins: tuple[Plugin, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "+".join(one.name for one in self.plugins) or "plain"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"why": self.why, "plugins": [parameters.to_json(one) for one in self.plugins]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Attempt:
+        return cls(str(data.get("why", "")), tuple(map(plugin, data.get("plugins", ()))))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a prompt is flown.
+
+    Attributes:
+        prompt: as the model is given it: without what is not to be there.
+        attempts: in the order of trying; after the last, all but the first again from other noise.
+        layout: where things belong, for attempts that follow one.
+        negative: what the prompt says is not to be there.
+        verifier: what judges pictures.
+        enough: the score with which a picture is taken; None to spend the budget, then finish the
+            one that promises most.
+        promising: the score below which a foreseen picture is not finished; `enough` if left out.
+            Where none promises so much, the one that promises most is finished in the end.
+        look_at: share of the run at which pictures are foreseen.
+        budget: passes that may be made, in those of one plain picture.
+    """
+
+    prompt: str
+    attempts: tuple[Attempt, ...]
+    layout: Layout | None = None
+    negative: str = ""
+    verifier: str = "clip-score"
+    enough: float | None = None
+    promising: float | None = None
+    look_at: float = 0.36
+    budget: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not self.attempts:
+            raise ParameterError("a plan without attempts makes no picture; leave one in")
+        if not self.budget >= 1:
+            raise ParameterError(f"budget={self.budget!r}: a picture costs 1; give that or more")
+        if not 0 <= self.look_at < 1:
+            raise ParameterError(
+                f"look_at={self.look_at!r} is no share of a run, from 0 to below 1"
+            )
+
+    @property
+    def hope(self) -> float | None:
+        """The score below which a foreseen picture is not finished; None where that is not known
+        before the end.
+        """
+        return self.enough if self.promising is None else self.promising
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back."""
+        layout = self.layout.to_json() if self.layout else None
+        attempts = [one.to_json() for one in self.attempts]
+        return {**vars(self), "attempts": attempts, "layout": layout}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: an unknown key or plugin, or a value out of range.
+            LayoutError: the layout does not read.
+        """
+        known = list(cls.__dataclass_fields__)
+        if unknown := sorted(set(data) - set(known)):
+            raise ParameterError(f"a plan has no {unknown[0]!r}; it has: {', '.join(known)}")
+        layout = data.get("layout")
+        return cls(**{
+            **data,
+            "attempts": tuple(map(Attempt.from_json, data.get("attempts", ()))),
+            "layout": Layout.from_json(layout) if layout else None,
+        })  # fmt: skip
+
+
+def planned(prompt: str, **settings: Any) -> Plan:
+    """The plan for a prompt: plain, then what mends the failures that its words make likely.
+
+    Properties of several things go astray, things go missing, places are missed: each is tried
+    where the prompt has what can fail so, alone and then together.
+
+    Args:
+        settings: fields of `Plan` other than what is planned here.
+
+    Raises:
+        ParameterError: a setting is out of range.
+    """
+    wanted, unwanted = parted(prompt)
+    parsed = parse(wanted)
+    layout = _layout(parsed) if len(parsed.entities) > 1 else None
+    plan = Plan(wanted, (Attempt("as the model draws it"),), layout, unwanted, **settings)
+    return replace(plan, attempts=(*plan.attempts, *_mending(parsed, layout)))
+
+
+def _mending(parsed: Parse, layout: Layout | None) -> tuple[Attempt, ...]:
+    several = len(parsed.entities) > 1
+    bind, excite, place = (plugin(name) for name in (BIND, EXCITE, PLACE))
+    tried = []
+    if several and parsed.bound:
+        tried.append(Attempt("properties may be on the wrong thing", (bind,)))
+    if several:
+        both = (excite, bind) if parsed.bound else (excite,)
+        tried.append(Attempt("things may be missing", both))
+    if layout is not None:
+        follow = (place, bind) if parsed.bound else (place,)
+        tried.append(Attempt("things may be in the wrong place", follow))
+    return tuple(tried)
+
+
+def _layout(parsed: Parse) -> Layout | None:
+    try:
+        return composed(parsed.text)
+    except LayoutError:
+        return None
+
+
+def parted(prompt: str) -> tuple[str, str]:
+    """A prompt without what it says is not to be there, and that, as a negative prompt.
+
+    A model that reads "without a hat" draws hats.
+    """
+    unwanted = dict.fromkeys(found.strip() for found in _WITHOUT.findall(prompt))
+    wanted = re.sub(r"\s+([,.])", r"\1", " ".join(_WITHOUT.sub("", prompt).split()))
+    return wanted.strip(" ,") or prompt, ", ".join(unwanted)

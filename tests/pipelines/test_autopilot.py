@@ -1,0 +1,220 @@
+"""The autopilot: what is planned, tried, finished and paid for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import adhere
+from adhere.errors import ParameterError
+from adhere.pipelines.search.plan import Attempt, Plan, parted, planned
+from adhere.pipelines.search.search import APART
+from tests import tiny
+from tests.families.cases import CASES
+from tests.leftovers import nothing_left
+from tests.verifying import redness
+
+PAIR = "a red cat and a blue car"
+CALL = {"num_inference_steps": 5, "height": 32, "width": 32}
+
+
+class Told:
+    """A verifier that says what it is told to, and remembers what it was asked."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores, self.asked = list(scores), 0
+
+    def __call__(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        self.asked += 1
+        return [self.scores.pop(0) for _ in pictures]
+
+
+def flown(pipe: Any, prompt: Any = PAIR, **options: Any) -> Any:
+    return adhere.autopilot(pipe, prompt, **{**CALL, **options})
+
+
+# ---- The plan ----------------------------------------------------------------
+
+
+def test_a_plan_tries_what_can_fail() -> None:
+    names = [one.name for one in planned(PAIR).attempts]
+    assert names == ["plain", "syngen", "attend-and-excite+syngen", "zestguide+syngen"]
+    names = [one.name for one in planned("a cat and a frog").attempts]
+    assert names == ["plain", "attend-and-excite", "zestguide"]
+    assert [one.name for one in planned("a red cat").attempts] == ["plain"]
+
+
+def test_a_plan_has_the_layout_of_its_words() -> None:
+    layout = planned("a cat above a frog").layout
+    assert layout is not None
+    assert layout.phrases == ("cat", "frog")
+    assert planned("a cat").layout is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "unwanted"),
+    [
+        ("a cat without a hat", "a cat", "hat"),
+        ("a cat with no hat, in a room", "a cat, in a room", "hat"),
+        ("a street but no people and a car", "a street and a car", "people"),
+        ("a cat without any collar, without a hat", "a cat", "collar, hat"),
+        ("a cat", "a cat", ""),
+    ],
+)
+def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwanted: str) -> None:
+    assert parted(prompt)[0].replace(" ,", ",").strip(" ,") == wanted
+    assert parted(prompt)[1] == unwanted
+
+
+def test_a_plan_is_plain_data() -> None:
+    plan = planned("a red cat left of a blue car without a hat", budget=5.0, enough=0.7)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    with pytest.raises(ParameterError, match="a plan has no 'attemps'"):
+        Plan.from_json({"prompt": "a cat", "attemps": []})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"budget": 0.5}, "a picture costs 1"),
+        ({"budget": math.nan}, "a picture costs 1"),
+        ({"look_at": 1.0}, "no share of a run"),
+        ({"attempts": ()}, "without attempts makes no picture"),
+    ],
+)
+def test_a_plan_that_cannot_be_flown_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        Plan(**{"prompt": PAIR, "attempts": (Attempt(""),), **options})
+
+
+# ---- The flight --------------------------------------------------------------
+
+
+def test_a_picture_that_is_right_is_drawn_and_nothing_else() -> None:
+    flight = flown(tiny.sd1(), verifier=Told(0.9, 0.9), enough=0.8)
+    assert [one.attempt.name for one in flight.tries] == ["plain"]
+    assert flight.satisfied
+    # Looked at after three of five steps, and then made from the beginning.
+    assert flight.cost == pytest.approx(1 + 3 / 5)
+
+
+def test_what_does_not_promise_enough_is_never_finished() -> None:
+    flight = flown(tiny.sd1(), verifier=Told(0.1, 0.2, 0.9, 0.85), enough=0.8)
+    assert [one.picture is not None for one in flight.tries] == [False, False, True]
+    assert flight.best.attempt.name == "attend-and-excite+syngen"
+    assert flight.best.score == 0.85
+    assert flight.satisfied
+
+
+def test_the_picture_is_its_seeds_and_plugins_own() -> None:
+    pipe = tiny.sd1()
+    flight = flown(pipe, verifier=Told(0.1, 0.9, 0.9), enough=0.8, seed=7)
+    generator = torch.Generator().manual_seed(7)
+    with adhere.Guidance(*flight.best.attempt.plugins).attach(pipe):
+        alone = pipe(PAIR, generator=generator, **CALL).images[0]
+    assert alone.tobytes() == flight.picture.tobytes()
+
+
+def test_a_finished_picture_that_disappoints_is_not_the_end() -> None:
+    flight = flown(tiny.sd1(), verifier=Told(0.9, 0.3, 0.9, 0.95), enough=0.8)
+    assert [one.score for one in flight.tries] == [0.3, 0.95]
+    assert flight.best.score == 0.95
+
+
+def test_when_nothing_promises_the_best_of_all_looks_is_finished() -> None:
+    told = Told(*[0.1, 0.2, 0.35, 0.15, *[0.01] * 20], 0.3)
+    flight = flown(tiny.sd1(), verifier=lambda p, q: [told.scores.pop(0)], enough=0.8, budget=6)
+    finished = [one for one in flight.tries if one.picture is not None]
+    assert len(finished) == 1
+    assert finished[0].foreseen == 0.35
+    assert not flight.satisfied
+
+
+@pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
+def test_the_budget_holds(budget: float) -> None:
+    """But for one look: nobody knows what the first guided attempt costs before it is made."""
+    flight = flown(tiny.sd1(), verifier=redness, enough=1e9, budget=budget, num_inference_steps=10)
+    dearest = max(one.whole for one in flight.tries)
+    assert flight.cost <= budget + dearest
+    assert flight.picture is not None
+    if budget >= 4:
+        assert len(flight.tries) > 1
+
+
+def test_later_rounds_have_other_noises_and_guide() -> None:
+    plan = Plan("a cat", (Attempt("first"), Attempt("more", (adhere.SynGen(),))), enough=9.0)
+    told = Told(*[0.1] * 60)
+    flight = flown(tiny.sd1(), replan(plan, told), budget=8)
+    seeds = [(one.attempt.why, one.seed) for one in flight.tries]
+    assert seeds[:4] == [("first", 0), ("more", 0), ("more", APART), ("more", 2 * APART)]
+
+
+def replan(plan: Plan, told: Told) -> Plan:
+    from dataclasses import replace
+
+    from adhere.verifiers import register
+
+    register("told", told)
+    return replace(plan, verifier="told")
+
+
+def test_a_verifier_that_fails_costs_no_picture() -> None:
+    def breaks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        raise ValueError("no weights")
+
+    flight = flown(tiny.sd1(), verifier=breaks, enough=0.5, budget=2)
+    assert flight.picture is not None
+    assert not flight.satisfied
+    assert "ValueError: no weights" in flight.notes[0]
+
+
+def test_what_is_unwanted_reaches_the_pipeline() -> None:
+    pipe, given = tiny.sd1(), []
+    original = pipe.encode_prompt
+
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        given.append((args, kwargs))
+        return original(*args, **kwargs)
+
+    pipe.encode_prompt = encode
+    flown(pipe, "a cat without a skull", verifier=Told(1, 1), enough=0.5)
+    words = json.dumps(given, default=str)
+    assert "skull" in words
+    assert "without" not in words
+
+
+def test_the_flight_is_told_as_plain_data() -> None:
+    flight = flown(tiny.sd1(), verifier=Told(0.1, 0.9, 0.9), enough=0.8)
+    told = json.loads(json.dumps(flight.to_json()))
+    assert told["chosen"] == 1
+    assert [one["finished"] for one in told["tries"]] == [False, True]
+    assert told["tries"][1]["why"] == "properties may be on the wrong thing"
+
+
+def test_the_pipeline_is_left_as_it_was() -> None:
+    pipe = tiny.sd1()
+    with nothing_left(pipe):
+        flown(pipe, verifier=Told(0.1, 0.9, 0.9), enough=0.8)
+
+
+@pytest.mark.parametrize("name", ["generator", "num_images_per_prompt"])
+def test_what_it_gives_itself_is_refused(name: str) -> None:
+    with pytest.raises(ParameterError, match="leave it out"):
+        flown(tiny.sd1(), **{name: 2})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_family_is_flown(name: str) -> None:
+    case = CASES[name]
+    flight = adhere.autopilot(
+        case.make(), "a cat and a dog", verifier=Told(0.1, 0.9, 0.9, *[0.0] * 9), enough=0.8,
+        **{**case.options, "num_inference_steps": 3},
+    )  # fmt: skip
+    assert flight.best.attempt.name == "attend-and-excite"
+    assert flight.satisfied
