@@ -24,6 +24,7 @@ from adhere import verifiers
 from adhere.guides.guide import Guide, Look, Step, passes_of_preview
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
+from adhere.plugins.mathematics.noise import candidates
 from adhere.verifiers.scoring import Scored, score
 
 
@@ -73,9 +74,7 @@ class _Guide(Guide):
         batch, plugin = len(noise), self.plugin
         images = tuple(range(batch))
         best, highest = noise, [float("-inf")] * batch
-        for start in range(0, plugin.candidates, plugin.together):
-            draws = range(start, min(start + plugin.together, plugin.candidates))
-            tried = [noise if draw == 0 else look.fresh(images, draw) for draw in draws]
+        for tried in candidates(noise, look, plugin.candidates, plugin.together):
             scores = self._scored(torch.cat(tried), images * len(tried), look).scores
             for one, place in zip(tried, range(0, len(scores), batch), strict=True):
                 self.scores.append(scores[place : place + batch])

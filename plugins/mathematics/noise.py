@@ -11,7 +11,7 @@ The last term is from the authors' code (`pipeline_sd_initno.py@aadf9fb`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from adhere.guides.guide import Look
 from adhere.guides.maps import Maps
 from adhere.plugins.mathematics.attention import phrase_maps, smooth
 from adhere.prompt.tokens import Phrase
@@ -116,3 +117,13 @@ def otsu(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, " subjects"]:
     between = (mean[:, -1:] * below - mean) ** 2 / (below * (1 - below)).clamp_min(1e-7)
     between = between.masked_fill(torch.minimum(below, 1 - below) < 1e-6, 0.0)
     return between.argmax(dim=1) / 255
+
+
+def candidates(
+    noise: Float[Tensor, "batch channels h w"], look: Look, count: int, together: int
+) -> Iterator[list[Float[Tensor, "batch channels h w"]]]:
+    """The given noise and other draws for each image, `count` in all and so many `together`."""
+    images = tuple(range(len(noise)))
+    for start in range(0, count, together):
+        draws = range(start, min(start + together, count))
+        yield [noise if draw == 0 else look.fresh(images, draw) for draw in draws]

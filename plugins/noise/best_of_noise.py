@@ -25,7 +25,7 @@ from adhere.guides.guide import Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Read
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import scores, subject_maps
+from adhere.plugins.mathematics.noise import candidates, scores, subject_maps
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class _Guide(Guide):
         batch, plugin = len(noise), self.plugin
         images = tuple(range(batch))
         best, lowest = noise, noise.new_full((batch,), torch.inf)
-        for start in range(0, plugin.candidates, plugin.together):
-            draws = range(start, min(start + plugin.together, plugin.candidates))
-            tried = [noise if draw == 0 else look.fresh(images, draw) for draw in draws]
+        for tried in candidates(noise, look, plugin.candidates, plugin.together):
             maps = look(torch.cat(tried), images * len(tried), plugin.look_at)
             ranks = (
                 scores(maps, subject_maps(maps, self.subjects))
