@@ -16,8 +16,7 @@ from adhere import cli
 from adhere.errors import GuidanceWarning
 from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
-from adhere.pipelines.studio.request import Request
-from adhere.pipelines.studio.seeds import seeds_of
+from adhere.pipelines.studio.request import Request, seeds_of
 from adhere.pipelines.studio.studio import Studio
 from tests import tiny
 

@@ -261,7 +261,7 @@ def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
     """Show what guidance does, on the bundled toybox: one picture, one table."""
     from adhere.pipelines.studio import demo as comparison
     from adhere.pipelines.studio.output import writable
-    from adhere.pipelines.studio.seeds import seeds_of
+    from adhere.pipelines.studio.request import seeds_of
     from adhere.pipelines.studio.studio import Studio
 
     numbers, folder = seeds_of(seeds or "4"), writable(out)

@@ -16,16 +16,16 @@ from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.search.search import Search
 from adhere.pipelines.studio import prompts
 from adhere.pipelines.studio.loading import Lora
 from adhere.pipelines.studio.output import writable
 from adhere.pipelines.studio.plan import Plan, Variant
 from adhere.pipelines.studio.record import Record
-from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.request import Request, seeds_of
 from adhere.pipelines.studio.running import run
 from adhere.pipelines.studio.samplers import check_scheduler
-from adhere.pipelines.studio.seeds import seeds_of
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.studio.summary import summary
 
@@ -64,6 +64,7 @@ def plan(
         height=drawing.height,
         scheduler=drawing.scheduler,
         search=_search(drawing),
+        auto=_pilot(drawing, variants),
     )
     found = _prompts(content, layout)
     if by_words:
@@ -75,16 +76,39 @@ def plan(
 
 def _search(drawing: Drawing) -> Search | None:
     """What `--best-of` and its companions say."""
-    given: dict[str, Any] = {"verifier": drawing.verifier, "look_at": drawing.look_at}
-    said = {name: value for name, value in given.items() if value is not None}
     if drawing.best_of is None:
-        if said:
-            option = next(iter(said)).replace("_", "-")
-            raise ParameterError(f"--{option} says how --best-of chooses; give --best-of, too")
+        _refuse_alone(drawing, "--best-of", (() if drawing.auto else ("verifier", "look_at")))
         return None
-    found = Search(drawing.best_of, **said)
+    found = Search(drawing.best_of, **_said(drawing, "verifier", "look_at"))
     verifiers.verifier(found.verifier)  # what does not read is said before a model is loaded
     return found
+
+
+def _pilot(drawing: Drawing, variants: Sequence[Variant]) -> Pilot | None:
+    """What `--auto` and its companions say."""
+    if not drawing.auto:
+        _refuse_alone(drawing, "--auto", ("budget", "enough"))
+        return None
+    if drawing.best_of is not None:
+        raise ParameterError("--auto and --best-of both choose among pictures; give one of them")
+    if any(variant.plugins for variant in variants):
+        raise ParameterError("--auto chooses the methods itself; leave out -p")
+    found = Pilot(**_said(drawing, "budget", "verifier", "enough", "look_at"))
+    found.plan("a cat")  # a number out of range is said before a model is loaded
+    verifiers.verifier(found.verifier)
+    return found
+
+
+def _said(drawing: Drawing, *names: str) -> dict[str, Any]:
+    values = {name: getattr(drawing, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _refuse_alone(drawing: Drawing, option: str, companions: Sequence[str]) -> None:
+    for name in _said(drawing, *companions):
+        raise ParameterError(
+            f"--{name.replace('_', '-')} says how {option} chooses; give {option}, too"
+        )
 
 
 def _laid_out(line: prompts.PromptLine) -> prompts.PromptLine:

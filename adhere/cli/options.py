@@ -113,6 +113,32 @@ class Drawing:
     height: Annotated[
         int | None, typer.Option(min=16, max=4096, help="In pixels.", rich_help_panel=_HOW)
     ] = None
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Let the autopilot choose methods and noises, and guide only what fails; how it "
+            "went is in the report.",
+            rich_help_panel=_HOW,
+        ),
+    ] = False
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="With --auto: passes that may be made, in those of one plain picture (8).",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    enough: Annotated[
+        float | None,
+        typer.Option(
+            help="With --auto: the score with which a picture is taken; without, the budget is "
+            "spent.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     best_of: Annotated[
         int | None,
         typer.Option(
@@ -125,7 +151,8 @@ class Drawing:
     verifier: Annotated[
         str | None,
         typer.Option(
-            help="With --best-of: what judges pictures, such as `clip-score`, `judge` (toybox), "
+            help="With --best-of or --auto: what judges pictures, such as `clip-score`, "
+            "`judge` (toybox), "
             "`0.7*clip-score + 0.3*judge.binding`, or `clip-score(model=HUB-ID)`.",
             rich_help_panel=_HOW,
         ),
@@ -135,8 +162,8 @@ class Drawing:
         typer.Option(
             min=0,
             max=1,
-            help="With --best-of: share of the run at which all but a quarter are dropped "
-            "(0.36); 1 finishes them all.",
+            help="With --best-of or --auto: share of the run at which pictures are foreseen "
+            "(0.36); with --best-of, 1 finishes them all.",
             rich_help_panel=_HOW,
         ),
     ] = None

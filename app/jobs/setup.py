@@ -15,7 +15,7 @@ from adhere.pipelines.studio.request import Request
 _KEYS = (
     "model",
     "seeds",
-    *(field.name for field in fields(Request) if field.name not in ("seed", "search")),
+    *(field.name for field in fields(Request) if field.name not in ("seed", "search", "auto")),
 )
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -131,18 +131,34 @@ def autopilot(
         judged = verifiers.verifier(verifier)
     if taken := sorted({"generator", "num_images_per_prompt", "prompt"} & set(call)):
         raise ParameterError(f"the autopilot gives the pipeline its {taken[0]}; leave it out")
-    return _Pilot(pipe, plan, judged, call).flown(seed)
+    return Flying(plan, judged, _Called(pipe, plan, call)).flown(seed)
+
+
+class Make(Protocol):
+    """Makes a try's picture, or with a `look` what it will show."""
+
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image: ...
+
+    @property
+    def rows(self) -> int:
+        """Rows that the denoiser was called with in the last call, extra passes included."""
 
 
 @dataclass
-class _Pilot:
-    pipe: Any
+class Flying:
+    """A flight under way, whatever makes its pictures."""
+
     plan: Plan
     judged: Verifier
-    call: Mapping[str, Any]
+    make: Make
     unit: float = 0.0
 
     def flown(self, seed: int) -> Flight:
+        """Tries until the verifier is content or the budget is spent.
+
+        Args:
+            seed: of the first noise.
+        """
         flight = Flight(self.plan)
         for one in self._candidates(seed):
             if not self._affordable(flight):
@@ -182,22 +198,38 @@ class _Pilot:
 
     def _foresee(self, one: Try, flight: Flight) -> None:
         look = Foreseeing(self.plan.look_at)
-        seen = look.of(lambda: self._made(one, look))
+        seen = self._made(one, look)
         one.foreseen, one.whole = self._scored(seen, flight), one.cost / look.share
 
     def _finish(self, one: Try, flight: Flight) -> None:
-        one.picture = self._made(one).images[0]
-        one.score = self._scored([one.picture], flight)
+        one.picture = self._made(one, None)
+        one.score = self._scored(one.picture, flight)
         enough = self.plan.enough
         flight.satisfied = enough is not None and one.score is not None and one.score >= enough
 
-    def _scored(self, pictures: list[Image.Image], flight: Flight) -> float | None:
-        found = score(self.judged, pictures, [self.plan.prompt] * len(pictures))
+    def _made(self, one: Try, look: Foreseeing | None) -> Image.Image:
+        picture = self.make(one, look)
+        # The first look is at a plain picture, of which it is the known share.
+        self.unit = self.unit or self.make.rows / (1.0 if look is None else look.share)
+        one.cost += self.make.rows / self.unit
+        return picture
+
+    def _scored(self, picture: Image.Image, flight: Flight) -> float | None:
+        found = score(self.judged, [picture], [self.plan.prompt])
         flight.notes.extend(note for note in found.failures if note not in flight.notes)
         return None if math.isnan(found.scores[0]) else found.scores[0]
 
-    def _made(self, one: Try, look: Foreseeing | None = None) -> Any:
-        """One call of the pipeline, whose passes the try pays for."""
+
+@dataclass
+class _Called:
+    """Pictures by calls of a pipeline."""
+
+    pipe: Any
+    plan: Plan
+    call: Mapping[str, Any]
+    rows: int = 0
+
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
         call = dict(self.call)
         if (
             self.plan.negative
@@ -206,32 +238,38 @@ class _Pilot:
             call.setdefault("negative_prompt", self.plan.negative)
         plugins = one.attempt.plugins if look is None else (*one.attempt.plugins, look)
         ended = None if look is None else look.done
-        counted = _Rows(family_of(self.pipe))
-        attached = Guidance(*plugins).attach(self.pipe, layout=self.plan.layout, interrupt=ended)
-        try:
-            with counted, attached:
-                generator = torch.Generator("cpu").manual_seed(one.seed)
-                return self.pipe(prompt=self.plan.prompt, generator=generator, **call)
-        finally:
-            # The call that a look ends is counted before it is ended.
-            rows = counted.rows - (counted.last if look is not None and look.done() else 0)
-            self.unit = self.unit or rows / (1.0 if look is None else look.share)
-            one.cost += rows / self.unit
+
+        def called() -> Any:
+            generator = torch.Generator("cpu").manual_seed(one.seed)
+            guidance = Guidance(*plugins)
+            layout = self.plan.layout_of(one.attempt)
+            with guidance.attach(self.pipe, layout=layout, interrupt=ended):
+                return self.pipe(prompt=self.plan.prompt, generator=generator, **call).images
+
+        with Rows(family_of(self.pipe)) as counted:
+            pictures: list[Image.Image] = called() if look is None else look.of(called)
+        self.rows = counted.made(look)
+        return pictures[0]
 
 
-class _Rows:
+class Rows:
     """Counts the rows of all passes of a denoiser, extra ones included."""
 
     def __init__(self, family: Family) -> None:
         self.family = family
         self.rows = self.last = 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Rows:
         model = self.family.denoiser
         self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
+        return self
 
     def __exit__(self, *failure: object) -> None:
         self._hook.remove()
+
+    def made(self, look: Foreseeing | None) -> int:
+        """The rows of the passes that were made: the one that a look ends is counted before."""
+        return self.rows - (self.last if look is not None and look.done() else 0)
 
     def _count(self, module: Any, args: Any, kwargs: Any) -> None:
         self.last = self.family.bind(args, kwargs).rows

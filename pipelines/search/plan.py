@@ -27,6 +27,39 @@ _WITHOUT = re.compile(
 
 
 @dataclass(frozen=True)
+class Pilot:
+    """How a request's prompt is flown: the settings of its `Plan`. Plain data; JSON round-trip."""
+
+    budget: float = 8.0
+    verifier: str = "clip-score"
+    enough: float | None = None
+    look_at: float = 0.36
+
+    def plan(self, prompt: str) -> Plan:
+        """A prompt's plan with these settings.
+
+        Raises:
+            ParameterError: a setting is out of range.
+        """
+        return planned(prompt, **vars(self))
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Pilot:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: an unknown key.
+        """
+        known = list(cls.__dataclass_fields__)
+        if unknown := sorted(set(data) - set(known)):
+            raise ParameterError(f"an autopilot has no {unknown[0]!r}; it has: {', '.join(known)}")
+        return cls(**data)
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One way to make the picture: plugins, and what they are for."""
 
@@ -89,6 +122,10 @@ class Plan:
         before the end.
         """
         return self.enough if self.promising is None else self.promising
+
+    def layout_of(self, attempt: Attempt) -> Layout | None:
+        """The layout, for an attempt with a plugin that follows one."""
+        return self.layout if any(hasattr(one, "layout") for one in attempt.plugins) else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""

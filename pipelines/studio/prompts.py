@@ -14,8 +14,7 @@ from typing import Any
 from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.layout.files import beside, lines_of
 from adhere.layout.layout import Layout
-from adhere.pipelines.studio.request import Request
-from adhere.pipelines.studio.seeds import seeds_of
+from adhere.pipelines.studio.request import Request, seeds_of
 
 STREAM = Path("-")
 """Names standard input."""

@@ -1,7 +1,8 @@
-"""What is asked of a studio and what it gives back: requests, progress, pictures."""
+"""What is asked of a studio and what it gives back: requests, seeds, progress, pictures."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -14,10 +15,11 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.layout.layout import Layout
+from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
 
-_SINCE_0_2 = ("true_cfg_scale", "search")
+_SINCE_0_2 = ("true_cfg_scale", "search", "auto")
 """Left out of the JSON where they say nothing, so that what names requests by it stays the same."""
 
 
@@ -26,7 +28,8 @@ class Request:
     """Everything that changes the pixels of one picture. Plain data; JSON round-trip.
 
     `steps`, `guidance_scale`, `true_cfg_scale`, `width` and `height` (pixels) are the model's own
-    defaults when None. With `search` it is the best of several, from `seed` and others.
+    defaults when None. With `search` it is the best of several, from `seed` and others; with
+    `auto` an autopilot makes it, which chooses the plugins.
     """
 
     prompt: str
@@ -42,6 +45,7 @@ class Request:
     scheduler: str | None = None
     true_cfg_scale: float | None = None
     search: Search | None = None
+    auto: Pilot | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -60,6 +64,7 @@ class Request:
         plain["plugins"] = [parameters.to_json(one) for one in self.plugins]
         plain["layout"] = self.layout.to_json() if self.layout else None
         plain["search"] = self.search.to_json() if self.search else None
+        plain["auto"] = self.auto.to_json() if self.auto else None
         plain["subjects"] = list(self.subjects) if self.subjects is not None else None
         return {k: v for k, v in plain.items() if k not in _SINCE_0_2 or v is not None}
 
@@ -82,6 +87,8 @@ class Request:
         values["layout"] = Layout.from_json(layout) if layout else None
         search = values.get("search")
         values["search"] = Search.from_json(search) if search else None
+        auto = values.get("auto")
+        values["auto"] = Pilot.from_json(auto) if auto else None
         subjects = values.get("subjects")
         values["subjects"] = tuple(subjects) if subjects is not None else None
         return cls(**values)
@@ -136,3 +143,44 @@ _BLACK = (
     "the picture is wholly black: the model gave NaN, or a safety checker of the pipeline "
     "objected. In half precision some autoencoders overflow: use --dtype float32 or bfloat16"
 )
+
+
+MOST_SEEDS = 10_000
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds as numbers, each once.
+
+    A number alone counts them, as in an experiment of `adhere eval`: `4` is seeds 0 to 3. Ranges
+    and lists name them: `4-4`, `0-3,7`.
+
+    Raises:
+        ParameterError: it does not read, names none, or asks for too many.
+    """
+    if text.strip().isdecimal():
+        return _counted(int(text))
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            raise ParameterError(
+                f"seeds {text!r} do not read; write 4 (for seeds 0 to 3), 0-3, or 1,5,8-9"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ParameterError(f"seeds {part.strip()!r} run backwards; write {last}-{first}")
+        if len(seeds) + last - first >= MOST_SEEDS or last >= 2**63:
+            raise ParameterError(
+                f"seeds {part.strip()!r}: expected at most {MOST_SEEDS} of them, each below 2^63"
+            )
+        seeds.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(seeds))
+
+
+def _counted(count: int) -> tuple[int, ...]:
+    if not 0 < count <= MOST_SEEDS:
+        raise ParameterError(
+            f"seeds {count}: a number alone says how many, from 1 to {MOST_SEEDS}; "
+            f"seed {count} alone is --seed {count}"
+        )
+    return tuple(range(count))

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from adhere import verifiers
 from adhere.guides.guide import Plugin
 from adhere.guides.run import Prompt
 from adhere.pipelines.engine.guidance import Attached, Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.hooks import decoding
-from adhere.pipelines.search.foreseeing import Foreseeing
-from adhere.pipelines.search.search import Search, ranked
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.calling import Calling
+from adhere.pipelines.studio.choosing import Choosing
 from adhere.pipelines.studio.loading import Lora, about, best_device, load, set_backend
 from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Request
 from adhere.pipelines.toybox import TOYBOXES
@@ -118,8 +116,11 @@ class Studio:
             groups.setdefault(alike(request), []).append(place)
         for places in groups.values():
             batch = [requests[place] for place in places]
-            make = self._searched if batch[0].search else self._batch
-            pictures = make(batch, on_step, interrupt, record_attention)
+            if batch[0].search or batch[0].auto:
+                choosing = Choosing(self, on_step, interrupt, record_attention)
+                pictures = [choosing.chosen(request) for request in batch]
+            else:
+                pictures = self.batch(batch, on_step, interrupt, record_attention)
             made.update(zip(places, pictures, strict=True))
         return [made[place] for place in range(len(requests))]
 
@@ -157,63 +158,16 @@ class Studio:
 
         return say
 
-    def _searched(
+    def batch(
         self,
         batch: list[Request],
         on_step: OnStep | None,
         interrupt: Interrupt | None,
         record: bool,
     ) -> list[Picture]:
-        """The best of each request's candidates."""
-        return [self._best(request, on_step, interrupt, record) for request in batch]
-
-    def _best(
-        self, request: Request, on_step: OnStep | None, interrupt: Interrupt | None, record: bool
-    ) -> Picture:
-        how, started, made = request.search, time.perf_counter(), dict[int, Picture]()
-        assert how is not None  # `generate` has seen to that
-
-        def parts(seeds: Sequence[int]) -> Iterator[list[Request]]:
-            each = [replace(request, seed=seed, search=None) for seed in seeds]
-            return (each[k : k + self.together] for k in range(0, len(each), self.together))
-
-        def finish(seeds: Sequence[int]) -> list[Image.Image]:
-            for part in parts(seeds):
-                pictures = self._batch(part, on_step, interrupt, record)
-                made.update((one.request.seed, one) for one in pictures)
-            return [made[seed].image for seed in seeds]
-
-        def foresee(seeds: Sequence[int]) -> list[Image.Image]:
-            return [one for part in parts(seeds) for one in self._foreseen(part, how, interrupt)]
-
-        judged = verifiers.verifier(how.verifier)
-        prompt = Prompt(request.prompt).plain
-        found = ranked(prompt, how, judged, request.seed, foresee, finish)
-        best = made[found.candidates[0].seed]
-        best.request, best.seconds = request, time.perf_counter() - started
-        best.report["search"] = found.to_json()
-        best.report["notes"].extend(found.notes)
-        return best
-
-    def _foreseen(
-        self, batch: list[Request], how: Search, interrupt: Interrupt | None
-    ) -> list[Image.Image]:
-        look = Foreseeing(how.look_at)
-
-        def ended() -> bool:
-            return look.done() or (interrupt is not None and interrupt())
-
-        return look.of(lambda: self._called(batch, (*batch[0].plugins, look), None, ended))
-
-    def _batch(
-        self,
-        batch: list[Request],
-        on_step: OnStep | None,
-        interrupt: Interrupt | None,
-        record: bool,
-    ) -> list[Picture]:
+        """The pictures of requests that go through the model together."""
         started = time.perf_counter()
-        images, attached, arguments = self._called(
+        images, attached, arguments = self.called(
             batch, batch[0].plugins, on_step, interrupt, record
         )
         seconds = (time.perf_counter() - started) / len(batch)
@@ -235,7 +189,7 @@ class Studio:
                 picture.report["notes"].append(picture.doubt)
         return pictures
 
-    def _called(
+    def called(
         self,
         batch: list[Request],
         plugins: Sequence[Plugin],
@@ -274,5 +228,6 @@ def alike(request: Request) -> tuple[Any, ...]:
         request.height,
         request.scheduler,
         request.search,
+        request.auto,
         bool(request.negative_prompt),
     )

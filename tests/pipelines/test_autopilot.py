@@ -218,3 +218,80 @@ def test_every_family_is_flown(name: str) -> None:
     )  # fmt: skip
     assert flight.best.attempt.name == "attend-and-excite"
     assert flight.satisfied
+
+
+# ---- In the studio -----------------------------------------------------------
+
+
+def studio_of(**options: Any) -> Any:
+    from adhere.pipelines.studio.studio import Studio
+
+    return Studio("toybox", **options)
+
+
+def test_a_request_may_be_an_autopilots() -> None:
+    from adhere.pipelines.search.plan import Pilot
+    from adhere.pipelines.studio.request import Request
+
+    request = Request("a red cat and a blue car", seed=3, steps=6, auto=Pilot(4.0, "judge"))
+    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+    assert "auto" not in Request("a cat").to_json()
+    picture = studio_of().generate([request])[0]
+    told = picture.report["autopilot"]
+    assert picture.request == request
+    assert told["cost"] <= 4.0 + max(one["cost"] for one in told["tries"])
+    chosen = told["tries"][told["chosen"]]
+    assert chosen["finished"]
+    # Only what follows a layout is given one: the others would say that it has no effect.
+    assert not [note for note in picture.report["notes"] if "had no effect" in note]
+
+
+def test_its_picture_can_be_made_again_from_the_report() -> None:
+    from adhere.pipelines.search.plan import Pilot
+    from adhere.pipelines.studio.request import Request
+    from adhere.plugins import stack
+
+    studio, about = studio_of(), {"steps": 6, "prompt": "a red cat and a blue car"}
+    picture = studio.generate([Request(**about, seed=3, auto=Pilot(3.0, "judge"))])[0]
+    told = picture.report["autopilot"]
+    chosen = told["tries"][told["chosen"]]
+    plugins = () if chosen["attempt"] == "plain" else stack(chosen["attempt"])
+    layout = Plan.from_json(told["plan"]).layout_of(Attempt("", plugins))
+    again = Request(**about, seed=chosen["seed"], plugins=plugins, layout=layout)
+    assert studio.generate([again])[0].image.tobytes() == picture.image.tobytes()
+
+
+def test_an_interrupt_ends_the_flight() -> None:
+    from adhere.errors import Interrupted
+    from adhere.pipelines.search.plan import Pilot
+    from adhere.pipelines.studio.request import Request
+
+    asked: list[int] = []
+
+    def soon() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(Interrupted):
+        studio_of().generate([Request("a cat", steps=8, auto=Pilot())], interrupt=soon)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--auto", "-p", "syngen"], "--auto chooses the methods itself"),
+        (["--auto", "--best-of", "4"], "both choose among pictures"),
+        (["--budget", "3"], "--budget says how --auto chooses"),
+        (["--verifier", "judge"], "--verifier says how --best-of chooses"),
+        (["--auto", "--verifier", "nope"], "no verifier is called 'nope'"),
+        (["--best-of", "4", "--verifier", "min("], "does not read from"),
+        (["--auto", "--look-at", "1"], "no share of a run"),
+    ],
+)
+def test_the_command_line_refuses_before_it_loads(
+    options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adhere.cli import main
+
+    assert main(["generate", "a cat", "-m", "/nowhere", *options]) == 2
+    assert says in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 
 from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.pipelines.studio import prompts
-from adhere.pipelines.studio.seeds import seeds_of
+from adhere.pipelines.studio.request import seeds_of
 
 CSV = (
     "Prompt,seed,Negative Prompt,subjects,steps,Category\n"

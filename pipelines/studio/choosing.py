@@ -1,0 +1,130 @@
+"""Requests whose picture is chosen: the best of several, or an autopilot's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from PIL import Image
+
+from adhere import verifiers
+from adhere.guides.guide import Plugin
+from adhere.guides.run import Prompt
+from adhere.pipelines.families import family_of
+from adhere.pipelines.search.autopilot import Flying, Rows, Try
+from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.plan import Plan
+from adhere.pipelines.search.search import ranked
+from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Request
+
+
+class Making(Protocol):
+    """What makes pictures without choosing: a studio."""
+
+    pipe: Any
+    together: int
+
+    def batch(
+        self,
+        batch: list[Request],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+        record: bool,
+    ) -> list[Picture]: ...
+
+    def called(
+        self,
+        batch: list[Request],
+        plugins: Sequence[Plugin],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+    ) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How the pictures of chosen requests are made, all of them by one studio."""
+
+    studio: Making
+    on_step: OnStep | None = None
+    interrupt: Interrupt | None = None
+    record: bool = False
+
+    def chosen(self, request: Request) -> Picture:
+        """The picture of a request with a `search` or `auto`."""
+        started = time.perf_counter()
+        picture = self._flown(request) if request.auto else self._best(request)
+        picture.request, picture.seconds = request, time.perf_counter() - started
+        return picture
+
+    def _best(self, request: Request) -> Picture:
+        how, made = request.search, dict[int, Picture]()
+        assert how is not None  # one of the two is there
+        size = self.studio.together
+
+        def parts(seeds: Sequence[int]) -> Iterator[list[Request]]:
+            each = [replace(request, seed=seed, search=None) for seed in seeds]
+            return (each[k : k + size] for k in range(0, len(each), size))
+
+        def finish(seeds: Sequence[int]) -> list[Image.Image]:
+            for part in parts(seeds):
+                made.update((one.request.seed, one) for one in self._made(part))
+            return [made[seed].image for seed in seeds]
+
+        def foresee(seeds: Sequence[int]) -> list[Image.Image]:
+            looked = (self._foreseen(part, Foreseeing(how.look_at)) for part in parts(seeds))
+            return [one for pictures in looked for one in pictures]
+
+        judged = verifiers.verifier(how.verifier)
+        prompt = Prompt(request.prompt).plain
+        found = ranked(prompt, how, judged, request.seed, foresee, finish)
+        best = made[found.candidates[0].seed]
+        best.report["search"] = found.to_json()
+        best.report["notes"].extend(found.notes)
+        return best
+
+    def _flown(self, request: Request) -> Picture:
+        assert request.auto is not None  # `chosen` has seen to that
+        plan = request.auto.plan(request.prompt)
+        plan = replace(plan, layout=request.layout or plan.layout)
+        make = _Flown(self, replace(request, auto=None), plan)
+        flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)
+        best = make.pictures[id(flight.best)]
+        best.report["autopilot"] = flight.to_json()
+        best.report["notes"].extend(flight.notes)
+        return best
+
+    def _made(self, batch: list[Request]) -> list[Picture]:
+        return self.studio.batch(batch, self.on_step, self.interrupt, self.record)
+
+    def _foreseen(self, batch: list[Request], look: Foreseeing) -> list[Image.Image]:
+        def ended() -> bool:
+            return look.done() or (self.interrupt is not None and self.interrupt())
+
+        plugins = (*batch[0].plugins, look)
+        return look.of(lambda: self.studio.called(batch, plugins, None, ended))
+
+
+class _Flown:
+    """An autopilot's tries as requests of a studio."""
+
+    def __init__(self, choosing: Choosing, request: Request, plan: Plan) -> None:
+        self.choosing, self.plan = choosing, plan
+        negative = ", ".join(filter(None, (request.negative_prompt, plan.negative)))
+        self.request = replace(request, prompt=plan.prompt, negative_prompt=negative)
+        self.pictures: dict[int, Picture] = {}
+        self.rows = 0
+
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
+        plugins, layout = one.attempt.plugins, self.plan.layout_of(one.attempt)
+        asked = replace(self.request, seed=one.seed, plugins=plugins, layout=layout)
+        with Rows(family_of(self.choosing.studio.pipe)) as counted:
+            if look is None:
+                self.pictures[id(one)] = self.choosing._made([asked])[0]
+                image = self.pictures[id(one)].image
+            else:
+                image = self.choosing._foreseen([asked], look)[0]
+        self.rows = counted.made(look)
+        return image
