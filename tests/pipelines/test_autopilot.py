@@ -291,7 +291,7 @@ def test_an_interrupt_ends_the_flight() -> None:
 def test_the_command_line_refuses_before_it_loads(
     options: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adhere.cli import main
+    from tests.test_cli import adhere as command
 
-    assert main(["generate", "a cat", "-m", "/nowhere", *options]) == 2
+    assert command("generate", "a cat", "-m", "/nowhere", *options) == 2
     assert says in capsys.readouterr().err
