@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = {"app", "assets", "cli", "errors", "eval", "evaluators", "guides", "layout", "pipelines"}
-MODULES |= {"plugins", "prompt"}
+MODULES |= {"plugins", "prompt", "verifiers"}
 """What follows `adhere.` in the name of a module or of an entry point group."""
 
 

@@ -99,7 +99,7 @@ def test_it_runs_on_every_family(spread: Any, family: str) -> None:
         column = COLUMNS[family]
         pipe = column.pipe()
         with adhere.Guidance(spread(step_size=step_size)).attach(pipe) as attached:
-            assert torch.isfinite(column.call(pipe)).all()
+            assert torch.isfinite(column.call(pipe, 1)).all()
         losses[step_size] = [loss for _, loss in attached.report.losses["spread"][0]]
     still, moved = losses.values()
     assert len(still) == len(moved) >= 2

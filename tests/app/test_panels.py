@@ -31,8 +31,8 @@ LAYOUT = Layout(
     overlap="share",
     base=0.25,
 )
-FREE = [n for n, kind in plugins.PLUGINS.items() if not methods.has_layout(kind)]
-FOLLOWERS = [n for n in plugins.PLUGINS if n not in FREE]
+FREE = [n for n, kind in methods.offered().items() if not methods.has_layout(kind)]
+FOLLOWERS = [n for n in methods.offered() if n not in FREE]
 SAFE = [n for n, kind in plugins.PLUGINS.items() if controls.parameter_named(kind, "concept")]
 STACKS = [("compose", FREE[k : k + 5]) for k in range(0, len(FREE), 5)]
 STACKS += [("paint", FOLLOWERS[k : k + 5]) for k in range(0, len(FOLLOWERS), 5)]

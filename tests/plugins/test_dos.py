@@ -11,7 +11,7 @@ import torch
 
 from adhere.errors import PromptError
 from adhere.guides.guide import Text
-from adhere.plugins import dos
+from adhere.plugins.bind import dos
 from adhere.plugins.bind.dos import Dos
 
 # a 1 red 2 cat 3 and 4 a 5 dog 6; the 1 a 2 x 3 e 4 and 5 a 6 frog 7 and 8 a 9 bird 10
