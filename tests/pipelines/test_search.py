@@ -34,7 +34,8 @@ def alone(pipe: Any, seed: int) -> Image.Image:
 
 def test_the_best_is_the_best_of_the_finished_and_its_seed_makes_it_alone() -> None:
     pipe = tiny.sd1()
-    result = found(pipe, n=5, look_at=1, keep=5)
+    # One at a time: bits are promised for the same shapes only.
+    result = found(pipe, n=5, look_at=1, keep=5, together=1)
     scores = [one.score for one in result.candidates]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == 5
