@@ -24,8 +24,8 @@ from adhere import verifiers
 from adhere.guides.guide import Guide, Look, Step, passes_of_preview
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import candidates
-from adhere.verifiers.scoring import Scored, score
+from adhere.plugins.mathematics.noise import most_promising
+from adhere.verifiers.scoring import score
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Guide(Guide):
         self.plugin, self.run = plugin, run
         self.off = plugin.candidates == 1
         self.verifier = verifiers.verifier(plugin.verifier)
-        self.scores: list[tuple[float, ...]] = []
+        self.ranks: list[list[float]] = []
 
     def guides(self, step: Step) -> bool:
         return False
@@ -71,34 +71,25 @@ class _Guide(Guide):
     def initial(
         self, noise: Float[Tensor, "batch channels h w"], look: Look
     ) -> Float[Tensor, "batch channels h w"]:
-        batch, plugin = len(noise), self.plugin
-        images = tuple(range(batch))
-        best, highest = noise, [float("-inf")] * batch
-        for tried in candidates(noise, look, plugin.candidates, plugin.together):
-            scores = self._scored(torch.cat(tried), images * len(tried), look).scores
-            for one, place in zip(tried, range(0, len(scores), batch), strict=True):
-                self.scores.append(scores[place : place + batch])
-                # NaN is never greater: what has no score takes nobody's place.
-                better = torch.tensor(
-                    [s > h for s, h in zip(self.scores[-1], highest, strict=True)]
-                )
-                highest = [max(h, s) for h, s in zip(highest, self.scores[-1], strict=True)]
-                best = torch.where(better.to(best.device)[:, None, None, None], one, best)
+        plugin = self.plugin
+
+        def rank(tried: Tensor, images: tuple[int, ...]) -> list[float]:
+            pictures = look.pictures(tried, images, plugin.look_at)
+            found = score(self.verifier, pictures, [self.run.prompts[k].plain for k in images])
+            for sentence in found.failures:
+                self.run.note(sentence)
+            return [-one for one in found.scores]
+
+        best, self.ranks = most_promising(noise, look, plugin.candidates, plugin.together, rank)
         return best
 
-    def _scored(self, noise: Tensor, images: tuple[int, ...], look: Look) -> Scored:
-        pictures = look.pictures(noise, images, self.plugin.look_at)
-        found = score(self.verifier, pictures, [self.run.prompts[k].plain for k in images])
-        for sentence in found.failures:
-            self.run.note(sentence)
-        return found
-
     def report(self) -> dict[str, Any]:
-        rows = [list(of_image) for of_image in zip(*self.scores, strict=True)]
-        known = [[-torch.inf if one != one else one for one in row] for row in rows]
         return {
             "images": [
-                {"scores": [None if one != one else one for one in row], "chosen": k.index(max(k))}
-                for row, k in zip(rows, known, strict=True)
+                {
+                    "scores": [None if one != one else -one for one in own],
+                    "chosen": min(range(len(own)), key=lambda k: (own[k] != own[k], own[k], k)),
+                }
+                for own in self.ranks
             ]
         }

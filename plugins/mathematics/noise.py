@@ -11,7 +11,8 @@ The last term is from the authors' code (`pipeline_sd_initno.py@aadf9fb`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,11 +120,31 @@ def otsu(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, " subjects"]:
     return between.argmax(dim=1) / 255
 
 
-def candidates(
-    noise: Float[Tensor, "batch channels h w"], look: Look, count: int, together: int
-) -> Iterator[list[Float[Tensor, "batch channels h w"]]]:
-    """The given noise and other draws for each image, `count` in all and so many `together`."""
+def most_promising(
+    noise: Float[Tensor, "batch channels h w"],
+    look: Look,
+    count: int,
+    together: int,
+    rank: Callable[[Tensor, tuple[int, ...]], Sequence[float]],
+) -> tuple[Float[Tensor, "batch channels h w"], list[list[float]]]:
+    """For each image the noise that ranks lowest, of the given one and draws of others.
+
+    Args:
+        count: candidates, the given noise included; so many `together`.
+        rank: the ranks of noises of some images; NaN for none, which takes nobody's place.
+
+    Returns:
+        The noises, and for each image the ranks of all its candidates.
+    """
     images = tuple(range(len(noise)))
+    best, lowest = list(noise), [math.inf] * len(images)
+    ranks: list[list[float]] = [[] for _ in images]
     for start in range(0, count, together):
         draws = range(start, min(start + together, count))
-        yield [noise if draw == 0 else look.fresh(images, draw) for draw in draws]
+        tried = torch.cat([noise if draw == 0 else look.fresh(images, draw) for draw in draws])
+        found = rank(tried, images * len(draws))
+        for one, image, own in zip(tried, images * len(draws), found, strict=True):
+            ranks[image].append(own)
+            if own < lowest[image]:
+                best[image], lowest[image] = one, own
+    return torch.stack(best), ranks

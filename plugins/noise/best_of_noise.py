@@ -14,6 +14,7 @@ The given noise is a candidate too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from adhere.guides.guide import Guide, Look, Step, passes_of_look
 from adhere.guides.maps import Read
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import candidates, scores, subject_maps
+from adhere.plugins.mathematics.noise import most_promising, scores, subject_maps
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,16 @@ class _Guide(Guide):
     def initial(
         self, noise: Float[Tensor, "batch channels h w"], look: Look
     ) -> Float[Tensor, "batch channels h w"]:
-        batch, plugin = len(noise), self.plugin
-        images = tuple(range(batch))
-        best, lowest = noise, noise.new_full((batch,), torch.inf)
-        for tried in candidates(noise, look, plugin.candidates, plugin.together):
-            maps = look(torch.cat(tried), images * len(tried), plugin.look_at)
-            ranks = (
-                scores(maps, subject_maps(maps, self.subjects))
-                .rank()
-                .nan_to_num(torch.inf)
-                .to(lowest)
-            )
-            for one, rank in zip(tried, ranks.view(len(tried), batch), strict=True):
-                self.ranks.append(rank.tolist())
-                better = rank < lowest
-                lowest = torch.where(better, rank, lowest)
-                best = torch.where(better[:, None, None, None], one, best)
+        plugin = self.plugin
+
+        def rank(tried: Tensor, images: tuple[int, ...]) -> list[float]:
+            maps = look(tried, images, plugin.look_at)
+            found: list[float] = scores(maps, subject_maps(maps, self.subjects)).rank().tolist()
+            return found
+
+        best, self.ranks = most_promising(noise, look, plugin.candidates, plugin.together, rank)
         return best
 
     def report(self) -> dict[str, Any]:
-        ranks = [list(of_image) for of_image in zip(*self.ranks, strict=True)]
+        ranks = [[math.inf if one != one else one for one in own] for own in self.ranks]
         return {"ranks": ranks, "chosen": [one.index(min(one)) for one in ranks]}
