@@ -25,6 +25,8 @@ import torch
 from PIL import Image
 
 import adhere
+from adhere.pipelines.families import family_of
+from adhere.pipelines.search.autopilot import Rows
 from adhere.pipelines.search.search import APART
 from adhere.pipelines.toybox import Judge, load_toybox
 from adhere.pipelines.toybox.card.figures import share
@@ -48,16 +50,11 @@ class Made:
 
 
 class Counted:
-    """A pipeline that counts the rows that its denoiser is called with."""
+    """A pipeline whose passes are counted; one that a look ends before it is made is, too."""
 
     def __init__(self, model: str | None) -> None:
         self.pipe = load_toybox() if model is None else load_toybox(folder=Path(model))
         self.pipe.set_progress_bar_config(disable=True)
-        self.rows = 0
-        self.pipe.unet.register_forward_pre_hook(self._count, with_kwargs=True)
-
-    def _count(self, module: Any, args: Any, kwargs: Any) -> None:
-        self.rows += len(args[0] if args else kwargs["sample"])
 
     def __call__(
         self, prompt: str, seeds: Sequence[int], *plugins: Any, each: bool = True
@@ -74,8 +71,9 @@ class Counted:
         return images
 
     def counted(self, make: Callable[[], Image.Image]) -> Made:
-        self.rows = 0
-        return Made(make(), self.rows)
+        with Rows(family_of(self.pipe)) as counted:
+            image = make()
+        return Made(image, counted.rows)
 
 
 def liked_best(images: Sequence[Image.Image], prompt: str) -> Image.Image:
