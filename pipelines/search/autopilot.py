@@ -17,12 +17,11 @@ import torch
 from PIL import Image
 
 from adhere import verifiers
-from adhere.errors import ParameterError
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import Family, family_of
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Attempt, Plan, planned
-from adhere.pipelines.search.search import APART
+from adhere.pipelines.search.search import APART, check_call
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
@@ -123,14 +122,13 @@ def autopilot(
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
     """
+    check_call(prompt.prompt if isinstance(prompt, Plan) else prompt, call)
     if isinstance(prompt, Plan):
         plan, judged = prompt, verifiers.verifier(prompt.verifier)
     else:
         name = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "function")
         plan = planned(prompt, budget=budget, verifier=name, enough=enough)
         judged = verifiers.verifier(verifier)
-    if taken := sorted({"generator", "num_images_per_prompt", "prompt"} & set(call)):
-        raise ParameterError(f"the autopilot gives the pipeline its {taken[0]}; leave it out")
     return Flying(plan, judged, _Called(pipe, plan, call)).flown(seed)
 
 

@@ -206,8 +206,7 @@ def search(
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
     if not 1 <= keep <= n:
         raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
-    if taken := sorted({"generator", "num_images_per_prompt", "prompt"} & set(call)):
-        raise ParameterError(f"search gives the pipeline its {taken[0]}; leave it out (seed=...)")
+    check_call(prompt, call)
     how = Search(n, named, look_at, finish)
     if how.finalists < keep:
         how = Search(n, named, look_at, keep)
@@ -217,6 +216,27 @@ def search(
     for one in found.candidates[keep:]:
         one.picture = None
     return found
+
+
+GIVEN = ("generator", "num_images_per_prompt", "prompt", "output_type", "return_dict")
+"""Arguments of a pipeline's call that a search gives itself, or relies on."""
+
+
+def check_call(prompt: Any, call: Mapping[str, Any]) -> None:
+    """Refuse what a search cannot call a pipeline with.
+
+    Raises:
+        ParameterError: the prompt is no text, or an argument is the search's own.
+    """
+    if not isinstance(prompt, str):
+        raise ParameterError(
+            f"prompt={prompt!r} is no text; pictures are verified against one: search for each"
+        )
+    if taken := [name for name in GIVEN if name in call]:
+        raise ParameterError(
+            f"{taken[0]} is what the search itself gives the pipeline; leave it out (the noises "
+            "come from seed=...)"
+        )
 
 
 @dataclass(frozen=True)

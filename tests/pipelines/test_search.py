@@ -140,11 +140,19 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
         ({"verifier": "nope"}, "no verifier is called 'nope'"),
         ({"generator": None}, "leave it out"),
         ({"num_images_per_prompt": 2}, "leave it out"),
+        ({"output_type": "latent"}, "leave it out"),
     ],
 )
 def test_what_cannot_be_done_is_said(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         found(**options)
+
+
+@pytest.mark.parametrize("prompt", [None, ["a cat", "a dog"], 3])
+def test_what_is_no_prompt_is_said(prompt: Any) -> None:
+    for look in (adhere.search, adhere.autopilot):
+        with pytest.raises(ParameterError, match="is no text"):
+            look(tiny.sd1(), prompt, verifier=redness, **CALL)
 
 
 def test_one_step_cannot_be_foreseen() -> None:
