@@ -1,4 +1,4 @@
-"""The commands: `generate`, `compare`, `explain`, `plugins`, `show`, `invert`, `edit`, `demo`..."""
+"""The commands: `generate`, `compare`, `plan`, `explain`, `plugins`, `show`, `invert`, `edit`..."""
 
 from __future__ import annotations
 
@@ -121,6 +121,37 @@ def compare(
         raise ParameterError(f'--stack is spelled -p now, with +: -p "{joined}"')
     variants = [Variant(), *(Variant(read(one)) for one in plugin or ())]
     make(content, drawing, loading, variants, seeds_from(seed, seeds, "0-2"), out, maps)
+
+
+@app.command()
+def plan(
+    prompt: Annotated[str, typer.Argument(help="The prompt.")],
+    budget: Annotated[
+        float, typer.Option(min=1, max=10_000, help="Passes, in those of one plain picture.")
+    ] = 8.0,
+    verifier: Annotated[str, typer.Option(help="What judges pictures.")] = "clip-score",
+    enough: Annotated[
+        float | None, typer.Option(help="The score with which a picture is taken.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A JSON file for it, to be edited.")
+    ] = None,
+) -> None:
+    """Say what the autopilot would try for a prompt, without making anything.
+
+    In words; then as a file that can be edited, and flown:
+
+        adhere plan "a red cat left of a blue car without a hat"
+
+        adhere plan "a red cat left of a blue car" --enough 0.8 -o plan.json
+
+        adhere generate --plan plan.json
+    """
+    from adhere.cli import flying
+
+    settings = {"budget": budget, "verifier": verifier, "enough": enough}
+    for line in flying.plan(prompt, settings, out):
+        typer.echo(line)
 
 
 @app.command()

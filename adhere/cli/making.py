@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from adhere import assets, verifiers
+from adhere.cli.flying import pilot, said, told
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
-from adhere.pipelines.search.plan import Pilot
+from adhere.pipelines.search.plan import Plan as Flown
 from adhere.pipelines.search.search import Search
 from adhere.pipelines.studio import prompts
 from adhere.pipelines.studio.loading import Lora
@@ -29,6 +29,8 @@ from adhere.pipelines.studio.samplers import check_scheduler
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.studio.summary import summary
 
+MOST_TOLD = 3
+"""Prompts whose plans are said beforehand; each stands in its picture's report."""
 AUTO = Path("auto")
 """The `--layout` that is made from each prompt's own words."""
 
@@ -64,9 +66,10 @@ def plan(
         height=drawing.height,
         scheduler=drawing.scheduler,
         search=_search(drawing),
-        auto=_pilot(drawing, variants),
+        auto=pilot(drawing, content, any(variant.plugins for variant in variants)),
     )
-    found = _prompts(content, layout)
+    flown = shared.auto.prompt if isinstance(shared.auto, Flown) else None
+    found = _prompts(replace(content, prompt=flown) if flown else content, layout)
     if by_words:
         found = replace(found, lines=tuple(map(_laid_out, found.lines)))
     made = Plan(found.lines, tuple(variants), seeds, shared)
@@ -77,35 +80,18 @@ def plan(
 def _search(drawing: Drawing) -> Search | None:
     """What `--best-of` and its companions say."""
     if drawing.best_of is None:
-        _refuse_alone(drawing, "--best-of", (() if drawing.auto else ("verifier", "look_at")))
+        chosen = drawing.auto or drawing.plan
+        _refuse_alone(drawing, "--best-of", (() if chosen else ("verifier", "look_at")))
+        _refuse_alone(drawing, "--auto", (() if chosen else ("budget", "enough")))
         return None
-    found = Search(drawing.best_of, **_said(drawing, "verifier", "look_at"))
+    _refuse_alone(drawing, "--auto", ("budget", "enough"))
+    found = Search(drawing.best_of, **said(drawing, "verifier", "look_at"))
     verifiers.verifier(found.verifier)  # what does not read is said before a model is loaded
     return found
 
 
-def _pilot(drawing: Drawing, variants: Sequence[Variant]) -> Pilot | None:
-    """What `--auto` and its companions say."""
-    if not drawing.auto:
-        _refuse_alone(drawing, "--auto", ("budget", "enough"))
-        return None
-    if drawing.best_of is not None:
-        raise ParameterError("--auto and --best-of both choose among pictures; give one of them")
-    if any(variant.plugins for variant in variants):
-        raise ParameterError("--auto chooses the methods itself; leave out -p")
-    found = Pilot(**_said(drawing, "budget", "verifier", "enough", "look_at"))
-    found.plan("a cat")  # a number out of range is said before a model is loaded
-    verifiers.verifier(found.verifier)
-    return found
-
-
-def _said(drawing: Drawing, *names: str) -> dict[str, Any]:
-    values = {name: getattr(drawing, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _refuse_alone(drawing: Drawing, option: str, companions: Sequence[str]) -> None:
-    for name in _said(drawing, *companions):
+    for name in said(drawing, *companions):
         raise ParameterError(
             f"--{name.replace('_', '-')} says how {option} chooses; give {option}, too"
         )
@@ -146,6 +132,14 @@ def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:
     return prompts.PromptFile((prompts.checked(prompts.PromptLine(prompt)),))
 
 
+def _flight(wanted: Plan) -> list[str]:
+    """What the autopilot will try, said before it does where there are not too many prompts."""
+    how, prompts_of = wanted.shared.auto, [one.prompt for one in wanted.lines if one.fault is None]
+    if how is None or len(prompts_of) > MOST_TOLD:
+        return []
+    return [line for prompt in prompts_of for line in told(how, prompt)]
+
+
 def studio(loading: Loading) -> Studio:
     """The model as the options want it."""
     return Studio(
@@ -179,6 +173,8 @@ def make(
     """
     wanted, notes = plan(content, drawing, variants, seeds)
     writable(out)
+    for line in _flight(wanted):
+        typer.echo(line)
     model = studio(loading)
     record = Record(out, wanted, model.about, model.judge(), maps)
     run(model, record, loading.batch_size)

@@ -117,11 +117,18 @@ class Drawing:
         bool,
         typer.Option(
             "--auto",
-            help="Let the autopilot choose methods and noises, and guide only what fails; how it "
-            "went is in the report.",
+            help="Let the autopilot choose methods and noises, and guide only what fails. It says "
+            "its plan before (`adhere plan` writes it); how it went is in the report.",
             rich_help_panel=_HOW,
         ),
     ] = False
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fly this plan: what `adhere plan` wrote, edited as you like.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     budget: Annotated[
         float | None,
         typer.Option(

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adhere.errors import LayoutError, ParameterError
+from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.layout.composing import composed
-from adhere.layout.layout import Layout
+from adhere.layout.layout import Layout, Region
 from adhere.plugins import plugin
 from adhere.prompt.parser import Parse, parse
 
@@ -127,6 +127,22 @@ class Plan:
         """The layout, for an attempt with a plugin that follows one."""
         return self.layout if any(hasattr(one, "layout") for one in attempt.plugins) else None
 
+    def told(self) -> list[str]:
+        """The plan in plain words, a line each: what is tried and why, and when it ends."""
+        lines = [f"draws: {self.prompt}"]
+        lines += [f"keeps out: {self.negative}"] if self.negative else []
+        lines += [f"{k}. {one.name}: {one.why}" for k, one in enumerate(self.attempts, 1)]
+        lines += self._placed() if any(map(self.layout_of, self.attempts)) else []
+        others = "the methods" if len(self.attempts) > 1 else "the same"
+        lines.append(f"then {others} again from other noises")
+        least = "" if self.enough is None else f"; {self.enough:g} is enough"
+        plain = "one plain picture" if self.budget == 1 else f"{self.budget:g} plain pictures"
+        return [*lines, f"judged by {self.verifier}{least}, for the passes of {plain} at the most"]
+
+    def _placed(self) -> list[str]:
+        assert self.layout is not None  # `layout_of` gave it
+        return [f"   {one.label}: {where}" for one in self.layout.regions if (where := _where(one))]
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""
         layout = self.layout.to_json() if self.layout else None
@@ -163,7 +179,10 @@ def planned(prompt: str, **settings: Any) -> Plan:
 
     Raises:
         ParameterError: a setting is out of range.
+        PromptError: an empty prompt.
     """
+    if not prompt.strip():
+        raise PromptError("an empty prompt says nothing that a picture could be held against")
     wanted, unwanted = parted(prompt)
     parsed = parse(wanted)
     layout = _layout(parsed) if len(parsed.entities) > 1 else None
@@ -184,6 +203,14 @@ def _mending(parsed: Parse, layout: Layout | None) -> tuple[Attempt, ...]:
         follow = (place, bind) if parsed.bound else (place,)
         tried.append(Attempt("things may be in the wrong place", follow))
     return tuple(tried)
+
+
+def _where(region: Region) -> str:
+    """A box in percent of the picture."""
+    if region.box is None:
+        return ""
+    left, top, right, bottom = (round(100 * share) for share in region.box)
+    return f"from {left} to {right} % across, {top} to {bottom} % down"
 
 
 def _layout(parsed: Parse) -> Layout | None:

@@ -87,7 +87,8 @@ class Choosing:
 
     def _flown(self, request: Request) -> Picture:
         assert request.auto is not None  # `chosen` has seen to that
-        plan = request.auto.plan(request.prompt)
+        auto = request.auto
+        plan = auto if isinstance(auto, Plan) else auto.plan(request.prompt)
         plan = replace(plan, layout=request.layout or plan.layout)
         make = _Flown(self, replace(request, auto=None), plan)
         flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)

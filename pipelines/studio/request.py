@@ -15,7 +15,7 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.layout.layout import Layout
-from adhere.pipelines.search.plan import Pilot
+from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
 
@@ -29,7 +29,7 @@ class Request:
 
     `steps`, `guidance_scale`, `true_cfg_scale`, `width` and `height` (pixels) are the model's own
     defaults when None. With `search` it is the best of several, from `seed` and others; with
-    `auto` an autopilot makes it, which chooses the plugins.
+    `auto` an autopilot makes it, which chooses the plugins; a plan is flown as it stands.
     """
 
     prompt: str
@@ -45,7 +45,7 @@ class Request:
     scheduler: str | None = None
     true_cfg_scale: float | None = None
     search: Search | None = None
-    auto: Pilot | None = None
+    auto: Pilot | Plan | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -88,7 +88,8 @@ class Request:
         search = values.get("search")
         values["search"] = Search.from_json(search) if search else None
         auto = values.get("auto")
-        values["auto"] = Pilot.from_json(auto) if auto else None
+        kind = Plan if "attempts" in (auto or {}) else Pilot
+        values["auto"] = kind.from_json(auto) if auto else None
         subjects = values.get("subjects")
         values["subjects"] = tuple(subjects) if subjects is not None else None
         return cls(**values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import torch
 from PIL import Image
 
 import adhere
-from adhere.errors import ParameterError
+from adhere.errors import ParameterError, PromptError
 from adhere.pipelines.search.plan import Attempt, Plan, parted, planned
 from adhere.pipelines.search.search import APART
+from adhere.pipelines.studio.request import Request
 from tests import tiny
 from tests.families.cases import CASES
 from tests.leftovers import nothing_left
@@ -231,7 +233,6 @@ def studio_of(**options: Any) -> Any:
 
 def test_a_request_may_be_an_autopilots() -> None:
     from adhere.pipelines.search.plan import Pilot
-    from adhere.pipelines.studio.request import Request
 
     request = Request("a red cat and a blue car", seed=3, steps=6, auto=Pilot(4.0, "judge"))
     assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
@@ -248,7 +249,6 @@ def test_a_request_may_be_an_autopilots() -> None:
 
 def test_its_picture_can_be_made_again_from_the_report() -> None:
     from adhere.pipelines.search.plan import Pilot
-    from adhere.pipelines.studio.request import Request
     from adhere.plugins import stack
 
     studio, about = studio_of(), {"steps": 6, "prompt": "a red cat and a blue car"}
@@ -264,7 +264,6 @@ def test_its_picture_can_be_made_again_from_the_report() -> None:
 def test_an_interrupt_ends_the_flight() -> None:
     from adhere.errors import Interrupted
     from adhere.pipelines.search.plan import Pilot
-    from adhere.pipelines.studio.request import Request
 
     asked: list[int] = []
 
@@ -274,6 +273,83 @@ def test_an_interrupt_ends_the_flight() -> None:
 
     with pytest.raises(Interrupted):
         studio_of().generate([Request("a cat", steps=8, auto=Pilot())], interrupt=soon)
+
+
+def test_a_plan_is_told_in_words() -> None:
+    told = planned("a red cat left of a blue car without a hat", enough=0.8).told()
+    assert told[:2] == ["draws: a red cat left of a blue car", "keeps out: hat"]
+    assert [line.split(":")[0] for line in told if line[0].isdigit()] == [
+        "1. plain", "2. syngen", "3. attend-and-excite+syngen", "4. zestguide+syngen"
+    ]  # fmt: skip
+    (cat,) = [line for line in told if line.strip().startswith("red cat:")]
+    assert int(cat.split("to ")[1].split(" ")[0]) <= 50  # it is on the left
+    assert "0.8 is enough" in told[-1]
+    assert "8 plain pictures" in told[-1]
+    # What no attempt follows is not told.
+    assert not any("across" in line for line in planned("a red cat").told())
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_nothing_to_verify_is_refused(prompt: str) -> None:
+    with pytest.raises(PromptError, match="says nothing that a picture could be held against"):
+        planned(prompt)
+
+
+def test_an_edited_plan_is_flown_as_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.test_cli import adhere as command
+
+    file, out = tmp_path / "plan.json", tmp_path / "out"
+    assert command("plan", PAIR, "--verifier", "judge", "-o", file) == 0
+    assert "2. syngen: properties may be on the wrong thing" in capsys.readouterr().out
+    data = json.loads(file.read_text())
+    del data["attempts"][0], data["attempts"][1:]
+    data.update(prompt="a green frog", budget=1.0)
+    file.write_text(json.dumps(data))
+    assert command("generate", "--plan", file, "--steps", "4", "-o", out) == 0
+    said = capsys.readouterr().out
+    assert said.index("draws: a green frog") < said.index("1. syngen")
+    (made,) = json.loads((out / "report.json").read_text())["pictures"]
+    told = made["report"]["autopilot"]
+    assert {one["attempt"] for one in told["tries"]} == {"syngen"}
+    assert told["plan"] == {**data, "layout": told["plan"]["layout"]}
+    assert made["request"]["prompt"] == "a green frog"
+    # The settings in the picture make it again.
+    request = Request.from_json(made["request"])
+    assert request.auto == Plan.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        (None, [], "No such file"),
+        ("{", [], "does not read"),
+        ("[1]", [], "it holds list, no plan"),
+        ('{"prompt": "a cat", "attempts": [], "more": 1}', [], "a plan has no 'more'"),
+        ('{"prompt": "a cat", "attempts": []}', [], "without attempts makes no picture"),
+        ('{"attempts": [{}]}', [], "does not read"),
+        ('{"prompt": "a cat", "attempts": [{"plugins": ["nope"]}]}', [], "nope"),
+        ('{"prompt": "a cat", "attempts": [{}], "budget": "two"}', [], "does not read"),
+        ("{}", ["a cat"], "has its prompt"),
+        ("{}", ["--budget", "3"], "--budget stands in the plan already"),
+        ("{}", ["-p", "syngen"], "--plan chooses the methods itself"),
+    ],
+)
+def test_a_plan_that_does_not_read_says_so(
+    text: str | None,
+    options: list[str],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tests.test_cli import adhere as command
+
+    file = tmp_path / "plan.json"
+    if text is not None:
+        file.write_text(text)
+    assert command("generate", "--plan", file, "-m", "/nowhere", *options) == 2
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
