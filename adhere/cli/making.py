@@ -153,6 +153,7 @@ def studio(loading: Loading) -> Studio:
         offload=loading.offload,
         loras=[Lora.read(text) for text in loading.lora or ()],
         together=loading.batch_size,
+        previews=loading.previews,
     )
 
 

@@ -216,6 +216,14 @@ class Loading:
         str | None,
         typer.Option(help="Branch, tag or commit of a hub id.", rich_help_panel=_MODEL),
     ] = None
+    previews: Annotated[
+        str | None,
+        typer.Option(
+            help="A small autoencoder for what is looked at on the way, such as "
+            "`madebyollin/taesd`; the model's own decoder if left out.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
     device: Device = None
     dtype: Dtype = None
     offload: Annotated[

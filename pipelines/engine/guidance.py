@@ -17,6 +17,7 @@ from adhere.pipelines.engine.callback import GuidanceCallback
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.engine.outcome import GuidedCalls, Outcome
 from adhere.pipelines.engine.state import Setup
+from adhere.pipelines.hooks import decoding
 
 
 class Guidance:
@@ -99,6 +100,7 @@ class Guidance:
         layout: Layout | Mapping[str, Any] | Sequence[Layout | None] | None = None,
         record: bool = False,
         interrupt: Callable[[], bool] | None = None,
+        previews: Any = None,
     ) -> Attached:
         """Guide every call of `pipe` from now on, until `detach()` or the end of a `with`.
 
@@ -112,13 +114,17 @@ class Guidance:
             record: keep the attention maps of every step in `Attached.attention`.
             interrupt: asked before each pass of the model, extra ones included; when it says True
                 the call ends with `Interrupted`.
+            previews: decodes what methods look at on the way, for example an `AutoencoderTiny`; the
+                pipeline's own decoder if left out.
 
         Raises:
             ModelError: the pipeline is of no known family, cannot be guided as asked, or has
                 guidance attached already.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        return Attached(pipe, self._setup(annotations, record, interrupt))
+        return Attached(
+            pipe, self._setup(annotations, record, interrupt, decoding.checked(pipe, previews))
+        )
 
     def callback(
         self,
@@ -129,6 +135,7 @@ class Guidance:
         layout: Layout | Mapping[str, Any] | Sequence[Layout | None] | None = None,
         record: bool = False,
         interrupt: Callable[[], bool] | None = None,
+        previews: Any = None,
     ) -> GuidanceCallback:
         """The guidance as a diffusers callback: `pipe(..., callback_on_step_end=...)`.
 
@@ -136,10 +143,16 @@ class Guidance:
         arguments are those of `attach`; `report` and `attention` are the callback's own.
         """
         annotations = Annotations.of(prompt, subjects, layout)
-        return GuidanceCallback(pipe, self._setup(annotations, record, interrupt))
+        return GuidanceCallback(
+            pipe, self._setup(annotations, record, interrupt, decoding.checked(pipe, previews))
+        )
 
     def _setup(
-        self, annotations: Annotations, record: bool, interrupt: Callable[[], bool] | None
+        self,
+        annotations: Annotations,
+        record: bool,
+        interrupt: Callable[[], bool] | None,
+        previews: Any,
     ) -> Setup:
         if not isinstance(record, bool):
             raise ParameterError(f"record={record!r} is neither True nor False")
@@ -148,7 +161,7 @@ class Guidance:
                 f"interrupt={interrupt!r} cannot be called; give a function that says True when "
                 "the call is to end, as in threading.Event().is_set"
             )
-        return Setup(self.plugins, self.memory, annotations, record, interrupt)
+        return Setup(self.plugins, self.memory, annotations, record, interrupt, previews)
 
 
 class Attached(GuidedCalls):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from adhere.errors import GuidanceWarning, Interrupted
@@ -19,6 +20,7 @@ from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.families import Family
 from adhere.pipelines.families.family import Encoded
+from adhere.pipelines.hooks import decoding
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.schedulers import levels
 from adhere.pipelines.hooks.schedulers.clock import Clock
@@ -35,6 +37,7 @@ class Setup:
         annotations: what was said of the prompts.
         record: whether the attention of every step is kept.
         interrupt: asked before each pass whether the call is to end.
+        previews: what decodes pictures that are looked at on the way; the pipeline's own if None.
     """
 
     plugins: tuple[Any, ...]
@@ -42,6 +45,7 @@ class Setup:
     annotations: Annotations
     record: bool = False
     interrupt: Callable[[], bool] | None = None
+    previews: Any = None
 
 
 @dataclass
@@ -95,6 +99,10 @@ class State:
         """The step that is made at a timestep, which is the current one from now on."""
         self.level = level = levels.level(self.scheduler, timestep)
         return Step(self.clock.index, self.clock.count, timestep, level.sigma, level.noise)
+
+    def preview(self, latents: Tensor) -> list[Image.Image]:
+        """The pictures that latents stand for, to be looked at on the way."""
+        return decoding.pictures(self.family.pipe, latents, self.setup.previews)
 
     def scaled(self, latents: Tensor, call: Call) -> Tensor:
         """Latents as the model sees them."""

@@ -19,6 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from adhere.errors import ModelError
+
 
 @torch.no_grad()
 def pictures(
@@ -37,6 +39,28 @@ def pictures(
         decoded = decoded[:, :, 0] if frames else decoded
     found: list[Image.Image] = pipe.image_processor.postprocess(decoded.float(), "pil")
     return found
+
+
+def checked(pipe: Any, vae: Any) -> Any:
+    """A decoder for previews of a pipeline's latents, if it is one.
+
+    Raises:
+        ModelError: it decodes nothing, or latents of another kind.
+    """
+    if vae is None:
+        return None
+    if not hasattr(vae, "decode") or not hasattr(vae, "config"):
+        raise ModelError(
+            f"previews={type(vae).__name__} decodes nothing; give an autoencoder of diffusers, as "
+            'in AutoencoderTiny.from_pretrained("madebyollin/taesd")'
+        )
+    own, given = (one.config.get("latent_channels") for one in (pipe.vae, vae))
+    if own is not None and given is not None and own != given:
+        raise ModelError(
+            f"previews={type(vae).__name__} decodes latents of {given} channels, and the "
+            f"pipeline's have {own}; use the small decoder that was made for this model"
+        )
+    return vae
 
 
 def _unscaled(vae: Any, latents: Tensor) -> Tensor:

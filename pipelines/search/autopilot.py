@@ -101,6 +101,7 @@ def autopilot(
     verifier: str | Verifier = "clip-score",
     enough: float | None = None,
     seed: int = 0,
+    previews: Any = None,
     **call: Any,
 ) -> Flight:
     """Make a prompt's picture, and mend it until a verifier is content or the budget is spent.
@@ -117,6 +118,8 @@ def autopilot(
         verifier: what judges pictures: a function, or a name.
         enough: the score with which a picture is taken.
         seed: of the first noise.
+        previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
+            own decoder if left out.
         call: further arguments of the pipeline's call.
 
     Raises:
@@ -129,7 +132,7 @@ def autopilot(
         name = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "function")
         plan = planned(prompt, budget=budget, verifier=name, enough=enough)
         judged = verifiers.verifier(verifier)
-    return Flying(plan, judged, _Called(pipe, plan, call)).flown(seed)
+    return Flying(plan, judged, _Called(pipe, plan, call, previews)).flown(seed)
 
 
 class Make(Protocol):
@@ -225,6 +228,7 @@ class _Called:
     pipe: Any
     plan: Plan
     call: Mapping[str, Any]
+    previews: Any = None
     rows: int = 0
 
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
@@ -241,7 +245,10 @@ class _Called:
             generator = torch.Generator("cpu").manual_seed(one.seed)
             guidance = Guidance(*plugins)
             layout = self.plan.layout_of(one.attempt)
-            with guidance.attach(self.pipe, layout=layout, interrupt=ended):
+            attached = guidance.attach(
+                self.pipe, layout=layout, interrupt=ended, previews=self.previews
+            )
+            with attached:
                 return self.pipe(prompt=self.plan.prompt, generator=generator, **call).images
 
         with Rows(family_of(self.pipe)) as counted:

@@ -179,6 +179,7 @@ def search(
     look_at: float = 0.36,
     finish: int | None = None,
     together: int = 4,
+    previews: Any = None,
     **call: Any,
 ) -> Ranking:
     """The best of `n` pictures of a prompt, most of which are dropped before they are finished.
@@ -197,6 +198,8 @@ def search(
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
         together: pictures that are made at once, at the most.
+        previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
+            own decoder if left out.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
 
     Raises:
@@ -210,7 +213,7 @@ def search(
     how = Search(n, named, look_at, finish)
     if how.finalists < keep:
         how = Search(n, named, look_at, keep)
-    guided = _Guided(pipe, prompt, guidance or Guidance(), call, together)
+    guided = _Guided(pipe, prompt, guidance or Guidance(), call, together, previews)
     judged = verifiers.verifier(verifier)
     found = ranked(prompt, how, judged, seed, partial(guided.foreseen, at=look_at), guided.made)
     for one in found.candidates[keep:]:
@@ -248,6 +251,7 @@ class _Guided:
     guidance: Guidance
     call: Mapping[str, Any]
     together: int
+    previews: Any
 
     def made(self, seeds: Sequence[int]) -> list[Image.Image]:
         pictures: list[Image.Image] = []
@@ -261,7 +265,7 @@ class _Guided:
         for some in self._parts(seeds):
             look = Foreseeing(at)
             guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
-            with guidance.attach(self.pipe, interrupt=look.done):
+            with guidance.attach(self.pipe, interrupt=look.done, previews=self.previews):
                 pictures += look.of(partial(self._called, some))
         return pictures
 

@@ -15,6 +15,7 @@ from adhere.guides.guide import Plugin
 from adhere.guides.run import Prompt
 from adhere.pipelines.engine.guidance import Attached, Guidance
 from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.folders.decoders import decoder
 from adhere.pipelines.hooks import decoding
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.calling import Calling
@@ -38,6 +39,8 @@ class Studio:
         offload: `model` or `sequential`: keep parts in main memory until they are needed.
         loras: low-rank weights to add.
         together: candidates of a search that are made at once, at the most.
+        previews: an autoencoder that decodes what methods look at on the way, such as
+            `madebyollin/taesd`; the model's own if left out.
 
     Raises:
         ModelError: the model cannot be loaded, or is of no known family.
@@ -57,6 +60,7 @@ class Studio:
         offload: str | None = None,
         loras: Sequence[Lora] = (),
         together: int = 4,
+        previews: str | None = None,
     ) -> None:
         self.model, self.together = model, max(1, together)
         self.device = device or best_device()
@@ -65,12 +69,14 @@ class Studio:
             model, self.device, dtype,
             variant=variant, revision=revision, offload=offload, loras=loras,
         )  # fmt: skip
+        self.previews = decoder(previews, self.pipe) if previews else None
         if attention_backend:
             set_backend(self.pipe, attention_backend)
         self.pipe.set_progress_bar_config(disable=True)
         self._schedulers: dict[str | None, Any] = {None: self.pipe.scheduler}
         self._calling = Calling(self.pipe, self.is_toybox)
         self.about = about(self.pipe, model, variant, revision, loras)
+        self.about |= {"previews": previews} if previews else {}
 
     @property
     def is_toybox(self) -> bool:
@@ -207,6 +213,7 @@ class Studio:
             layout=[request.layout for request in batch],
             record=record,
             interrupt=interrupt,
+            previews=self.previews,
         ) as attached:
             return self.pipe(**arguments).images, attached, arguments
 

@@ -14,7 +14,6 @@ from adhere.guides.maps import Maps
 from adhere.pipelines.engine.moments.foresight import Foresight
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import Now, State
-from adhere.pipelines.hooks import decoding
 from adhere.pipelines.hooks.denoiser_call import differentiable, normal, single
 
 
@@ -80,7 +79,7 @@ class Look:
         state, first = self.passes.state, self.foresight.first
         seen = state.scaled(noise * self.sigma, first.call)
         foreseen = self.foresight.picture(seen, chosen, at)
-        return decoding.pictures(state.family.pipe, foreseen)
+        return state.preview(foreseen)
 
     def fresh(self, images: Sequence[int], draw: int) -> Tensor:
         """Noise that depends on the image's own starting noise and `draw` only, so a batch equals

@@ -22,7 +22,6 @@ from adhere.pipelines.engine.moments.foresight import Foresight
 from adhere.pipelines.engine.moments.looking import drawn, seed_of
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.state import Now, State
-from adhere.pipelines.hooks import decoding
 from adhere.pipelines.hooks.denoiser_call import single
 from adhere.pipelines.hooks.schedulers import edits, levels, predictions
 from adhere.pipelines.hooks.schedulers.clock import first_evaluation
@@ -44,7 +43,7 @@ class Seen:
 
     @cached_property
     def _decoded(self) -> list[Image.Image]:
-        return decoding.pictures(self.state.family.pipe, self.latents)
+        return self.state.preview(self.latents)
 
 
 class Selecting:
