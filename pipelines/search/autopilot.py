@@ -29,7 +29,8 @@ from adhere.verifiers.scoring import score
 @dataclass
 class Try:
     """One attempt from one noise. Scores are None where it was not foreseen, or not finished, or
-    the verifier had none; `cost`, and what the `whole` will cost, are in plain pictures.
+    the verifier had none; `cost`, and what the `whole` will cost, are in plain pictures. `seen` is
+    the picture that was foreseen.
     """
 
     attempt: Attempt
@@ -38,6 +39,7 @@ class Try:
     score: float | None = None
     cost: float = 0.0
     whole: float = 1.0
+    seen: Image.Image | None = None
     picture: Image.Image | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -199,8 +201,8 @@ class Flying:
 
     def _foresee(self, one: Try, flight: Flight) -> None:
         look = Foreseeing(self.plan.look_at)
-        seen = self._made(one, look)
-        one.foreseen, one.whole = self._scored(seen, flight), one.cost / look.share
+        one.seen = self._made(one, look)
+        one.foreseen, one.whole = self._scored(one.seen, flight), one.cost / look.share
 
     def _finish(self, one: Try, flight: Flight) -> None:
         one.picture = self._made(one, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from adhere.pipelines.search.autopilot import Flying, Rows, Try
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.search.search import ranked
-from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Request
+from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Progress, Request
 
 
 class Making(Protocol):
@@ -93,6 +94,7 @@ class Choosing:
         make = _Flown(self, replace(request, auto=None), plan)
         flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)
         best = make.pictures[id(flight.best)]
+        best.tries = tuple(flight.tries)
         best.report["autopilot"] = flight.to_json()
         best.report["notes"].extend(flight.notes)
         return best
@@ -100,25 +102,36 @@ class Choosing:
     def _made(self, batch: list[Request]) -> list[Picture]:
         return self.studio.batch(batch, self.on_step, self.interrupt, self.record)
 
-    def _foreseen(self, batch: list[Request], look: Foreseeing) -> list[Image.Image]:
+    def _foreseen(
+        self, batch: list[Request], look: Foreseeing, on_step: OnStep | None = None
+    ) -> list[Image.Image]:
         def ended() -> bool:
             return look.done() or (self.interrupt is not None and self.interrupt())
 
         plugins = (*batch[0].plugins, look)
-        return look.of(lambda: self.studio.called(batch, plugins, None, ended))
+        return look.of(lambda: self.studio.called(batch, plugins, on_step, ended))
 
 
 class _Flown:
     """An autopilot's tries as requests of a studio."""
 
     def __init__(self, choosing: Choosing, request: Request, plan: Plan) -> None:
-        self.choosing, self.plan = choosing, plan
+        self.told = choosing.on_step
+        told = None if choosing.on_step is None else self._tell
+        self.choosing, self.plan = replace(choosing, on_step=told), plan
         negative = ", ".join(filter(None, (request.negative_prompt, plan.negative)))
         self.request = replace(request, prompt=plan.prompt, negative_prompt=negative)
         self.pictures: dict[int, Picture] = {}
+        self.tries: list[Try] = []
         self.rows = 0
 
+    def _tell(self, progress: Progress) -> None:
+        assert self.told is not None  # or nobody asks for this
+        self.told(replace(progress, tries=tuple(map(copy, self.tries))))
+
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
+        if look is not None:  # every try begins with one
+            self.tries.append(one)
         plugins, layout = one.attempt.plugins, self.plan.layout_of(one.attempt)
         asked = replace(self.request, seed=one.seed, plugins=plugins, layout=layout)
         with Rows(family_of(self.choosing.studio.pipe)) as counted:
@@ -126,6 +139,6 @@ class _Flown:
                 self.pictures[id(one)] = self.choosing._made([asked])[0]
                 image = self.pictures[id(one)].image
             else:
-                image = self.choosing._foreseen([asked], look)[0]
+                image = self.choosing._foreseen([asked], look, self.choosing.on_step)[0]
         self.rows = counted.made(look)
         return image

@@ -15,6 +15,7 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.layout.layout import Layout
+from adhere.pipelines.search.autopilot import Try
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
@@ -100,16 +101,20 @@ class Request:
 
     def plain(self) -> Request:
         """The same request without any plugin: what guided pictures are compared with."""
-        return replace(self, plugins=())
+        return replace(self, plugins=(), auto=None)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a batch that is being made: step `index` of `count`, and its latents."""
+    """One step of a batch that is being made: step `index` of `count`, and its latents.
+
+    `tries` are those of an autopilot so far, the one that is being made last.
+    """
 
     index: int
     count: int
     latents: Tensor
+    tries: tuple[Try, ...] = ()
 
 
 OnStep = Callable[[Progress], None]
@@ -122,7 +127,8 @@ class Picture:
 
     `seconds` is the picture's share of its batch. `attention` is there when it was asked
     for. `made` says what the model chose where the request left it open
-    (steps, scales, sampler), and which model it was: `Studio.made`.
+    (steps, scales, sampler), and which model it was: `Studio.made`. `tries` is what an autopilot
+    tried, with its pictures.
     """
 
     image: Image.Image
@@ -131,6 +137,7 @@ class Picture:
     seconds: float
     attention: RecordedAttention | None = None
     made: dict[str, Any] = field(default_factory=dict)
+    tries: tuple[Try, ...] = ()
 
     @property
     def doubt(self) -> str | None:

@@ -55,8 +55,10 @@ class _Ahead:
     told: float = 0.0
 
     def step(self, at: Progress) -> None:
-        self.tick(self.size / at.count)
-        self.told += self.size / at.count
+        # A picture that is chosen takes the steps of several: the bar waits for it at its end.
+        more = min(self.size / at.count, max(0.0, self.size - self.told))
+        self.tick(more)
+        self.told += more
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:

@@ -261,6 +261,22 @@ def test_its_picture_can_be_made_again_from_the_report() -> None:
     assert studio.generate([again])[0].image.tobytes() == picture.image.tobytes()
 
 
+def test_a_flight_is_seen_while_it_is_made() -> None:
+    from adhere.pipelines.studio.request import Progress
+
+    told: list[Progress] = []
+    attempts = (Attempt("plain"), Attempt("bind", (adhere.SynGen(),)))
+    plan = Plan(PAIR, attempts, verifier="judge", budget=2.0)
+    picture = studio_of().generate([Request(PAIR, steps=6, auto=plan)], on_step=told.append)[0]
+    assert [len(one.tries) for one in told][:3] == [1, 1, 1]
+    # What is told stays as it was: the next step's is another.
+    assert told[0].tries[0].seen is None
+    assert told[-1].tries[0].seen is not None
+    assert [one.attempt.name for one in picture.tries][:2] == ["plain", "syngen"]
+    assert all(one.seen for one in picture.tries)
+    assert any(one.picture is picture.image for one in picture.tries)
+
+
 def test_an_interrupt_ends_the_flight() -> None:
     from adhere.errors import Interrupted
     from adhere.pipelines.search.plan import Pilot
