@@ -62,6 +62,7 @@ from adhere.plugins.bind.predicated import Predicated as Predicated
 from adhere.plugins.bind.self_cross import SelfCross as SelfCross
 from adhere.plugins.bind.syngen import SynGen as SynGen
 from adhere.plugins.choose.best_of_n import BestOfN as BestOfN
+from adhere.plugins.choose.diverse import Diverse as Diverse
 from adhere.plugins.choose.fk_steering import FkSteering as FkSteering
 from adhere.plugins.choose.restart import Restart as Restart
 from adhere.plugins.edit.p_plus import PPlus as PPlus
@@ -112,6 +113,7 @@ __all__ = [
     "Conform",
     "DelayedNegative",
     "DenseDiffusion",
+    "Diverse",
     "DivideAndBind",
     "Dos",
     "Ebama",

@@ -30,6 +30,7 @@ from torch import Tensor
 from adhere.guides.guide import Guide, Look, Step, Text
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
+from adhere.plugins.mathematics.noise import signs
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,6 @@ class _Guide(Guide):
 
     def report(self) -> dict[str, Any]:
         return {"prompts": self.texts_shown}
-
-
-def signs(noise: Float[Tensor, "channels h w"]) -> int:
-    """A number of 62 bits from the signs of a noise, the same at any precision."""
-    return sum(1 << k for k, up in enumerate((noise.flatten()[:62] > 0).tolist()) if up)
 
 
 def changed(prompt: str, way: str, times: int, seed: int) -> str:

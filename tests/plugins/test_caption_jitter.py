@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from adhere.guides.guide import Text
-from adhere.plugins.safe.caption_jitter import CaptionJitter, changed, signs
+from adhere.plugins.mathematics.noise import signs
+from adhere.plugins.safe.caption_jitter import CaptionJitter, changed
 
 PROMPTS = ("a red cat", "a dog on the photo of a frog")
 
