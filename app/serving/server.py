@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -20,6 +22,8 @@ from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import ExtraMissing, ModelError, ParameterError
 
 _OWN = "adhere-app-"
+PATIENCE = 30.0
+"""Seconds that the page waits for its model before it is served."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::", "")
 """Hosts that mean every address of the machine."""
@@ -76,12 +80,12 @@ def serve(
         mcp: also offer the tools for MCP clients.
         limits: what one visitor may ask for.
         gallery: a folder where visitors' pictures are kept for longer than the app runs.
-        block: wait until interrupted; False returns the running `gr.Blocks` at once.
+        block: wait until interrupted; False returns the running `gr.Blocks`.
         say: prints a line for the operator.
 
     Raises:
         ExtraMissing: Gradio (or for `mcp` the MCP library) is not installed.
-        ModelError: the port is taken.
+        ModelError: the address cannot be listened on.
     """
     if not models or not all(models):
         raise ParameterError("no model is given: name at least one, such as toybox")
@@ -100,10 +104,15 @@ def serve(
     build_model = _builder(sources, device, dtype)
     worker = Worker(tuple(sources), build_model, _judge, limits)
     kept = writable(gallery) if gallery else None
+    refuse_taken(where)
     page = build(worker, tuple(SCHEDULERS), log_out=bool(where.auth), gallery=kept)
+    warming = threading.Thread(target=_warm_up, args=(worker, say), daemon=True)
+    warming.start()
+    # Loading and serving share the interpreter, so who came in the meantime would wait for both.
+    # A large model goes on loading behind the page, which says so.
+    warming.join(PATIENCE)
     launch(page, where, worker=worker, mcp=mcp)
     say(greeting(page.local_url, where))
-    threading.Thread(target=_warm_up, args=(worker, say), daemon=True).start()
     if block:
         _until_ended(page)
     return page
@@ -149,12 +158,30 @@ def launch(page: Any, address: Address, *, worker: Any, mcp: bool = False) -> An
             footer_links=["api", "settings"],
             **compat.WITHOUT_PROBE,
         )
-    except OSError as taken:
-        raise ModelError(
+    except OSError as wrong:
+        raise _unserved(address, wrong) from wrong
+    return page
+
+
+def refuse_taken(address: Address) -> None:
+    """Raise `ModelError` where another program has the port: before anything is loaded for it."""
+    if address.port is None:
+        return
+    try:
+        kind = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        socket.create_server((address.host, address.port), family=kind).close()
+    except OSError as wrong:
+        raise _unserved(address, wrong) from wrong
+
+
+def _unserved(address: Address, wrong: OSError) -> ModelError:
+    # Gradio's own errors have no number: it looked for a free port and found none.
+    if wrong.errno in (None, errno.EADDRINUSE):
+        return ModelError(
             f"port {address.port} is taken on {address.host}: choose another with --port, or end "
             "the other program"
-        ) from taken
-    return page
+        )
+    return ModelError(f"cannot listen on {address.host}, port {address.port}: {wrong.strerror}")
 
 
 def _with_tools(worker: Any, address: Address) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +136,48 @@ def test_taken_port_is_a_sentence(served: Served) -> None:
     address = server.Address(port=served.page.server_port)
     with pytest.raises(ModelError, match="taken"):
         server.launch(build(worker), address, worker=worker)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [(None, "is taken on 127.0.0.1"), (server.Address(host="203.0.113.7"), "cannot listen on")],
+)
+def test_an_address_that_cannot_be_had_is_said_before_a_model_is_loaded(
+    served: Served, address: server.Address | None, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(server, "_builder", lambda *_: loaded.append)
+    taken = address or server.Address(port=served.page.server_port)
+    with pytest.raises(ModelError, match=says):
+        server.serve(address=taken, block=False)
+    assert not loaded
+
+
+@pytest.mark.parametrize(("patience", "there"), [(60.0, True), (0.0, False)])
+def test_the_page_waits_for_its_model_but_not_for_ever(
+    patience: float, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, loaded = threading.Event(), threading.Event()
+
+    def build(*_: object) -> Any:
+        def load(name: str) -> FakeStudio:
+            assert there or go.wait(SECONDS)
+            loaded.set()
+            return FakeStudio()
+
+        return load
+
+    monkeypatch.setattr(server, "_builder", build)
+    monkeypatch.setattr(server, "PATIENCE", patience)
+    said: list[str] = []
+    page = server.serve(address=server.Address(port=None), block=False, say=said.append)
+    try:
+        assert loaded.is_set() == there
+        assert len(said) == 1
+        go.set()
+        assert loaded.wait(SECONDS)
+    finally:
+        page.close(verbose=False)
 
 
 def test_everything_lives_in_a_folder_of_its_own(served: Served) -> None:
