@@ -1,0 +1,75 @@
+"""What the curves of choosing count, keep, and draw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import search_curves
+from benchmarks.curves_figure import figure
+
+STEPS = 8
+NAMES = ("plain", "best of 2", "early dropping, 4", "search, 8", "autopilot, by the judge")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_curves, "STEPS", STEPS)
+        search_curves.run(NAMES, 1, folder, None)
+    return folder
+
+
+def test_passes_are_those_that_were_made(runs: Path) -> None:
+    passes = {name: next(search_curves.rows(runs, name))["passes"] for name in NAMES}
+    assert passes["plain"] == 2 * STEPS
+    assert passes["best of 2"] == 4 * STEPS
+    # Eight are begun, up to the step that is looked at, and two are made.
+    looked = round(0.36 * STEPS) + 1
+    assert passes["search, 8"] == 8 * 2 * looked + 2 * 2 * STEPS
+    assert 2 * STEPS < passes["early dropping, 4"] < 4 * 2 * STEPS
+    assert 2 * looked <= passes["autopilot, by the judge"] <= 8 * 2 * STEPS
+
+
+def test_what_is_made_is_not_made_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (runs / "plain.jsonl").read_text("utf-8")
+    monkeypatch.setattr(search_curves, "row", lambda *_: pytest.fail("it was made before"))
+    search_curves.run(NAMES, 1, runs, None)
+    assert (runs / "plain.jsonl").read_text("utf-8") == before
+
+
+def written(folder: Path, name: str, right: list[bool]) -> None:
+    lines = [
+        {"prompt": f"p{k}", "number": k, "fully_right": one, "all_present": one, "passes": 50}
+        for k, one in enumerate(right)
+    ]
+    (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def test_what_is_better_is_decided_by_pairs(tmp_path: Path) -> None:
+    written(tmp_path, "plain", [False] * 40)
+    written(tmp_path, "steered, 4", [True] * 20 + [False] * 20)
+    written(tmp_path, "best of 4", [True] * 19 + [False] * 21)
+    found = {(one["is"], one["over"]): one for one in search_curves.differences(tmp_path)}
+    assert set(found) == {("steered, 4", "plain"), ("steered, 4", "best of 4")}
+    assert found["steered, 4", "plain"]["better"]
+    assert found["steered, 4", "plain"]["mean"] == 0.5
+    assert not found["steered, 4", "best of 4"]["better"]
+
+
+def test_the_figure_shows_every_point(tmp_path: Path) -> None:
+    written(tmp_path, "plain", [False, True])
+    written(tmp_path, "best of 2", [True, True])
+    curves = search_curves.report(tmp_path)
+    points: dict[str, Any] = search_curves.costs(curves)
+    assert points["plain"]["cost"] == 1
+    drawn = ElementTree.fromstring(figure(points, search_curves.LINES))
+    texts = {one.text for one in drawn.iter() if one.tag.endswith("text")}
+    assert {"plain", "best of 2", "1"} <= texts
+    circles = [one for one in drawn.iter() if one.tag.endswith("circle")]
+    assert [float(one.get("cy", "")) for one in circles][1] < float(circles[0].get("cy", ""))
