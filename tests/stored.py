@@ -1,4 +1,4 @@
-"""Files that some plugins cannot do without, made for latents of any shape."""
+"""Files that some plugins cannot do without, made for latents of any shape and any encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 import torch
 
 from adhere.guides import stored
+from adhere.pipelines.tools.autoencoder import Network, Plan, hidden_states
+from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE
 from adhere.plugins.mathematics.noise_library import LIBRARY
+from tests import tiny
 
 SHAPE = (4, 16, 16)
 """Of the latents of `tiny.latents`, at its size."""
@@ -38,9 +41,33 @@ def noise_library(shape: tuple[int, ...]) -> str:
     return str(path)
 
 
-def needed(names: set[str], shape: tuple[int, ...] = SHAPE) -> dict[str, Any]:
-    """Values for those of a plugin's parameters that name a file."""
+def autoencoder(pipe: Any) -> str:
+    """Random features of a pipeline's first text encoder."""
+    name = next(one for one in ENCODERS if getattr(pipe, one, None) is not None)
+    plan = Plan(name, k=2)
+    probe = hidden_states(pipe, [PROBE], name, plan.place(pipe))
+    network = Network(probe.shape[1], 4 * probe.shape[1], 2, seed=1)
+    path = (
+        folder() / f"concepts-{type(pipe).__name__}-{'x'.join(map(str, probe.shape))}.safetensors"
+    )
+    about = {"model": "none", "encoder": name, "layer": str(plan.place(pipe)), "k": "2"}
+    stored.write(path, AUTOENCODER, {**network.state_dict(), "probe": probe}, about)
+    return str(path)
+
+
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+def needed(names: set[str], shape: tuple[int, ...] = SHAPE, pipe: Any = None) -> dict[str, Any]:
+    """Values for those of a plugin's parameters that name a file.
+
+    Args:
+        shape: of the latents.
+        pipe: whose text encoders are meant; `tiny.sd1` if left out.
+    """
     if "library" in names:
         path = noise_library(shape)
         return {"library": path, "target": "brightness", "any_model": True}
+    if "autoencoder" in names:
+        return {"autoencoder": autoencoder(pipe or tiny.sd1()), "concept": "a blue dog"}
     return {}

@@ -316,5 +316,6 @@ def _mounted(name: str, module: str, attribute: str, help: str) -> None:
 
 _mounted("app", "adhere.app.serving.cli", "app_app", "Open the web app.")
 _mounted("noise", "adhere.cli.noise", "noise_app", "Make and ask libraries of starting noises.")
+_mounted("train", "adhere.cli.training", "train_app", "Train small files that some methods read.")
 _mounted("eval", "adhere.eval.cli", "eval_app", "Measure plugins over suites of prompts.")
 _mounted("toybox", "adhere.pipelines.toybox.cli", "toybox_app", "The bundled miniature model.")

@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from adhere.errors import ModelError
 from adhere.guides.maps import Kind, Maps, Read, Site
 from adhere.guides.run import Run
 from adhere.guides.selection import Candidates, Selection
 from adhere.prompt.tokens import Track
 
 Rule = Literal["plain", "max-abs", "relative", "velocity"]
+Change = Callable[[Float[Tensor, "rows tokens channels"]], Float[Tensor, "rows tokens channels"]]
+"""What becomes of hidden states."""
 
 PROMPT = "prompt"
 """The name of the prompt's own columns among a guide's `columns`."""
@@ -104,13 +107,19 @@ class Energy:
     refine_loss: Float[Tensor, " batch"] | None = None
 
 
+def _nowhere(texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
+    raise ModelError("this pipeline's text encoders cannot be looked into; attach to the pipeline")
+
+
 @dataclass(frozen=True)
 class Text:
     """The text embeddings of one denoiser call: `Float[batch tokens channels]` each.
 
     `layers` overrides the conditional embeddings for attention layers by name (P+).
     `encode` gives the embeddings of other texts, one row for each, and `tracks` where their words
-    stand in them, by text encoder.
+    stand in them, by text encoder. `within` is `encode` with what a layer of one of the pipeline's
+    text encoders gives out changed on the way: `(texts, "text_encoder", layer from 0, change)`,
+    where `change` is given hidden states, `Float[rows tokens channels]`, and gives others.
     """
 
     cond: Float[Tensor, "batch tokens channels"]
@@ -119,6 +128,7 @@ class Text:
     sites: tuple[Site, ...] = ()
     layers: Mapping[str, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
     tracks: Callable[[Sequence[str]], tuple[Track, ...]] = lambda texts: ()
+    within: Callable[[Sequence[str], str, int, Change], Tensor] = _nowhere
 
     def replace(self, **changes: Any) -> Text:
         return replace(self, **changes)

@@ -44,23 +44,32 @@ def read(path: str | Path, kind: str, made_by: str) -> Stored:
     Raises:
         ParameterError: there is no such file, it is no safetensors file, or one of another kind.
     """
-    place = Path(path).expanduser()
-    try:
-        if place.suffix != SUFFIX or (place.exists() and not place.is_file()):
-            raise OSError(f"no file whose name ends in {SUFFIX}")
-        state = place.stat()
-        found = _read(place, state.st_mtime_ns, state.st_size)
-    except (OSError, SafetensorError) as error:
-        raise ParameterError(
-            f"{str(path)!r} does not read as a {kind} in a safetensors file ({error}); make one "
-            f"with: {made_by}"
-        ) from error
+    found = opened(path, kind, made_by)
     if found.about.get(KIND) != kind:
         raise ParameterError(
             f"{str(path)!r} is a {found.about.get(KIND, 'safetensors file of something else')}, "
             f"and a {kind} is expected; make one with: {made_by}"
         )
     return found
+
+
+def opened(path: str | Path, kind: str, made_by: str) -> Stored:
+    """A file that need not say what it is, such as another program's.
+
+    Raises:
+        ParameterError: there is no such file, or it is no safetensors file.
+    """
+    place = Path(path).expanduser()
+    try:
+        if place.suffix != SUFFIX or (place.exists() and not place.is_file()):
+            raise OSError(f"no file whose name ends in {SUFFIX}")
+        state = place.stat()
+        return _read(place, state.st_mtime_ns, state.st_size)
+    except (OSError, SafetensorError) as error:
+        raise ParameterError(
+            f"{str(path)!r} does not read as a {kind} in a safetensors file ({error}); make one "
+            f"with: {made_by}"
+        ) from error
 
 
 @functools.lru_cache(maxsize=4)

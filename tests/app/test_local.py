@@ -42,13 +42,19 @@ def test_what_is_open_to_all_is(name: str, parameter: str) -> None:
         setups.from_json(asked(plugin=name, **{parameter: value}), ("toybox",))
 
 
+NAMES = (
+    *("verifier", "library", "autoencoder", "network"),
+    *("model", "path", "file", "checkpoint", "weights"),
+)
+
+
 def test_every_parameter_that_names_a_file_or_a_verifier_says_so() -> None:
     """By its name, so that the next one is not forgotten."""
     named = {
         (name, one.name)
         for name, kind in PLUGINS.items()
         for one in parameters.parameters(kind)
-        if one.name in ("verifier", "library", "model", "path", "file", "checkpoint", "weights")
+        if one.name in NAMES
     }
     assert named == set(LOCAL)
     assert named
@@ -56,7 +62,7 @@ def test_every_parameter_that_names_a_file_or_a_verifier_says_so() -> None:
 
 def test_what_cannot_be_used_here_is_not_offered() -> None:
     left_out = set(PLUGINS) - set(offered())
-    assert {"fk-steering", "noise-query"} <= left_out
+    assert {"concept-steering", "fk-steering", "noise-query"} <= left_out
     assert "best-of-n" not in left_out
     assert len(left_out) < 4
 

@@ -41,13 +41,13 @@ WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe":
 """Columns of the effect study that say what pictures are worth, and which way is better."""
 
 
-def made(kind: Any, shape: tuple[int, ...]) -> Any:
+def made(kind: Any, shape: tuple[int, ...], pipe: Any) -> Any:
     """A plugin with its defaults, but with counts of 2 at the most, and texts where it has none.
 
     Of two noises the given one is as likely the better, so `candidates` are a dozen. Files are made
-    for latents of `shape`.
+    for latents of `shape`, and for the text encoder of `pipe`.
     """
-    changes = stored.needed({one.name for one in parameters.parameters(kind)}, shape)
+    changes = stored.needed({one.name for one in parameters.parameters(kind)}, shape, pipe)
     for one in parameters.parameters(kind):
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
             changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
@@ -143,7 +143,7 @@ def outcome(column: str, plugin: str) -> str:
 
     `yes`: it ran and the picture is another one; `idle`: it ran and changed nothing; `no`: refused.
     """
-    place, method = COLUMNS[column], made(PLUGINS[plugin], latents(column))
+    place, method = COLUMNS[column], made(PLUGINS[plugin], latents(column), COLUMNS[column].pipe())
     images = 4 if getattr(PLUGINS[plugin], "several", False) else 1
     try:
         with Guidance(method).attach(place.pipe(), layout=LAYOUT):

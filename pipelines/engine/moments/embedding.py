@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from adhere.guides.guide import Step, Text
+from adhere.guides.guide import Change, Step, Text
 from adhere.guides.maps import Site
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.hidden import changed
 from adhere.prompt.tokens import Track
 
 
@@ -58,7 +59,11 @@ class Embedding:
         def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
             return self.state.family.tracks_of(texts, call)
 
-        text = Text(cond, uncond, encode, sites=self.sites, tracks=tracks)
+        def within(texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
+            with changed(self.state.family.pipe, encoder, layer, change):
+                return encode(texts)
+
+        text = Text(cond, uncond, encode, sites=self.sites, tracks=tracks, within=within)
         for guide in self.guides:
             text = guide.embed(step, text)
         return text

@@ -1,0 +1,117 @@
+"""`adhere train`: the small files that some methods read beside the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adhere.cli.options import Loading, in_groups
+from adhere.errors import ParameterError
+
+train_app = typer.Typer(
+    name="train",
+    no_args_is_help=True,
+    help="Train the small files that some methods read beside the model; the model stays as it is.",
+    rich_markup_mode="markdown",
+)
+
+
+@train_app.callback()
+def _root() -> None:
+    """Each command is called as the method that reads what it makes."""
+
+
+@train_app.command("concept-steering")
+@in_groups
+def concept_steering(
+    loading: Loading,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path(
+        "concepts.safetensors"
+    ),
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Prompts to learn from, a file as for --prompts; a toybox has its own."),
+    ] = None,
+    size: Annotated[int, typer.Option(min=10, help="Texts that are read at the most.")] = 4000,
+    encoder: Annotated[
+        str, typer.Option(help="Which text encoder, as the pipeline calls it.")
+    ] = "text_encoder",
+    layer: Annotated[
+        int | None,
+        typer.Option(min=0, help="Whose output is learnt; 5/6 of the way through if left out."),
+    ] = None,
+    features: Annotated[
+        int, typer.Option(min=1, max=64, help="Features for each channel of the hidden states.")
+    ] = 4,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Features of a token; 32, fewer in small encoders.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1500,
+    batch: Annotated[int, typer.Option(min=1, help="Tokens in a training step.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from these weights, this command's or others' (.safetensors with "
+            "encoder.weight, decoder.weight, pre_bias, latent_bias)."
+        ),
+    ] = None,
+) -> None:
+    """Train a k-sparse autoencoder of a text encoder's hidden states.
+
+    For the toybox, in minutes on a CPU; and a picture without the concept:
+
+        adhere train concept-steering
+
+        adhere generate "a haunted cat"
+        -p "concept-steering:autoencoder=concepts.safetensors,concept=a skull"
+
+    Others' weights for a model, as they are:
+
+        adhere train concept-steering -m MODEL --begin theirs.safetensors --layer 9 --steps 0
+    """
+    from adhere.cli.making import studio
+    from adhere.guides import stored
+    from adhere.pipelines.studio.output import writable
+    from adhere.pipelines.studio.progress import progress
+    from adhere.pipelines.tools.autoencoder import Plan, captions, learnt, states_of, taken_over
+    from adhere.plugins.mathematics.autoencoder import AUTOENCODER, MAKE
+
+    writable(out.parent)
+    plan = Plan(encoder, layer, features, k, steps, batch, seed=seed)
+    given = stored.opened(begin, AUTOENCODER, MAKE) if begin else None
+    as_is = given if steps == 0 else None
+    said = [] if as_is else _texts(texts, size) or captions(loading.model, size, seed)
+    pipe = studio(loading).pipe
+    if as_is:
+        found = taken_over(pipe, plan, as_is)
+    else:
+        with progress("texts", len(said)) as tick:
+            states = states_of(pipe, said, plan, tick)
+        with progress("steps", steps) as tick:
+            found = learnt(pipe, states, plan, given, tick)
+    stored.write(out, AUTOENCODER, found.tensors, {**found.about, "model": loading.model})
+    typer.echo(f"wrote {out}: layer {found.about['layer']} of the {encoder}")
+    if found.explained is not None:
+        typer.echo(
+            f"of the texts that were held out, its features tell {found.explained:.1%} of the "
+            f"variance; {found.idle:.1%} of them lie idle"
+        )
+
+
+def _texts(path: Path | None, most: int) -> list[str]:
+    """The prompts of a file.
+
+    Raises:
+        ParameterError: it does not read, or has none.
+    """
+    from adhere.pipelines.studio import prompts
+
+    if path is None:
+        return []
+    said = [line.prompt for line in prompts.read(path).lines if line.fault is None][:most]
+    if not said:
+        raise ParameterError(f"--texts {str(path)!r} has no prompt; write one a line")
+    return said
