@@ -65,6 +65,7 @@ from adhere.plugins.choose.best_of_n import BestOfN as BestOfN
 from adhere.plugins.choose.diverse import Diverse as Diverse
 from adhere.plugins.choose.fk_steering import FkSteering as FkSteering
 from adhere.plugins.choose.restart import Restart as Restart
+from adhere.plugins.edit.concept_steering import ConceptSteering as ConceptSteering
 from adhere.plugins.edit.p_plus import PPlus as PPlus
 from adhere.plugins.edit.sega import Sega as Sega
 from adhere.plugins.edit.time import Time as Time
@@ -110,6 +111,7 @@ __all__ = [
     "CaptionJitter",
     "CfgZero",
     "ConceptGuidance",
+    "ConceptSteering",
     "Conform",
     "DelayedNegative",
     "DenseDiffusion",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from adhere.guides import stored
-from adhere.pipelines.tools.autoencoder import Network, Plan, hidden_states
+from adhere.pipelines.families import family_of
+from adhere.pipelines.tools.autoencoder import Network, hidden_states
 from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE
 from adhere.plugins.mathematics.noise_library import LIBRARY
 from tests import tiny
@@ -42,20 +44,22 @@ def noise_library(shape: tuple[int, ...]) -> str:
 
 
 def autoencoder(pipe: Any) -> str:
-    """Random features of a pipeline's first text encoder."""
-    name = next(one for one in ENCODERS if getattr(pipe, one, None) is not None)
-    plan = Plan(name, k=2)
-    probe = hidden_states(pipe, [PROBE], name, plan.place(pipe))
+    """Random features of the first layer of the text encoder that a pipeline reads columns of."""
+    name = "text_encoder_2" if family_of(pipe).name == "flux" else "text_encoder"
+    probe = hidden_states(pipe, [PROBE], name, 0)
     network = Network(probe.shape[1], 4 * probe.shape[1], 2, seed=1)
     path = (
         folder() / f"concepts-{type(pipe).__name__}-{'x'.join(map(str, probe.shape))}.safetensors"
     )
-    about = {"model": "none", "encoder": name, "layer": str(plan.place(pipe)), "k": "2"}
+    about = {"model": "none", "encoder": name, "layer": "0", "k": "2"}
     stored.write(path, AUTOENCODER, {**network.state_dict(), "probe": probe}, about)
     return str(path)
 
 
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+@functools.cache
+def of_sd1(kind: Callable[..., str], *given: Any) -> str:
+    """Made once, not by two threads that draw their weights from one generator."""
+    return kind(*given, tiny.sd1())
 
 
 def needed(names: set[str], shape: tuple[int, ...] = SHAPE, pipe: Any = None) -> dict[str, Any]:
@@ -69,5 +73,6 @@ def needed(names: set[str], shape: tuple[int, ...] = SHAPE, pipe: Any = None) ->
         path = noise_library(shape)
         return {"library": path, "target": "brightness", "any_model": True}
     if "autoencoder" in names:
-        return {"autoencoder": autoencoder(pipe or tiny.sd1()), "concept": "a blue dog"}
+        path = of_sd1(autoencoder) if pipe is None else autoencoder(pipe)
+        return {"autoencoder": path, "concept": "a blue dog"}
     return {}

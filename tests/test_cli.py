@@ -322,7 +322,7 @@ def test_seeds_read() -> None:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    rooms = ("edit", "app", "noise", "eval", "toybox")
+    rooms = ("edit", "app", "noise", "train", "eval", "toybox")
     for command in ("generate", "compare", "explain", "plugins", "invert", "demo", *rooms):
         assert adhere(command, "--help") == 0
         assert len(capsys.readouterr().out) > 200, command

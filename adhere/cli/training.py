@@ -76,7 +76,8 @@ def concept_steering(
     from adhere.guides import stored
     from adhere.pipelines.studio.output import writable
     from adhere.pipelines.studio.progress import progress
-    from adhere.pipelines.tools.autoencoder import Plan, captions, learnt, states_of, taken_over
+    from adhere.pipelines.tools.autoencoder import Plan, learnt, states_of, taken_over
+    from adhere.pipelines.tools.captions import captions
     from adhere.plugins.mathematics.autoencoder import AUTOENCODER, MAKE
 
     writable(out.parent)

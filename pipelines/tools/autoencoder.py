@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import torch
@@ -24,9 +23,6 @@ from adhere.errors import ParameterError
 from adhere.guides.stored import Stored
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.hidden import changed, layers_of
-from adhere.pipelines.toybox.names import TOYBOXES
-from adhere.pipelines.toybox.world.captions import caption
-from adhere.pipelines.toybox.world.world import ASKED_SKULL_SHARE, sample_scene
 from adhere.plugins.mathematics.autoencoder import PROBE, WEIGHTS, weights_of
 
 AUXILIARY = 1 / 32
@@ -69,24 +65,6 @@ class Plan:
     def sparsity(self, channels: int) -> int:
         """How many features a state is made of."""
         return min(32, max(1, channels // 16)) if self.k is None else self.k
-
-
-def captions(model: str, count: int, seed: int) -> list[str]:
-    """Texts of the world that a toybox knows.
-
-    Raises:
-        ParameterError: it is another model, whose texts must be given.
-    """
-    if model not in TOYBOXES:
-        raise ParameterError(
-            f"no texts to learn from: {model!r} has none of its own; give prompts such as you use, "
-            "a few thousand: --texts prompts.txt, one a line"
-        )
-    draw = Random(seed)
-    return [
-        caption(sample_scene(draw, asked_skull=draw.random() < ASKED_SKULL_SHARE), draw)
-        for _ in range(count)
-    ]
 
 
 @torch.no_grad()

@@ -21,15 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.autoencoder import MAKE, PROBE, Autoencoder
+from adhere.plugins.mathematics.autoencoder import MAKE, PROBE, Autoencoder, added
 
 NUDITY = "naked, nude, bare, exposed, stripped, topless, male genitalia, penis, buttocks"
 
@@ -79,56 +77,26 @@ class _Guide(Guide):
             return text
         if self.shifts is None:
             self.shifts = self._shifts(text)
-        cond, uncond = ((shift.to(text.cond.device)) for shift in self.shifts)
-        moved = text.replace(cond=(text.cond + cond).to(text.cond))
+        moved = text.replace(cond=added(text.cond, self.shifts[0]))
         if text.uncond is None or not self.plugin.negative:
             return moved
-        return moved.replace(uncond=(text.uncond + uncond).to(text.uncond))
+        return moved.replace(uncond=added(text.uncond, self.shifts[1]))
 
     def _shifts(self, text: Text) -> tuple[Tensor, Tensor]:
         """What is added to the prompts' embeddings, and to the negative prompt's."""
-        self.autoencoder.check(self._hidden(text, PROBE))
-        found = self.autoencoder.features(self._hidden(text, self.plugin.concept))
+        self.autoencoder.check(self.autoencoder.hidden(text, PROBE))
+        found = self.autoencoder.features(self.autoencoder.hidden(text, self.plugin.concept))
         self.features = int((found > 0).any(dim=0).sum())
         sign = 1 if self.plugin.way == "add" else -1
         steering = sign * self.plugin.strength * self.autoencoder.direction(found)
-        cond = self._shift(text, self.prompts, steering)
+        cond = self.autoencoder.shift(text, self.prompts, steering)
         if not cond.any():
             raise ModelError(
                 f"{self.plugin.name}: a change of layer {self.autoencoder.layer} of the "
                 f"{self.autoencoder.name} is not felt in this model's text embeddings, which may "
                 f"be read before it (clip_skip); train for an earlier layer: {MAKE} --layer N"
             )
-        return cond, self._shift(text, [""], -steering)
-
-    def _hidden(self, text: Text, words: str) -> Float[Tensor, "tokens channels"]:
-        seen: list[Tensor] = []
-        text.within([words], self.autoencoder.name, self.autoencoder.layer, kept_in(seen))
-        return seen[0][0]
-
-    def _shift(self, text: Text, texts: list[str], steering: Tensor) -> Tensor:
-        def steered(hidden: Tensor) -> Tensor:
-            return (hidden + fitted(steering, hidden.shape[1]).to(hidden.device)).to(hidden)
-
-        own = (self.autoencoder.name, self.autoencoder.layer)
-        return text.within(texts, *own, steered).float() - text.encode(texts).float()
+        return cond, self.autoencoder.shift(text, [""], -steering)
 
     def report(self) -> dict[str, Any]:
         return {"features": self.features}
-
-
-def kept_in(seen: list[Tensor]) -> Any:
-    """A change that is none, but keeps what it is shown."""
-
-    def keep(hidden: Tensor) -> Tensor:
-        seen.append(hidden)
-        return hidden
-
-    return keep
-
-
-def fitted(
-    steering: Float[Tensor, "tokens channels"], tokens: int
-) -> Float[Tensor, "more channels"]:
-    """For so many tokens; those beyond the concept's own are not moved."""
-    return torch.nn.functional.pad(steering, (0, 0, 0, max(0, tokens - len(steering))))[:tokens]

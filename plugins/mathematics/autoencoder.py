@@ -6,6 +6,7 @@ names of kim-dahye/steerers' checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
+from adhere.guides.guide import Text
 from adhere.guides.stored import Stored, read
 
 AUTOENCODER = "k-sparse autoencoder"
@@ -80,6 +82,34 @@ class Autoencoder:
     def direction(self, features: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
         """What features are in hidden states, without what all of these share: W_dec f."""
         return features @ self.decoder.T
+
+    def hidden(self, text: Text, words: str) -> Float[Tensor, "tokens channels"]:
+        """The hidden states of a text."""
+        seen: list[Tensor] = []
+
+        def keep(states: Tensor) -> Tensor:
+            seen.append(states)
+            return states
+
+        text.within([words], self.name, self.layer, keep)
+        return seen[0][0]
+
+    def shift(
+        self, text: Text, texts: Sequence[str], steering: Float[Tensor, "tokens channels"]
+    ) -> Float[Tensor, "texts more width"]:
+        """What a change of their hidden states makes of some texts' final embeddings."""
+        steered = text.within(texts, self.name, self.layer, lambda h: added(h, steering[None]))
+        return steered.float() - text.encode(texts).float()
+
+
+def added(
+    states: Float[Tensor, "rows tokens channels"], change: Float[Tensor, "rows more channels"]
+) -> Float[Tensor, "rows tokens channels"]:
+    """States moved by a change, token by token; tokens that it does not have stay."""
+    tokens = min(states.shape[1], change.shape[1])
+    moved = states.clone()
+    moved[:, :tokens] = (states[:, :tokens] + change[:, :tokens].to(states.device)).to(states)
+    return moved
 
 
 def weights_of(stored: Stored) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,8 +11,8 @@ from adhere.guides import stored
 from adhere.guides.guide import Text
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.hidden import changed
-from adhere.plugins.edit.concept_steering import ConceptSteering, fitted
-from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE, Autoencoder
+from adhere.plugins.edit.concept_steering import ConceptSteering
+from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE, Autoencoder, added
 from tests import tiny
 from tests.leftovers import nothing_left
 
@@ -154,9 +154,10 @@ def test_the_rest_of_the_steps_reads_the_prompt(file):
 
 
 def test_more_and_fewer_tokens_than_the_concept():
-    steering = torch.arange(6.0).reshape(3, 2)
-    assert fitted(steering, 2).tolist() == [[0, 1], [2, 3]]
-    assert fitted(steering, 4).tolist() == [[0, 1], [2, 3], [4, 5], [0, 0]]
+    states, change = torch.ones(2, 3, 1), torch.tensor([[[1.0], [2.0]]])
+    assert added(states, change)[:, :, 0].tolist() == [[2, 3, 1]] * 2
+    assert added(states[:, :1], change)[:, :, 0].tolist() == [[2]] * 2
+    assert states.sum() == 6
 
 
 def refused(pipe, plugin, error, said):

@@ -16,9 +16,9 @@ from adhere.pipelines.tools.autoencoder import (
     Network,
     Plan,
     Trainer,
-    captions,
     hidden_states,
 )
+from adhere.pipelines.tools.captions import captions
 from adhere.pipelines.toybox.world.captions import check_prompt
 from adhere.plugins.mathematics.autoencoder import WEIGHTS, Autoencoder
 from tests import tiny
