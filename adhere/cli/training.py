@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adhere.cli.options import Loading, in_groups
 from adhere.errors import ParameterError
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from adhere.guides.stored import Stored
+    from adhere.pipelines.tools.autoencoder import Learnt, Plan
+
+Texts = Annotated[
+    Path | None,
+    typer.Option(help="Prompts to learn from, a file as for --prompts; a toybox has its own."),
+]
 
 train_app = typer.Typer(
     name="train",
@@ -23,34 +33,38 @@ def _root() -> None:
     """Each command is called as the method that reads what it makes."""
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How an autoencoder learns, and what of."""
+
+    encoder: Annotated[str, typer.Option(help="Which text encoder, as the pipeline calls it.")] = (
+        "text_encoder"
+    )
+    layer: Annotated[
+        int | None,
+        typer.Option(min=0, help="Whose output is learnt; 5/6 of the way through if left out."),
+    ] = None
+    features: Annotated[
+        int, typer.Option(min=1, max=64, help="Features for each channel of the hidden states.")
+    ] = 4
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Features of a token; 32, fewer in small encoders.")
+    ] = None
+    steps: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1500
+    batch: Annotated[int, typer.Option(min=1, help="Tokens in a training step.")] = 1024
+    seed: Annotated[int, typer.Option(min=0, help="Of texts and training.")] = 0
+
+
 @train_app.command("concept-steering")
 @in_groups
 def concept_steering(
     loading: Loading,
+    learning: Learning,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path(
         "concepts.safetensors"
     ),
-    texts: Annotated[
-        Path | None,
-        typer.Option(help="Prompts to learn from, a file as for --prompts; a toybox has its own."),
-    ] = None,
+    texts: Texts = None,
     size: Annotated[int, typer.Option(min=10, help="Texts that are read at the most.")] = 4000,
-    encoder: Annotated[
-        str, typer.Option(help="Which text encoder, as the pipeline calls it.")
-    ] = "text_encoder",
-    layer: Annotated[
-        int | None,
-        typer.Option(min=0, help="Whose output is learnt; 5/6 of the way through if left out."),
-    ] = None,
-    features: Annotated[
-        int, typer.Option(min=1, max=64, help="Features for each channel of the hidden states.")
-    ] = 4,
-    k: Annotated[
-        int | None, typer.Option(min=1, help="Features of a token; 32, fewer in small encoders.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1500,
-    batch: Annotated[int, typer.Option(min=1, help="Tokens in a training step.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
     begin: Annotated[
         Path | None,
         typer.Option(
@@ -75,31 +89,37 @@ def concept_steering(
     from adhere.cli.making import studio
     from adhere.guides import stored
     from adhere.pipelines.studio.output import writable
-    from adhere.pipelines.studio.progress import progress
-    from adhere.pipelines.tools.autoencoder import Plan, learnt, states_of, taken_over
+    from adhere.pipelines.tools.autoencoder import Plan
     from adhere.pipelines.tools.captions import captions
     from adhere.plugins.mathematics.autoencoder import AUTOENCODER, MAKE
 
     writable(out.parent)
-    plan = Plan(encoder, layer, features, k, steps, batch, seed=seed)
+    how = learning
+    plan = Plan(how.encoder, how.layer, how.features, how.k, how.steps, how.batch, seed=how.seed)
     given = stored.opened(begin, AUTOENCODER, MAKE) if begin else None
-    as_is = given if steps == 0 else None
-    said = [] if as_is else _texts(texts, size) or captions(loading.model, size, seed)
-    pipe = studio(loading).pipe
-    if as_is:
-        found = taken_over(pipe, plan, as_is)
-    else:
-        with progress("texts", len(said)) as tick:
-            states = states_of(pipe, said, plan, tick)
-        with progress("steps", steps) as tick:
-            found = learnt(pipe, states, plan, given, tick)
+    as_is = given is not None and how.steps == 0
+    said = [] if as_is else _texts(texts, size) or captions(loading.model, size, how.seed)
+    found = _learnt(studio(loading).pipe, said, plan, given)
     stored.write(out, AUTOENCODER, found.tensors, {**found.about, "model": loading.model})
-    typer.echo(f"wrote {out}: layer {found.about['layer']} of the {encoder}")
+    typer.echo(f"wrote {out}: layer {found.about['layer']} of the {how.encoder}")
     if found.explained is not None:
         typer.echo(
             f"of the texts that were held out, its features tell {found.explained:.1%} of the "
             f"variance; {found.idle:.1%} of them lie idle"
         )
+
+
+def _learnt(pipe: Any, texts: list[str], plan: Plan, begin: Stored | None) -> Learnt:
+    """An autoencoder that has learnt from texts, or `begin` as it is where there are none."""
+    from adhere.pipelines.studio.progress import progress
+    from adhere.pipelines.tools.autoencoder import learnt, states_of, taken_over
+
+    if begin is not None and not texts:
+        return taken_over(pipe, plan, begin)
+    with progress("texts", len(texts)) as tick:
+        states = states_of(pipe, texts, plan, tick)
+    with progress("steps", plan.steps) as tick:
+        return learnt(pipe, states, plan, begin, tick)
 
 
 def _texts(path: Path | None, most: int) -> list[str]:
