@@ -15,10 +15,13 @@ from adhere.app.jobs.setup import Setup, from_json
 from adhere.errors import ParameterError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.plugins import stack
 
 LAYOUT_FILE = "layout.json"
 """The file that the command line reads a layout from; the app offers it for download."""
+PLAN_FILE = "plan.json"
+"""The same for an autopilot's edited plan."""
 
 
 def to_link(setup: Setup) -> str:
@@ -74,12 +77,17 @@ def to_python(setup: Setup) -> str:
 
 
 def to_command(setup: Setup) -> str:
-    """The command line that makes the same pictures; a layout is in `layout.json` beside it."""
+    """The command line that makes the same pictures; a layout is in `layout.json` beside it, an
+    edited plan in `plan.json`.
+    """
     request = setup.request
-    words = ["adhere", "generate", request.prompt, "--model", setup.model]
+    # A plan has its own prompt.
+    prompt = [] if isinstance(request.auto, Plan) else [request.prompt]
+    words = ["adhere", "generate", *prompt, "--model", setup.model]
     words += [*seeds_text(setup.seeds), "--batch-size", "1"]
     if request.plugins:
         words += ["--plugin", stack_text(request.plugins)]
+    words += _auto_text(request.auto)
     options = {
         "--negative": request.negative_prompt or None,
         "--subjects": "|".join(request.subjects) if request.subjects else None,
@@ -95,6 +103,18 @@ def to_command(setup: Setup) -> str:
         if value is not None:
             words += [option, str(value)]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def _auto_text(auto: Pilot | Plan | None) -> list[str]:
+    """The options for an autopilot."""
+    if isinstance(auto, Plan):
+        return ["--plan", PLAN_FILE]
+    if auto is None:
+        return []
+    usual, given = Pilot().to_json(), auto.to_json()
+    changed = [name for name in usual if given[name] != usual[name]]
+    options = ([f"--{name.replace('_', '-')}", str(given[name])] for name in changed)
+    return ["--auto", *(word for option in options for word in option)]
 
 
 def seeds_text(seeds: Sequence[int]) -> list[str]:

@@ -19,6 +19,9 @@ _HEAT = np.array(
 SHOWN = 512
 """Pixels a small picture is enlarged to, so that its pixels stay crisp on any screen."""
 
+SMALL = 256
+"""Pixels of a picture's longer side in a strip."""
+
 
 def enlarge(image: Image.Image, side: int = SHOWN) -> Image.Image:
     """A small picture enlarged by a whole factor with crisp pixels; a large one as it is."""
@@ -26,6 +29,15 @@ def enlarge(image: Image.Image, side: int = SHOWN) -> Image.Image:
     if factor < 2:
         return image
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def small(image: Image.Image, side: int = SMALL) -> Image.Image:
+    """A picture for a strip: reduced to a side, or enlarged with crisp pixels."""
+    if max(image.size) <= side:
+        return enlarge(image, side)
+    reduced = image.copy()
+    reduced.thumbnail((side, side))
+    return reduced
 
 
 def heat(values: NDArray[np.floating[Any]], top: float | None = None) -> NDArray[np.uint8]:

@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from adhere.app.jobs import figures
 from adhere.app.jobs.attention import word_maps
 from adhere.app.jobs.loaded import Loaded
-from adhere.app.jobs.passes import most_passes
-from adhere.app.jobs.result import Comparison, Event, Result, Shot, Update
+from adhere.app.jobs.methods import stack_title
+from adhere.app.jobs.passes import job_passes
+from adhere.app.jobs.result import Comparison, Event, Result, Shot, Tried, Update
 from adhere.app.jobs.setup import Setup
 from adhere.errors import Interrupted, ParameterError
+from adhere.pipelines.search.autopilot import Try
 from adhere.pipelines.studio.request import Progress, Request
 
 PREVIEW_EVERY = 0.25
@@ -62,14 +65,16 @@ class Job:
     ) -> None:
         self.loaded, self.setup, self.stop = loaded, setup, stop
         self.seconds, self.attention = seconds, attention
-        self.compare = compare and bool(setup.request.plugins)
         request = setup.request
-        self.most = most_passes(request.plugins, request.steps, len(setup.seeds), self.compare)
+        self.guided = bool(request.plugins) or request.auto is not None
+        self.compare = compare and self.guided
+        self.most = job_passes(request, len(setup.seeds), self.compare)
         self.allowed = int(self.most * SLACK) + 10
         self.passes = self.done = 0
         self.pictures = len(setup.seeds) * (2 if self.compare else 1)
         self.started = time.monotonic()
         self.shown = 0.0
+        self.told: list[tuple[float | None, float | None]] | None = None
 
     def work(self, tell: Callable[[Event], None]) -> None:
         """Make all pictures; tells updates, the first plain one, the result of each comparison."""
@@ -102,7 +107,7 @@ class Job:
         before = self._plain(request.plain()) if self.compare else None
         if before is not None and request.seed == self.setup.seeds[0]:
             self.tell(before)
-        after = self._shot("Guided" if request.plugins else "Plain", request)
+        after = self._shot("Guided" if self.guided else "Plain", request)
         return Comparison(request.seed, before, after)
 
     def _plain(self, request: Request) -> Shot:
@@ -130,9 +135,11 @@ class Job:
         )
         maps = word_maps(picture.attention)
         picture.attention = None  # a hundred times what is kept of it
+        tries = tuple(map(tried, picture.tries))
+        picture.tries = ()
         self.done += 1
         verdict = self.loaded.verdict(picture.image) if self.model.is_toybox else None
-        return Shot(picture, verdict, maps)
+        return Shot(picture, verdict, maps, tries)
 
     def _count(self) -> bool:
         """Asked by the engine before every pass."""
@@ -157,19 +164,53 @@ class Job:
         )
 
     def _show(self, name: str, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self.shown < PREVIEW_EVERY:
+        now, news = time.monotonic(), self._news(progress)
+        if news is None and now - self.shown < PREVIEW_EVERY:
             return
         self.shown = now
         step = progress.index + 1
         share = (self.done + step / max(1, progress.count)) / self.pictures
+        if progress.tries:
+            # How many tries there will be nobody knows: the budget does not end before its passes.
+            share, name = min(self.passes / self.most, 0.99), _trying(progress)
         seed = f"seed {self.setup.seeds[self._place()]} · " if len(self.setup.seeds) > 1 else ""
         text = f"{name} · {seed}step {step} of {progress.count}{left(now - self.started, share)}"
-        self.tell(Update(text, share, tuple(self.model.preview(progress.latents))))
+        previews = tuple(self.model.preview(progress.latents))
+        self.tell(Update(text, share, previews, news))
+
+    def _news(self, progress: Progress) -> tuple[Tried, ...] | None:
+        """The tries, where one has got a picture or a score since they were told."""
+        state = [(one.foreseen, one.score) for one in progress.tries]
+        if state == self.told:
+            return None
+        self.told = state
+        return tuple(map(tried, progress.tries))
 
     def _place(self) -> int:
         """The index of the seed that is being made."""
         return min(self.done // (2 if self.compare else 1), len(self.setup.seeds) - 1)
+
+
+def tried(one: Try) -> Tried:
+    """A try as the app keeps and shows it."""
+    image = one.picture or one.seen
+    return Tried(
+        name=stack_title(one.attempt.plugins),
+        why=one.attempt.why,
+        seed=one.seed,
+        foreseen=one.foreseen,
+        score=one.score,
+        cost=one.cost,
+        finished=one.picture is not None,
+        image=None if image is None else figures.small(image),
+    )
+
+
+def _trying(progress: Progress) -> str:
+    """What an autopilot does: it foresees a try, or finishes it."""
+    one = progress.tries[progress.trying]
+    what = "Try" if one.foreseen is None else "Finishing try"
+    return f"{what} {progress.trying + 1}, {stack_title(one.attempt.plugins)}"
 
 
 def left(seconds: float, share: float) -> str:

@@ -10,17 +10,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adhere.app.jobs.methods import title
-from adhere.app.jobs.passes import dearest, most_passes
+from adhere.app.jobs.passes import dearest, job_passes
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
+from adhere.pipelines.studio.request import Request
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one visitor may ask for.
 
-    `side` and `pixels` are of the picture, in pixels; `passes` are evaluations of the denoiser in
+    `side` and `pixels` are of the picture, in pixels; `plugins` act together, `attempts` are of an
+    autopilot's plan; `passes` are evaluations of the denoiser in
     one job, `seconds` its time; `upload_bytes` and `upload_pixels` are of a file that is sent in;
     `waiting` is the length of the queue, `sessions` the number of visitors whose pictures are kept
     in memory and `galleries` in the operator's folder, `kept` the number of results for each.
@@ -34,6 +36,7 @@ class Limits:
     side: int = 1536
     pixels: int = 1024 * 1536
     plugins: int = 6
+    attempts: int = 12
     passes: int = 6000
     seconds: float = 900.0
     regions: int = 12
@@ -47,6 +50,8 @@ class Limits:
     galleries: int = 500
 
 
+SCORES = (-1000.0, 1000.0)
+"""Between which verifiers' scores are."""
 LIMITS = Limits()
 """The limits of an app whose operator gives none."""
 
@@ -73,24 +78,29 @@ def with_options(options: Sequence[str]) -> Limits:
     return Limits(**given)
 
 
-def check_passes(
-    plugins: Sequence[Plugin], steps: int | None, pictures: int, limits: Limits
-) -> None:
+def check_passes(request: Request, pictures: int, limits: Limits) -> None:
     """Hold a job to the number of model passes it may take.
 
     Raises:
         ParameterError: it could take more; the sentence says how many, and what asks for most.
     """
-    most = most_passes(plugins, steps, pictures)
+    most = job_passes(request, pictures)
     if most <= limits.passes:
         return
-    method = dearest(plugins, steps)
     asked = f"{pictures} seeds" if pictures > 1 else "this"
-    blame = f"; {title(type(method))} asks for most of them" if method else ""
     raise ParameterError(
         f"{asked} can take {most:,} model passes, and {limits.passes:,} are the most for one "
-        f"go{blame}: take fewer seeds, steps or repetitions"
+        f"go{_blame(request)}"
     )
+
+
+def _blame(request: Request) -> str:
+    """What asks for most of a job's passes, and what to do."""
+    if request.auto is not None:
+        return f" (its budget is {request.auto.budget:g}): take a smaller budget, or fewer steps"
+    method = dearest(request.plugins, request.steps)
+    culprit = f"; {title(type(method))} asks for most of them" if method else ""
+    return f"{culprit}: take fewer seeds, steps or repetitions"
 
 
 def check_local(plugin: type[Plugin], parameter: Parameter, value: object) -> None:

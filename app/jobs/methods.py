@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
@@ -20,6 +21,17 @@ def title(plugin: type[Plugin]) -> str:
     first = _first_line(getattr(sys.modules.get(plugin.__module__), "__doc__", None))
     name = re.split(r" \(|, |: ", first)[0].rstrip(".")
     return name if 0 < len(name) <= 40 else plugin.name.replace("-", " ").capitalize()
+
+
+def stack_title(stack: Sequence[Plugin]) -> str:
+    """The names of methods that act together, as people read them."""
+    return " + ".join(title(type(plugin)) for plugin in stack) or "plain"
+
+
+def named(attempt: str) -> str:
+    """The same of plugins by name, some of which may no longer be here."""
+    known = available()
+    return " + ".join(title(known[one]) if one in known else one for one in attempt.split("+"))
 
 
 def summary(plugin: type[Plugin]) -> str:

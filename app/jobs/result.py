@@ -38,21 +38,43 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One try of an autopilot, small enough to keep: the score that was foreseen and the finished
+    picture's, where there was one; its cost in plain pictures.
+    """
+
+    name: str
+    why: str
+    seed: int
+    foreseen: float | None
+    score: float | None
+    cost: float
+    finished: bool
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
 class Update:
-    """Work in progress: `share` of it is done; `images` are rough previews."""
+    """Work in progress: `share` of it is done; `images` are rough previews; `tries` an autopilot's
+    so far, None where they are as they were.
+    """
 
     stage: str
     share: float
     images: tuple[Image.Image, ...] = ()
+    tries: tuple[Tried, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One finished picture with what the judge says and what each word looked at."""
+    """One finished picture with what the judge says, what each word looked at, and what an
+    autopilot tried for it.
+    """
 
     picture: Picture
     verdict: Any = None
     maps: WordMaps | None = None
+    tries: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import GuidanceError, ParameterError
 from adhere.guides import parameters
+from adhere.guides.guide import Plugin
+from adhere.pipelines.search.plan import Pilot, Plan, parted
 from adhere.pipelines.studio.request import Request
+from adhere.verifiers import HARMLESS
 
 _KEYS = (
     "model",
     "seeds",
-    *(field.name for field in fields(Request) if field.name not in ("seed", "search", "auto")),
+    *(field.name for field in fields(Request) if field.name not in ("seed", "search")),
 )
 
 
@@ -89,22 +92,19 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
     true_scale = bounds.check_number(
         request.true_cfg_scale, "true CFG scale", 0, limits.guidance_scale, whole=False
     )
-    if len(request.plugins) > limits.plugins:
-        raise ParameterError(
-            f"{len(request.plugins)} methods are stacked: {limits.plugins} are the most"
-        )
+    whole = None if steps is None else int(steps)
+    request = replace(request, prompt=prompt, steps=whole)
+    request = replace(request, auto=_auto(request, limits))
     _check_texts(request, limits)
-    bounds.check_passes(request.plugins, None if steps is None else int(steps), len(seeds), limits)
+    bounds.check_passes(request, len(seeds), limits)
     return Setup(
         setup.model,
         replace(
             request,
-            prompt=prompt,
             negative_prompt=bounds.check_prompt(
                 request.negative_prompt or "", limits, "negative prompt"
             ),
             seed=seeds[0],
-            steps=None if steps is None else int(steps),
             guidance_scale=scale,
             true_cfg_scale=true_scale,
             width=width,
@@ -114,17 +114,63 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
     )
 
 
+def _auto(request: Request, limits: Limits) -> Pilot | Plan | None:
+    """The autopilot's settings or plan with every limit held."""
+    auto = request.auto
+    if auto is None:
+        return None
+    if request.plugins:
+        raise ParameterError("the autopilot chooses the methods itself: leave out the others")
+    if auto.verifier not in HARMLESS:
+        raise ParameterError(
+            f"pictures are judged by {', '.join(HARMLESS)} here: choose one of them"
+        )
+    budget = bounds.check_number(auto.budget, "budget", 1, limits.passes, whole=False)
+    look_at = bounds.check_number(auto.look_at, "look_at", 0, 0.99, whole=False)
+    if budget is None or look_at is None:
+        raise ParameterError("the autopilot's budget or look_at is empty: give a number")
+    enough = bounds.check_number(auto.enough, "good enough", *bounds.SCORES, whole=False)
+    auto = replace(auto, budget=budget, look_at=look_at, enough=enough)
+    return _planned(auto, request.prompt, limits) if isinstance(auto, Plan) else auto
+
+
+def _planned(plan: Plan, prompt: str, limits: Limits) -> Plan:
+    """A plan with the limits held that are its own."""
+    if len(plan.attempts) > limits.attempts:
+        raise ParameterError(
+            f"{len(plan.attempts)} attempts are planned, and {limits.attempts} are the most"
+        )
+    flown = bounds.check_prompt(plan.prompt, limits)
+    if flown not in (prompt, parted(prompt)[0]):
+        raise ParameterError("the plan is for another prompt: plan this one anew")
+    return replace(
+        plan,
+        prompt=flown,
+        negative=bounds.check_prompt(plan.negative, limits, "unwanted text"),
+        promising=bounds.check_number(plan.promising, "promising", *bounds.SCORES, whole=False),
+    )
+
+
 def _check_texts(request: Request, limits: Limits) -> None:
     if request.scheduler is not None and not isinstance(request.scheduler, str):
         raise ParameterError("the sampler is not a name: choose one from the list")
     for subject in request.subjects or ():
         bounds.check_prompt(subject, limits, "subject")
-    if request.layout is not None:
-        bounds.check_regions(len(request.layout.regions), limits)
-        for region in request.layout.regions:
+    plan = request.flight_plan
+    layout = plan.layout if plan else request.layout
+    if layout is not None:
+        bounds.check_regions(len(layout.regions), limits)
+        for region in layout.regions:
             for text in (region.phrase, region.text, region.negative):
                 bounds.check_prompt(text, limits, "text of a region")
-    for plugin in request.plugins:
+    for stack in (request.plugins, *(one.plugins for one in (plan.attempts if plan else ()))):
+        _check_stack(stack, limits)
+
+
+def _check_stack(stack: Sequence[Plugin], limits: Limits) -> None:
+    if len(stack) > limits.plugins:
+        raise ParameterError(f"{len(stack)} methods are stacked: {limits.plugins} are the most")
+    for plugin in stack:
         for parameter in parameters.parameters(type(plugin)):
             value = getattr(plugin, parameter.name)
             bounds.check_local(type(plugin), parameter, value)

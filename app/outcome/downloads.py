@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from adhere.app.jobs import uploads
-from adhere.app.jobs.copies import LAYOUT_FILE
+from adhere.app.jobs.copies import LAYOUT_FILE, PLAN_FILE
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.jobs.result import Result, Shot
 from adhere.app.jobs.setup import Setup
 from adhere.errors import ParameterError
+from adhere.layout.layout import Layout
+from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.studio.output import SETTINGS, slug, write_json, write_picture
 
 KEPT = 3600.0
@@ -56,32 +58,37 @@ def own_folder(key: str | None) -> Path:
 def picture(shot: Shot, where: Path | None = None) -> Path:
     """One picture as a PNG of its own size that carries what makes it again."""
     request = shot.picture.request
-    stack = "-".join(plugin.name for plugin in request.plugins) or "plain"
+    stack = "-".join(plugin.name for plugin in request.plugins)
+    stack = stack or ("auto" if request.auto else "plain")
     name = f"{slug(request.prompt)}-{request.seed}-{stack[:60]}.png"
     path = (where or folder()) / name
     write_picture(path, shot.picture)
     return path
 
 
-def layout(setup: Setup) -> Path | None:
-    """The layout as the file that the command line reads; None without one."""
-    if setup.request.layout is None:
-        return None
-    path = folder() / LAYOUT_FILE
-    write_json(path, setup.request.layout.to_json())
-    return path
+def for_command(setup: Setup, where: Path | None = None) -> dict[str, str]:
+    """The files that the command line reads, by name: the layout, the edited plan; if any."""
+    request = setup.request
+    parts: dict[str, Layout | Plan | None] = {LAYOUT_FILE: request.layout}
+    parts[PLAN_FILE] = request.auto if isinstance(request.auto, Plan) else None
+    written = {}
+    for name, part in parts.items():
+        if part is not None:
+            path = (where or folder()) / name
+            write_json(path, part.to_json())
+            written[name] = str(path)
+    return written
 
 
 def everything(result: Result) -> Path:
-    """All pictures of a result, its settings and its layout in one archive."""
+    """All pictures of a result, its settings, its layout and its plan in one archive."""
     where = folder()
     setup = result.setup
     for one in result.comparisons:
         for shot in filter(None, (one.before, one.after)):
             picture(shot, where)
     write_json(where / "settings.json", setup.to_json())
-    if setup.request.layout is not None:
-        write_json(where / LAYOUT_FILE, setup.request.layout.to_json())
+    for_command(setup, where)
     path = folder() / f"{slug(setup.request.prompt)}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(where.iterdir()):

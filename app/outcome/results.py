@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from adhere.app.jobs import copies, figures
+from adhere.app.jobs.methods import named
 from adhere.app.jobs.result import Comparison, Result, Shot
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import downloads, verdicts
@@ -34,7 +35,7 @@ class Panel:
         return [
             self.status, *self.pair_outputs, self.seeds, self.gallery, self.report, self.share,
             self.link, self.query, self.json, self.python, self.command, self.all_files,
-            self.layout_file,
+            self.layout_file, self.plan_file,
         ]  # fmt: skip
 
     @property
@@ -111,8 +112,9 @@ class Panel:
                 self.python = gr.Code(language="python", label="Python", interactive=False)
             with gr.Tab("Command line"):
                 self.command = gr.Code(language="shell", label="Command line", interactive=False)
-                self.layout_file = gr.DownloadButton(
-                    f"{copies.LAYOUT_FILE}, which the command reads", size="sm", visible=False
+                self.layout_file, self.plan_file = (
+                    gr.DownloadButton(f"{name}, which the command reads", size="sm", visible=False)
+                    for name in (copies.LAYOUT_FILE, copies.PLAN_FILE)
                 )
         self.query = gr.Textbox(visible="hidden", elem_id=f"{self.name}-query")
         self.query.change(
@@ -161,13 +163,15 @@ class Panel:
         """What to take along, once nothing is to follow."""
         if not (result.complete or result.stopped):
             return {}
-        layout = downloads.layout(result.setup)
+        read = {self.layout_file: copies.LAYOUT_FILE, self.plan_file: copies.PLAN_FILE}
+        written = downloads.for_command(result.setup)
         return {
             **self.copies(result.setup, tab),
             self.all_files: str(downloads.everything(result)),
-            self.layout_file: gr.update(
-                value=str(layout) if layout else None, visible=layout is not None
-            ),
+            **{
+                button: gr.update(value=written.get(name), visible=name in written)
+                for button, name in read.items()
+            },
         }
 
     def copies(self, setup: Setup, tab: str) -> dict[Any, Any]:
@@ -213,7 +217,13 @@ class Panel:
 
 
 def strip(
-    label: str, name: str, *, visible: bool = True, crisp: bool = True, large: bool = False
+    label: str,
+    name: str,
+    *,
+    visible: bool = True,
+    crisp: bool = True,
+    large: bool = False,
+    css: str = "",
 ) -> Any:
     """A row of small pictures to choose from."""
     return gr.Gallery(
@@ -222,7 +232,12 @@ def strip(
         format="png",
         object_fit="contain",
         allow_preview=False,
-        elem_classes=["strip", *(["crisp"] if crisp else []), *(["large"] if large else [])],
+        elem_classes=[
+            "strip",
+            *(["crisp"] if crisp else []),
+            *(["large"] if large else []),
+            *css.split(),
+        ],
         elem_id=name,
         visible=visible,
         height="auto",
@@ -248,7 +263,23 @@ def facts(one: Comparison) -> elements.Element:
             rows.append((_LABELS[key], _total(report[key])))
     lines = [*report.get("warnings", ()), *report.get("notes", ())]
     notes = tag("ul", *(tag("li", line) for line in lines), css="notes") if lines else None
-    return tag("div", elements.table(("What it took", ""), rows), notes)
+    flight = report.get("autopilot")
+    tries = tries_table(flight) if flight else None
+    return tag("div", elements.table(("What it took", ""), rows), tries, notes)
+
+
+def tries_table(flight: Mapping[str, Any]) -> elements.Element:
+    """An autopilot's report as a table: scores, and costs in plain pictures."""
+    rows = [
+        (
+            named(one["attempt"]) + (" (kept)" if k == flight["chosen"] else ""),
+            one["seed"],
+            *("" if one[key] is None else f"{one[key]:.3f}" for key in ("foreseen", "score")),
+            f"{one['cost']:.2f}",
+        )
+        for k, one in enumerate(flight["tries"])
+    ]
+    return elements.table(("Tried", "seed", "foreseen", "score", "plain pictures"), rows)
 
 
 _LABELS = {

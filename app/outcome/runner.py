@@ -72,6 +72,7 @@ class Runner:
         inputs: Sequence[Any],
         after: Callable[[Result, int], dict[Any, Any]] | None = None,
         more: Sequence[Any] = (),
+        during: Callable[[Update], dict[Any, Any]] | None = None,
     ) -> None:
         """Connect the buttons.
 
@@ -79,8 +80,10 @@ class Runner:
             read: makes the set-up of the inputs' values; may raise a `GuidanceError`.
             inputs: the components whose values `read` gets.
             after: further updates for a comparison of a result, for the components `more`.
+            during: further updates for them while it grows.
         """
         self._read, self._inputs, self._after, self._more = read, inputs, after, more
+        self._during = during
         self.start_on(self.go.click)
         self.halt.click(self._stop, None, [self.halt, self.panel.status], **QUIET)
         self.panel.gallery.select(
@@ -146,7 +149,8 @@ class Runner:
             sign = self.shared.cancellations.sign(_session(request), name)
             for event in worker.run(setup, sign, attention=True, compare=bool(compare)):
                 if isinstance(event, Update):
-                    yield {self.panel.status: growing(event)}
+                    more = self._during(event) if self._during else {}
+                    yield {self.panel.status: growing(event), **more}
                 elif isinstance(event, Shot):
                     yield self.panel.plain(event)
                 else:

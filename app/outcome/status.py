@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from adhere.app.jobs.methods import named
 from adhere.app.jobs.result import Result, Update
 from adhere.app.outcome import verdicts
 from adhere.app.parts import elements
@@ -43,14 +47,28 @@ def summary(result: Result) -> Element:
         kept = f"{made} finished, kept above" if made else "no pair was finished"
         return say(f"Stopped within a pass; {kept}.")
     text = f"{made} of {len(result.setup.seeds)} done" if not result.complete else "Done"
+    parts = [text + _spent(result), verdicts.tally(result.comparisons), _noted(result)]
+    return say("; ".join(filter(None, parts)), "well")
+
+
+def _spent(result: Result) -> str:
+    """What it took; for an autopilot also what it kept."""
     plain = sum(one.before.picture.seconds for one in result.comparisons if one.before)
     guided = sum(one.after.picture.seconds for one in result.comparisons)
+    flights = [one.after.picture.report.get("autopilot") for one in result.comparisons]
+    if len(flights) == 1 and flights[0] is not None:
+        return f" in {plain + guided:.1f} s: {_kept(flights[0])}"
     if plain:
-        text += f": {plain:.1f} s plain, {guided:.1f} s guided ({guided / plain:.1f}×)"
-    else:
-        text += f": {guided:.1f} s"
-    parts = [text, verdicts.tally(result.comparisons), _noted(result)]
-    return say("; ".join(filter(None, parts)), "well")
+        return f": {plain:.1f} s plain, {guided:.1f} s guided ({guided / plain:.1f}×)"
+    return f": {guided:.1f} s"
+
+
+def _kept(flight: Mapping[str, Any]) -> str:
+    """What an autopilot kept, of how many tries, and what they cost."""
+    number, tries = flight["chosen"], flight["tries"]
+    of = f"try {number + 1} of {len(tries)}" if len(tries) > 1 else "the only try"
+    name = named(tries[number]["attempt"])
+    return f"kept {of}, {name}; they cost {flight['cost']:.1f} plain pictures"
 
 
 def _noted(result: Result) -> str:

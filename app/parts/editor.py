@@ -29,6 +29,8 @@ CELLS = 64
 for a link."""
 
 
+PLACES = ("box", "polygon", "mask")
+"""What a region's place may be."""
 _SCRIPT = ("regions.js", "drawing.js", "fields.js", "hands.js")
 """The page's script in the order in which its parts are read."""
 
@@ -95,7 +97,7 @@ def drawn(value: Any, limits: Limits) -> Drawn:
     entries = value.get("regions") if isinstance(value, Mapping) else None
     if not isinstance(entries, list):
         raise LayoutError("the drawing did not arrive: reload the page")
-    given = [entry for entry in entries if isinstance(entry, Mapping) and _placed(entry)]
+    given = [entry for entry in entries if isinstance(entry, Mapping) and placed(entry)]
     check_regions(len(given), limits)
     regions = tuple(_region(entry, limits) for entry in given)
     overlap = value.get("overlap")
@@ -113,8 +115,9 @@ def picture(image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _placed(entry: Mapping[str, Any]) -> bool:
-    return any(entry.get(place) for place in ("box", "polygon", "mask"))
+def placed(entry: Mapping[str, Any]) -> bool:
+    """Whether a region of the editor's value has a place."""
+    return any(entry.get(place) for place in PLACES)
 
 
 def _region(entry: Mapping[str, Any], limits: Limits) -> Region:

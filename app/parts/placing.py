@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,11 @@ from adhere.app.jobs import figures, uploads
 from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS, Limits, check_regions
 from adhere.app.jobs.methods import has_layout, title
-from adhere.app.parts.editor import CELLS, Drawn
+from adhere.app.parts.editor import CELLS, PLACES, Drawn, bare, placed
 from adhere.errors import GuidanceError, GuidanceWarning, LayoutError, ParameterError
 from adhere.guides.guide import Plugin
 from adhere.layout import labels
+from adhere.layout.composing import composed
 from adhere.layout.layout import Layout, Region
 from adhere.plugins import available
 from adhere.prompt.markup import strip_markup
@@ -91,6 +92,50 @@ def _joined(regions: Sequence[Region], drawn: Drawn) -> Layout:
             return Layout(tuple(regions), overlap="refuse", base=drawn.base)
         overlap = "last"
     return Layout(tuple(regions), overlap=overlap, base=drawn.base)
+
+
+def laid_out(prompt: str, value: Any, cells: Sequence[int]) -> dict[str, Any]:
+    """An editor's value with places by what the prompt says: its relations, sides and numbers.
+
+    Those that have no place get one; where all have one, all get another. What a region says of
+    itself stays, and so does every region that the prompt gives no place.
+
+    Args:
+        value: as a page sent it.
+        cells: columns and rows of the masks, for several of a kind.
+
+    Raises:
+        LayoutError: the prompt names nothing with a place, or contradicts itself; or there would
+            be too many regions.
+    """
+    given = value if isinstance(value, Mapping) else {}
+    entries = [dict(one) for one in given.get("regions") or () if isinstance(one, Mapping)]
+    known = {bare(_label(one)): one for one in entries}
+    places = {bare(name): place for name, place in _places(composed(prompt), cells)}
+    waiting = [name for name in places if name not in known or not placed(known[name])]
+    chosen = waiting or list(places)
+    kept = [one for one in entries if bare(_label(one)) not in chosen]
+    laid = [{**_unplaced(known.get(name, {})), **places[name]} for name in chosen]
+    check_regions(len([one for one in kept if placed(one)]) + len(laid), LIMITS)
+    return {**given, "regions": [*kept, *laid]}
+
+
+def _label(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("phrase") or entry.get("text") or "")
+
+
+def _unplaced(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in PLACES}
+
+
+def _places(layout: Layout, cells: Sequence[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each region's phrase, and its phrase and place as the editor takes them."""
+    columns, rows = cells
+    for number, region in enumerate(layout.regions):
+        if region.box is None:  # several of a kind: a mask, on the editor's own cells
+            cover = layout.mask(number, (rows, columns)).numpy() > 0.5
+            region = Region.painted(region.phrase, cover)
+        yield region.phrase, region.to_json()
 
 
 def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:

@@ -20,12 +20,22 @@ OWN = "the model's own"
 
 
 class Settings:
-    """The sampling controls of one tab, as components in a fixed order."""
+    """The sampling controls of one tab, as components in a fixed order.
+
+    Args:
+        negative: whether the negative prompt is among them; else the tab says it elsewhere.
+    """
 
     def __init__(
-        self, models: Sequence[str], samplers: Sequence[str], limits: Limits = LIMITS
+        self,
+        models: Sequence[str],
+        samplers: Sequence[str],
+        limits: Limits = LIMITS,
+        *,
+        negative: bool = True,
     ) -> None:
         self.models, self.samplers, self.limits = tuple(models), tuple(samplers), limits
+        self.negative = negative
         self.components: list[Any] = []
 
     def draw(self, seeds: str = "0-3") -> None:
@@ -47,7 +57,10 @@ class Settings:
     def _draw_numbers(self) -> list[Any]:
         limits = self.limits
         negative = gr.Textbox(
-            label="Negative prompt", info="what the picture should not show", max_lines=2
+            label="Negative prompt",
+            info="what the picture should not show",
+            max_lines=2,
+            visible=self.negative,
         )
         with gr.Row():
             steps = left_out("Steps", f"1 to {limits.steps}", OWN)
@@ -56,7 +69,7 @@ class Settings:
         with gr.Row():
             width = left_out("Width", "pixels, in eights", OWN)
             height = left_out("Height", "pixels, in eights", OWN)
-        self.width, self.height = width, height
+        self.steps, self.width, self.height = steps, width, height
         return [negative, steps, scale, true_scale, width, height]
 
     def _draw_choices(self) -> list[Any]:
@@ -106,7 +119,7 @@ class Settings:
         request = setup.request
         return [
             seeds_text(setup.seeds),
-            request.negative_prompt,
+            request.negative_prompt if self.negative else "",
             *map(number_text, (request.steps, request.guidance_scale, request.true_cfg_scale)),
             *map(number_text, (request.width, request.height)),
             request.scheduler if request.scheduler in self.samplers else "",

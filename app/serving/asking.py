@@ -8,7 +8,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Annotated, Any, get_args, get_type_hints
 
 from adhere.app.jobs import setup as setups
@@ -21,6 +21,7 @@ from adhere.app.outcome import verdicts
 from adhere.app.parts import placing
 from adhere.errors import LayoutError, ParameterError
 from adhere.guides import parameters
+from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.studio.request import Request
 from adhere.plugins import plugin
 
@@ -70,6 +71,17 @@ class Asked:
         'soft edges and times of their own, such as {"regions": [{"text": "a cat", "box": '
         '[0, 0, 0.5, 1], "feather": 0.1}], "base": 0.2}.',
     ] = None
+    auto: Annotated[
+        bool,
+        "Let the autopilot choose methods and noises, and guide only what fails; plan and tries "
+        "are in the report.",
+    ] = False
+    budget: Annotated[
+        float | None, "With auto: passes it may make, in those of one plain picture (8)."
+    ] = None
+    enough: Annotated[
+        float | None, "With auto: the score with which a picture is taken; else the best is."
+    ] = None
 
     def setup(self, worker: Worker) -> Setup:
         """The set-up, with every limit held.
@@ -92,12 +104,25 @@ class Asked:
             "plugins": [_plugin(text) for text in self.plugins or ()],
             "subjects": self.subjects,
             "layout": self._layout(),
+            "auto": self._auto(),
         }
         data = {"model": self.model or worker.models[0], "seeds": [self.seed], **request}
         setup = setups.from_json(data, worker.models, worker.limits)
         if setup.request.layout is not None:
-            placing.check_followed(setup.request.plugins)
+            plan = setup.request.flight_plan
+            tried = [one for attempt in plan.attempts for one in attempt.plugins] if plan else []
+            placing.check_followed([*setup.request.plugins, *tried])
         return setup
+
+    def _auto(self) -> dict[str, Any] | None:
+        if self.auto:
+            usual = Pilot()
+            budget = usual.budget if self.budget is None else self.budget
+            return replace(usual, budget=budget, enough=self.enough).to_json()
+        for name in ("budget", "enough"):
+            if getattr(self, name) is not None:
+                raise ParameterError(f"{name} says how the autopilot flies: give auto=true, too")
+        return None
 
     def _layout(self) -> dict[str, Any] | None:
         given = [name for name in ("boxes", "mask_png", "layout") if getattr(self, name)]

@@ -21,9 +21,10 @@ from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
 from adhere.app.serving import endpoint
 from adhere.app.serving.compat import GuardedPage
+from adhere.app.tabs.autopilot import Autopilot
 from adhere.app.tabs.compose import Compose
 from adhere.app.tabs.explorer import Explorer
-from adhere.app.tabs.history import History
+from adhere.app.tabs.history import History, board_for
 from adhere.app.tabs.paint import Paint
 from adhere.app.tabs.safety import Safety
 from adhere.errors import GuidanceError
@@ -72,9 +73,13 @@ def build(
 def _tabs(shared: Shared) -> tuple[dict[str, Any], Any]:
     """Put the tabs on the page; returns those that take a set-up, by name, and the tabs."""
     models = shared.worker.models
-    compose, paint, safety = Compose(shared), Paint(shared), Safety(shared)
-    boards: dict[str, Any] = {"compose": compose, "paint": paint}
-    with gr.Tabs(selected="compose") as tabs:
+    pilot, compose, paint, safety = (
+        Autopilot(shared), Compose(shared), Paint(shared), Safety(shared)
+    )  # fmt: skip
+    boards: dict[str, Any] = {"autopilot": pilot, "compose": compose, "paint": paint}
+    with gr.Tabs(selected="autopilot") as tabs:
+        with gr.Tab("Autopilot", id="autopilot"):
+            pilot.draw(examples.load(models, "autopilot"))
         with gr.Tab("Compose", id="compose"):
             compose.draw(examples.load(models, "compose"))
         with gr.Tab("Layout", id="paint"):
@@ -128,13 +133,12 @@ def _restore(tabs: Any, boards: Mapping[str, Any], page: Any, shared: Shared) ->
 
     def load(text: str) -> dict[Any, Any]:
         asked = urllib.parse.parse_qs(str(text).lstrip("?"), max_num_fields=8)
-        name = asked.get("tab", [""])[0]
-        board = boards.get(name) or next(iter(boards.values()))
         try:
             setup = copies.from_link(asked.get("setup", [""])[0], worker.models, worker.limits)
         except GuidanceError as wrong:
             first = next(iter(boards.values()))
             return {first.panel.status: say(sentence(wrong), "wrong")}
+        board = boards[board_for(setup, boards, asked.get("tab", [""])[0])]
         return {tabs: gr.update(selected=board.panel.name), **_filled(board, setup)}
 
     page.load(lambda known: known or Histories.new_key(), shared.key, shared.key, **QUIET)

@@ -20,6 +20,7 @@ from mcp.types import CallToolResult, ImageContent, TextContent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adhere.app.jobs.methods import offered as offered_methods
+from adhere.app.jobs.passes import job_passes
 from adhere.app.jobs.result import Shot
 from adhere.app.jobs.worker import Worker, sentence
 from adhere.app.serving.asking import Asked, made, offered, report
@@ -33,13 +34,14 @@ def server(worker: Worker) -> FastMCP:
     """The tools, ready to be mounted."""
     mcp = FastMCP(
         "adhere",
-        instructions="Pictures that follow their prompt: list_methods, then generate.",
+        instructions="Pictures that follow their prompt: generate with auto, or with methods.",
         streamable_http_path="/",
         stateless_http=True,
         # Who may reach it is the operator's choice (host, password, proxy), as for the page.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     _offer_lists(mcp, worker)
+    _offer_plan(mcp, worker)
     _offer_generate(mcp, worker)
     return mcp
 
@@ -83,6 +85,17 @@ def _offer_lists(mcp: FastMCP, worker: Worker) -> None:
                 for one in parameters.parameters(kind)
             ],
         }
+
+
+def _offer_plan(mcp: FastMCP, worker: Worker) -> None:
+    @mcp.tool()
+    def plan(prompt: str, budget: float = 8.0) -> dict[str, Any]:
+        """What generate with auto would try for a prompt, in words and as data; makes nothing."""
+        setup = Asked(prompt, auto=True, budget=budget).setup(worker)
+        found = setup.request.flight_plan
+        assert found is not None  # `auto` was asked for
+        passes = job_passes(setup.request, 1, compare=False)
+        return {"told": found.told(), "plan": found.to_json(), "passes_at_most": passes}
 
 
 def _offer_generate(mcp: FastMCP, worker: Worker) -> None:

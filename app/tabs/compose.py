@@ -1,4 +1,4 @@
-"""The first tab: a prompt, its words, methods to stack, and the pictures before and after."""
+"""Methods by hand: a prompt, its words, a stack, and the pictures before and after."""
 
 from __future__ import annotations
 

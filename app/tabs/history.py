@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from adhere.app.jobs import figures, uploads
 from adhere.app.jobs import setup as setups
-from adhere.app.jobs.methods import has_layout, title
+from adhere.app.jobs.methods import has_layout, stack_title
 from adhere.app.jobs.setup import Setup
 from adhere.app.outcome import downloads
 from adhere.app.outcome.pictures import file_of
@@ -115,13 +115,14 @@ class History:
         return {self.tabs: gr.update(selected=tab), **dict(filled)}
 
 
-def board_for(setup: Setup, boards: Mapping[str, Any]) -> str:
-    """The tab that can show all of a set-up."""
-    names: Sequence[str] = list(boards)
-    layout = setup.request.layout is not None
-    if layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins):
-        return "paint" if "paint" in names else names[0]
-    return names[0]
+def board_for(setup: Setup, boards: Mapping[str, Any], asked: str = "") -> str:
+    """The tab that can show all of a set-up: the one that is asked for, if it can."""
+    flown = setup.request.auto is not None
+    if flown or asked == "autopilot" or asked not in boards:
+        layout = setup.request.layout is not None
+        layout = layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins)
+        return "autopilot" if flown else "paint" if layout else "compose"
+    return asked
 
 
 def _small(kept: Kept) -> str:
@@ -131,5 +132,5 @@ def _small(kept: Kept) -> str:
 def caption(kept: Kept) -> str:
     """What a kept result is: its methods first, for the prompt may be cut."""
     request = kept.result.setup.request
-    stack = " + ".join(title(type(plugin)) for plugin in request.plugins) or "plain"
+    stack = "Autopilot" if request.auto else stack_title(request.plugins)
     return f"{stack}: {request.prompt[:60]}"

@@ -13,6 +13,7 @@ from adhere.app.jobs import uploads
 from adhere.app.jobs.methods import has_layout
 from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.worker import sentence
 from adhere.app.outcome import verdicts
 from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip
@@ -65,6 +66,7 @@ class Paint:
         prompt = first.request.prompt if first else "a red cat and a blue car"
         layout = first.request.layout if first else None
         self.prompt = prompt_box(prompt, NAME, self.limits)
+        self.lay = gr.Button("Lay these out", size="sm", elem_id="paint-lay")
         self.editor = editor.draw(placing.phrases_of(prompt), prompt, layout, "paint-editor")
         with gr.Accordion("From a file", open=False):
             self._draw_file()
@@ -109,6 +111,12 @@ class Paint:
         sides = [self.settings.width, self.settings.height]
         for side in sides:
             side.blur(self._from_size, sides, [self.editor, self.panel.status], **QUIET)
+        self.lay.click(
+            self._from_words,
+            [self.prompt, self.editor, *sides],
+            [self.editor, self.panel.status],
+            **QUIET,
+        )
         self.put_in.click(
             self._from_file,
             [self.file, self.legend, self.prompt],
@@ -124,6 +132,20 @@ class Paint:
             return {self.panel.status: say(str(wrong), "wrong")}
         # The editor itself keeps what was drawn, by phrase: its value stays in the browser.
         return {self.editor: gr.update(phrases=phrases, prompt=text)}
+
+    def _from_words(self, prompt: str, drawn: Any, width: Any, height: Any) -> dict[Any, Any]:
+        """Places by the prompt's own words; the editor's undo has what was there before."""
+        try:
+            text = bounds.check_prompt(prompt, self.limits)
+            cells = editor.cells(*bounds.check_size(width, height, self.limits))
+            value = placing.laid_out(text, drawn, cells)
+            phrases = placing.phrases_of(text)
+        except GuidanceError as wrong:
+            return {self.panel.status: say(sentence(wrong), "wrong")}
+        return {
+            self.editor: gr.update(value=value, phrases=phrases, prompt=text),
+            self.panel.status: say("Laid out by the prompt's words; Undo takes it back."),
+        }
 
     def _from_size(self, width: Any, height: Any) -> dict[Any, Any]:
         try:

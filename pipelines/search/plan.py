@@ -19,6 +19,8 @@ from adhere.prompt.parser import Parse, parse
 
 BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
 """What mends wrong properties, missing things and wrong places best, by the study."""
+PLAIN = "plain"
+"""The name of an attempt without plugins."""
 _ENDS = r"(?!(?:and|or|in|on|at|with|of|but|is|are)\b)"
 _WITHOUT = re.compile(
     rf"\b(?:without|with no|but no) (?:an? |any )?([\w-]+(?: {_ENDS}[\w-]+)?)", re.IGNORECASE
@@ -68,7 +70,7 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        return "+".join(one.name for one in self.plugins) or "plain"
+        return "+".join(one.name for one in self.plugins) or PLAIN
 
     def to_json(self) -> dict[str, Any]:
         return {"why": self.why, "plugins": [parameters.to_json(one) for one in self.plugins]}
@@ -182,7 +184,10 @@ def planned(prompt: str, **settings: Any) -> Plan:
         PromptError: an empty prompt.
     """
     if not prompt.strip():
-        raise PromptError("an empty prompt says nothing that a picture could be held against")
+        raise PromptError(
+            "an empty prompt says nothing that a picture could be held against: write what it "
+            "should show"
+        )
     wanted, unwanted = parted(prompt)
     parsed = parse(wanted)
     layout = _layout(parsed) if len(parsed.entities) > 1 else None

@@ -87,10 +87,8 @@ class Choosing:
         return best
 
     def _flown(self, request: Request) -> Picture:
-        assert request.auto is not None  # `chosen` has seen to that
-        auto = request.auto
-        plan = auto if isinstance(auto, Plan) else auto.plan(request.prompt)
-        plan = replace(plan, layout=request.layout or plan.layout)
+        plan = request.flight_plan
+        assert plan is not None  # `chosen` has seen to that
         make = _Flown(self, replace(request, auto=None), plan)
         flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)
         best = make.pictures[id(flight.best)]
@@ -123,15 +121,16 @@ class _Flown:
         self.request = replace(request, prompt=plan.prompt, negative_prompt=negative)
         self.pictures: dict[int, Picture] = {}
         self.tries: list[Try] = []
-        self.rows = 0
+        self.rows = self.trying = 0
 
     def _tell(self, progress: Progress) -> None:
         assert self.told is not None  # or nobody asks for this
-        self.told(replace(progress, tries=tuple(map(copy, self.tries))))
+        self.told(replace(progress, tries=tuple(map(copy, self.tries)), trying=self.trying))
 
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
         if look is not None:  # every try begins with one
             self.tries.append(one)
+        self.trying = next(k for k, each in enumerate(self.tries) if each is one)
         plugins, layout = one.attempt.plugins, self.plan.layout_of(one.attempt)
         asked = replace(self.request, seed=one.seed, plugins=plugins, layout=layout)
         with Rows(family_of(self.choosing.studio.pipe)) as counted:

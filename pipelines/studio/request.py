@@ -95,6 +95,14 @@ class Request:
         values["subjects"] = tuple(subjects) if subjects is not None else None
         return cls(**values)
 
+    @property
+    def flight_plan(self) -> Plan | None:
+        """How an autopilot flies it, on the request's own layout if it has one; None without."""
+        if self.auto is None:
+            return None
+        plan = self.auto if isinstance(self.auto, Plan) else self.auto.plan(self.prompt)
+        return replace(plan, layout=self.layout or plan.layout)
+
     def with_seed(self, seed: int) -> Request:
         """The same request from other noise."""
         return replace(self, seed=seed)
@@ -108,13 +116,14 @@ class Request:
 class Progress:
     """One step of a batch that is being made: step `index` of `count`, and its latents.
 
-    `tries` are those of an autopilot so far, the one that is being made last.
+    `tries` are those of an autopilot so far, of which it is making number `trying`.
     """
 
     index: int
     count: int
     latents: Tensor
     tries: tuple[Try, ...] = ()
+    trying: int = 0
 
 
 OnStep = Callable[[Progress], None]

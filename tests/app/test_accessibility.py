@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.app.conftest import Served
-from tests.app.visit import Visit
+from tests.app.visit import TABS, Visit
 
 pytestmark = pytest.mark.browser
 
@@ -44,12 +44,14 @@ def complain_in_the_details(visit: Visit) -> None:
 def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> None:
     visit = Visit(chromium, served.url, color_scheme=scheme, reduced_motion="reduce")
     found = []
-    for tab in ("compose", "paint", "safety"):
-        visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
+    for tab, name in TABS.items():
+        visit.tab(name)
         found += violations(visit.page)
         visit.generate(tab)
         if tab == "paint":
             complain_in_the_details(visit)
+        if tab == "autopilot":
+            visit.page.get_by_role("button", name="Change the plan").click()
         found += violations(visit.page)
     for name in PICTURES:
         visit.tab(name)

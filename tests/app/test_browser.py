@@ -18,7 +18,7 @@ from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
-from tests.app.visit import Visit, until
+from tests.app.visit import TABS, Visit, until
 
 pytestmark = pytest.mark.browser
 
@@ -375,15 +375,14 @@ def test_nothing_placed_says_what_to_do(painting: Visit) -> None:
 
 
 @pytest.mark.parametrize("size", [(1366, 768), (390, 844), (683, 384)])
-@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+@pytest.mark.parametrize("tab", TABS)
 def test_button_status_and_result_are_in_view(
     chromium: Any, served: Served, tab: str, size: tuple[int, int]
 ) -> None:
     """Also on half a screen, as a page zoomed to 200 % has it. Nobody scrolls here."""
     visit = Visit(chromium, served.url, viewport={"width": size[0], "height": size[1]})
     page = visit.page
-    if tab != "compose":
-        visit.tab({"paint": "Layout", "safety": "Safety"}[tab])
+    visit.tab(TABS[tab])
     for part in (f"#{tab}-go", f"#{tab}-status"):
         assert seen(page, part) == 1, part
     page.evaluate(f"() => document.querySelector('#{tab}-go').click()")
@@ -467,7 +466,7 @@ def test_link_restores_the_set_up(visit: Visit) -> None:
 
 def test_broken_link_says_so(visit: Visit) -> None:
     visit.open("?setup=nonsense")
-    visit.status("compose", "broken")
+    visit.status("autopilot", "broken")
 
 
 def test_attention_by_step_by_word_and_saved(visit: Visit) -> None:
@@ -651,7 +650,7 @@ def test_no_tab_is_wider_than_the_screen(
     page.set_viewport_size({"width": width, "height": 800})
     page.click("#compose-go")
     visit.status("compose", "Done")
-    for name in ("Compose", "Layout", "Safety", "Attention", "History"):
+    for name in (*TABS.values(), "Attention", "History"):
         visit.tab(name)
         time.sleep(0.3)
         if name == "Layout":

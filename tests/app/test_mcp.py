@@ -60,7 +60,7 @@ def talk(
 def test_tools_explain_themselves(served_tools: Any) -> None:
     tools = talk(served_tools, lambda client: client.list_tools()).tools
     assert {tool.name for tool in tools} == {
-        "generate", "list_models", "list_methods", "list_parameters"
+        "generate", "plan", "list_models", "list_methods", "list_parameters"
     }  # fmt: skip
     assert all(tool.description for tool in tools)
 
@@ -79,6 +79,24 @@ def test_a_picture_is_an_image_with_scores(served_tools: Any) -> None:
     assert scores["judged_plain"]["missing"] == ["car"]
     assert scores["settings"]["seeds"] == [7]
     assert "/" not in "".join(part.text for part in got.content if part.type == "text")
+
+
+def test_a_plan_is_said_and_flown(served_tools: Any) -> None:
+    def call(name: str, **given: Any) -> Any:
+        return talk(served_tools, lambda client: client.call_tool(name, given))
+
+    asked = {"prompt": "a red cat and a blue car", "budget": 2.0}
+    said = call("plan", **asked).structuredContent
+    assert any("syngen" in line for line in said["told"])
+    flown = call("generate", **asked, auto=True)
+    assert not flown.isError
+    flight = flown.structuredContent["report"]["autopilot"]
+    assert flight["plan"] == said["plan"]
+    assert flight["tries"][flight["chosen"]]["finished"]
+    for wrong, sentence in (({"auto": False}, "auto=true"), ({"budget": 0.5}, "budget=0.5")):
+        refused = call("generate", **{**asked, "auto": True, **wrong})
+        assert refused.isError
+        assert sentence in refused.content[0].text
 
 
 def test_models_methods_and_parameters_are_listed(served_tools: Any) -> None:

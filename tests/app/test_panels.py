@@ -15,7 +15,7 @@ from adhere.app.parts import controls, examples
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
-from tests.app.visit import Visit, until
+from tests.app.visit import TABS, Visit, until
 
 pytestmark = pytest.mark.browser
 
@@ -114,19 +114,18 @@ def test_opening_a_panel_changes_nothing(
     if tab == "paint":
         walk_through_regions(visit)
     assert asked(visit, served, tab) == setup.request
-    for name in ("Attention", "History", "Compose", "Layout", "Safety"):
+    for name in ("Attention", "History", *TABS.values(), TABS[tab]):
         visit.tab(name)
-    visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
     assert asked(visit, served, tab) == setup.request
 
 
-@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+@pytest.mark.parametrize("tab", TABS)
 def test_the_page_opens_with_its_first_example_whole(
     visit: Visit, served: Served, tab: str
 ) -> None:
     """With the step sizes and boxes of the example whose prompt it shows; panels open or not."""
     first = examples.load(("toybox",), tab)[0].setup
-    visit.tab({"compose": "Compose", "paint": "Layout", "safety": "Safety"}[tab])
+    visit.tab(TABS[tab])
     visit.page.locator(f"#{tab}-compare input").uncheck()
     for head in panels(visit):
         head.click()

@@ -7,15 +7,23 @@ from typing import Any
 
 import pytest
 
+import adhere
 from adhere import Guidance, plugins
 from adhere.app.jobs import limits as bounds
 from adhere.app.jobs import methods
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.limits import LIMITS
-from adhere.app.jobs.passes import USUAL_STEPS, extra_passes, most_passes
+from adhere.app.jobs.passes import (
+    USUAL_STEPS,
+    extra_passes,
+    flight_passes,
+    job_passes,
+    most_passes,
+)
 from adhere.app.jobs.setup import Setup
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.search.plan import Attempt, Pilot, Plan
 from adhere.pipelines.studio.request import Request
 from tests import stored, tiny
 from tests.verifying import NEEDED
@@ -36,7 +44,7 @@ def test_passes_of_a_job_add_up() -> None:
 def test_too_many_passes_are_refused_with_the_number_and_the_culprit() -> None:
     wild = (plugins.plugin("syngen"), plugins.plugin("initno:rounds=100,passes=1000"))
     with pytest.raises(ParameterError, match=r"100,\d{3} model passes.*6,000.*InitNO"):
-        bounds.check_passes(wild, 25, 1, LIMITS)
+        bounds.check_passes(Request("a cat and a frog", plugins=wild, steps=25), 1, LIMITS)
     request = Request(prompt="a cat and a frog", plugins=wild)
     data = Setup("toybox", request, (0,)).to_json()
     with pytest.raises(ParameterError, match="model passes"):
@@ -45,7 +53,36 @@ def test_too_many_passes_are_refused_with_the_number_and_the_culprit() -> None:
 
 @pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
 def test_every_method_at_its_defaults_is_within_the_limits(name: str) -> None:
-    bounds.check_passes((plugins.plugin(name),), USUAL_STEPS, LIMITS.seeds, LIMITS)
+    stack = (plugins.plugin(name),)
+    bounds.check_passes(Request("a cat", plugins=stack), LIMITS.seeds, LIMITS)
+
+
+@pytest.mark.parametrize(("enough", "score"), [(None, 0.5), (0.1, 0.2)])
+def test_a_flight_takes_no_more_than_its_plan_says(enough: float | None, score: float) -> None:
+    """Whether nothing promises enough or all does; the dearest attempt comes last."""
+    stacks = ((), plugins.stack("attend-and-excite+syngen"))
+    attempts = tuple(Attempt("", stack) for stack in stacks)
+    plan = Plan("a cat and a frog", attempts, verifier="told", budget=1.5, enough=enough)
+    pipe, asked = tiny.sd1(), 0
+
+    def counted(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+
+    pipe.unet.register_forward_pre_hook(counted)
+    adhere.verifiers.register("told", lambda pictures, _: [score] * len(pictures))
+    adhere.autopilot(pipe, plan, num_inference_steps=STEPS, height=32, width=32)
+    assert STEPS < asked <= flight_passes(plan, STEPS)
+
+
+def test_a_job_of_an_autopilot_is_held_to_its_passes() -> None:
+    request = Request("a red cat and a blue car", auto=Pilot())
+    most = job_passes(request, 1)
+    assert job_passes(request, 2) == 2 * most
+    assert job_passes(request, 1, compare=False) == most - USUAL_STEPS
+    assert 8 * USUAL_STEPS < most < LIMITS.passes
+    with pytest.raises(ParameterError, match=r"its budget is 200.*take a smaller budget"):
+        bounds.check_passes(replace(request, auto=Pilot(200.0)), 1, LIMITS)
 
 
 @pytest.mark.parametrize("name", sorted(plugins.PLUGINS))

@@ -238,3 +238,69 @@ def test_attention_overlay_finds_the_phrase() -> None:
 def test_a_mask_that_is_too_fine_is_refused() -> None:
     with pytest.raises(GuidanceError, match="1 to 2048"):
         drawn({"phrase": "cat", "mask": {"size": [6400, 6400], "runs": [0, 6400 * 6400]}})
+
+
+# ---- Laid out by the prompt's words --------------------------------------------------------------
+
+SQUARE = (64, 64)
+
+
+def places_of(value: dict[str, Any]) -> dict[str, Any]:
+    return {one.get("phrase") or one["text"]: one.get("box") for one in value["regions"]}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ordered", "side"),
+    [
+        ("a red cat to the left of a blue car", ("red cat", "blue car"), 0),
+        ("a red cat to the right of a blue car", ("blue car", "red cat"), 0),
+        ("a cat above a frog", ("cat", "frog"), 1),
+        ("a cat under a frog", ("frog", "cat"), 1),
+    ],
+)
+def test_places_are_those_of_the_prompts_relations(
+    prompt: str, ordered: tuple[str, str], side: int
+) -> None:
+    found = places_of(placing.laid_out(prompt, {"regions": []}, SQUARE))
+    first, second = (found[name] for name in ordered)
+    assert first[side + 2] <= second[side]
+
+
+def test_what_has_a_place_stays_until_all_have_one() -> None:
+    mask = Region.painted("red cat", np.eye(8, dtype=bool)).to_json()
+    mine = {"phrase": "", "text": "a hill", "box": [0, 0.8, 1, 1]}
+    given = {"regions": [{**mask, "negative": "a dog"}, mine], "overlap": "share", "base": 0.2}
+    once = placing.laid_out(PROMPT, given, SQUARE)
+    assert once["regions"][:2] == given["regions"]
+    assert places_of(once)["blue car"]
+    assert (once["overlap"], once["base"]) == ("share", 0.2)
+    again = placing.laid_out(PROMPT, once, SQUARE)
+    cat = next(one for one in again["regions"] if one["phrase"] == "red cat")
+    assert cat["box"]
+    assert "mask" not in cat
+    assert cat["negative"] == "a dog"
+    assert mine in again["regions"]
+    placing.layout_of(PROMPT, editor.drawn(again, LIMITS))
+
+
+def test_what_is_inside_is_in_front_and_numbers_are_as_many_boxes() -> None:
+    inner = placing.laid_out("a cat inside a box", {"regions": []}, SQUARE)
+    assert [one["phrase"] for one in inner["regions"]] == ["box", "cat"]
+    wide = placing.laid_out("three cats", {"regions": []}, (64, 32))
+    assert wide["regions"][0]["mask"]["size"] == [32, 64]
+    layout = placing.layout_of("three cats", editor.drawn(wide, LIMITS))
+    row = layout.mask(0, (32, 64)).numpy()[16] > 0.5
+    assert (np.diff(row.astype(int)) == 1).sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("", "names nothing"),
+        ("in the snow", "names nothing"),
+        (" and ".join(f"a cat{'abcdefghijklmnop'[k]}" for k in range(14)), "regions are painted"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_a_sentence(prompt: str, sentence: str) -> None:
+    with pytest.raises(GuidanceError, match=sentence):
+        placing.laid_out(prompt, {"regions": []}, SQUARE)

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 
 from adhere.app.outcome.pictures import file_of
 from adhere.app.serving.server import prepare
-from tests.app.visit import SECONDS, Visit
+from tests.app.visit import SECONDS, TABS, Visit
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +71,11 @@ def test_pictures_that_differ_have_files_that_differ() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+@pytest.mark.parametrize("tab", TABS)
 def test_a_picture_can_be_read_while_it_is_shown_again(visit: Visit, tab: str) -> None:
     """Made twice, as by somebody who presses Generate again, and read all the while."""
     page = visit.page
-    if tab != "compose":
-        visit.tab({"paint": "Layout", "safety": "Safety"}[tab])
+    visit.tab(TABS[tab])
     visit.generate(tab)
     sources = [
         str(one.get_attribute("src")) for one in page.locator(".tabitem img[src*='file=']").all()

@@ -28,6 +28,7 @@ from adhere.app.serving.server import prepare
 from adhere.app.tabs import explorer
 from adhere.cli import app as cli
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.toybox.model.folder import DEFAULTS
 from adhere.plugins import plugin
@@ -94,6 +95,11 @@ def cases() -> dict[str, Setup]:
         stack.request, subjects=("rabbit",), negative_prompt="a frog", guidance_scale=5
     )
     found["subjects"] = replace(stack, request=chosen)
+    flown = replace(found["compose"].request, plugins=(), auto=Pilot(1.5))
+    plan = flown.auto.plan(flown.prompt)
+    edited = replace(plan, attempts=plan.attempts[1:], negative="a frog", enough=0.1)
+    found["flown"] = replace(stack, request=flown)
+    found["edited"] = replace(stack, request=replace(flown, auto=edited))
     return {
         name: Setup("toybox", replace(setup.request, seed=3, steps=8), (3, 1))
         for name, setup in found.items()
@@ -115,9 +121,7 @@ def test_everything_copied_makes_the_very_same_pictures(
     exec(compile(copies.to_python(setup), "snippet", "exec"), {})
     assert all(same(tmp_path / f"picture-{seed}.png", image) for seed, image in shots.items())
 
-    if setup.request.layout:
-        text = json.dumps(setup.request.layout.to_json())
-        (tmp_path / copies.LAYOUT_FILE).write_text(text)
+    downloads.for_command(setup, tmp_path)
     words = [*shlex.split(copies.to_command(setup))[1:], "--out", "made"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output

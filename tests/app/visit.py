@@ -16,6 +16,10 @@ SECONDS = 60 * PATIENCE
 """How long a test waits for anything on a page."""
 
 
+TABS = {"autopilot": "Autopilot", "compose": "Compose", "paint": "Layout", "safety": "Safety"}
+"""The tabs that generate, by name, with what they are called."""
+
+
 class Visit:
     """One person's browser: `page`, and the `trouble` it had."""
 
@@ -36,12 +40,19 @@ class Visit:
         self.open()
 
     def open(self, query: str = "") -> None:
+        """Open the page, at Compose; with a link's query, where the link leads."""
+        self.arrive(query)
+        if not query:
+            self.tab("Compose")
+            self.page.wait_for_selector("#compose-words .token", state="attached")
+
+    def arrive(self, query: str = "") -> None:
+        """Open the page, as anybody does who comes to it."""
         self.leaving = True
         self.page.goto(self.home + query)
         self.leaving = False
         # Set once all its events are bound: from then on the page listens.
         self.page.wait_for_selector("body[data-adhere=ready]")
-        self.page.wait_for_selector("#compose-words .token", state="attached")
 
     def close(self) -> None:
         self.leaving = True
