@@ -447,7 +447,7 @@ def test_stop_half_way(visit: Visit, held: FakeStudio) -> None:
 def test_link_restores_the_set_up(visit: Visit) -> None:
     page = visit.page
     visit.fill("compose", "a frog and a lion")
-    page.get_by_label("Seeds").first.fill("7, 9")
+    page.get_by_label("Seeds").locator("visible=true").first.fill("7, 9")
     page.click("#compose-go")
     visit.status("compose", "Done")
     page.get_by_role("button", name="Copy these settings").click()
@@ -459,7 +459,7 @@ def test_link_restores_the_set_up(visit: Visit) -> None:
         page.locator("#compose-prompt textarea, #compose-prompt input").input_value()
         == "a frog and a lion"
     )
-    assert page.get_by_label("Seeds").first.input_value() == "7, 9"
+    assert page.get_by_label("Seeds").locator("visible=true").first.input_value() == "7, 9"
     page.click("#compose-go")
     visit.status("compose", "Done")
 
@@ -565,7 +565,7 @@ def test_enter_generates_and_unknown_words_are_named(visit: Visit) -> None:
 def test_history_outlives_a_reload_and_a_picture_brings_its_settings(visit: Visit) -> None:
     page = visit.page
     visit.fill("compose", "a lion and a crown")
-    page.get_by_label("Seeds").first.fill("17")
+    page.get_by_label("Seeds").locator("visible=true").first.fill("17")
     visit.generate("compose")
     with page.expect_download() as saved:
         page.click("#compose-file")
@@ -578,7 +578,10 @@ def test_history_outlives_a_reload_and_a_picture_brings_its_settings(visit: Visi
         "name": "picture.png", "mimeType": "image/png", "buffer": path.read_bytes()
     })  # fmt: skip
     page.wait_for_selector("#compose-go:visible")
-    until(lambda: page.get_by_label("Seeds").first.input_value() == "17", "no settings came back")
+    until(
+        lambda: page.get_by_label("Seeds").locator("visible=true").first.input_value() == "17",
+        "no settings came back",
+    )
 
 
 def test_the_focus_comes_back_after_generating(visit: Visit) -> None:

@@ -139,7 +139,7 @@ def test_numbers_that_are_left_out_can_be_given_and_taken_back(
 ) -> None:
     page = visit.page
     page.get_by_role("button", name="Picture settings").first.click()
-    steps = page.get_by_label("Steps").first
+    steps = page.get_by_label("Steps").locator("visible=true").first
     steps.fill("12")
     assert asked(visit, served, "compose").steps == 12
     steps.fill("")
