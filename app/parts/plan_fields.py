@@ -109,8 +109,8 @@ class PlanFields:
 
     @property
     def changes(self) -> list[Any]:
-        """The events of a hand that changes the plan."""
-        return [one.input for one in self.components[1:]]
+        """The events of a change of the plan, by a hand or by the page."""
+        return [one.change for one in self.components[1:]]
 
     def fill(self, request: Request) -> list[Any]:
         """Values for `components` that show a request's plan."""

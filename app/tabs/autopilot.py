@@ -81,7 +81,7 @@ class Autopilot:
         shown = [self.card, *self.plan.components]
         self.prompt.change(self._planned, self.inputs, shown, **again)
         settings = (self.settings.seeds, self.settings.steps)
-        for event in (*self.plan.changes, *(one.input for one in settings)):
+        for event in (*self.plan.changes, *(one.change for one in settings)):
             event(self._told, self.inputs, self.card, **again)
 
     def _planned(self, *values: Any) -> list[Any]:
