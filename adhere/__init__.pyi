@@ -73,6 +73,7 @@ from adhere.plugins.negate.delayed_negative import DelayedNegative as DelayedNeg
 from adhere.plugins.negate.nag import NormalizedAttentionGuidance as NormalizedAttentionGuidance
 from adhere.plugins.negate.vsf import ValueSignFlip as ValueSignFlip
 from adhere.plugins.noise.best_of_noise import BestOfNoise as BestOfNoise
+from adhere.plugins.noise.golden_noise import GoldenNoise as GoldenNoise
 from adhere.plugins.noise.initno import InitNO as InitNO
 from adhere.plugins.noise.noise_query import NoiseQuery as NoiseQuery
 from adhere.plugins.place.boxdiff import BoxDiff as BoxDiff
@@ -128,6 +129,7 @@ __all__ = [
     "Finished",
     "FkSteering",
     "Focus",
+    "GoldenNoise",
     "Guidance",
     "GuidanceError",
     "GuidanceWarning",

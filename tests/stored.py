@@ -16,6 +16,7 @@ from adhere.pipelines.families import family_of
 from adhere.pipelines.tools.autoencoder import Network, hidden_states
 from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE
 from adhere.plugins.mathematics.noise_library import LIBRARY
+from adhere.plugins.mathematics.noise_network import NETWORK, NoiseNetwork
 from tests import tiny
 
 SHAPE = (4, 16, 16)
@@ -56,6 +57,23 @@ def autoencoder(pipe: Any) -> str:
     return str(path)
 
 
+def noise_network(shape: tuple[int, ...], pipe: Any) -> str:
+    """A random network that moves noise of a shape as a pipeline's texts say."""
+    family = family_of(pipe)
+    with torch.no_grad():
+        probe = family.encode([PROBE]).values[family.text][0].float().mean(dim=0)
+    channels, h, w = shape
+    network = NoiseNetwork((channels, h, w), len(probe), width=4)
+    draw = torch.Generator().manual_seed(1)
+    for weight in network.parameters():
+        weight.data = 0.1 * torch.randn(weight.shape, generator=draw)
+    size = "x".join(map(str, shape))
+    path = folder() / f"golden-{type(pipe).__name__}-{size}-{len(probe)}.safetensors"
+    about = {"model": "none", "weights": "", "latents": size, "width": "4"}
+    stored.write(path, NETWORK, {**network.state_dict(), "probe": probe}, about)
+    return str(path)
+
+
 @functools.cache
 def of_sd1(kind: Callable[..., str], *given: Any) -> str:
     """Made once, not by two threads that draw their weights from one generator."""
@@ -75,4 +93,7 @@ def needed(names: set[str], shape: tuple[int, ...] = SHAPE, pipe: Any = None) ->
     if "autoencoder" in names:
         path = of_sd1(autoencoder) if pipe is None else autoencoder(pipe)
         return {"autoencoder": path, "concept": "a blue dog"}
+    if "network" in names:
+        path = of_sd1(noise_network, shape) if pipe is None else noise_network(shape, pipe)
+        return {"network": path, "any_model": True}
     return {}

@@ -122,6 +122,61 @@ def _learnt(pipe: Any, texts: list[str], plan: Plan, begin: Stored | None) -> Le
         return learnt(pipe, states, plan, begin, tick)
 
 
+@train_app.command("golden-noise")
+@in_groups
+def golden_noise(
+    loading: Loading,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path(
+        "golden.safetensors"
+    ),
+    texts: Texts = None,
+    size: Annotated[int, typer.Option(min=2, help="Pairs that are made at the most.")] = 500,
+    verifier: Annotated[
+        str,
+        typer.Option(help="By which pairs are chosen, as for --best-of; `none` keeps them all."),
+    ] = "clip-score",
+    steps: Annotated[int | None, typer.Option(min=2, max=1000, help="Denoising steps.")] = None,
+    training: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
+) -> None:
+    """Train a network that moves starting noises towards their prompts.
+
+    First it makes pairs of noises, which costs two pictures a pair (three passes with
+    `--verifier none`) and goes on where it was stopped; then it learns them. U-Net models.
+
+        adhere train golden-noise
+
+        adhere generate "a red cat" -p golden-noise:network=golden.safetensors
+    """
+    from adhere import verifiers
+    from adhere.cli.making import studio
+    from adhere.guides import stored
+    from adhere.pipelines.studio.output import writable
+    from adhere.pipelines.studio.progress import progress
+    from adhere.pipelines.tools.captions import captions
+    from adhere.pipelines.tools.golden_noise import Collector, Plan, tensors_of, trained
+    from adhere.plugins.mathematics.noise_network import NETWORK
+
+    writable(out.parent)
+    judge = None if verifier == "none" else (verifier, verifiers.verifier(verifier))
+    said = _texts(texts, size) or captions(loading.model, size, seed)
+    held = studio(loading)
+    collector = Collector(held, said, judge, out, (width, height), steps)
+    missing = collector.missing()
+    with progress("pairs", sum(map(len, missing))) as tick:
+        for part in missing:
+            collector.make(part, tick)
+    pairs, plan = collector.chosen(), Plan(steps=training, seed=seed)
+    with progress("steps", training) as tick:
+        network, told = trained(pairs, plan, tick)
+    about = {**collector.about, "width": str(plan.width), "pairs": str(len(pairs))}
+    stored.write(out, NETWORK, tensors_of(network, held), about)
+    typer.echo(f"wrote {out}: learnt from {len(pairs)} of {len(said)} pairs")
+    typer.echo(f"of pairs that were held out, it tells {told:.1%} of the way")
+
+
 def _texts(path: Path | None, most: int) -> list[str]:
     """The prompts of a file.
 
