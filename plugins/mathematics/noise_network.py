@@ -52,13 +52,14 @@ class NoiseNetwork(nn.Module):
             *(nn.Conv2d(width, width, 3, padding=1), nn.SiLU()),
             nn.Conv2d(width, channels, 3, padding=1),
         )
-        for zero in (self.last[-1].weight, self.last[-1].bias, self.text.weight, self.text.bias):
+        for zero in (*self.last[-1].parameters(), *self.text.parameters()):
             nn.init.zeros_(zero)
 
     def forward(self, noise: Noise, words: Float[Tensor, "batch words"]) -> Noise:
         e = self._told(noise, words)
-        found: Tensor = self._recomposed(noise)
-        return found + (2 * self.alpha.sigmoid() - 1) * e + self.beta * self.residual(noise + e)
+        found: Tensor = self._recomposed(noise) + (2 * self.alpha.sigmoid() - 1) * e
+        found = found + self.beta * self.residual(noise + e)
+        return found
 
     def _told(self, noise: Noise, words: Float[Tensor, "batch words"]) -> Noise:
         scale, shift = self.text(words)[..., None, None].chunk(2, dim=1)
@@ -76,7 +77,7 @@ class NoiseNetwork(nn.Module):
         # Squares, since the signs of singular vectors mean nothing.
         seen = self.left(left.mT.square()) + self.right(right.square())
         moved = values + self.last(seen + self.values(values)[:, None]).mean(dim=1)
-        whole = left @ (moved[..., None] * right)
+        whole: Tensor = left @ (moved[..., None] * right)
         return (
             whole.reshape(batch, parts, h, channels // parts, w).transpose(2, 3).reshape_as(noise)
         )

@@ -84,7 +84,8 @@ class _Guide(Guide):
         with torch.no_grad():
             change = self.plugin.strength * (self.network.network(given, self.words) - given)
         self.moved = (change.flatten(1).norm(dim=1) / given.flatten(1).norm(dim=1)).tolist()
-        return noise + change.to(noise)
+        moved: Tensor = noise + change.to(noise)
+        return moved
 
     def report(self) -> dict[str, Any]:
         return {"images": [{"moved": moved} for moved in self.moved]}
@@ -92,4 +93,5 @@ class _Guide(Guide):
 
 def words_of(embeds: Float[Tensor, "batch tokens words"]) -> Float[Tensor, "batch words"]:
     """What a network reads of texts: the mean of their columns."""
-    return embeds.float().mean(dim=1).cpu()
+    found: Tensor = embeds.float().mean(dim=1).cpu()
+    return found
