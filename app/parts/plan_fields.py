@@ -71,6 +71,9 @@ class PlanFields:
                 _choices(start),
                 value=tried,
                 multiselect=True,
+                # What is typed is read as on a command line. And a page that is behind sends what
+                # an earlier prompt offered, which is told from its hidden field, not refused.
+                allow_custom_value=True,
                 label="Tries, in this order",
                 info="Take one out, or choose it again to try it last",
                 elem_id="autopilot-tries",
@@ -126,14 +129,12 @@ class PlanFields:
 
     def _with_layout(self, on: bool, tried: Sequence[str], text: str) -> Any:
         """What is tried, with or without what follows the layout."""
-        start = Start.from_text(text)
-        likely = [_text(one) for one in _likely(start.plan) if start.plan.layout_of(one)]
-        others = [one for one in tried or () if one not in likely]
-        return gr.update(value=others + likely if on else others)
+        following = _following(Start.from_text(text))
+        others = [one for one in tried or () if one not in following]
+        return gr.update(value=others + following if on else others)
 
     def _has_layout(self, tried: Sequence[str], text: str) -> bool:
-        start = Start.from_text(text)
-        return any(start.plan.layout_of(_attempt(one)) is not None for one in tried or ())
+        return bool(set(tried or ()) & set(_following(Start.from_text(text))))
 
     def read(self, values: Sequence[Any], setup: Setup) -> Setup:
         """A set-up flown as the fields say.
@@ -196,6 +197,12 @@ def _values(start: Start) -> list[Any]:
 def _likely(plan: Plan) -> tuple[Attempt, ...]:
     """What a prompt makes likely, and what its plan has besides."""
     return (*Pilot().plan(plan.prompt).attempts, *plan.attempts)
+
+
+def _following(start: Start) -> list[str]:
+    """Those that follow the plan's layout."""
+    found = [_text(one) for one in _likely(start.plan) if start.plan.layout_of(one) is not None]
+    return list(dict.fromkeys(found))
 
 
 def _choices(start: Start) -> list[tuple[str, str]]:

@@ -93,7 +93,7 @@ def test_a_plan_is_said_and_flown(served_tools: Any) -> None:
     flight = flown.structuredContent["report"]["autopilot"]
     assert flight["plan"] == said["plan"]
     assert flight["tries"][flight["chosen"]]["finished"]
-    for wrong, sentence in (({"auto": False}, "auto=true"), ({"budget": 0.5}, "budget=0.5")):
+    for wrong, sentence in (({"auto": False}, "auto=true"), ({"budget": 0.5}, "udget=0.5")):
         refused = call("generate", **{**asked, "auto": True, **wrong})
         assert refused.isError
         assert sentence in refused.content[0].text
