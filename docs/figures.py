@@ -23,6 +23,8 @@ class Figure(NamedTuple):
 FIGURES = (
     Figure("two things, each of its colour: all right", "effect_toybox", "toybox-pairs",
            "fully_right", "syngen", "syngen"),
+    Figure("two things without colours: both are there", "effect_toybox", "toybox-two",
+           "all_present", "attend-and-excite", "attend-and-excite"),
     Figure("prompts of the Attend-and-Excite benchmark: everything is there", "effect_toybox",
            "toybox-neglect", "all_present", "attend-and-excite", "attend-and-excite"),
     Figure("a layout of two things: mean IoU", "effect_toybox", "toybox-layouts",

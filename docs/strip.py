@@ -38,10 +38,10 @@ def cases() -> list[Case]:
     )
     layout = adhere.Layout.read(LAYOUT)
     return [
-        Case("a cat and a frog", 0, adhere.AttendAndExcite()),
-        Case("a red cat and a blue car", 9, adhere.SynGen()),
+        Case("an elephant and a clock", 2, adhere.AttendAndExcite()),
+        Case("a purple rabbit and a pink car", 0, adhere.SynGen()),
         Case(layout.prompt or "", 0, adhere.ZestGuide(step_size=1.0), layout),
-        Case("a green cat in a haunted house", 10, safe),
+        Case("a green cat in a haunted house", 0, safe),
     ]
 
 
