@@ -98,6 +98,11 @@ class ModularCase:
         )
         return found
 
+    def unpacked(self, found: Tensor) -> Tensor:
+        """A modular loop's latents as the newer diffusers give them: 0.40 leaves FLUX's packed."""
+        packed = self.as_modular is unpacked and found.ndim == 3
+        return unpacked(self.classic(), found) if packed else found
+
     def expected(self, *plugins: Any, steps: int = 2, **more: Any) -> Tensor:
         """What the classic pipeline makes with the plugins."""
         pipe = self.classic().to(torch.float64)

@@ -37,7 +37,7 @@ LAYOUT = Layout(
     (Region("red cat", box=(0.0, 0.2, 0.5, 1.0)), Region("blue dog", box=(0.5, 0.0, 1.0, 0.8)))
 )
 STEPS = 3
-WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe": -1}
+WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe": -1, "copied": -1}
 """Columns of the effect study that say what pictures are worth, and which way is better."""
 
 

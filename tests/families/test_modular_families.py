@@ -31,6 +31,7 @@ def case(request: pytest.FixtureRequest) -> ModularCase:
 def close(case: ModularCase, found: Any, *plugins: Any) -> None:
     """The classic pipeline's picture with the plugins, and another one than without them."""
     wanted = case.expected(*plugins)
+    found = case.unpacked(found)
     # Z-Image's transformer goes on in single precision whatever is asked: 5000 times 1e-7.
     exact = found.dtype == torch.float64
     bound = 1e-8 if exact else 1e-3
