@@ -49,3 +49,8 @@ class ExtraMissing(GuidanceError, ImportError):
 
 class GuidanceWarning(UserWarning):
     """The run goes on, but not quite as asked."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in short."""
+    return str(error).strip().split("\n")[0]

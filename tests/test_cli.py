@@ -19,6 +19,7 @@ from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.studio.request import Request, seeds_of
 from adhere.pipelines.studio.studio import Studio
 from tests import tiny
+from tests.command import adhere
 
 PROMPT = "a cat and a frog"
 SMALL = ["--steps", "2", "--width", "64", "--height", "64"]
@@ -29,15 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
     tiny.sd1().save_pretrained(path)
     return path
-
-
-def adhere(*words: str | Path) -> int:
-    """Run the command line in this process; its exit code."""
-    try:
-        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
 
 
 def test_generate_writes_pictures_grid_and_report(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from adhere.errors import ModelError
+from adhere.errors import ModelError, first_line
 from adhere.pipelines.folders.saved import refuse_missing
 from adhere.pipelines.hooks import decoding
 
@@ -32,10 +32,9 @@ def decoder(source: str, pipe: Any) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"the preview decoder {source!r} could not be loaded: {reason}; give a folder or hub "
-            "id of a diffusers autoencoder, such as madebyollin/taesd"
+            f"the preview decoder {source!r} could not be loaded: {first_line(error)}; give a "
+            "folder or hub id of a diffusers autoencoder, such as madebyollin/taesd"
         ) from error
     refuse_missing(f"the preview decoder {source}", found["missing_keys"])
     checked: torch.nn.Module = decoding.checked(pipe, vae)

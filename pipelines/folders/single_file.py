@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adhere.errors import ModelError
+from adhere.errors import ModelError, first_line
 
 SUFFIXES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 
@@ -46,10 +46,9 @@ def load(path: Path, precision: torch.dtype) -> Any:
     try:
         return getattr(diffusers, kind).from_single_file(str(path), torch_dtype=precision)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        line = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"{str(path)!r} could not be loaded as {kind}: {line} (what the file does not hold "
-            "is read from the hub, once)"
+            f"{str(path)!r} could not be loaded as {kind}: {first_line(error)} (what the file "
+            "does not hold is read from the hub, once)"
         ) from error
 
 

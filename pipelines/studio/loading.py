@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from adhere import __version__
-from adhere.errors import ExtraMissing, ModelError, ParameterError
+from adhere.errors import ExtraMissing, ModelError, ParameterError, first_line
 from adhere.pipelines.folders import saved, single_file
 from adhere.pipelines.toybox import TOYBOXES
 
@@ -219,11 +219,6 @@ def _weights(model: str) -> str | None:
     if path.is_dir():
         return saved.fingerprint(path)
     return saved.fingerprint_of_file(path) if path.is_file() else None
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, in short."""
-    return str(error).strip().split("\n")[0]
 
 
 def _precision(dtype: str | None, device: str) -> torch.dtype:

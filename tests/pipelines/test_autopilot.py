@@ -314,7 +314,7 @@ def test_nothing_to_verify_is_refused(prompt: str) -> None:
 def test_an_edited_plan_is_flown_as_it_stands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.test_cli import adhere as command
+    from tests.command import adhere as command
 
     file, out = tmp_path / "plan.json", tmp_path / "out"
     assert command("plan", PAIR, "--verifier", "judge", "-o", file) == 0
@@ -359,7 +359,7 @@ def test_a_plan_that_does_not_read_says_so(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from tests.test_cli import adhere as command
+    from tests.command import adhere as command
 
     file = tmp_path / "plan.json"
     if text is not None:
@@ -383,7 +383,7 @@ def test_a_plan_that_does_not_read_says_so(
 def test_the_command_line_refuses_before_it_loads(
     options: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.test_cli import adhere as command
+    from tests.command import adhere as command
 
     assert command("generate", "a cat", "-m", "/nowhere", *options) == 2
     assert says in capsys.readouterr().err

@@ -109,7 +109,7 @@ def toybox_decoder(folder: Path) -> Path:
 
 
 def test_the_command_line_loads_one(tmp_path: Path) -> None:
-    from tests.test_cli import adhere as command
+    from tests.command import adhere as command
 
     vae, out = toybox_decoder(tmp_path / "taesd"), tmp_path / "out"
     asked = ("--best-of", "2", "--verifier", "judge", "--steps", "3", "-o", out)

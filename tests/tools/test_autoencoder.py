@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from adhere import cli
 from adhere.errors import ParameterError
 from adhere.guides import stored
 from adhere.pipelines.hooks.hidden import layers_of
@@ -22,6 +21,7 @@ from adhere.pipelines.tools.captions import captions
 from adhere.pipelines.toybox.world.captions import check_prompt
 from adhere.plugins.mathematics.autoencoder import WEIGHTS, Autoencoder
 from tests import tiny
+from tests.command import adhere
 from tests.families.cases import CASES
 
 
@@ -110,15 +110,6 @@ def test_captions_are_the_toyboxs_own() -> None:
     assert captions("toybox", 50, 0) == found != captions("toybox", 50, 1)
     with pytest.raises(ParameterError, match=r"--texts prompts\.txt"):
         captions("./my-model", 50, 0)
-
-
-def adhere(*words: str | Path) -> int:
-    """Run the command line in this process; its exit code."""
-    try:
-        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
 
 
 TRAIN = ("train", "concept-steering")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-from adhere import cli
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import golden_noise
@@ -19,6 +18,7 @@ from adhere.pipelines.tools.golden_noise import Collector, Pairs, Plan, redenois
 from adhere.pipelines.tools.inversion import Denoiser
 from adhere.plugins.mathematics.noise_network import StoredNetwork
 from tests import tiny, verifying
+from tests.command import adhere
 
 
 @torch.no_grad()
@@ -70,15 +70,6 @@ def test_the_same_seed_trains_the_same() -> None:
     assert not torch.equal(one.residual[0].weight, other.residual[0].weight)
     with pytest.raises(ParameterError, match="a single pair was kept"):
         trained(pairs_of(1), Plan(), lambda amount: None)
-
-
-def adhere(*words: str | Path) -> int:
-    """Run the command line in this process; its exit code."""
-    try:
-        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from adhere import cli
 from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import noise_library
@@ -20,15 +19,7 @@ from adhere.pipelines.tools.noise_library import Maker, Plan, Shard, end_embeddi
 from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
 from adhere.plugins.mathematics.noise_library import NoiseLibrary
 from tests import tiny
-
-
-def adhere(*words: str | Path) -> int:
-    """Run the command line in this process; its exit code."""
-    try:
-        cli.main(lambda **options: cli.app(args=[str(word) for word in words], **options))
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
+from tests.command import adhere
 
 
 def picture(seed: int) -> Image.Image:
