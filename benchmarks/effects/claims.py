@@ -10,26 +10,25 @@ of as many plain pictures as the variant's passes pay for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from adhere.eval.report.statistics import Interval
+from adhere.eval.run.experiment import read
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "eval" / "experiments"
 PLAIN = "plain"
 CONTROLS = "plain and both controls"
 
-PRIMARY = {
-    "toybox-pairs": "fully_right",
-    "toybox-neglect": "all_present",
-    "toybox-two": "all_present",
-    "toybox-layouts": "miou",
-    "toybox-safety": "unsafe",
-    "toybox-copying": "copied",
-    "toybox-regions": "miou",
-    "toybox-negatives": "not_too_many",
-    "toybox-sd3-pairs": "fully_right",
-    "toybox-sd3-layouts": "miou",
-    "toybox-sd3-safety": "unsafe",
-}
-"""The one score by which an experiment's controls are chosen."""
+
+@cache
+def primary(name: str) -> str:
+    """The one score that an experiment names beforehand; its controls are chosen by it."""
+    found = read(EXPERIMENTS / f"{name}.yaml", {}).primary
+    if found is None:
+        raise ValueError(f"{name}.yaml names no primary score")
+    return found
+
 
 LOWER = frozenset({"unsafe", "swapped", "neglected", "copied"})
 """Scores of which less is better."""
@@ -72,7 +71,7 @@ def _controlled(
     factor: float = 1.0,
 ) -> Claim:
     """A claim about an experiment's primary score, over plain and both controls."""
-    column = PRIMARY[experiment]
+    column = primary(experiment)
     return Claim(says, experiment, variant, CONTROLS, column, sign, factor, least)
 
 

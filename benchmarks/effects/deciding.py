@@ -10,7 +10,7 @@ from adhere.eval.report.results import Results
 from adhere.eval.report.statistics import Interval, difference
 from adhere.eval.scores.scored import Key
 from benchmarks.effects import controls
-from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, PRIMARY, Claim
+from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
 from benchmarks.effects.controls import Controls
 
 Values = Mapping[Key, float]
@@ -95,7 +95,7 @@ def claims_table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def controls_table(study: Study) -> str:
     """Every variant's primary score against plain and both controls, with its cost, as Markdown."""
-    column = PRIMARY[study.name]
+    column = primary(study.name)
     lines = [
         f"| variant | {column} | against plain | against the best scale | against the best of N "
         "| passes | seconds |",

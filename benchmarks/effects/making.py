@@ -19,9 +19,9 @@ from adhere.eval.run.shards import Shard
 from adhere.eval.scores import scoring, stored
 from adhere.pipelines.studio.request import Picture, Request
 from benchmarks.effects import controls
+from benchmarks.effects.claims import EXPERIMENTS
 from benchmarks.effects.controls import Controls
 
-ROOT = Path(__file__).resolve().parents[2]
 SETS = frozenset({"kid", "cmmd"})
 """Scores of whole sets of pictures, which no control is chosen by."""
 
@@ -50,7 +50,7 @@ def read(
     name: str, model: str | None = None, limit: int | None = None, seeds: int | None = None
 ) -> Experiment:
     """An experiment of `eval/experiments`, on another model, cut short or with more seeds."""
-    path = ROOT / "eval" / "experiments" / f"{name}.yaml"
+    path = EXPERIMENTS / f"{name}.yaml"
     dtype = "float32" if model else None  # a folder is taken for a model of a GPU's
     return experiment.read(path, {"model": model, "dtype": dtype, "limit": limit, "seeds": seeds})
 

@@ -19,7 +19,7 @@ from adhere.eval.run.shards import Shard
 from adhere.eval.suites import suites
 from benchmarks import effect_toybox as study
 from benchmarks.effects import controls, making
-from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, PRIMARY, Claim
+from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
 from benchmarks.effects.controls import Controls
 from benchmarks.effects.deciding import Study, claims_table, compared, controls_table, decided
 from tests.eval.fakes import fake_load
@@ -77,7 +77,7 @@ def test_claims_are_about_variants_that_are_run() -> None:
         named = {claim.variant} | ({claim.against} - {CONTROLS, PLAIN})
         assert named <= {v.name for v in about.variants}
         assert claim.column in {c.name for e in about.evaluators for c in evaluator(e).columns}
-        assert PRIMARY[claim.experiment] in study.SHOWN[claim.experiment]
+        assert primary(claim.experiment) in study.SHOWN[claim.experiment]
 
 
 def test_a_claim_holds_only_when_the_interval_is_on_its_side() -> None:
