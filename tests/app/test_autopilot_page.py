@@ -62,7 +62,7 @@ def test_a_newcomer_needs_one_click(visit: Visit) -> None:
 def test_the_plan_follows_the_prompt_and_what_is_changed(flying: Visit, served: Served) -> None:
     page = flying.page
     flying.fill("autopilot", PROMPT)
-    planned(flying, "hat")
+    planned(flying, "blue car")
     for head in panels(flying):
         head.click()
         until(lambda head=head: is_open(head), "a panel does not open")
@@ -118,8 +118,9 @@ def test_bad_input_is_a_sentence_in_plan_and_status(
 
 def test_stop_and_a_second_click(flying: Visit, held: FakeStudio) -> None:
     page = flying.page
-    flying.fill("autopilot", PROMPT)
-    planned(flying, "hat")
+    # A prompt of its own: the plain picture of another test's would not be made again.
+    flying.fill("autopilot", "a yellow dog left of a green frog")
+    planned(flying, "green frog")
     held.held = held.made + 3  # the plain one and two looks are made
     heard = held.interrupted
     page.click("#autopilot-go")
