@@ -34,9 +34,16 @@ LAYOUT = Layout(
 FREE = [n for n, kind in methods.offered().items() if not methods.has_layout(kind)]
 FOLLOWERS = [n for n in methods.offered() if n not in FREE]
 SAFE = [n for n, kind in plugins.PLUGINS.items() if controls.parameter_named(kind, "concept")]
-STACKS = [("compose", FREE[k : k + 5]) for k in range(0, len(FREE), 5)]
-STACKS += [("paint", FOLLOWERS[k : k + 5]) for k in range(0, len(FOLLOWERS), 5)]
-STACKS += [("safety", SAFE)]
+
+
+def some(tab: str, names: Sequence[str]) -> Iterator[Any]:
+    """Five methods at a time: the first ones always, the others where there is time for all."""
+    for k in range(0, len(names), 5):
+        marks = pytest.mark.slow if k else ()
+        yield pytest.param(tab, names[k : k + 5], marks=marks)
+
+
+STACKS = [*some("compose", FREE), *some("paint", FOLLOWERS), *some("safety", SAFE)]
 
 
 def meant(tab: str, names: Sequence[str]) -> Setup:

@@ -123,6 +123,7 @@ def test_words_are_told_by_what_became_of_their_things() -> None:
     assert not {"own_right", "own_swapped"} & set(quiet)
 
 
+@pytest.mark.slow
 def test_a_card_can_be_written_with_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, killed_after: i
 
 
 @pytest.mark.parametrize(
-    ("train", "name", "batch"), [(train_unet, "unet", 32), (train_transformer, "transformer", 64)]
+    ("train", "name", "batch"),
+    [
+        pytest.param(train_unet, "unet", 32, marks=pytest.mark.slow),
+        (train_transformer, "transformer", 64),
+    ],
 )
 def test_a_killed_denoiser_goes_on_as_if_nothing_had_been(
     run: Path, tmp_path: Path, train: Callable[[Plan], Path], name: str, batch: int
