@@ -162,11 +162,12 @@ def measured(column: str) -> frozenset[str]:
     Settings of a plugin are variants of their own, named after it.
     """
     found = set()
-    for path in (ROOT / "eval" / "results").glob("toybox-*.json"):
-        told = json.loads(path.read_text("utf-8"))
-        if told["model"]["model"] != MEASURED[column]:
+    studies = (ROOT / "benchmarks" / "results").glob("effect_*.json")
+    told = [json.loads(path.read_text("utf-8")) for path in studies]
+    for each in (one for study in told for one in study["experiments"].values()):
+        if each["model"]["model"] != MEASURED[column]:
             continue
-        for score in told["scores"]:
+        for score in each["scores"]:
             change = score.get("difference")
             way = WANTED.get(score["column"], 0)
             if change and way and min(way * change["low"], way * change["high"]) > 0:
