@@ -52,18 +52,20 @@ class Shard:
         return f"{self.index}-of-{self.count}"
 
 
-# Rank and size of the processes of one launch, in the order in which they are believed. srun's own
-# variables are the step's: those of the job (SLURM_PROCID, SLURM_NTASKS) are there in the batch
-# script too, which runs once whatever --ntasks says.
+# Rank and size of the processes of one launch, in the order in which they are believed: the inner
+# launcher before the outer. mpirun starts its daemons, one a node, with srun, and their variables
+# reach its processes; so srun comes last. srun's own variables are the step's: those of the job
+# (SLURM_PROCID, SLURM_NTASKS) are there in the batch script too, which runs once whatever --ntasks
+# says.
 _RANKS = (
     ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("PMIX_RANK", "PMIX_SIZE"),
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     ("PALS_RANKID", "PALS_SIZE"),
     ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 # Index and size of an array, where its index begins at 0.
 _ARRAYS = (
@@ -92,7 +94,7 @@ def from_environment(
         EvaluationError: an index without a size, or a variable that is no number.
     """
     inner = _ranks(environment)
-    outer = _array(environment, shards, claims)
+    outer = None if _over_pods(environment) else _array(environment, shards, claims)
     if outer is None and shards is not None and inner.count not in (1, shards):
         raise EvaluationError(
             f"--shards {shards}, but the launcher started {inner.count} processes"
@@ -114,6 +116,12 @@ def _ranks(environment: Environment) -> Shard:
     if in_step and "SLURM_STEP_NUM_TASKS" not in environment and "SLURM_NTASKS" in environment:
         return Shard(_number(environment, "SLURM_PROCID") + 1, _number(environment, "SLURM_NTASKS"))
     return Shard()
+
+
+def _over_pods(environment: Environment) -> bool:
+    """Whether one torchrun spans the pods of an indexed job: its ranks number them all already."""
+    pods = environment.get("GROUP_WORLD_SIZE", "1")
+    return "JOB_COMPLETION_INDEX" in environment and pods.isdigit() and int(pods) > 1
 
 
 def _array(environment: Environment, shards: int | None, claims: Place | None) -> Shard | None:

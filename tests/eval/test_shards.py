@@ -56,6 +56,15 @@ def array(task: int, count: int, first: int, last: int) -> dict[str, str]:
         ({**array(1, 2, 0, 1), "RANK": "3", "WORLD_SIZE": "4"}, Shard(8, 8)),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Shard(2, 2)),
         ({"PMI_RANK": "3", "PMI_SIZE": "4"}, Shard(4, 4)),
+        # mpirun's daemons, one for each of two nodes, are tasks of srun.
+        *(({"SLURM_PROCID": node, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
+            rank: "5", size: "16"}, Shard(6, 16))
+          for node in "01" for rank, size in (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+                                              ("PMI_RANK", "PMI_SIZE"))),
+        # torchrun over two pods of an indexed job of Kubernetes numbers the processes of both.
+        *(({"JOB_COMPLETION_INDEX": pod, "GROUP_RANK": pod, "GROUP_WORLD_SIZE": "2",
+            "RANK": rank, "WORLD_SIZE": "16"}, Shard(int(rank) + 1, 16))
+          for pod, rank in (("0", "7"), ("1", "8"))),
         ({"AWS_BATCH_JOB_ARRAY_INDEX": "0", "AWS_BATCH_JOB_ARRAY_SIZE": "3"}, Shard(1, 3)),
         ({"SGE_TASK_ID": "5", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "9",
           "SGE_TASK_STEPSIZE": "2"}, Shard(3, 5)),
