@@ -82,17 +82,17 @@ def item_from_json(data: Mapping[str, Any], where: str) -> Item:
     try:
         _known(data, _ITEM, f"{where}: item {data.get('id')!r}")
         return Item(
-            id=str(data["id"]),
-            prompt=str(data["prompt"]),
+            id=_id(data["id"]),
+            prompt=_text(data["prompt"], "prompt"),
             things=_all(data, "things", _thing, where),
-            relations=tuple((int(a), str(r), int(b)) for a, r, b in data.get("relations", ())),
-            layout=data.get("layout"),
-            negative_prompt=str(data.get("negative_prompt", "")),
+            relations=tuple(_relation(*one) for one in data.get("relations", ())),
+            layout=_mapping(data.get("layout"), "layout"),
+            negative_prompt=_text(data.get("negative_prompt", ""), "negative_prompt"),
             tags=tuple(map(str, _listed(data.get("tags", ()), "tags"))),
-            request=dict(data.get("request", {})),
+            request=_mapping(data.get("request"), "request") or {},
             exclude=_all(data, "exclude", _excluded, where),
             questions=_all(data, "questions", _question, where),
-            base=str(data.get("base", "")),
+            base=_text(data.get("base", ""), "base"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, EvaluationError):
@@ -118,32 +118,62 @@ def _listed(value: Any, key: str) -> Iterable[Any]:
     return value
 
 
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r}; a text was expected")
+    return value
+
+
+def _text_or_none(value: Any, key: str) -> str | None:
+    return None if value is None else _text(value, key)
+
+
+def _id(value: Any) -> str:
+    return str(value) if type(value) is int else _text(value, "id")
+
+
+def _whole(value: Any, key: str) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{key} is {value!r}; a whole number was expected")
+    return value
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any] | None:
+    if not isinstance(value, Mapping | None):
+        raise TypeError(f"{key} is {value!r}; a mapping was expected")
+    return None if value is None else dict(value)
+
+
+def _relation(first: Any, name: Any, second: Any) -> tuple[int, str, int]:
+    return _whole(first, "relation"), _text(name, "relation"), _whole(second, "relation")
+
+
 def _thing(data: Mapping[str, Any], where: str) -> Target:
     _known(data, _THING, where)
-    noun = str(data["noun"])
+    noun = _text(data["noun"], "noun")
     return Target(
         noun,
-        str(data.get("phrase", noun)),
-        data.get("colour"),
-        int(data.get("count", 1)),
-        data.get("detect"),
+        _text(data.get("phrase", noun), "phrase"),
+        _text_or_none(data.get("colour"), "colour"),
+        _whole(data.get("count", 1), "count"),
+        _text_or_none(data.get("detect"), "detect"),
     )
 
 
 def _excluded(data: Mapping[str, Any], where: str) -> Excluded:
     _known(data, _EXCLUDED, where)
-    return Excluded(str(data["noun"]), int(data.get("count", 1)))
+    return Excluded(_text(data["noun"], "noun"), _whole(data.get("count", 1), "count"))
 
 
 def _question(data: Mapping[str, Any], where: str) -> Question:
     _known(data, _QUESTION, where)
     return Question(
-        id=str(data["id"]),
-        text=str(data["text"]),
-        answer=str(data.get("answer", "yes")),
+        id=_id(data["id"]),
+        text=_text(data["text"], "text"),
+        answer=_text(data.get("answer", "yes"), "answer"),
         choices=tuple(map(str, _listed(data.get("choices", ()), "choices"))),
         parents=tuple(map(str, _listed(data.get("parents", ()), "parents"))),
-        kind=str(data.get("kind", "")),
+        kind=_text(data.get("kind", ""), "kind"),
     )
 
 
@@ -222,6 +252,8 @@ def _relation_problem(item: Item) -> str | None:
             return f"relation {relation!r} is not one of {', '.join(RELATIONS)}"
         if not (0 <= first < len(item.things) and 0 <= second < len(item.things)):
             return f"relation between things {first} and {second}, but it has {len(item.things)}"
+        if first == second:
+            return f"relation of thing {first} to itself"
     return None
 
 

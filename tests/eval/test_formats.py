@@ -560,3 +560,75 @@ def test_a_torn_archive_is_told(tmp_path: Path) -> None:
     for torn in (data[:-9], data[:12], b"\x1f\x8bnothing"):
         with pytest.raises(EvaluationError, match="cannot read suite"):
             suites.read(wrote(tmp_path, "x.jsonl.gz", torn))
+
+
+# -- What would be lost or mistaken without a word
+
+
+def test_a_quote_that_is_never_closed_takes_no_rows_along(write: Write) -> None:
+    with pytest.raises(EvaluationError, match="line 4: .*a cell that begins with a quote"):
+        suites.read(write("a.csv", 'prompt,category\n"a red car,x\na cat,y\na dog,z\n'))
+    head = "Prompt\tCategory\tChallenge\n"
+    found = suites.read(write("a.tsv", f'{head}"Hi" on a sign\tA\tB\n"a cat\tA\tB\na dog\tA\tB\n'))
+    assert [item.prompt for item in found.items] == ['"Hi" on a sign', '"a cat', "a dog"]
+    found = suites.read(write("b.tsv", f'{head}"a ""red"" cat"\tA\tB\n'))
+    assert only(found).prompt == 'a "red" cat'
+
+
+def test_excels_line_before_the_head_is_no_prompt(write: Write) -> None:
+    for name in ("a.csv", "a.txt"):
+        item = only(suites.read(write(name, "sep=;\r\nprompt;seed\r\na cat, red;3\r\n")))
+        assert (item.prompt, item.request) == ("a cat, red", {"seed": 3})
+
+
+def test_a_prompt_that_looks_like_a_head_is_a_prompt(write: Write) -> None:
+    found = suites.read(write("signs.txt", "Text, in neon\na cat\na dog, red\n"))
+    assert [item.prompt for item in found.items] == ["Text, in neon", "a cat", "a dog, red"]
+
+
+def test_a_benchmarks_table_as_json_lines_is_that_benchmark(write: Write) -> None:
+    row = {"Prompt": "a cat", "Category": "Animals", "Challenge": "Basic", "Note": ""}
+    found = suites.read(write("train.jsonl", lines(row)))
+    assert (found.name, only(found).tags) == ("partiprompts", ("Animals", "challenge: Basic"))
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({"prompt": None}, "prompt is None; a text"),
+        ({"prompt": 5}, "prompt is 5; a text"),
+        ({"id": None, "prompt": "a cat"}, "id is None; a text"),
+        ({"prompt": "a cat", "things": [{"noun": "cat", "count": 1.7}]}, "count is 1.7; a whole"),
+        ({"prompt": "a cat", "things": [{"noun": "cat", "count": True}]}, "count is True; a whole"),
+        ({"prompt": "a cat", "things": [{"noun": "cat", "colour": 5}]}, "colour is 5; a text"),
+        ({"prompt": "a cat", "things": [{"noun": "cat", "detect": ["c"]}]}, "detect is .*; a text"),
+        ({"prompt": "a cat", "layout": [1]}, "layout is .*; a mapping"),
+        ({"prompt": "a cat", "request": [["seed", 1]]}, "request is .*; a mapping"),
+        ({"prompt": "a cat", "things": [{"noun": "cat"}], "relations": [[0, "left", 0]]}, "itself"),
+        ({"prompt": "a cat", "questions": [{"id": "1", "text": "?", "answer": True}]}, "answer is"),
+    ],
+)
+def test_no_value_of_a_suite_is_bent_into_another(
+    write: Write, item: dict[str, Any], why: str
+) -> None:
+    head = {"name": "x", "version": "1", "source": "s", "licence": "l"}
+    with pytest.raises(EvaluationError, match=why):
+        suites.read(write("x.json", {**head, "items": [{"id": "1", **item}]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"prompt": "a car", "prompt": "a cat"}\n'),
+        ("a.yaml", "name: x\nversion: 1\nname: y\nitems: []\n"),
+    ],
+)
+def test_no_key_is_there_twice(write: Write, name: str, text: str) -> None:
+    with pytest.raises(EvaluationError, match="is there twice"):
+        suites.read(write(name, text))
+
+
+def test_an_include_that_is_no_list_is_said(write: Write) -> None:
+    row = {"tag": "x", "include": {"class": "car", "count": 1}, "prompt": "a car"}
+    with pytest.raises(EvaluationError, match="lists of clauses"):
+        suites.read(write("m.jsonl", lines(row)))

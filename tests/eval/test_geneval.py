@@ -161,6 +161,14 @@ def test_a_class_that_the_detector_does_not_know_is_told() -> None:
     assert scorer([Shown(image, fakes.entry(Item("1", "sky")))]) == [Row({})]
 
 
+def test_a_colour_that_it_does_not_know_is_told_and_not_a_failure() -> None:
+    scorer = geneval._Scorer(GenEval(), lambda image: [], FakeClip())  # type: ignore[arg-type]
+    asked = Item("1", "a gray car", (Target("car", "gray car", "gray"),))
+    (row,) = scorer([Shown(Image.new("RGB", (8, 8)), fakes.entry(asked))])
+    assert isinstance(row, str)
+    assert "'gray'" in row
+
+
 def test_instances_are_mmdets() -> None:
     generator = torch.Generator().manual_seed(3)
     classes = torch.randn(12, 6, generator=generator) * 3

@@ -95,6 +95,9 @@ class _Scorer:
         asked = {*(one.detected for one in item.things), *(one.noun for one in item.exclude)}
         if unknown := sorted(asked - set(CLASSES)):
             return f"geneval knows COCO's 80 classes, and {unknown[0]!r} is none of them"
+        colours = {thing.colour for thing in item.things if thing.colour}
+        if others := sorted(colours - set(COLOURS)):
+            return f"geneval tells {', '.join(COLOURS)} apart, and {others[0]!r} is none of them"
         kept = confident(self.detector(image), self.recipe.lowest(item))
         values = composition.judge(item, self._found(item, image, kept))
         counts = ", ".join(f"{len(some)} {name}" for name, some in kept.items())

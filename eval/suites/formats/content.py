@@ -6,7 +6,6 @@ import codecs
 import csv
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import digest
 from adhere.layout.files import lines_of
@@ -33,6 +33,8 @@ _BOMS = (
 _JSON = re.compile(r"""\s*(\{\s*("|\}|$)|\[\s*(["{\[\]]|$))""", re.MULTILINE)
 _WRAPPERS = ("prompts", "data", "entries", "examples", "rows", "test")
 _GZIP = b"\x1f\x8b"
+# What Excel reads and writes before the head of a table.
+_EXCEL = re.compile(r"\A\s*sep=.\r?\n", re.IGNORECASE)
 _DELIMITERS = (",", "\t", ";", "|")
 # Columns that hold the prompt, in the order in which they are believed.
 PROMPTS = (
@@ -129,7 +131,7 @@ def decoded(path: Path) -> str:
 
 def _json(path: Path, text: str) -> tuple[Kind, Any]:
     try:
-        data = json.loads(text)
+        data = strict.from_json(text)
         # One line of JSON lines is JSON too.
         if isinstance(data, Mapping) and (_suffix(path) == ".jsonl" or "prompt" in data):
             return "jsonl", [data]
@@ -139,7 +141,7 @@ def _json(path: Path, text: str) -> tuple[Kind, Any]:
         entries = []
         for number, line in lines:
             try:
-                entries.append(json.loads(line))
+                entries.append(strict.from_json(line))
             except ValueError as error:
                 if not entries:
                     raise EvaluationError(f"suite {path} does not parse: {whole}") from error
@@ -164,14 +166,15 @@ def _unwrapped(data: Any) -> Any:
 
 def _yaml(path: Path, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return strict.from_yaml(text)
     except yaml.YAMLError as error:
         raise EvaluationError(f"suite {path} does not parse: {error}") from error
 
 
 def table(path: Path, text: str) -> list[dict[str, str]] | None:
     """The rows of a table with a column of prompts, keys in lower case; None where it is none."""
-    head = lines_of(text.lstrip("\n\r"))[0]
+    text = _EXCEL.sub("", text).lstrip("\n\r")
+    head = lines_of(text)[0] if text else ""
     named = _suffix(path) in (".csv", ".tsv")
     found = [mark for mark in _DELIMITERS if _has_prompts(_split(head, mark))]
     if not found and not named:
@@ -185,7 +188,11 @@ def table(path: Path, text: str) -> list[dict[str, str]] | None:
     if len(_split(head, mark)) == 1 and not named:
         # A text file whose first line happens to be "prompt" is a table of one column.
         mark = "\t"
-    return _rows(path, text, mark)
+    rows = _cells(path, text, mark)
+    if not named and len(rows[0]) > 1 and any(len(row) == 1 for row in rows):
+        # A prompt such as "Text, in neon" at the head of a list of prompts is no head of a table.
+        return None
+    return _rows(path, rows)
 
 
 def _likely(head: str) -> str:
@@ -206,25 +213,39 @@ def _has_prompts(columns: Sequence[str]) -> bool:
     return any(column in PROMPTS for column in columns)
 
 
-def _rows(path: Path, text: str, mark: str) -> list[dict[str, str]]:
+def _cells(path: Path, text: str, mark: str) -> list[list[str]]:
+    """The cells, row by row, the head first; what is blank is left out.
+
+    Where tabs are between cells, quotes that do not pair are letters; elsewhere one that is never
+    closed would take all that follows into its cell.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
-        reader = csv.reader(io.StringIO(text.lstrip("\n\r"), newline=""), delimiter=mark)
-        columns = [column_named(cell) for cell in next(reader)]
-        twice = sorted({name for name in columns if name and columns.count(name) > 1})
-        if twice:
-            raise EvaluationError(f"{path} has two columns {twice[0]!r}")
-        rows = []
-        for cells in reader:
-            if len(cells) > len(columns):
-                raise EvaluationError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells under {len(columns)} "
-                    "columns; a prompt with the delimiter in it needs quotes"
-                )
-            if any(cell.strip() for cell in cells):
-                cells += [""] * (len(columns) - len(cells))
-                rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
+        return [row for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise EvaluationError(f"{path} does not read as a table: {error}") from error
-    if not rows:
+        if mark == "\t":
+            lines = (line.split(mark) for line in lines_of(text))
+            return [row for row in lines if any(cell.strip() for cell in row)]
+        raise EvaluationError(
+            f"{path}, line {reader.line_num}: does not read as a table: {error}; a cell that begins "
+            'with a quote ends with one, and quotes inside are doubled ("")'
+        ) from error
+
+
+def _rows(path: Path, table: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    columns = [column_named(cell) for cell in table[0]]
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise EvaluationError(f"{path} has two columns {twice[0]!r}")
+    if len(table) == 1:
         raise EvaluationError(f"{path} has a head and no rows")
+    rows = []
+    for number, cells in enumerate(table[1:], 1):
+        if len(cells) > len(columns):
+            raise EvaluationError(
+                f"{path}, row {number}: {len(cells)} cells under {len(columns)} columns; a prompt "
+                "with the delimiter in it needs quotes"
+            )
+        whole = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
+        rows.append(dict(zip(columns, whole, strict=True)))
     return rows

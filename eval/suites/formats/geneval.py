@@ -79,6 +79,8 @@ def _item(key: str, row: Mapping[str, Any], where: str) -> Item:
 
 
 def _clause(clause: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if not isinstance(clause, Mapping):
+        raise EvaluationError(f"{where}: include and exclude are lists of clauses with a class")
     unknown = sorted(set(clause) - _CLAUSE)
     if unknown:
         raise EvaluationError(

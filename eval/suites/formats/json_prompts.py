@@ -29,10 +29,15 @@ def as_table(content: Content) -> Content:
 
 
 def entries(content: Content) -> Suite:
-    """Entries as a table, in I2P's form where they have its seeds."""
+    """Entries as the table that they would be, also of a benchmark."""
     table = as_table(content)
-    read = prompt_tables.i2p if prompt_tables.is_i2p(table) else prompt_tables.prompts
-    return read(table)
+    known = (
+        (prompt_tables.is_hrs, prompt_tables.hrs),
+        (prompt_tables.is_partiprompts, prompt_tables.partiprompts),
+        (prompt_tables.is_drawbench, prompt_tables.drawbench),
+        (prompt_tables.is_i2p, prompt_tables.i2p),
+    )
+    return next((read for fits, read in known if fits(table)), prompt_tables.prompts)(table)
 
 
 def _row(entry: Any, where: str) -> dict[str, str]:
