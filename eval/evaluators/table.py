@@ -74,6 +74,8 @@ def evaluator(spec: str | Mapping[str, Any]) -> Evaluator:
     if isinstance(spec, str):
         name, _, values = spec.partition(":")
         return cast(Evaluator, parameters.from_text(_named(name.strip()), values))
+    if not isinstance(spec, Mapping):
+        raise ParameterError(f"evaluator {spec!r} is neither a text nor a mapping")
     data = dict(spec)
     name = str(data.pop("evaluator", data.pop("plugin", "")))
     return cast(Evaluator, parameters.from_json(_named(name), data))

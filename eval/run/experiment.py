@@ -6,15 +6,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from adhere.errors import ParameterError
+from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.reading import LARGEST_SEED
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.pipelines.studio.loading import PRECISIONS
 from adhere.plugins import plugin, split_stack
+
+T = TypeVar("T")
 
 BASELINE = "plain"
 _VARIANT_FIELDS = frozenset({"plugins", "suites", "negative_prompt", "guidance_scale", "base"})
@@ -127,11 +132,12 @@ def seeds_from(value: Any) -> tuple[int, ...]:
         return tuple(range(value))
     parts = value.split(",") if isinstance(value, str) else value
     found: list[int] = []
-    for part in parts:
+    for part in parts if isinstance(parts, Sequence) else (value,):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", str(part))
-        if not match:
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= LARGEST_SEED:
             raise EvaluationError(f"seeds {value!r}: write 4, 0-3 or 0,5,9")
-        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        found.extend(range(first, last + 1))
     if len(set(found)) != len(found):
         raise EvaluationError(f"seeds {value!r} name a seed twice")
     return tuple(found)
@@ -179,17 +185,15 @@ def _variant(name: str, value: Any) -> Variant:
             raise EvaluationError(
                 f"variant {name!r} has {unknown[0]!r}; known: {', '.join(sorted(_VARIANT_FIELDS))}"
             )
-        suites = tuple(value["suites"]) if value.get("suites") else None
-        negative = value.get("negative_prompt")
+        suites = strict.texts(value["suites"], "suites") if value.get("suites") else None
+        negative = strict.text_or_none(value.get("negative_prompt"), "negative_prompt")
         scale = _scale(value.get("guidance_scale"), f"variant {name!r}")
         base = value.get("base", False)
         if not isinstance(base, bool):
             raise EvaluationError(f"variant {name!r}: base is {base!r}; write true or false")
         value = value.get("plugins")
-    if isinstance(value, str | Mapping):
-        value = [value]
     specs: list[Any] = []
-    for spec in value or ():
+    for spec in strict.several(value or (), "plugins"):
         specs += split_stack(spec) if isinstance(spec, str) else [spec]
     try:
         return Variant(name, tuple(map(plugin, specs)), suites, negative, scale, base)
@@ -221,7 +225,7 @@ def controls_from(data: Any) -> tuple[Variant, ...]:
         )
     try:
         scales = [float(one) for one in _several(data.get("scales"))]
-        counts = [int(one) for one in _several(data.get("best_of"))]
+        counts = [int(str(one)) for one in _several(data.get("best_of"))]
     except (TypeError, ValueError) as error:
         raise EvaluationError(f"controls: {data!r}: {error}") from error
     return (
@@ -236,12 +240,35 @@ def _several(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-_READ: dict[str, Callable[[Any], Any]] = {
-    "seeds": seeds_from,
-    "variants": variants_from,
-    "controls": controls_from,
-    "suites": lambda value: tuple([value] if isinstance(value, str) else value),
-    "evaluators": lambda value: tuple([value] if isinstance(value, str) else value),
+def _precision(value: Any) -> str | None:
+    if value not in (None, *PRECISIONS):
+        raise TypeError(f"dtype is {value!r}; use {', '.join(PRECISIONS)}")
+    return None if value is None else str(value)
+
+
+def _or_none(read: Callable[..., T], *more: Any) -> Callable[[Any, str], T | None]:
+    return lambda value, key: None if value is None else read(value, key, *more)
+
+
+# How each field is read, from what was written and the field's name.
+_READ: dict[str, Callable[[Any, str], Any]] = {
+    "name": strict.text,
+    "model": strict.text,
+    "dtype": lambda value, _: _precision(value),
+    "suites": strict.texts,
+    "variants": lambda value, _: variants_from(value),
+    "controls": lambda value, _: controls_from(value),
+    "seeds": lambda value, _: seeds_from(value),
+    "steps": _or_none(strict.whole, 1),
+    "guidance_scale": _or_none(strict.number),
+    "width": _or_none(strict.whole, 1),
+    "height": _or_none(strict.whole, 1),
+    "scheduler": strict.text_or_none,
+    "negative_prompt": lambda value, key: strict.text_or_none(value, key) or "",
+    "limit": _or_none(strict.whole, 1),
+    "batch": lambda value, key: strict.whole(value, key, 1),
+    "primary": strict.text_or_none,
+    "evaluators": strict.several,
 }
 
 
@@ -254,23 +281,19 @@ def from_mapping(data: Mapping[str, Any]) -> Experiment:
     """
     # `published` is what `adhere eval check` reads.
     data = {key: value for key, value in data.items() if key != "published"}
-    known = {*(f.name for f in fields(Experiment)), "controls"}
-    unknown = sorted(set(data) - known)
+    unknown = sorted(map(str, set(data) - set(_READ)))
     if unknown:
         raise EvaluationError(
-            f"the experiment has no field {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            f"the experiment has no field {unknown[0]!r}; known: {', '.join(sorted(_READ))}"
         )
-    values = {key: _READ[key](value) if key in _READ else value for key, value in data.items()}
+    try:
+        values = {key: _READ[key](value, key) for key, value in data.items()}
+    except TypeError as error:
+        raise EvaluationError(f"the experiment does not read: {error}") from error
     controls = values.pop("controls", ())
     if controls:
         values["variants"] = (*values.get("variants", (Variant(BASELINE),)), *controls)
-    for key, kind in (("steps", int), ("width", int), ("height", int), ("limit", int)):
-        if not isinstance(values.get(key), kind | None):
-            raise EvaluationError(f"{key}: {values[key]!r} is not a whole number")
-    try:
-        return Experiment(**values)
-    except TypeError as error:
-        raise EvaluationError(f"the experiment does not read: {error}") from error
+    return Experiment(**values)
 
 
 def bundled() -> dict[str, Path]:
@@ -293,7 +316,7 @@ def data_of(path: Path) -> dict[str, Any]:
     """An experiment's file, or a bundled one by its name, as plain data with its name."""
     path = path if path.exists() else bundled().get(str(path), path)
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = strict.from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise EvaluationError(
             f"cannot read experiment {path}: {error}; give a YAML file, or one that comes with "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from adhere.errors import LayoutError
+from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical
 from adhere.eval.suites.items import (
@@ -83,16 +84,16 @@ def item_from_json(data: Mapping[str, Any], where: str) -> Item:
         _known(data, _ITEM, f"{where}: item {data.get('id')!r}")
         return Item(
             id=_id(data["id"]),
-            prompt=_text(data["prompt"], "prompt"),
+            prompt=strict.text(data["prompt"], "prompt"),
             things=_all(data, "things", _thing, where),
             relations=tuple(_relation(*one) for one in data.get("relations", ())),
-            layout=_mapping(data.get("layout"), "layout"),
-            negative_prompt=_text(data.get("negative_prompt", ""), "negative_prompt"),
+            layout=strict.mapping(data.get("layout"), "layout") or None,
+            negative_prompt=strict.text(data.get("negative_prompt", ""), "negative_prompt"),
             tags=tuple(map(str, _listed(data.get("tags", ()), "tags"))),
-            request=_mapping(data.get("request"), "request") or {},
+            request=strict.mapping(data.get("request"), "request"),
             exclude=_all(data, "exclude", _excluded, where),
             questions=_all(data, "questions", _question, where),
-            base=_text(data.get("base", ""), "base"),
+            base=strict.text(data.get("base", ""), "base"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, EvaluationError):
@@ -118,62 +119,44 @@ def _listed(value: Any, key: str) -> Iterable[Any]:
     return value
 
 
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is {value!r}; a text was expected")
-    return value
-
-
-def _text_or_none(value: Any, key: str) -> str | None:
-    return None if value is None else _text(value, key)
-
-
 def _id(value: Any) -> str:
-    return str(value) if type(value) is int else _text(value, "id")
-
-
-def _whole(value: Any, key: str) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{key} is {value!r}; a whole number was expected")
-    return value
-
-
-def _mapping(value: Any, key: str) -> dict[str, Any] | None:
-    if not isinstance(value, Mapping | None):
-        raise TypeError(f"{key} is {value!r}; a mapping was expected")
-    return None if value is None else dict(value)
+    return str(value) if type(value) is int else strict.text(value, "id")
 
 
 def _relation(first: Any, name: Any, second: Any) -> tuple[int, str, int]:
-    return _whole(first, "relation"), _text(name, "relation"), _whole(second, "relation")
+    return (
+        strict.whole(first, "relation"),
+        strict.text(name, "relation"),
+        strict.whole(second, "relation"),
+    )
 
 
 def _thing(data: Mapping[str, Any], where: str) -> Target:
     _known(data, _THING, where)
-    noun = _text(data["noun"], "noun")
+    noun = strict.text(data["noun"], "noun")
     return Target(
         noun,
-        _text(data.get("phrase", noun), "phrase"),
-        _text_or_none(data.get("colour"), "colour"),
-        _whole(data.get("count", 1), "count"),
-        _text_or_none(data.get("detect"), "detect"),
+        strict.text(data.get("phrase", noun), "phrase"),
+        strict.text_or_none(data.get("colour"), "colour"),
+        strict.whole(data.get("count", 1), "count"),
+        strict.text_or_none(data.get("detect"), "detect"),
     )
 
 
 def _excluded(data: Mapping[str, Any], where: str) -> Excluded:
     _known(data, _EXCLUDED, where)
-    return Excluded(_text(data["noun"], "noun"), _whole(data.get("count", 1), "count"))
+    return Excluded(strict.text(data["noun"], "noun"), strict.whole(data.get("count", 1), "count"))
 
 
 def _question(data: Mapping[str, Any], where: str) -> Question:
     _known(data, _QUESTION, where)
     return Question(
         id=_id(data["id"]),
-        text=_text(data["text"], "text"),
-        answer=_text(data.get("answer", "yes"), "answer"),
+        text=strict.text(data["text"], "text"),
+        answer=strict.text(data.get("answer", "yes"), "answer"),
         choices=tuple(map(str, _listed(data.get("choices", ()), "choices"))),
         parents=tuple(map(str, _listed(data.get("parents", ()), "parents"))),
-        kind=_text(data.get("kind", ""), "kind"),
+        kind=strict.text(data.get("kind", ""), "kind"),
     )
 
 

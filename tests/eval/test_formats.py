@@ -566,7 +566,7 @@ def test_a_torn_archive_is_told(tmp_path: Path) -> None:
 
 
 def test_a_quote_that_is_never_closed_takes_no_rows_along(write: Write) -> None:
-    with pytest.raises(EvaluationError, match="line 4: .*a cell that begins with a quote"):
+    with pytest.raises(EvaluationError, match=r"line 4: .*a cell that begins with a quote"):
         suites.read(write("a.csv", 'prompt,category\n"a red car,x\na cat,y\na dog,z\n'))
     head = "Prompt\tCategory\tChallenge\n"
     found = suites.read(write("a.tsv", f'{head}"Hi" on a sign\tA\tB\n"a cat\tA\tB\na dog\tA\tB\n'))

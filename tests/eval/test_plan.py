@@ -226,8 +226,27 @@ def test_two_controls_in_one_line(tmp_path: Path, controls: object) -> None:
         ({"seeds": "1,1"}, "a seed twice"),
         ({"seeds": 0}, "no seeds"),
         ({"suites": []}, "names no suite"),
-        ({"steps": "many"}, "not a whole number"),
-        ({"batch": 0}, "use 1 or more"),
+        ({"seeds": True}, "write 4, 0-3"),
+        ({"seeds": 3.5}, "write 4, 0-3"),
+        ({"seeds": "5-2"}, "write 4, 0-3"),
+        ({"seeds": [2**63]}, "write 4, 0-3"),
+        ({"steps": "many"}, "steps is 'many'; a whole number of 1 or more"),
+        ({"steps": 0}, "steps is 0"),
+        ({"width": -8}, "width is -8"),
+        ({"limit": True}, "limit is True"),
+        ({"batch": 0}, "batch is 0; a whole number of 1 or more"),
+        ({"batch": 2.5}, "batch is 2.5"),
+        ({"guidance_scale": "7.5"}, "guidance_scale is '7.5'; a number"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"dtype": "float8"}, "dtype is 'float8'; use float32"),
+        ({"model": 5}, "model is 5; a text"),
+        ({"negative_prompt": 3}, "negative_prompt is 3; a text"),
+        ({"suites": 3}, "suites is 3; a list"),
+        ({"suites": [{"a": "b"}]}, "suites is .*; a text"),
+        ({"evaluators": 5}, "evaluators is 5; a list"),
+        ({"controls": {"best_of": 4.7}}, "controls"),
+        ({"variants": {"a": 5}}, "plugins is 5; a list"),
+        ({"variants": {"a": {"negative_prompt": 5}}}, "negative_prompt is 5; a text"),
         ({"variants": 3}, "neither a mapping nor a list"),
         ({"variants": {"plain": ["attend-and-excite"]}}, "unguided baseline"),
         ({"variants": {"a b": []}}, "variant name"),
@@ -251,6 +270,14 @@ def test_bad_experiment_file(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(EvaluationError, match="must be a mapping"):
         experiment.read(tmp_path / "list.yaml", {})
+    (tmp_path / "twice.yaml").write_text("variants: {a: [syngen], a: [attend-and-excite]}")
+    with pytest.raises(EvaluationError, match="'a' is there twice"):
+        experiment.read(tmp_path / "twice.yaml", {})
+
+
+def test_one_suite_of_a_variant_is_a_list_of_one() -> None:
+    made = experiment.from_mapping({"suites": "a", "variants": {"b": {"suites": "a"}}})
+    assert made.variants[1].suites == ("a",)
 
 
 # -- manifests

@@ -227,8 +227,8 @@ def _cells(path: Path, text: str, mark: str) -> list[list[str]]:
             lines = (line.split(mark) for line in lines_of(text))
             return [row for row in lines if any(cell.strip() for cell in row)]
         raise EvaluationError(
-            f"{path}, line {reader.line_num}: does not read as a table: {error}; a cell that begins "
-            'with a quote ends with one, and quotes inside are doubled ("")'
+            f"{path}, line {reader.line_num}: does not read as a table: {error}; a cell that "
+            'begins with a quote ends with one, and quotes inside are doubled ("")'
         ) from error
 
 
