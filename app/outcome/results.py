@@ -265,7 +265,7 @@ def facts(one: Comparison) -> elements.Element:
     notes = tag("ul", *(tag("li", line) for line in lines), css="notes") if lines else None
     flight = report.get("autopilot")
     tries = tries_table(flight) if flight else None
-    return tag("div", elements.table(("What it took", ""), rows), tries, notes)
+    return tag("div", elements.table(("What it took", "how much"), rows), tries, notes)
 
 
 def tries_table(flight: Mapping[str, Any]) -> elements.Element:

@@ -24,7 +24,7 @@ class Tries:
             padding=False,
             visible=False,
         )
-        self.strip = strip("What was tried", f"{name}-tried", visible=False, css="tried")
+        self.strip = strip("What was tried", f"{name}-tried", visible=False, css="told")
 
     @property
     def outputs(self) -> list[Any]:

@@ -62,7 +62,7 @@ class History:
         gr.HTML(
             caption_of("Your pictures", "", "the newest first"), elem_classes="tight", padding=False
         )
-        self.made = strip("Your pictures, the newest first", "history-made")
+        self.made = strip("Your pictures, the newest first", "history-made", css="told")
         self.again = gr.Button(
             "Take these settings up again", interactive=False, elem_id="history-again"
         )
@@ -70,7 +70,7 @@ class History:
             label="Or drop a picture (PNG) or settings.json to take its settings up",
             file_types=[".json", *uploads.SUFFIXES],
             type="filepath",
-            height=110,
+            height=170,
             elem_id="history-file",
         )
 

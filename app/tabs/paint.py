@@ -80,7 +80,7 @@ class Paint:
             label="layout.json, or a PNG with one colour for each phrase",
             file_types=[".json", *uploads.SUFFIXES],
             type="filepath",
-            height=120,
+            height=170,
             elem_id="paint-layout-file",
         )
         self.legend = gr.Textbox(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.app.conftest import Served
+from tests.app.test_panels import is_open, panels
 from tests.app.visit import TABS, Visit
 
 pytestmark = pytest.mark.browser
@@ -30,9 +31,15 @@ def violations(page: Any) -> list[str]:
     ]
 
 
+def unfold(visit: Visit) -> None:
+    """Open every panel in sight, also those inside of panels."""
+    for head in panels(visit):
+        if not is_open(head):
+            head.click()
+
+
 def complain_in_the_details(visit: Visit) -> None:
-    """Unfold the details of a region, with a field that says something and one that is wrong."""
-    visit.page.locator("#paint-editor summary").click()
+    """In a region's details, a field that says something and one that is wrong."""
     for name, value in (("text", "a text of its own"), ("strength", "-1")):
         field = visit.page.locator(f"#paint-editor [data-own={name}]")
         field.fill(value)
@@ -40,18 +47,25 @@ def complain_in_the_details(visit: Visit) -> None:
     visit.page.wait_for_selector("#paint-editor .said:has-text('strength')")
 
 
+SIZES = [{"width": 1366, "height": 768}, {"width": 390, "height": 844}]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["screen", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_tab_is_accessible(chromium: Any, served: Served, scheme: str) -> None:
-    visit = Visit(chromium, served.url, color_scheme=scheme, reduced_motion="reduce")
+def test_every_tab_is_accessible(
+    chromium: Any, served: Served, scheme: str, size: dict[str, int]
+) -> None:
+    visit = Visit(
+        chromium, served.url, color_scheme=scheme, reduced_motion="reduce", viewport=size
+    )
     found = []
     for tab, name in TABS.items():
         visit.tab(name)
         found += violations(visit.page)
         visit.generate(tab)
+        unfold(visit)
         if tab == "paint":
             complain_in_the_details(visit)
-        if tab == "autopilot":
-            visit.page.get_by_role("button", name="Change the plan").click()
         found += violations(visit.page)
     for name in PICTURES:
         visit.tab(name)

@@ -55,6 +55,9 @@ def test_a_newcomer_needs_one_click(visit: Visit) -> None:
     page.wait_for_selector("#autopilot-tried img")
     kept = page.locator("#autopilot-tried .caption-label", has_text="kept")
     assert kept.count() == 1
+    picture, said = page.locator("#autopilot-tried img").nth(1).bounding_box(), kept.bounding_box()
+    assert picture and said
+    assert said["y"] >= picture["y"] + picture["height"] - 1, "a caption hides its picture"
     again = Pilot().plan(page.input_value("#autopilot-prompt textarea, #autopilot-prompt input"))
     assert named(again.attempts[1].name) in kept.inner_text()
 

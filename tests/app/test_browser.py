@@ -664,6 +664,9 @@ def test_no_tab_is_wider_than_the_screen(
             edges = [box["x"] + box["width"] for one in parts if (box := one.bounding_box())]
             assert max(edges) <= width, "a control is clipped"
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
+        cut = "all => all.filter(one => one.scrollHeight > one.clientHeight + 2).map(one => one.id)"
+        dice = page.locator("button.beside:visible")
+        assert dice.evaluate_all(cut) == [], f"{name}: a button is clipped"
     visit.close()
     assert visit.trouble == []
 

@@ -88,6 +88,7 @@ def test_unknown_words_are_spelled_and_named() -> None:
     assert "".join(pieces) == "a</w>hippopotamus</w>"
     assert END not in pieces
     assert unknown_words("a hippopotamus and a cat") == ["hippopotamus"]
+    assert unknown_words("ein Löwe, 猫 and a cat") == ["ein", "löwe", "猫"]
     with pytest.raises(ToyboxError, match="hippopotamus"):
         check_prompt("a hippopotamus")
 

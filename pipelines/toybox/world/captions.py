@@ -129,8 +129,9 @@ def words_of(prompt: str) -> list[str]:
 
 def unknown_words(prompt: str) -> list[str]:
     """The words of a prompt that the toybox was never taught, in order."""
-    known = set(vocabulary()) | {","}
-    return [word for word in words_of(prompt) if word not in known]
+    known = set(vocabulary())
+    # Words in any script: what the tokeniser drops is not drawn either.
+    return [word for word in re.findall(r"[^\W\d_]+", prompt.lower()) if word not in known]
 
 
 def _background(words: list[str]) -> str | None:
