@@ -55,9 +55,7 @@ SIZES = [{"width": 1366, "height": 768}, {"width": 390, "height": 844}]
 def test_every_tab_is_accessible(
     chromium: Any, served: Served, scheme: str, size: dict[str, int]
 ) -> None:
-    visit = Visit(
-        chromium, served.url, color_scheme=scheme, reduced_motion="reduce", viewport=size
-    )
+    visit = Visit(chromium, served.url, color_scheme=scheme, reduced_motion="reduce", viewport=size)
     found = []
     for tab, name in TABS.items():
         visit.tab(name)

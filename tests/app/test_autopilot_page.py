@@ -56,7 +56,8 @@ def test_a_newcomer_needs_one_click(visit: Visit) -> None:
     kept = page.locator("#autopilot-tried .caption-label", has_text="kept")
     assert kept.count() == 1
     picture, said = page.locator("#autopilot-tried img").nth(1).bounding_box(), kept.bounding_box()
-    assert picture and said
+    assert picture
+    assert said
     assert said["y"] >= picture["y"] + picture["height"] - 1, "a caption hides its picture"
     again = Pilot().plan(page.input_value("#autopilot-prompt textarea, #autopilot-prompt input"))
     assert named(again.attempts[1].name) in kept.inner_text()
