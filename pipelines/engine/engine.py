@@ -286,7 +286,8 @@ class Engine:
         reason = family.refuse(prediction=steers, gradient=gradient)
         if reason:
             raise ModelError(reason)
-        if gradient or state.setup.record or self.passes.biases:
+        inside = self.passes.biases or self.passes.extras.guides or state.setup.record
+        if gradient or inside or state.overriding("finished"):
             refuse_caches(family.denoiser)
         if gradient:
             refuse_unsafe_gradients(family.denoiser)

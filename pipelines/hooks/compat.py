@@ -35,6 +35,16 @@ def compiled_in_place(module: nn.Module) -> bool:
     return module._compiled_call_impl is not None
 
 
+def holds_compiled(module: nn.Module) -> bool:
+    """Whether one of the module's own methods was exchanged for a compiled one.
+
+    `_torchdynamo_orig_callable`: `module.forward = torch.compile(module.forward)` leaves no other
+    trace, wherever an offloading hook keeps the forward that it stands before. When it goes: what
+    marks the functions that `torch.compile` makes.
+    """
+    return any(hasattr(value, "_torchdynamo_orig_callable") for value in vars(module).values())
+
+
 def in_foreign_thread() -> bool:
     """Whether the thread was started outside of Python, as those of the autograd engine are.
 

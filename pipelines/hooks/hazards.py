@@ -16,6 +16,9 @@ _SWAPPED = {
     "layerwise_casting": "layerwise casting",
 }
 
+_CACHES = ("cache", "fbc_", "pyramid_attention_broadcast")
+"""What the names of the hooks of feature caches have in them."""
+
 _OTHER_LOOPS = {
     "pag_scale": "a perturbed prediction is a third one in the batch, which guides would change",
     "sag_scale": "self-attention guidance exchanges attention processors, which guides read",
@@ -63,12 +66,19 @@ def refuse_unsafe_gradients(denoiser: nn.Module) -> None:
 
 
 def refuse_caches(denoiser: nn.Module) -> None:
-    """Raise `ModelError` where a feature cache leaves out layers that guidance looks into."""
-    if getattr(unwrapped(denoiser), "is_cache_enabled", False):
+    """Raise `ModelError` where a feature cache leaves out layers that guidance looks into.
+
+    The denoiser knows of caches that its `enable_cache()` has put on, and not of those of
+    `apply_first_block_cache(...)` and its kin.
+    """
+    model = unwrapped(denoiser)
+    names = {name for module in model.modules() for name in hook_names(module)}
+    hooked = any(part in name for name in names for part in _CACHES)
+    if getattr(model, "is_cache_enabled", False) or hooked:
         raise ModelError(
             "a feature cache is enabled on the denoiser: the guidance's extra pass would fill it, "
             "and layers that it leaves out would be neither guided nor read; call disable_cache() "
-            "on the denoiser first"
+            "on the denoiser first, or load it without apply_..._cache(...)"
         )
 
 

@@ -613,13 +613,18 @@ def _embedded(case: Case, pipe: Any) -> dict[str, Any]:
     return {**options, "num_inference_steps": 1, "output_type": "latent", "prompt": None, **kept}
 
 
-@pytest.mark.parametrize("what", ["read", "biased", "recorded"])
-def test_a_feature_cache_is_refused(what: str) -> None:
+@pytest.mark.parametrize("put_on", ["enable_cache", "apply"])
+@pytest.mark.parametrize("what", ["read", "biased", "recorded", "split"])
+def test_a_feature_cache_is_refused(what: str, put_on: str) -> None:
     """Before denoising, though it leaves out layers at later steps only."""
     from diffusers import FirstBlockCacheConfig
+    from diffusers.hooks import apply_first_block_cache
 
-    pipe = pipes.flux()
-    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    pipe, config = pipes.flux(), FirstBlockCacheConfig(threshold=0.1)
+    if put_on == "apply":  # the denoiser does not know of it
+        apply_first_block_cache(pipe.transformer, config)
+    else:
+        pipe.transformer.enable_cache(config)
     layout = {"regions": [{"phrase": "cat", "box": [0, 0, 0.5, 1]}]}
     blocks: list[Any] = []
     pipe.transformer.x_embedder.register_forward_hook(lambda *call: blocks.append(call))
@@ -627,6 +632,7 @@ def test_a_feature_cache_is_refused(what: str) -> None:
         "read": Guidance(AttendAndExcite()),
         "biased": Guidance(PLUGINS["paint-with-words"]()),
         "recorded": Guidance(),
+        "split": Guidance(PLUGINS["nag"]()),
     }[what]
     with (
         guidance.attach(pipe, layout=layout, record=what == "recorded"),

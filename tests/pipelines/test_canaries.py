@@ -41,6 +41,13 @@ def test_compiled_call_impl() -> None:
     assert compat.compiled_in_place(module)
 
 
+def test_torchdynamo_orig_callable() -> None:
+    module = nn.Linear(1, 1)
+    assert not compat.holds_compiled(module)
+    module.forward = torch.compile(module.forward, backend="eager")  # type: ignore[method-assign]
+    assert compat.holds_compiled(module)
+
+
 def test_dummy_thread() -> None:
     """As the autograd engine's: a thread that Python's threading module has not started."""
     import _thread

@@ -91,6 +91,16 @@ def test_repeated_blocks_that_were_compiled(fullgraph: bool) -> None:
     torch.compiler.reset()
 
 
+def test_a_forward_that_was_compiled() -> None:
+    """Nothing but the method itself tells of it, and hooks inside were traced along."""
+    pipe, call = tiny.sd1(), {**SMALL, "steps": 3}
+    expected = tiny.latents(pipe, guidance=Guidance(PAINT), about=ABOUT, **call)
+    pipe.unet.forward = torch.compile(pipe.unet.forward, backend="eager")
+    found = tiny.latents(pipe, guidance=Guidance(PAINT), about=ABOUT, **call)
+    assert tiny.apart(found, expected) < 1e-5
+    torch.compiler.reset()
+
+
 # ---- More rows ---------------------------------------------------------------
 
 

@@ -18,9 +18,10 @@ from adhere.pipelines.engine.moments.extra_texts import ExtraTexts
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import BiasedLayer, Pass, StopForward
 from adhere.pipelines.hooks.backends import native_attention
-from adhere.pipelines.hooks.compat import compiled_in_place, unwrapped
+from adhere.pipelines.hooks.compat import compiled_in_place, holds_compiled, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import (
+    refuse_caches,
     refuse_compiled_in_place,
     refuse_unheard,
     refuse_unread,
@@ -148,6 +149,7 @@ class Passes:
         """
         self.state.heed_interrupt()
         family, running = self.state.family, self._pass(call, rows, images, step)
+        refuse_caches(family.denoiser)
         if running.bias is None and running.split is None:
             args, kwargs = family.form(call)
             return family.denoiser(*args, **kwargs)
@@ -244,7 +246,9 @@ class Passes:
         """Whether the denoiser or a part of it, such as its repeated blocks, was compiled."""
         denoiser = self.state.family.denoiser
         inner = unwrapped(denoiser)
-        return inner is not denoiser or any(map(compiled_in_place, inner.modules()))
+        return inner is not denoiser or any(
+            compiled_in_place(module) or holds_compiled(module) for module in inner.modules()
+        )
 
     @cached_property
     def _biased(self) -> frozenset[str]:
