@@ -155,6 +155,24 @@ def _back(start: int, end: int, places: Sequence[Replaced]) -> tuple[int, int]:
     return start + shift, end + shift
 
 
+def moved(one: TokenisedPrompt, other: TokenisedPrompt) -> str | None:
+    """The first word of a prompt that two tokenizers put into different columns, if there is one.
+
+    Marks that are no words may be cut as each likes, so long as every word behind them stays.
+    """
+
+    def words(prompt: TokenisedPrompt) -> list[Piece]:
+        text = prompt.prompt
+        return [piece for piece in prompt.pieces if re.search(r"\w", text[piece.start : piece.end])]
+
+    for a, b in itertools.zip_longest(words(one), words(other)):
+        if a != b:
+            place = min(piece.start for piece in (a, b) if piece is not None)
+            around = re.finditer(r"\S+", one.prompt)
+            return next(word.group() for word in around if word.end() > place)
+    return None
+
+
 def columns_of(span: Span, prompts: Sequence[TokenisedPrompt]) -> Phrase:
     """The columns of a stretch of the prompt, for each encoder.
 

@@ -21,7 +21,7 @@ from adhere.guides.maps import Read, Site
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer, Pass
 from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
-from adhere.prompt.tokens import Track
+from adhere.prompt.tokens import Track, moved
 
 
 @dataclass(frozen=True)
@@ -263,11 +263,24 @@ class Family:
             names: the pipeline's arguments for single encoders, as in `prompt_2`.
         """
         for name in names:
-            if not same_text(prompts, self.encoded_with(name)):
+            # Pipelines take `prompt_2 or prompt`: an empty text is the prompt.
+            if not same_text(prompts, self.encoded_with(name) or None):
                 raise ModelError(
                     f"{type(self.pipe).__name__} was given a {name} of its own, whose words stand "
                     "in its attention beside the prompt's or in their place, and guides look for "
                     f"words of the prompt; give the text as prompt and leave out {name}"
+                )
+
+    def refuse_other_columns(self, first: Track, second: Track) -> None:
+        """Raise `ModelError` where encoders that share columns read a word in different ones."""
+        for one, other in zip(first.images, second.images, strict=True):
+            word = moved(one, other)
+            if word is not None:
+                raise ModelError(
+                    f"the two CLIP tokenizers of this {type(self.pipe).__name__} put {word!r} into "
+                    "different columns, and a column of its attention would stand for two words; "
+                    "load a learnt word (textual inversion) into both tokenizers, of as many "
+                    "vectors each, and write no run of exclamation marks before other words"
                 )
 
     def options(self) -> dict[str, Any]:

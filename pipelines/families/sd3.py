@@ -51,14 +51,19 @@ class StableDiffusion3(JointFamily):
         width = int(embeds.shape[1])
         clip = self._clip_columns(width)
         most = min(int(pipe.tokenizer_max_length), width)
-        tokenizer = pipe.tokenizer or pipe.tokenizer_2
-        tracks = []
-        if tokenizer is not None:
-            found = (
-                track_prompt(tokenizer, text, encoder="CLIP", length=most, width=width)
-                for text in texts
+        both = [
+            Track(
+                tuple(
+                    track_prompt(tokenizer, text, encoder="CLIP", length=most, width=width)
+                    for text in texts
+                )
             )
-            tracks.append(Track(tuple(found)))
+            for tokenizer in (pipe.tokenizer, pipe.tokenizer_2)
+            if tokenizer is not None
+        ]
+        tracks = both[:1]
+        if both:
+            self.refuse_other_columns(both[0], both[-1])
         # Without its encoder, T5's part is zeros, which stand for no word.
         spoken = width > clip and bool((embeds[:, clip:] != 0).any())
         if pipe.tokenizer_3 is not None and spoken:

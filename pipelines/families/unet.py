@@ -119,13 +119,19 @@ class UNetFamily(Family):
 
     def tracked(self, texts: Sequence[str], values: Mapping[str, Any]) -> tuple[Track, ...]:
         width = int(values[self.text].shape[1])
-        tokenizer = getattr(self.pipe, "tokenizer", None) or getattr(self.pipe, "tokenizer_2", None)
-        if tokenizer is None:
+        given = (getattr(self.pipe, name, None) for name in ("tokenizer", "tokenizer_2"))
+        tokenizers = [tokenizer for tokenizer in given if tokenizer is not None]
+        if not tokenizers:
             raise ModelError(
                 f"{type(self.pipe).__name__} has no tokenizer, so words cannot be found in its "
                 "attention; load the pipeline with its tokenizer (the text encoder may be left out)"
             )
-        return (Track(tuple(self._tokenised(tokenizer, text, width) for text in texts)),)
+        tracks = [
+            Track(tuple(self._tokenised(tokenizer, text, width) for text in texts))
+            for tokenizer in tokenizers
+        ]
+        self.refuse_other_columns(tracks[0], tracks[-1])
+        return (tracks[0],)
 
     def _tokenised(self, tokenizer: Any, prompt: str, width: int) -> TokenisedPrompt:
         """A prompt's columns. Embeddings of several chunks have each its start and end token."""

@@ -8,7 +8,7 @@ import pytest
 
 from adhere.errors import ModelError, PromptError
 from adhere.prompt.phrases import find
-from adhere.prompt.tokens import TokenisedPrompt, columns_of, tokenise
+from adhere.prompt.tokens import TokenisedPrompt, columns_of, moved, tokenise
 from tests import tiny
 
 
@@ -39,6 +39,21 @@ def test_single_words() -> None:
     assert columns(prompt, "car") == (7,)
     assert columns(prompt, "red cat") == (2, 3)
     assert read(prompt).content == (1, 2, 3, 4, 5, 6, 7)
+
+
+def test_the_first_word_that_another_tokenizer_moves_is_named() -> None:
+    other = tiny.tokenizer()
+    other.add_tokens(["<toy>", "<toy>_1"])
+
+    def moves(prompt: str) -> str | None:
+        second = tokenise(other, prompt, encoder="CLIP", length=77, width=77, drop_padding=False)
+        return moved(read(prompt), second)
+
+    assert moves("a cat and a zebra!!") is None
+    assert moves("a cat and <toy>") == "<toy>"
+    other.add_tokens(["!!"])  # encoders that pad with "!" cut it otherwise than the others
+    assert moves("a cat!!") is None
+    assert moves("a cat !! and a dog") == "and"
 
 
 def test_repeated_words_are_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -127,7 +128,33 @@ def test_another_prompt_of_one_encoder_is_refused(make: Any, name: str) -> None:
         with Guidance(Probe(guide)).attach(pipe):
             with pytest.raises(ModelError, match=f"leave out {name}"):
                 pipe("a cat", **{name: "a red frog"}, **small)
-            pipe("a cat", **{name: "a cat"}, **small)
+            for same in ("a cat", "", ["a cat"]):  # diffusers reads an empty one as the prompt
+                pipe("a cat", **{name: same}, **small)
+            with pytest.raises(ModelError, match=f"leave out {name}"):
+                pipe(["a cat"], **{name: [""]}, **small)
+
+
+@pytest.mark.parametrize("make", [tiny.sdxl, CASES["sd3"].make])
+@pytest.mark.parametrize("number", ["", "_2"])
+def test_a_learnt_word_of_one_encoder_alone_is_refused(make: Any, number: str) -> None:
+    pipe = make()
+    tokenizer = copy.deepcopy(getattr(pipe, f"tokenizer{number}"))
+    tokenizer.add_tokens(["<toy>", "<toy>_1", "<toy>_2"])
+    pipe.register_modules(**{f"tokenizer{number}": tokenizer})
+    getattr(pipe, f"text_encoder{number}").resize_token_embeddings(len(tokenizer))
+    small = {"height": 32, "width": 32, "num_inference_steps": 1, "output_type": "latent"}
+
+    def looks(run: Run) -> Guide:
+        assert run.phrase(0, "dog").columns
+        return Guide()
+
+    with Guidance(Probe(looks)).attach(pipe):
+        with pytest.raises(ModelError, match=r"into different columns.*into both tokenizers"):
+            pipe("a <toy> and a dog", **small)
+        pipe("a cat and a dog", **small)
+    with Guidance(PLUGINS["apg"]()).attach(pipe) as attached:
+        pipe("a <toy> and a dog", **small)
+    assert any("into different columns" in note for note in attached.report.notes)
 
 
 @pytest.mark.parametrize("make", [tiny.sdxl, CASES["sd3"].make])
