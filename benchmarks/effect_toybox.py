@@ -2,6 +2,8 @@
 
     python -m benchmarks.effect_toybox run [--shard 1/2] [--minutes 30]   resumable, in any shards
     python -m benchmarks.effect_toybox report                             tables, claims, pictures
+    python -m benchmarks.effect_toybox keep                               plans, logs and scores
+    python -m benchmarks.effect_toybox restore                            ... back, to go on
 
 The study is six experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
 pictures a cell, each with two controls (`benchmarks/effects/controls.py`): plain at swept guidance
@@ -11,7 +13,8 @@ written with tables and pictures to `benchmarks/results/`, and in short for the 
 `--study effect_toybox_sd3` is the same on the transformer toybox, `--study effect_regions` of texts
 beside the prompt, without controls, `--study step-sizes` over a range of step sizes, `--study
 negatives` over when a negative prompt begins and ends; `--model FOLDER` on weights that are not
-shipped.
+shipped. What is kept goes on in a checkout of the commit that its results name: a run is of one
+code.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from adhere.eval.report import report
 from adhere.eval.report.tables import table
@@ -34,7 +37,7 @@ from adhere.pipelines.studio.output import write_json, write_text
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
-from benchmarks.effects import making
+from benchmarks.effects import kept, making
 from benchmarks.effects.deciding import Study, claims_table, controls_table, decided
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,9 +122,15 @@ def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -
         names_of = [folder.image(e.job) for e in of[:COLUMNS]]
         if None in folder.place.sizes(names_of):
             continue
-        rows.append([Image.open(Path(folder.path, one)).convert("RGB") for one in names_of])
+        try:
+            row = [Image.open(Path(folder.path, one)).convert("RGB") for one in names_of]
+        except UnidentifiedImageError:  # it stands for a picture that was not kept
+            continue
+        rows.append(row)
         prompts = [e.item.prompt for e in of[:COLUMNS]]
         names.append(variant)
+    if len(rows) < 2:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet(rows, prompts, titles=names).save(path, optimize=True)
 
@@ -237,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "report", "keep", "restore"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="effect_toybox")
     parser.add_argument("--only", help="one experiment of the study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
@@ -255,6 +264,14 @@ def main() -> None:
     given = Given(asked.runs, asked.model, asked.limit, asked.seeds)
     if missing := left_out():
         print(f"not in the study: {', '.join(missing)}")
+    if asked.what == "restore":
+        print(f"restored: {', '.join(kept.restore(asked.runs)) or 'nothing that was not there'}")
+        return
+    if asked.what == "keep":
+        for name in STUDIES[asked.study]:
+            for run in sorted([*asked.runs.glob(name), *asked.runs.glob(f"{name}@*")]):
+                print(f"kept {kept.keep(run)}")
+        return
     if asked.what == "report":
         write(asked.study, given, asked.out)
         return
