@@ -17,6 +17,7 @@ import diffusers
 import pytest
 import torch
 from diffusers.guiders import ClassifierFreeGuidance
+from diffusers.models import attention_dispatch
 from diffusers.modular_pipelines.modular_pipeline import BlockState
 from torch import nn
 
@@ -95,6 +96,8 @@ def test_attention_backend() -> None:
     model = pipes.flux().transformer
     assert isinstance(model, diffusers.FluxTransformer2DModel)
     processors = [m.processor for m in model.modules() if hasattr(m, "processor")]
+    registry = attention_dispatch._AttentionBackendRegistry
+    before = registry.get_active_backend()[0]
     model.set_attention_backend("_native_math")
     try:
         chosen = [processor._attention_backend for processor in processors]
@@ -104,7 +107,7 @@ def test_attention_backend() -> None:
         assert [processor._attention_backend for processor in processors] == chosen
     finally:
         model.reset_attention_backend()
-        diffusers.attention_backend("native").__enter__()
+        registry.set_active_backend(before)  # `set_attention_backend` chose it for everybody
 
 
 def test_z_images_positions_can_be_moved() -> None:
