@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,11 @@ class Runner:
         self._read, self._inputs, self._after, self._more = read, inputs, after, more
         self._during = during
         self.start_on(self.go.click)
-        self.halt.click(self._stop, None, [self.halt, self.panel.status], **QUIET)
+        # Said on the page itself: the answer to Stop may come after that of the job it ended.
+        stopping = json.dumps(say("Stopping within the next model pass…"))
+        self.halt.click(
+            None, None, self.panel.status, js=f"() => {stopping}", api_visibility="private"
+        ).then(self._stop, None, self.halt, **QUIET)
         self.panel.gallery.select(
             self._pick, self.result, [*self.panel.pair_outputs, *more], **QUIET
         )
@@ -130,10 +135,7 @@ class Runner:
 
     def _stop(self, request: gr.Request) -> dict[Any, Any]:
         self.shared.cancellations.stop(_session(request), self.panel.name)
-        return {
-            self.halt: gr.update(interactive=False),
-            self.panel.status: say("Stopping within the next model pass…"),
-        }
+        return {self.halt: gr.update(interactive=False)}
 
     def _pick(self, result: Result | None, event: gr.SelectData) -> dict[Any, Any]:
         if result is None or not isinstance(event.index, int):

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 from adhere import plugins
 from adhere.app.jobs import copies, figures
 from adhere.app.jobs.setup import Setup
+from adhere.app.outcome.sessions import Cancellations
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
@@ -430,6 +431,27 @@ def test_the_plain_picture_is_there_while_the_guided_one_grows(
     visit.status("compose", "Done")
     visit.page.wait_for_selector("#compose-verdict:visible")
     assert "is being made" not in visit.page.inner_text("body")
+
+
+def test_an_answer_to_stop_that_is_late_takes_nothing_back(
+    visit: Visit, held: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Cancellations.stop
+
+    def late(self: Cancellations, *which: Any) -> None:
+        stop(self, *which)
+        time.sleep(1.0)  # the job has ended and said so by then
+
+    monkeypatch.setattr(Cancellations, "stop", late)
+    visit.page.click("#compose-go")
+    visit.status("compose", " · step ")
+    with visit.page.expect_response(lambda response: "/run/" in response.url):
+        visit.page.click("#compose-stop")
+        visit.status("compose", "Stopped within a pass")
+    visit.page.wait_for_timeout(300)
+    assert "Stopped within a pass" in visit.page.inner_text("#compose-status")
+    held.held = None
+    visit.generate("compose")
 
 
 def test_stop_half_way(visit: Visit, held: FakeStudio) -> None:
