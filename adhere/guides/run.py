@@ -171,13 +171,15 @@ class Run(Renamed):
         """For each image its nouns with their modifiers, as parsed; nouns without are included.
 
         `given`, or else the call's subjects, restrict them to the entities whose noun or phrase
-        is named.
+        is named. A subject that is none of them is in the notes.
 
         Raises:
-            PromptError: a subject is not in its prompt.
+            PromptError: a subject is not in its prompt, or there are to be none.
         """
         self._use("subjects", given)
-        chosen = [prompt.subjects if given is None else given for prompt in self.prompts]
+        chosen = [_some(prompt.subjects if given is None else given) for prompt in self.prompts]
+        for image, phrases in enumerate(chosen):
+            self._note_other_subjects(image, phrases or ())
         return self._nouns(chosen)
 
     def all_nouns(self) -> tuple[tuple[BoundNoun, ...], ...]:
@@ -278,12 +280,22 @@ class Run(Renamed):
         spans = [find(self._words(image), phrase) for phrase in given]
         return any(s.start < entity.noun.end and entity.phrase.start < s.end for s in spans)
 
+    def _note_other_subjects(self, image: int, given: Sequence[str]) -> None:
+        """Say which of an image's subjects overlap no entity, and so are left out."""
+        entities = self._entities(image) if given else ()
+        for phrase in given:
+            if not any(self._named(image, entity, (phrase,)) for entity in entities):
+                nouns = ", ".join(repr(entity.noun.text) for entity in entities) or "none"
+                self.note(
+                    f"the subject {phrase!r} is left out: it is no noun of "
+                    f"{self.prompts[image].plain!r} with its modifiers (nouns: {nouns}); "
+                    "mark all that count, as in [red|cat] and [dog]"
+                )
+
     def _subjects(self, image: int, given: Sequence[str] | None) -> tuple[Phrase, ...]:
         prompt = self.prompts[image]
-        phrases = given if given is not None else prompt.subjects
+        phrases = _some(given if given is not None else prompt.subjects)
         if phrases is not None:
-            if not phrases:
-                raise PromptError("subjects is empty: name at least one phrase, or leave it out")
             return tuple(self.phrase(image, phrase) for phrase in phrases)
         entities = self._entities(image)
         if not entities:
@@ -296,3 +308,14 @@ class Run(Renamed):
 
     def _columns(self, image: int, span: Span) -> Phrase:
         return columns_of(span, self.tokens(image))
+
+
+def _some(phrases: Sequence[str] | None) -> Sequence[str] | None:
+    """Subjects that were given, of which there must be some, or None for the parser's.
+
+    Raises:
+        PromptError: there are none.
+    """
+    if phrases is not None and not phrases:
+        raise PromptError("subjects is empty: name at least one phrase, or leave it out")
+    return phrases

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Step, Text
@@ -37,14 +38,14 @@ class DelayedNegative(Method):
     stop: float = share(1.0, "share of the steps at which it ends", source="arXiv:2406.02965")
 
     def guide(self, run: Run) -> Guide:
-        return _Guide(self)
+        return _Guide(self, run)
 
 
 class _Guide(Guide):
     negative = True
 
-    def __init__(self, plugin: DelayedNegative) -> None:
-        self.plugin = plugin
+    def __init__(self, plugin: DelayedNegative, run: Run) -> None:
+        self.plugin, self.run = plugin, run
         self.off = plugin.start == 0 and plugin.stop == 1
         self.nothing: Tensor | None = None
         self.acted: list[int] = []
@@ -57,6 +58,12 @@ class _Guide(Guide):
             return text
         if self.nothing is None:
             self.nothing = text.encode([""] * len(text.uncond))
+            # Texts differ by much more than the rounding of two batches of half precision.
+            if torch.allclose(self.nothing.float(), text.uncond.float(), rtol=0.01, atol=0.01):
+                self.run.note(
+                    f"{self.plugin.name} changed nothing: the call has no negative prompt; say "
+                    "what is unwanted, negative_prompt=..."
+                )
         return text.replace(uncond=self.nothing.to(text.uncond))
 
     def report(self) -> dict[str, Any]:

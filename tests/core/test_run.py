@@ -68,6 +68,22 @@ def test_the_calls_subjects_restrict_the_nouns_too() -> None:
     assert [noun.noun.text for noun in run_of(prompt).all_nouns()[0]] == ["cat", "car"]
     with pytest.raises(PromptError, match="'zebra' is not in the prompt"):
         run_of(Prompt("a red cat", subjects=("zebra",))).nouns()
+    for empty in (run_of(Prompt("a red cat", subjects=())), run_of(Prompt("a red cat"))):
+        with pytest.raises(PromptError, match="subjects is empty: name at least one"):
+            empty.nouns(() if empty.prompts[0].subjects is None else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [("a red cat on a car", "on"), ("a [red|cat] and a car", "car")]
+)
+def test_a_subject_that_is_no_noun_is_in_the_notes(text: str, left: str) -> None:
+    run = run_of(Prompt(text))
+    assert [noun.noun.text for noun in run.nouns((left, "red"))[0]] == ["cat"]
+    (note,) = run.notes
+    assert note.startswith(f"the subject {left!r} is left out: it is no noun of 'a red cat")
+    named = run_of(Prompt(text))
+    named.nouns(("cat",))
+    assert named.notes == []
 
 
 def test_what_cannot_be_found_is_said() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from adhere import Guidance
 from adhere.guides.guide import Text
 from adhere.plugins.negate.delayed_negative import DelayedNegative
+from tests.families.cases import CASES
 
 
 def test_the_negative_prompt_begins_and_ends(make_run, make_step):
@@ -16,7 +18,8 @@ def test_the_negative_prompt_begins_and_ends(make_run, make_step):
         return torch.zeros(len(texts), 20, 3)
 
     text = Text(torch.ones(2, 20, 3), torch.full((2, 20, 3), 2.0), encode)
-    guide = DelayedNegative(stop=0.6).guide(make_run("a cat", "a dog"))
+    run = make_run("a cat", "a dog")
+    guide = DelayedNegative(stop=0.6).guide(run)
     seen = []
     for i in range(50):
         found = guide.embed(make_step(i), text)
@@ -25,6 +28,17 @@ def test_the_negative_prompt_begins_and_ends(make_run, make_step):
     assert seen == [0.0] * 5 + [2.0] * 25 + [0.0] * 20
     assert asked == [["", ""]]
     assert guide.report() == {"steps_with_negative": list(range(5, 30))}
+    assert run.notes == []
+
+
+def test_without_a_negative_prompt_it_says_that_it_changed_nothing() -> None:
+    pipe = CASES["sd3"].make()
+    small = {"height": 32, "width": 32, "output_type": "latent", "num_inference_steps": 2}
+    for given, said in (({}, True), ({"negative_prompt": "a dog"}, False)):
+        with Guidance(DelayedNegative(start=0.5)).attach(pipe) as attached:
+            pipe("a cat", **small, **given)
+            notes = attached.report.notes
+        assert any("has no negative prompt" in note for note in notes) == said
 
 
 def test_without_guidance_there_is_nothing_to_delay(make_run, make_step):
