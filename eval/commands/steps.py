@@ -102,9 +102,15 @@ def import_pictures(
         folders[variant] = folder
     known = suites.find(suite, include or ()) if suite else None
     name = out.rstrip("/").rpartition("/")[2] if "://" in out else Path(out).resolve().name
-    run = imported.plan(out, folders, known, name)
+    made = imported.plan(out, folders, known, name)
+    run = made.run
     failed = sum(row["status"] != DONE for row in run.ledger().records())
     typer.echo(f"{run.manifest.count} pictures in {out}, {failed} of them unreadable")
+    if made.left_out:
+        some = ", ".join(map(str, made.left_out[:_SHOWN]))
+        rest = len(made.left_out) - _SHOWN
+        more = f" and {rest} more" if rest > 0 else ""
+        warn(f"{len(made.left_out)} pictures are of no prompt and were left out: {some}{more}")
 
 
 def defaults(out: str) -> dict[str, Any]:

@@ -174,9 +174,14 @@ def stack_name(spec: str | Mapping[str, Any]) -> str:
     return "+".join(re.sub(r"\s+", "_", part) for part in split_stack(spec))
 
 
-def _variant(name: str, value: Any) -> Variant:
+def check_name(name: str) -> None:
+    """Refuse a variant's name that would break the keys of its pictures (`suite/item/name/0`)."""
     if not re.fullmatch(r"[\w.+:=,|-]+", name):
         raise EvaluationError(f"variant name {name!r}: use letters, digits and . + - _ : =")
+
+
+def _variant(name: str, value: Any) -> Variant:
+    check_name(name)
     suites = negative = scale = None
     base = False
     if isinstance(value, Mapping) and "plugin" not in value:

@@ -11,6 +11,7 @@ out/report.{md,csv,json,html}
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -33,6 +34,8 @@ from adhere.pipelines.studio.request import Request
 
 # A fixed level: the bytes of a picture must not depend on a default that may change.
 _PNG_LEVEL = 6
+# What `adhere eval grow` writes; an editor's copies beside it are no part of the plan.
+_PART = re.compile(r"manifest-\d{4,}\.jsonl")
 # So many entries are looked at together.
 TOGETHER = 4096
 
@@ -50,8 +53,8 @@ class Folder:
 
     def plans(self) -> list[str]:
         """The manifest's files: the plan, then what was added to it."""
-        more = [one for one in self.place.names("") if one.startswith("manifest-")]
-        return ["manifest.jsonl", *more]
+        more = [one for one in self.place.names("") if _PART.fullmatch(one)]
+        return ["manifest.jsonl", *sorted(more, key=lambda name: (len(name), name))]
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -77,10 +80,10 @@ class Folder:
         ends = range(1, len(files) + 1)
         there = [manifest_file.manifest(self.place, files[:end]) for end in ends]
         if all(one.fingerprint != manifest.fingerprint for one in there):
+            grow = "" if manifest.imported else ", or add to the run with `adhere eval grow`"
             raise EvaluationError(
                 f"{self.path} already holds a run with other settings "
-                f"({_difference(there[0], manifest)}); choose another folder, or add to the run "
-                "with `adhere eval grow`"
+                f"({_difference(there[0], manifest)}); choose another folder{grow}"
             )
         return False
 
@@ -185,7 +188,7 @@ def _difference(there: Manifest, manifest: Manifest) -> str:
         for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):
                 return f"{key}: {_short(before.get(key))} there, {_short(now.get(key))} here"
-    return "its entries differ"
+    return "its pictures differ" if there.imported else "its entries differ"
 
 
 def _short(value: Any) -> str:

@@ -39,9 +39,18 @@ def grow(folder: Folder, more: More) -> Part:
     The part has no groups, and nothing is written, where the run has it all.
 
     Raises:
-        EvaluationError: a variant or item of the same name is another, or the code has changed.
+        EvaluationError: a variant or item of the same name is another, the code has changed, or the
+            run's pictures were made elsewhere.
     """
     before = folder.manifest
+    if before.imported:
+        if more == More():
+            return Part(tuple, 0, 0)
+        raise EvaluationError(
+            f"{folder.path} holds pictures that were made elsewhere; nothing can be made to add to "
+            "them: import all pictures into a new folder, or plan a run of its own and compare "
+            "the two (`adhere eval compare`)"
+        )
     experiment = _experiment(before.requests.experiment, more)
     identity = {**before.header["identity"], "code": manifests.code_of(experiment)}
     _check_code(before.header["identity"]["code"], identity["code"])

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
+from adhere.eval import opening
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets.references import IMAGES
 from adhere.eval.files import digest
 from adhere.eval.run import ledger, manifest, provenance
-from adhere.eval.run.experiment import Experiment, Variant
+from adhere.eval.run.experiment import Experiment, Variant, check_name
 from adhere.eval.run.folder import Folder, png
 from adhere.eval.run.ledger import DONE, FAILED
 from adhere.eval.run.manifest import IMPORTED, Entry, Group, Known, Manifest
@@ -49,14 +48,25 @@ class Given:
     number: int
 
 
-def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name: str) -> Folder:
+@dataclass(frozen=True)
+class Imported:
+    """A run of pictures that were there, and those of the folders that are of no prompt."""
+
+    run: Folder
+    left_out: tuple[Path, ...]
+
+
+def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name: str) -> Imported:
     """A run of the pictures in some folders, each folder a variant.
 
     Raises:
-        EvaluationError: a folder without pictures, a picture of no prompt, or another run there.
+        EvaluationError: a folder without pictures, a picture of no prompt, a variant that cannot be
+            called so, or another run there.
     """
+    for variant in folders:
+        check_name(variant)
     found = {variant: pictures(folder, suite) for variant, folder in folders.items()}
-    items = {one.item.id: one.item for some in found.values() for one in some}
+    items = _items(found)
     whole = suite or _suite_of(name, folders, tuple(items.values()))
     experiment = Experiment(
         name=name, model=MODEL, suites=(whole.name,), variants=tuple(map(Variant, folders))
@@ -78,7 +88,23 @@ def plan(out: Path | str, folders: Mapping[str, Path], suite: Suite | None, name
     header = manifest.header(experiment, identity, [whole])
     folder.plan(Manifest(header, (manifest.counted(lambda: groups),)))
     _copy(folder, sources)
-    return folder
+    taken = {one.path for some in found.values() for one in some}
+    there = (path for one in folders.values() for path in _images(one))
+    return Imported(folder, tuple(path for path in there if path not in taken))
+
+
+def _items(found: Mapping[str, Sequence[Given]]) -> dict[str, Item]:
+    """The items by id; folders that mean two prompts by one id would be compared wrongly."""
+    items: dict[str, Item] = {}
+    for variant, some in found.items():
+        for one in some:
+            other = items.setdefault(one.item.id, one.item)
+            if other.prompt != one.item.prompt:
+                raise EvaluationError(
+                    f"item {one.item.id!r} is {one.item.prompt!r} in the folder of {variant!r} and "
+                    f"{other.prompt!r} in another; give the suite that both are of (--suite)"
+                )
+    return items
 
 
 def _by_item(some: Sequence[Given]) -> Iterator[tuple[Item, list[Given]]]:
@@ -114,16 +140,14 @@ def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
             if job in done:
                 continue
             try:
-                with Image.open(path) as file:
-                    # As it is shown, not as the camera or the editor happened to store it.
-                    image = ImageOps.exif_transpose(file)
-                data, size = png(image, job, entry.request), image.size
-            except (OSError, SyntaxError, ValueError) as error:
+                image = opening.shown(path)
+            except opening.UNREADABLE as error:
                 why = f"{path.name} cannot be read: {error}"
                 journal.append(ledger.row(job, FAILED, permanent=True, error=why))
                 continue
+            data = png(image, job, entry.request)
             folder.write_image(job, data, _LABEL)
-            settings = {"width": size[0], "height": size[1]}
+            settings = {"width": image.width, "height": image.height}
             made = {**provenance.made_now(), "imported": path.name}
             row = ledger.row(
                 job, DONE, sha256=digest(data), bytes=len(data), settings=settings, made=made
@@ -144,6 +168,8 @@ def pictures(folder: Path, suite: Suite | None) -> list[Given]:
         raise EvaluationError(f"{folder} has no pictures ({', '.join(IMAGES)})")
     seen: dict[tuple[str, int], Path] = {}
     for one in found:
+        if not one.item.prompt.strip():
+            raise EvaluationError(f"{one.path} has an empty prompt; say what it is a picture of")
         other = seen.setdefault((one.item.id, one.number), one.path)
         if other != one.path:
             raise EvaluationError(f"{other} and {one.path} are both picture {one.number} of item "

@@ -138,6 +138,11 @@ class Manifest:
         return Requests.of(self.header)
 
     @property
+    def imported(self) -> bool:
+        """Whether its pictures were made elsewhere: no request of it can be made again."""
+        return bool(self.header["identity"]["weights"] == IMPORTED)
+
+    @property
     def count(self) -> int:
         """How many entries there are."""
         return sum(part.entries for part in self.parts)
@@ -163,9 +168,13 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when anything in the manifest does; a group's name covers all that made it."""
+        """Changes when anything in the manifest does; a group's name covers all that made it.
+
+        Of pictures that were made elsewhere it does not: their checksums do.
+        """
         body = "".join(
-            f"{group.suite}/{group.item.id}/{group.variant} {group.name} {group.seeds}\n"
+            f"{group.suite}/{group.item.id}/{group.variant} {group.name} {group.seeds}"
+            f"{' '.join(group.pictures)}\n"
             for group in self.groups()
         )
         return digest(digest(canonical(self.header)) + body, 16)

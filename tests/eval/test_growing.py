@@ -86,6 +86,9 @@ def test_what_is_there_already_adds_nothing(tmp_path: Path) -> None:
     assert run.plans() == ["manifest.jsonl"]
     growing.grow(run, More(seeds=(5,)))
     assert growing.grow(Folder(run.path), More(seeds=(5,))).entries == 0
+    (tmp_path / "run" / "manifest-0002.jsonl.bak").write_text("a copy")
+    (tmp_path / "run" / "manifest-old.jsonl").write_text("a copy")
+    assert Folder(run.path).plans() == ["manifest.jsonl", "manifest-0002.jsonl"]
     # The first plan, given again, is still this run's.
     assert fakes.planned(tmp_path / "run").manifest.count == 30
 

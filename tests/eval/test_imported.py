@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -140,12 +141,22 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
     picture(tmp_path / "made" / "nobody.png")
     picture(tmp_path / "listed" / "y.png")
     (tmp_path / "listed" / "t.csv").write_text("file,prompt\nz.png,a cat\n")
+    picture(tmp_path / "silent" / "y.png")
+    (tmp_path / "silent" / "t.csv").write_text("file,prompt\ny.png,\n")
+    for name in ("cat", "dog"):
+        picture(tmp_path / name / "00000" / "samples" / "0000.png")
+        clause = {"class": name, "count": 1}
+        line = {"tag": "single_object", "include": [clause], "prompt": f"a {name}"}
+        (tmp_path / name / "00000" / "metadata.jsonl").write_text(json.dumps(line))
     for words, told in (
         ([tmp_path / "empty"], "has no pictures"),
         ([tmp_path / "none"], "not a folder"),
         ([tmp_path / "made", "-s", suite], "neither an id nor a prompt"),
         ([tmp_path / "listed"], "row 1"),
         ([tmp_path / "made", tmp_path / "made"], "two folders are variant"),
+        ([tmp_path / "silent"], "empty prompt"),
+        ([f"a/b={tmp_path / 'made'}"], "variant name 'a/b'"),
+        ([f"a={tmp_path / 'cat'}", f"b={tmp_path / 'dog'}"], "item '00000' is 'a dog'"),
     ):
         result = adhere("import", tmp_path / "out", *words)
         assert result.exit_code == 2
@@ -159,3 +170,60 @@ def test_a_damaged_picture_is_a_recorded_failure(tmp_path: Path) -> None:
     assert made.exit_code == 0
     assert "1 of them unreadable" in made.output
     assert adhere("score", tmp_path / "out", "-m", "clip-score").exit_code == 0
+
+
+def test_sixteen_bits_are_not_white(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 24 * 32).astype(np.uint16).reshape(24, 32)
+    (tmp_path / "made").mkdir()
+    Image.fromarray(values).save(tmp_path / "made" / "a cat.png")
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    run = Folder(tmp_path / "out")
+    with Image.open(run.path / run.image(next(run.manifest.entries()).job)) as image:
+        found = np.asarray(image)
+    assert (found == (values >> 8)[..., None]).all()
+
+
+def test_a_picture_too_large_to_open_is_a_recorded_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "made" / "a cat.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    made = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert made.exit_code == 0, made.output
+    assert "1 of them unreadable" in made.output
+    (row,) = Folder(tmp_path / "out").ledger().records()
+    assert "decompression bomb" in row["error"]
+
+
+def test_a_changed_picture_is_another_run(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a cat.png", 1)
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    picture(tmp_path / "made" / "a cat.png", 2)
+    told = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert told.exit_code == 2
+    assert "its pictures differ" in " ".join(told.output.split())
+
+
+def test_pictures_that_a_table_does_not_list_are_named(tmp_path: Path) -> None:
+    for name in "xyz":
+        picture(tmp_path / "made" / f"{name}.png")
+    (tmp_path / "made" / "all.csv").write_text("file_name,prompt\nx.png,a red cat\n")
+    told = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert told.exit_code == 0
+    words = "".join(told.output.split())
+    assert "2picturesareofnopromptandwereleftout" in words
+    assert all(f"{name}.png" in words for name in "yz")
+    assert "x.png" not in words
+
+
+def test_nothing_can_be_added(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a cat.png")
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    told = adhere("grow", tmp_path / "out", "--seeds", "4")
+    assert told.exit_code == 2
+    assert "made elsewhere" in " ".join(told.output.split())
+    # Another score of the same pictures can be.
+    told = adhere("grow", tmp_path / "out", "-m", "clip-score")
+    assert told.exit_code == 0, told.output
+    assert Folder(tmp_path / "out").plans() == ["manifest.jsonl"]

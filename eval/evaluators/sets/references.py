@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from adhere.eval import opening
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.backends import Extract
 from adhere.eval.evaluators.sets.accumulators import FeatureMoments, moments_from_file
@@ -92,10 +93,10 @@ def _pictures_in(folder: Path) -> list[Path]:
 def _opened(files: Sequence[Path]) -> Iterator[Image.Image]:
     for file in files:
         try:
-            with Image.open(file) as image:
-                yield image.convert("RGB")
-        except (OSError, SyntaxError) as error:
+            image = opening.shown(file)
+        except opening.UNREADABLE as error:
             raise EvaluationError(f"reference picture {file} cannot be read: {error}") from error
+        yield image
 
 
 def _renders() -> Iterator[Image.Image]:
