@@ -147,6 +147,19 @@ class Stack:
         names = zip(self.table, self._groups, strict=True)
         return {group: gr.update(visible=name in (chosen or ())) for name, group in names}
 
+    def under(self, name: str) -> list[tuple[Parameter, Any]]:
+        """The numbers that may be left out, with their controls, of the methods that have a
+        parameter of this name: what a preset stands for.
+        """
+        each = [
+            (plugin, one) for plugin in self.table.values() for one in drawn(plugin, self.hidden)
+        ]
+        return [
+            (one, control)
+            for (plugin, one), control in zip(each, self.components[1:], strict=True)
+            if parameter_named(plugin, name) and _is_left_out_number(one)
+        ]
+
     def read(self, values: Sequence[Any], extra: Mapping[str, Any] | None = None) -> list[Plugin]:
         """The chosen plugins with their controls' values; `extra` goes to those that know the name.
 

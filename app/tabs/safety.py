@@ -17,6 +17,7 @@ from adhere.app.outcome.results import Panel, strip
 from adhere.app.outcome.runner import Runner, Shared
 from adhere.app.outcome.status import caption_of, say
 from adhere.app.parts.controls import Stack, parameter_named
+from adhere.app.parts.events import QUIET
 from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import prompt_box
@@ -94,10 +95,39 @@ class Safety:
             value=_given(stack, PRESET, known.default if known else None),
             label="How firmly",
             visible=bool(choices),
+            elem_id="safety-preset",
         )
+        self.own = gr.HTML("", visible=False, padding=False, elem_id="safety-own")
+        # A click on the chosen one of several is no event: the way back to it is a button.
+        self.only = gr.Button("Only the preset", size="sm", visible=False, elem_id="safety-only")
         self.stack.draw(stack or tuple(map(plugin, list(self.stack.table)[:1])), "Method")
+        self._follow()
         self.settings.draw()
         self.status = self.runner.draw("Say what is unwanted, then press Generate.")
+
+    def _follow(self) -> None:
+        """A preset that a person chooses is that preset; what else counts stands beside it."""
+        under = self.stack.under(PRESET)
+        if not under:
+            return
+        names = [known.name.replace("_", " ") for known, _ in under]
+        controls = [control for _, control in under]
+
+        def own(*values: Any) -> dict[Any, Any]:
+            text = _beside(names, values)
+            return {
+                self.own: gr.update(value=say(text), visible=bool(text)),
+                self.only: gr.update(visible=bool(text)),
+            }
+
+        shown = own(*(control.value for control in controls))
+        self.own.value, self.own.visible = shown[self.own]["value"], shown[self.own]["visible"]
+        self.only.visible = shown[self.only]["visible"]
+        for control in controls:
+            control.change(own, controls, [self.own, self.only], **QUIET)
+        cleared: Any = [""] * len(controls) if len(controls) > 1 else ""
+        for event in (self.preset.input, self.only.click):
+            event(lambda: cleared, None, controls, **QUIET)
 
     def read(self, values: Sequence[Any]) -> Setup:
         """The set-up of the inputs' values."""
@@ -145,6 +175,16 @@ class Safety:
             self.changes: gr.update(value=shown, visible=bool(shown)),
             self.counts: gr.update(value=say(text), visible=bool(text)),
         }
+
+
+def _beside(names: Sequence[str], values: Sequence[Any]) -> str:
+    """What is set beside a preset, and so counts in its place, as a sentence; or nothing."""
+    given = [
+        f"{name} {value}"
+        for name, value in zip(names, values, strict=True)
+        if value is not None and str(value).strip()
+    ]
+    return f"Set below, in place of the preset's: {', '.join(given)}." if given else ""
 
 
 def _given(stack: Sequence[Any], name: str, default: Any) -> Any:

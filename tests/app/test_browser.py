@@ -17,6 +17,7 @@ from adhere.app.jobs.setup import Setup
 from adhere.app.outcome.sessions import Cancellations
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
+from adhere.plugins.safe.safe_latent_diffusion import PRESETS, SafeLatentDiffusion
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
 from tests.app.visit import TABS, Visit, until
@@ -544,6 +545,28 @@ def test_safety_shows_what_changed(visit: Visit) -> None:
     visit.status("safety", "Done")
     page.wait_for_selector("#safety-changes img")
     assert "unwanted" in page.inner_text("#safety-counts")
+
+
+def test_a_chosen_preset_is_that_preset(visit: Visit, served: Served) -> None:
+    """Also over an example that sets numbers of its own: they are said, and go with a choice."""
+    page = visit.page
+    visit.tab("Safety")
+    own = page.locator("#safety-own")
+    assert "scale 30" in own.inner_text()
+    visit.generate("safety")
+
+    def asked() -> SafeLatentDiffusion:
+        method = served.studio.asked[-1].plugins[0]
+        assert isinstance(method, SafeLatentDiffusion)
+        return method
+
+    assert asked().settings() != PRESETS["medium"]
+    page.click("#safety-only")
+    for preset in ("medium", "weak", "strong", "max", "medium"):
+        page.locator("#safety-preset label", has_text=preset).click()
+        own.wait_for(state="hidden")
+        visit.generate("safety")
+        assert (asked().preset, asked().settings()) == (preset, PRESETS[preset])
 
 
 @pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
