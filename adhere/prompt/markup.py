@@ -6,6 +6,7 @@ import re
 
 from adhere.errors import PromptError
 from adhere.prompt.phrases import UNSPACED, Entity, Span, names_a_word, span_of
+from adhere.prompt.syntax import without_syntax
 
 _EXAMPLE = "write [red|cat] and [big, blue|suitcase]; a literal bracket or bar is \\[, \\] or \\|"
 
@@ -15,31 +16,40 @@ HANGUL = re.compile("[\\u1100-\\u11ff\\u3130-\\u318f\\ua960-\\ua97f\\uac00-\\ud7
 
 
 def unread_markup(prompt: str) -> str | None:
-    """A sentence on markup in a prompt that a modular pipeline has given to its encoder."""
-    marked = _first_marked(prompt)
-    return marked and (
-        f"the markup {marked!r} in the call's prompt is read as plain text, "
+    """A sentence on markup in a prompt that a pipeline has given to its encoder as it is.
+
+    A modular pipeline gives it all markup, others what does not parse.
+    """
+    try:
+        _, marked = read_markup(prompt)
+    except PromptError as error:
+        read = bool(_BRACKET.search(without_syntax(prompt)))
+        return f"the brackets of the prompt are read as plain text: {error}" if read else None
+    return (
+        f"the markup {marked[0].phrase.text!r} in the call's prompt is read as plain text, "
         "brackets included; give the call the prompt without it, and the marked one to the "
         "guidance: attach(pipe, prompt=...)"
+        if marked
+        else None
     )
 
 
 def unread_brackets(negative: str) -> str | None:
     """A sentence on markup in a negative prompt, where no guide looks for words."""
-    marked = _first_marked(negative)
-    return marked and (
-        f"the brackets around {marked!r} in the negative prompt are read as plain "
+    try:
+        _, marked = read_markup(negative)
+        around = repr(marked[0].phrase.text) if marked else None
+    except PromptError:
+        left = _BRACKET.search(without_syntax(negative))
+        around = repr(left[0]) if left else None
+    return around and (
+        f"the brackets around {around} in the negative prompt are read as plain "
         "text; leave them out, markup is for the prompt"
     )
 
 
-def _first_marked(text: str) -> str | None:
-    """The first phrase that markup names; None without markup that reads."""
-    try:
-        _, marked = read_markup(text)
-    except PromptError:
-        return None
-    return marked[0].phrase.text if marked else None
+_BRACKET = re.compile(r"[\[\]].{0,19}", re.DOTALL)
+"""A bracket and what follows it."""
 
 
 def strip_markup(prompt: str) -> str:

@@ -28,6 +28,9 @@ _NAMED = r"(?<!\w)(?!(?i:2?s?lgbt\w*|disney|paramount|discovery|google|espn|note
 _WEIGHTED = (  # of web UIs and ComfyUI
     rf"[(（][^()（）\[\]:：]*[^\W\d][^()（）\[\]:：\d]*[:：]\s*{_NUMBER}\s*[)）]",
     rf"[)\]]\s*:\s*{_NUMBER}\s*\)",
+    # A share of everything ("cotton:100%") is no weight; "((c) 2020)" closes all that it opens.
+    r"\([^():]*[^\W\d][^():\d]*:(?!100%)\d{2,3}%\)",
+    r"\(\(+[^()]*[^\W\d][^()]*\)(?=[^()]*$)",
     r"\(\(+[^()]+\)\)+|\[\[+[^\[\]]+\]\]+|\{+[^{}\":]+\}+",
     r"<(?:lora|lyco|hypernet):[^<>]+>|\bembedding:\w+|(?<!\w)__[a-z][\w/*-]*__(?!\w)",
     # What is left of [cat:dog:0.5] and [cat:0.5] without their brackets, and "cat:1.3", "cat::2"
@@ -42,7 +45,7 @@ _COMPEL = (  # cat++, cat-, (red cat)-, (red cat)1.3, ("a cat", "a dog").blend(1
     # One alone may leave out what a later word has: "pre- and post-war houses".
     r"\b[^\W\d]{2,}-(?=[.;]?$|,(?!.*\w-)| (?!(?:and|or|to|nor|through|versus|vs)\b)"
     r"| (?:and|or) (?:an?|the|two|some)\b)",
-    r"(?<!\w)\([^()]*[^\W\d][^()]*\)(?:\++|-+|\d*\.\d+|\d(?![\w.,-]))(?![\w(])",
+    r"(?<!\w)\([^()]*[^\W\d][^()]*\)(?:\++|-+|\^?\d*\.\d+|\d(?![\w.,-]))(?![\w(])",
     r"(?<=\))\.(?:blend|and)\(|\.swap\(",
 )
 _MIDJOURNEY = (
@@ -62,3 +65,8 @@ def unread_weight(text: str) -> str | None:
         f"{named} as a weight or other syntax, read as plain text; take it out, or give "
         "prompt_embeds made with compel, and their text without it as prompt=..."
     )
+
+
+def without_syntax(text: str) -> str:
+    """A text without what `unread_weight` names."""
+    return _SYNTAX.sub(" ", text)

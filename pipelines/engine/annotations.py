@@ -20,11 +20,15 @@ NEGATIVE = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
 
 @dataclass(frozen=True)
 class Annotations:
-    """What was said beside the call: prompt text, subjects and layouts; one for all or one each."""
+    """What was said beside the call: prompt text, subjects and layouts; one for all or one each.
+
+    `broken`: those prompts of a call with markup whose own brackets do not pair.
+    """
 
     prompt: str | tuple[str, ...] | None
     subjects: tuple[Any, ...] | None
     layout: Layout | tuple[Layout | None, ...] | None
+    broken: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, prompt: Any, subjects: Any, layout: Any) -> Annotations:
@@ -45,7 +49,9 @@ class Annotations:
             return self
         if isinstance(called, str):
             return replace(self, prompt=called)
-        return replace(self, prompt=tuple(map(_parsable, called)))
+        parsable = tuple(map(_parsable, called))
+        broken = tuple(one for one, other in zip(called, parsable, strict=True) if one != other)
+        return replace(self, prompt=parsable, broken=broken)
 
     def prompts(self, called: Sequence[str] | None, count: int) -> list[Prompt]:
         """One `Prompt` for each prompt of the call.
@@ -94,8 +100,7 @@ class Annotations:
         beside = [text for name in BESIDE for text in _texts_in(asked.get(name))]
         negative = [text for name in NEGATIVE for text in _texts_in(asked.get(name))]
         said = [unread_weight(text) for text in (*stated, *beside, *negative, *own)]
-        if self.prompt is None:
-            said += map(unread_markup, stated)
+        said += map(unread_markup, stated if self.prompt is None else self.broken)
         said += map(unread_brackets, negative)
         return tuple(dict.fromkeys(sentence for sentence in said if sentence))
 

@@ -7,7 +7,7 @@ import pytest
 from adhere.errors import PromptError
 from adhere.guides.run import Prompt
 from adhere.layout.layout import Layout, Region
-from adhere.prompt.markup import strip_markup, unread_markup
+from adhere.prompt.markup import strip_markup, unread_brackets, unread_markup
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import find, numbered, occurrences, split_words
 from adhere.prompt.syntax import unread_weight
@@ -113,6 +113,7 @@ def test_words_are_cut_at_tokens_where_no_space_is() -> None:
             "a cat,BREAK,a dog",
         ),
         *("embedding:easynegative", "a __colour__ cat", "a cat --no dogs", "a cat --ar 16:9"),
+        *("a (cat)^1.3 and a dog", "a (red cat:130%)", "a ((cat) and a dog", "(cat)^.5"),
     ],
 )
 def test_weights_are_said_to_have_no_effect(prompt: str) -> None:
@@ -146,6 +147,7 @@ def test_every_weight_of_a_prompt_is_named_once() -> None:
             "blue-, red-ish cat",
         ),
         *("a sign TAKE A BREAK", 'a "BREAK" sign', "wide shot -- a cat", "wide shot --a cat"),
+        *("cat*1.3", "(a+b)^2", "((c) 2020)", "a shirt (cotton:100%)", "f(x)^1.5"),
         *('{"scene": "a cat"}', "(1) a cat (2) a dog", "http://x.org:80/"),
     ],
 )
@@ -156,3 +158,24 @@ def test_what_is_no_weight(prompt: str) -> None:
 def test_markup_that_a_modular_pipeline_encodes_is_said() -> None:
     assert "attach(pipe, prompt=" in (unread_markup("a [red|cat] and a dog") or "")
     assert unread_markup("a red cat") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("a [red|cat and a dog", "'[red|cat and a dog'"),
+        ("a [cat", "'[cat'"),
+        ("a cat] and a dog", "'] and a dog'"),
+        ("a [red|blue|cat]", "'[red|blue|cat]'"),
+        ("a [[cat]] and a [dog", "'[dog'"),
+    ],
+)
+def test_brackets_that_are_no_markup_are_said(prompt: str, named: str) -> None:
+    assert "plain text" in (unread_markup(prompt) or "")
+    assert named in (unread_brackets(prompt) or "")
+
+
+def test_brackets_of_web_uis_are_said_once() -> None:
+    assert unread_markup("a [[cat]]") is None
+    assert unread_brackets("a [[cat]]") is None
+    assert unread_weight("a [[cat]]") is not None

@@ -162,6 +162,31 @@ def test_brackets_in_a_negative_prompt_are_said() -> None:
         tiny.latents(tiny.sd1(), "a dog", guidance=guidance, negative_prompt="a [cat]", steps=1)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("a [red|cat and a dog", "'[red|cat and a dog'"),
+        (["a [red|cat]", "a dog [cat"], "'[cat'"),
+        ("a [cat:dog:0.5]", "cat:dog:0.5"),
+    ],
+)
+def test_brackets_that_are_no_markup_are_said_once(prompt: Any, named: str) -> None:
+    guidance = Guidance(adhere.AttendAndExcite(refinements=0))
+    seeds = (0,) if isinstance(prompt, str) else (0, 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", GuidanceWarning)
+        tiny.latents(tiny.sd1(), prompt, guidance=guidance, seeds=seeds, steps=1)
+    told = [str(one.message) for one in said if issubclass(one.category, GuidanceWarning)]
+    assert len([text for text in told if named in text]) == 1
+
+
+def test_escaped_brackets_are_read_in_silence() -> None:
+    guidance = Guidance(adhere.AttendAndExcite(refinements=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GuidanceWarning)
+        tiny.latents(tiny.sd1(), r"a cat \[a dog", guidance=guidance, steps=1)
+
+
 def test_a_plain_prompt_is_read_in_silence() -> None:
     pipe = tiny.sd1()
     with (
