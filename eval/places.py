@@ -6,6 +6,7 @@ A place holds files by name (`done/1-of-1.jsonl`). Files are whole or absent; a 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,8 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adhere.eval import files
+from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log
 
+# Of the protocols that runs are kept by; as a folder's name it is nobody's wish.
+_ONE_SLASH = re.compile(
+    r"(s3|s3a|gs|gcs|az|abfs|hf|memory|file|https?|sftp|ssh):/([^/].*)", re.DOTALL
+)
 _WRITING = "writing"
 # Longer than any picture takes to be written, in seconds.
 _OLD = 24 * 3600.0
@@ -72,8 +78,15 @@ def at(path: str | Path) -> Place:
     """The place at a path: a folder, or `protocol://...`.
 
     Raises:
+        EvaluationError: `s3:/bucket/run`, which would be a folder called `s3:`.
         ExtraMissing: fsspec, or its part for the protocol, is not installed.
     """
+    told = _ONE_SLASH.match(str(path))
+    if told:
+        raise EvaluationError(
+            f"{path} has one slash too few; write {told[1]}://{told[2]}, or ./{path} for a folder "
+            "of that name"
+        )
     if "://" in str(path):
         from adhere.eval.remote import Store
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -129,13 +128,15 @@ def check(
     """Published figures beside ours; exit code 1 where one that can be compared differs."""
     with spoken():
         from adhere.eval.commands import checking
+        from adhere.eval.report import tables
         from adhere.eval.run.folder import Folder
 
         there = checking.published(name)
         try:
-            results = json.loads(Folder(out).place.read("report.json"))
-        except (OSError, ValueError):
+            text = Folder(out).place.read("report.json")
+        except OSError:
             stop(f"{out} has no report yet: `adhere eval run {out} -c {name}` makes one")
+        results = tables.parsed(text, f"{out}/report.json")
         lines = checking.check(there, results)
         typer.echo(f"{there.source}; {there.model}")
         for line in checking.table(lines):

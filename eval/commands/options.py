@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -161,6 +162,12 @@ def spoken() -> Iterator[None]:
         yield
     except GuidanceError as error:
         stop(str(error))
+
+
+def folder(given: Path | None, what: str) -> None:
+    """Refuse a store where only a folder of this machine serves (`Path` ate one of its slashes)."""
+    if given is not None and re.match(r"\w{2,}:/", str(given)):
+        stop(f"{what} {given} is a store; it is written to a folder of this machine: copy it then")
 
 
 def stop(message: str) -> NoReturn:

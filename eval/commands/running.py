@@ -21,6 +21,7 @@ from adhere.eval.commands.options import (
     ReportOptions,
     Seeds,
     Suites,
+    folder,
     options,
     spoken,
 )
@@ -90,7 +91,7 @@ def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -
         from adhere.eval.commands import steps
 
         summary = steps.score(out, metric, steps.shard(out, part), device)
-    raise typer.Exit(1 if summary.left_out else 0)
+    raise typer.Exit(1 if summary.left_out or summary.damaged else 0)
 
 
 @options
@@ -99,6 +100,7 @@ def report(out: Out, shown: ReportOptions, metric: Metrics = None) -> None:
     with spoken():
         from adhere.eval.commands import steps
 
+        folder(shown.keep, "--keep")
         steps.report(out, metric, shown)
 
 
@@ -111,6 +113,7 @@ def export(
     with spoken():
         from adhere.eval.commands import steps
 
+        folder(to, "the data set")
         steps.export(out, to, metric)
 
 
@@ -135,11 +138,12 @@ def run(
 
         if shown.log:
             trackers.tracker(shown.log)  # a missing package should not cost a run
-        folder = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
+        folder(shown.keep, "--keep")
+        planned = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
         mine = steps.shard(out, part)
         made = steps.generate(out, mine, making, batch, device)
-        known = folder.ledger()
-        if not folder.settled(known):
+        known = planned.ledger()
+        if not planned.settled(known):
             typer.echo("other shards are still at work; the last one scores and reports")
             raise typer.Exit(1 if made.failed else 0)
         summary = steps.score(out, metric, mine, device, known)
@@ -147,4 +151,4 @@ def run(
             typer.echo("other shards are still scoring; the last one reports")
         else:
             steps.report(out, metric, shown)
-    raise typer.Exit(1 if made.failed or summary.left_out else 0)
+    raise typer.Exit(1 if made.failed or summary.left_out or summary.damaged else 0)

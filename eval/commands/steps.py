@@ -114,12 +114,24 @@ def import_pictures(
 
 
 def defaults(out: str) -> dict[str, Any]:
-    """Batch size and evaluators that the plan was made with."""
+    """Batch size and evaluators that the plan was made with.
+
+    Raises:
+        EvaluationError: the file is damaged; scoring by others than were planned is no way out.
+    """
     try:
-        found: dict[str, Any] = json.loads(Folder(out).place.read("defaults.json"))
-        return found
-    except (OSError, ValueError):
+        found = json.loads(Folder(out).place.read("defaults.json"))
+        batch, chosen = found["batch"], found["evaluators"]
+        if type(batch) is not int or batch < 1 or not isinstance(chosen, list) or not chosen:
+            raise TypeError(f"batch {batch!r}, evaluators {chosen!r}")
+    except FileNotFoundError:
         return {"batch": 4, "evaluators": list(DEFAULT_EVALUATORS)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{out}/defaults.json, which says how the run is made and scored, does not read "
+            f"({error!r}); give the plan again after removing it, or say --batch and --metric"
+        ) from error
+    return {"batch": batch, "evaluators": chosen}
 
 
 def recipes(out: str, metric: Sequence[str] | None) -> list[Evaluator]:
@@ -194,6 +206,12 @@ def score(
     )
     for name, why in summary.left_out.items():
         warn(f"left out {name}: {why}")
+    if summary.damaged:
+        warn(
+            f"{summary.damaged} pictures are missing or damaged and have no score: "
+            f"`adhere eval validate {out}` lists them, `adhere eval generate {out}` makes those "
+            "again that are missing"
+        )
     return summary
 
 

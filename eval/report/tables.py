@@ -17,15 +17,43 @@ from adhere.eval.report.wording import change, number, spread
 def read(path: Path) -> dict[str, Any]:
     """Results as `adhere eval report --keep` writes them."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return parsed(path.read_bytes(), str(path))
+    except OSError as error:
         raise EvaluationError(f"cannot read results {path}: {error}") from error
-    if data.get("adhere_results") != FORMAT:
+
+
+def parsed(text: bytes, where: str) -> dict[str, Any]:
+    """Results from what lies in their file.
+
+    Raises:
+        EvaluationError: it is torn, of another format, or lacks what results have.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise EvaluationError(f"cannot read results {where}: {error}") from error
+    if not isinstance(data, dict) or data.get("adhere_results") != FORMAT:
         raise EvaluationError(
-            f"{path} does not hold results of format {FORMAT}; those of earlier formats have other "
-            "intervals: report the run again"
+            f"{where} does not hold results of format {FORMAT}; those of earlier formats have "
+            "other intervals: report the run again"
         )
+    try:
+        _look_through(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EvaluationError(
+            f"the results {where} are damaged ({error!r}); report the run again"
+        ) from error
     return data
+
+
+def _look_through(data: Mapping[str, Any]) -> None:
+    """Touch all that anybody reads of results."""
+    columns = {name: Measure(**about) for name, about in data["columns"].items()}
+    for entry in data["scores"]:
+        one = score_from(entry)
+        _ = columns[one.column], data["suites"][one.suite]["fingerprint"], one.mean + one.n
+    _ = data["model"]["model"], data["model"]["weights"], data["name"], data["commit"]
+    _ = data["experiment"].get("primary"), data["evaluator_weights"].get("")
 
 
 def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
@@ -65,13 +93,14 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
     """A page of Markdown: of every suite and model all variants, the best first.
 
     Args:
-        results: as `read` gives them; of several of one model, suite and variant the last counts.
+        results: as `read` gives them. Suites of other content, scores by another evaluator or by
+            other weights of it are boards of their own.
         score: what is ranked by; each results' own primary score if left out.
 
     Raises:
         EvaluationError: no results have such a score.
     """
-    boards: dict[tuple[str, str, str], dict[str, tuple[Score, Measure, str]]] = {}
+    boards: dict[tuple[str, ...], list[tuple[Score, Measure, str]]] = {}
     for data in results:
         name = score or data["experiment"].get("primary") or ""
         if name not in data["columns"]:
@@ -80,27 +109,31 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
         model = f"{data['model']['model']} (weights {data['model']['weights']})"
         for entry in data["scores"]:
             if entry["column"] == name and "tag" not in entry:
-                board = boards.setdefault((entry["suite"], model, name), {})
+                content, slug = data["suites"][entry["suite"]]["fingerprint"], entry["evaluator"]
+                judge = f"{slug} (weights {data['evaluator_weights'].get(slug) or 'none'})"
                 made = f"{data['name']}, {str(data['commit'])[:8]}"
-                board[entry["variant"]] = score_from(entry), column, made
+                board = boards.setdefault((entry["suite"], content, model, name, judge), [])
+                board.append((score_from(entry), column, made))
     if not boards:
         there = ", ".join(sorted({name for data in results for name in data["columns"]}))
         raise EvaluationError(
             f"no results have the score {score!r}; they have {there}" if score else
             f"no results name a primary score; say which one with --score ({there})"
         )  # fmt: skip
-    for (suite, model, name), board in sorted(boards.items()):
-        yield from _board(suite, model, name, list(board.values()))
+    for (suite, content, model, name, judge), board in sorted(boards.items()):
+        yield f"## {suite}, {model}"
+        yield ""
+        yield f"Suite {content}. `{name}` by {judge}: {_about(board[0][1])}"
+        yield ""
+        yield from _board(board)
 
 
-def _board(
-    suite: str, model: str, name: str, rows: list[tuple[Score, Measure, str]]
-) -> Iterator[str]:
+def _about(column: Measure) -> str:
+    return f"{column.help}; {column.better} is better."
+
+
+def _board(rows: list[tuple[Score, Measure, str]]) -> Iterator[str]:
     column = rows[0][1]
-    yield f"## {suite}, {model}"
-    yield ""
-    yield f"`{name}`: {column.help}; {column.better} is better."
-    yield ""
     yield "| | variant | mean | 95 % | n | difference | experiment |"
     yield "|---|---|---|---|---|---|---|"
     rows.sort(key=lambda row: row[0].mean, reverse=column.better != "lower")

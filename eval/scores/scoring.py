@@ -40,12 +40,14 @@ Chunk = tuple[str, tuple[Entry, ...]]
 class ScoreSummary:
     """What a call of `score` did: pictures scored, skipped and bad; evaluators left out.
 
+    `damaged` counts the bad ones that were made: they are lost, or are not what was written.
     `busy` are the blocks that another process is at.
     """
 
     scored: int = 0
     skipped: int = 0
     bad: dict[str, str] = field(default_factory=dict)
+    damaged: int = 0
     errors: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     busy: int = 0
@@ -176,6 +178,7 @@ class _AtWork:
             opened = open_picture(self.place, self.session.folder.image(job), record)
             if isinstance(opened, str):
                 self.summary.bad[job] = opened
+                self.summary.damaged += self.picture(job) != NOT_MADE
             else:
                 images[job] = opened
         return images

@@ -95,3 +95,10 @@ def test_the_command_says_what_cannot_be_compared(
     assert told.exit_code == 0, told.output
     assert told.output.count("not comparable: made by toybox, published of CompVis") == 2
     assert "| plain | all_present | 0.454 | 0 |" in told.output
+    report = tmp_path / "out" / "report.json"
+    whole = report.read_text()
+    for text in (whole[:50], "[]", whole.replace('"variant"', '"varaint"')):
+        report.write_text(text)
+        broken = adhere("check", "published-toybox", out)
+        assert broken.exit_code == 2
+        assert "report.json" in "".join(broken.output.split())

@@ -266,6 +266,14 @@ def test_tiam(write: Write) -> None:
         suites.find(str(write("q.yaml", f"{shared}\ngenerate: all\n")))
     with pytest.raises(EvaluationError, match="no list of words"):
         suites.find(str(write("r.yaml", "template: a $object1\nobject1: {list: []}\n")))
+    for line, told in (
+        ("uniqe: [[object1, object2]]", "has 'uniqe'"),
+        ("adj2: {list: [red]}", "has 'adj2'"),
+        ("unique: [[object1, object3]]", "unique is"),
+        ("object1: {list: [a], words: [b]}", "'object1' has 'words'"),
+    ):
+        with pytest.raises(EvaluationError, match=told):
+            suites.find(str(write("s.yaml", f"{shared}\n{line}\n")))
 
 
 def test_lmd_prompts(write: Write) -> None:

@@ -227,3 +227,41 @@ def test_nothing_can_be_added(tmp_path: Path) -> None:
     told = adhere("grow", tmp_path / "out", "-m", "clip-score")
     assert told.exit_code == 0, told.output
     assert Folder(tmp_path / "out").plans() == ["manifest.jsonl"]
+
+
+def test_damaged_defaults_are_no_others(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a cat.png")
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    whole = '{"batch": 4, "evaluators": ["clip-score"]}'
+    for text in (whole[:20], "{}", "[]", whole.replace("4", '"x"'), whole.replace("4", "0")):
+        (tmp_path / "out" / "defaults.json").write_text(text)
+        told = adhere("score", tmp_path / "out")
+        assert told.exit_code == 2, text
+        assert "does not read" in " ".join(told.output.split())
+    (tmp_path / "out" / "defaults.json").write_text(whole)
+    assert adhere("score", tmp_path / "out").exit_code == 0
+
+
+def test_scoring_damaged_pictures_is_no_success(tmp_path: Path) -> None:
+    picture(tmp_path / "made" / "a cat.png")
+    assert adhere("import", tmp_path / "out", tmp_path / "made").exit_code == 0
+    run = Folder(tmp_path / "out")
+    picture(run.path / run.image(next(run.manifest.entries()).job), 5)
+    told = adhere("score", tmp_path / "out", "-m", "clip-score")
+    assert told.exit_code == 1
+    assert "1 pictures are missing or damaged" in " ".join(told.output.split())
+
+
+def test_stores_where_only_folders_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "made" / "a cat.png")
+    assert adhere("import", "out", "made").exit_code == 0
+    for words, told in (
+        (["import", "s3:/bucket/run", "made"], "write s3://bucket/run"),
+        (["export", "out", "memory://data", "-m", "cost"], "is a store"),
+        (["report", "out", "-m", "cost", "--keep", "s3://bucket/kept.json"], "is a store"),
+    ):
+        result = adhere(*words)
+        assert result.exit_code == 2
+        assert told in " ".join(result.output.split())
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["made", "out"]

@@ -215,9 +215,15 @@ def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
     assert head == "| variant | right | bad |"
     assert plain == "| plain | 19.0 % | 81.0 % |"
     assert guided.startswith("| attend-and-excite | 81.0 % (**+61.9** [")
-    (tmp_path / "kept.json").write_text("{}")
-    with pytest.raises(EvaluationError, match="format 2"):
-        tables.read(tmp_path / "kept.json")
+    for text in ("{}", "[]"):
+        (tmp_path / "kept.json").write_text(text)
+        with pytest.raises(EvaluationError, match="format 2"):
+            tables.read(tmp_path / "kept.json")
+    for key in ("columns", "scores", "suites", "model", "experiment"):
+        for broken in ({k: v for k, v in data.items() if k != key}, {**data, key: [3]}):
+            (tmp_path / "kept.json").write_text(json.dumps(broken))
+            with pytest.raises(EvaluationError, match="are damaged"):
+                tables.read(tmp_path / "kept.json")
 
 
 def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: Path) -> None:
@@ -232,6 +238,16 @@ def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: 
     # Lower is better.
     assert first.startswith("| 1 | attend-and-excite | 19.0 % |")
     assert second.startswith("| 2 | plain | 81.0 % |")
+    # A second run of the same stands beside the first, another suite or judge on its own board.
+    again = {**data, "name": "again"}
+    suite = {**data["suites"]["fake"], "fingerprint": "other"}
+    elsewhere = {**data, "suites": {"fake": suite}}
+    swapped = {**data, "evaluator_weights": dict.fromkeys(data["evaluator_weights"], "other")}
+    lines = list(tables.leaderboard([data, again, elsewhere, swapped], "bad"))
+    assert sum(line.startswith("## ") for line in lines) == 3
+    rows = [line for line in lines if "| plain |" in line]
+    assert len(rows) == 4
+    assert sum("again" in line for line in rows) == 1
     with pytest.raises(EvaluationError, match="no results have the score 'nothing'"):
         list(tables.leaderboard([data], "nothing"))
     with pytest.raises(EvaluationError, match="name a primary score"):

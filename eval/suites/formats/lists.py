@@ -107,6 +107,7 @@ def tiam(content: Content) -> Suite:
     data = content.data
     template = Template(str(data["template"]))
     places = [name for name in template.get_identifiers() if not name.startswith("ind_ar")]
+    _check_keys(content, data, places)
     items = []
     for number, words in enumerate(_choices(content, data, places), 1):
         chosen = dict(zip(places, words, strict=True))
@@ -123,6 +124,29 @@ def tiam(content: Content) -> Suite:
         raise EvaluationError(f"{content.path}: the template has no prompt")
     source = "TIAM's templates (Grimal et al. 2024, arXiv:2307.05134)"
     return Suite(f"tiam-{content.name}", content.version, source, "see source", tuple(items))
+
+
+_TIAM_KEYS = ("template", "unique", "generate", "objects")
+
+
+def _check_keys(content: Content, data: Mapping[str, Any], places: Sequence[str]) -> None:
+    """Refuse what nobody would read: a word that was mistyped gives other prompts than meant."""
+    known = (*_TIAM_KEYS, *places)
+    for key in data:
+        if key not in known:
+            raise EvaluationError(f"{content.path} has {key!r}; known here: {', '.join(known)}")
+    for key in ("objects", *places):
+        given = data.get(key)
+        rest = sorted(map(str, set(given) - {"list"})) if isinstance(given, Mapping) else ()
+        if rest:
+            raise EvaluationError(f"{content.path}: {key!r} has {rest[0]!r}; known: list")
+    unique = data.get("unique", ())
+    if not isinstance(unique, Sequence) or not all(
+        isinstance(group, Sequence) and set(group) <= set(places) for group in unique
+    ):
+        raise EvaluationError(
+            f"{content.path}: unique is {unique!r}; write lists of {', '.join(places)}"
+        )
 
 
 def _choices(
