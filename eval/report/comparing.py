@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Measure
+from adhere.eval.files import canonical
 from adhere.eval.report.results import Results, Score, tested
 from adhere.eval.report.statistics import difference, interval
 from adhere.eval.report.wording import change, number
@@ -54,10 +55,12 @@ def compare(
     _check_variant(after, variant, "second")
     _check_weights(before, after)
     first, second = _table(before, against), _table(after, variant)
+    other = _other_prompts(before, after)
     columns = {**before.columns, **after.columns}
     scores = []
     for (suite, name), values in second.items():
-        plain = first.get((suite, name), {})
+        there = first.get((suite, name), {})
+        plain = {key: value for key, value in there.items() if (suite, key[0]) not in other}
         share = columns[name].kind == "share"
         found = difference(values, plain, share=share)
         whole = interval(values, share=share)
@@ -70,9 +73,32 @@ def compare(
         raise EvaluationError(
             f"variant {variant!r} of the second run and {against!r} of the first share no scored "
             f"picture (suites {', '.join(after.about['suites'])} and "
-            f"{', '.join(before.about['suites'])})"
+            f"{', '.join(before.about['suites'])}; {len(other)} items have the same id and "
+            "another prompt)"
         )
-    return Comparison(tested(scores, columns, primary), columns, list(_differences(before, after)))
+    warnings = list(_differences(before, after))
+    if other:
+        warnings.append(
+            f"{len(other)} items have the same id and another prompt in the two runs; they are "
+            "not compared"
+        )
+    return Comparison(tested(scores, columns, primary), columns, warnings)
+
+
+def _prompts(results: Results) -> dict[tuple[str, str], str]:
+    """The prompts by suite and item."""
+    scored = results.values.scored
+    return {
+        (suite, scored.items[item]): scored.prompts[item]
+        for (suite, _), numbers in scored.places.items()
+        for item in set(scored.item[numbers].tolist())
+    }
+
+
+def _other_prompts(before: Results, after: Results) -> set[tuple[str, str]]:
+    """The suites and items that the two runs mean different prompts by."""
+    one, two = _prompts(before), _prompts(after)
+    return {place for place in one.keys() & two.keys() if one[place] != two[place]}
 
 
 def _table(results: Results, variant: str) -> Table:
@@ -94,12 +120,26 @@ def _check_variant(results: Results, variant: str, which: str) -> None:
 
 
 def _check_weights(before: Results, after: Results) -> None:
-    one, two = (results.about["evaluator_weights"] for results in (before, after))
-    for slug in sorted(set(one) & set(two)):
-        if one[slug] != two[slug]:
+    ours, theirs = (results.about["evaluator_weights"] for results in (before, after))
+    for slug in sorted(set(ours) & set(theirs)):
+        if ours[slug] != theirs[slug]:
             raise EvaluationError(
-                f"{slug} scored the two runs with different weights ({one[slug]} and {two[slug]}); "
-                "score one of them again"
+                f"{slug} scored the two runs with different weights ({ours[slug]} and "
+                f"{theirs[slug]}); score one of them again"
+            )
+    first, second = (
+        {score.column: score.evaluator for score in results.scores} for results in (before, after)
+    )
+    for column in sorted(set(first) & set(second)):
+        slugs = first[column], second[column]
+        if slugs[0] != slugs[1]:
+            one, two = (
+                canonical(results.about["evaluators"].get(slug, slug))
+                for results, slug in zip((before, after), slugs, strict=True)
+            )
+            raise EvaluationError(
+                f"{column} was scored with different settings in the two runs ({one} and {two}); "
+                "score both by the same evaluator and name it (--metric)"
             )
 
 

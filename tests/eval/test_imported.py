@@ -265,3 +265,23 @@ def test_stores_where_only_folders_serve(tmp_path: Path, monkeypatch: pytest.Mon
         assert result.exit_code == 2
         assert told in " ".join(result.output.split())
     assert sorted(one.name for one in tmp_path.iterdir()) == ["made", "out"]
+
+
+def test_only_the_same_prompts_are_compared(tmp_path: Path) -> None:
+    for run, words in (("one", ("a cat", "a dog")), ("two", ("a cat", "a cow"))):
+        for place, word in enumerate(words):
+            folder = tmp_path / run / f"{place:05d}"
+            picture(folder / "samples" / "0000.png", place)
+            clause = {"class": word[2:], "count": 1}
+            line = {"tag": "single_object", "include": [clause], "prompt": word}
+            (folder / "metadata.jsonl").write_text(json.dumps(line))
+        # A run's suite is called as its folder.
+        out = tmp_path / run / "out" / "run"
+        assert adhere("import", out, tmp_path / run).exit_code == 0
+        assert adhere("score", out, "-m", "clip-score").exit_code == 0
+    outs = [tmp_path / run / "out" / "run" for run in ("one", "two")]
+    told = adhere("compare", *outs, "-m", "clip-score")
+    assert told.exit_code == 0, told.output
+    assert "1 items have the same id and another prompt" in " ".join(told.output.split())
+    (row,) = (line for line in told.output.splitlines() if "| clip_full |" in line)
+    assert row.endswith("| 1 |")
