@@ -48,8 +48,8 @@ def unread_brackets(negative: str) -> str | None:
     )
 
 
-_BRACKET = re.compile(r"[\[\]].{0,19}", re.DOTALL)
-"""A bracket and what follows it."""
+_BRACKET = re.compile(r"(?:(?<![:;=-])\[(?=\s*\w)|(?<=\w)\]).{0,19}", re.DOTALL)
+"""A bracket at a word, and what follows it; a face, :[ or :], is none."""
 
 
 def strip_markup(prompt: str) -> str:

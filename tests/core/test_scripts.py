@@ -175,6 +175,12 @@ def test_brackets_that_are_no_markup_are_said(prompt: str, named: str) -> None:
     assert named in (unread_brackets(prompt) or "")
 
 
+@pytest.mark.parametrize("prompt", ["a cat :[", "a cat :] and a dog", "a cat :[ and a dog", "[]"])
+def test_faces_are_no_markup(prompt: str) -> None:
+    assert unread_markup(prompt) is None
+    assert unread_brackets(prompt) is None
+
+
 def test_brackets_of_web_uis_are_said_once() -> None:
     assert unread_markup("a [[cat]]") is None
     assert unread_brackets("a [[cat]]") is None
