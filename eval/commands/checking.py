@@ -40,6 +40,12 @@ class Figure:
     tag: str | None = None
     prompts: int | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise TypeError(f"the value of {self.column!r} is {self.value!r}, not a number")
+        if self.prompts is not None and (type(self.prompts) is not int or self.prompts < 1):
+            raise TypeError(f"prompts is {self.prompts!r}, not a number of prompts")
+
     def margin(self) -> float:
         """Half of the 95 % interval of a share over so many prompts, each with one picture."""
         if self.prompts is None or not 0 <= self.value <= 1:
@@ -59,6 +65,10 @@ class Published:
     model: str
     figures: tuple[Figure, ...]
     judge: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.judge, Mapping):
+            raise TypeError(f"judge is {self.judge!r}, not columns with what gave them")
 
 
 @dataclass(frozen=True)

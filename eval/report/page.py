@@ -16,15 +16,15 @@ from html import escape
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from adhere.eval.report import plots
 from adhere.eval.report.page_template import PAGE
 from adhere.eval.report.results import Results, Score, verdict
 from adhere.eval.report.wording import change, how_to_read, number, spread
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.ledger import DONE
+from adhere.eval.run.ledger import DONE, Ledger
 from adhere.eval.scores.scored import Scored
+from adhere.eval.scores.scoring import open_picture
 
 LISTED = 100_000
 """Pairs on a page at the most."""
@@ -35,12 +35,17 @@ T = TypeVar("T")
 
 def page(folder: Folder, results: Results, pairs: int) -> str:
     """The page; the pictures of `pairs` pairs are in it, spread evenly over suites and variants."""
-    scored = results.values.scored
+    scored, known = results.values.scored, folder.ledger()
     listed = spread_evenly(_pairs(scored, str(results.about["baseline"])), LISTED)
-    inside = {number for pair in spread_evenly(listed, pairs) for number in pair}
     jobs = {number: scored.jobs[number].decode() for pair in listed for number in pair}
+    inside = {jobs[number] for pair in spread_evenly(listed, pairs) for number in pair}
+    whole = known.made(list(jobs.values()), folder.image)
+    there = {job for job, made in zip(jobs.values(), whole, strict=True) if made}
+    images = {job: _data(folder, known, job) for job in sorted(inside & there)}
+    shown = there - {job for job, data in images.items() if not data}
+    listed = [pair for pair in listed if all(jobs[number] in shown for number in pair)]
     data = {
-        "images": {jobs[number]: _data(folder, jobs[number]) for number in sorted(inside)},
+        "images": {job: data for job, data in images.items() if data},
         "pairs": _columns(results, listed, jobs),
         "columns": {
             name: {"help": column.help, "better": column.better, "kind": column.kind}
@@ -52,7 +57,7 @@ def page(folder: Folder, results: Results, pairs: int) -> str:
         head=_head(results),
         how=escape(how_to_read(results).replace("`", "")).replace("bold", "coloured"),
         baseline=escape(str(results.about["baseline"])),
-        notes=_notes(results),
+        notes=_notes(results, len(set(jobs.values()) - shown)),
         tables="".join(_suite(results, suite) for suite in results.about["suites"]),
         data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
@@ -86,12 +91,14 @@ def spread_evenly(found: Sequence[T], most: int) -> Sequence[T]:
     return [found[int(number * len(found) / most)] for number in range(most)]
 
 
-def _data(folder: Folder, job: str) -> str:
-    """A picture as a data address; large ones are reduced, for the page only."""
-    try:
-        with Image.open(io.BytesIO(folder.place.read(folder.image(job)))) as opened:
-            image = opened.convert("RGB")
-    except (OSError, SyntaxError):
+def _data(folder: Folder, known: Ledger, job: str) -> str:
+    """A picture as a data address, empty where it is not the one that was written.
+
+    Large ones are reduced, for the page only.
+    """
+    (row,) = known.find([job])
+    image = open_picture(folder.place, folder.image(job), known.record(int(row)))
+    if isinstance(image, str):
         return ""
     stream = io.BytesIO()
     if max(image.size) > _LARGEST:
@@ -155,8 +162,13 @@ def _head(results: Results) -> str:
     )
 
 
-def _notes(results: Results) -> str:
+def _notes(results: Results, lost: int) -> str:
     notes = [*results.warnings]
+    if lost:
+        notes.append(
+            f"{lost} pictures are missing or are not the files that were written, and are not "
+            "shown; `adhere eval validate` names them"
+        )
     notes += [f"{name} was left out: {why}" for name, why in results.left_out.items()]
     notes += [f"not made: {one['prompt'][:80]!r}: {one['error']}" for one in results.failures]
     return "".join(f"<li>{escape(note)}</li>" for note in notes)

@@ -76,6 +76,13 @@ def test_figures_that_do_not_read(tmp_path: Path) -> None:
     path.write_text("published: {source: a, model: b, figures: [{variant: plain, valeu: 1}]}\n")
     with pytest.raises(EvaluationError, match="valeu"):
         checking.published(path)
+    figure = "{variant: plain, column: binding, value: high}"
+    path.write_text(f"published: {{source: a, model: b, figures: [{figure}]}}\n")
+    with pytest.raises(EvaluationError, match="value of 'binding' is 'high', not a number"):
+        checking.published(path)
+    path.write_text("published: {source: a, model: b, figures: [], judge: 3}\n")
+    with pytest.raises(EvaluationError, match="judge is 3, not columns"):
+        checking.published(path)
 
 
 def test_the_command_says_what_cannot_be_compared(

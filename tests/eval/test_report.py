@@ -154,6 +154,21 @@ def test_page_is_one_safe_file(run: Folder) -> None:
     assert (before[0], after[0]) == (0, 1)
 
 
+def test_a_picture_that_is_not_the_one_that_was_written_is_not_shown(run: Folder) -> None:
+    first, second = sorted(run.done())[:2]
+    swapped, cut = (Path(run.path, run.image(job)) for job in (first, second))
+    data = swapped.read_bytes()
+    # As long as it was, inside the page; and too short, among those that lie beside it.
+    swapped.write_bytes(data[:-20] + bytes(20))
+    cut.write_bytes(cut.read_bytes()[:-1])
+    recipes = [Stub()]
+    report.report(run, recipes, {}, formats=["html"])
+    text = Path(run.path, "report.html").read_text("utf-8")
+    assert "2 pictures are missing or are not the files that were written" in text
+    assert first not in text
+    assert second not in text
+
+
 def test_pairs_are_limited_and_spread(run: Folder) -> None:
     from adhere.eval.report.page import spread_evenly
 
