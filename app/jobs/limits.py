@@ -202,7 +202,9 @@ def check_number(
     # A NaN fails every comparison, so it is refused here too.
     if not low <= number <= high or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
-        raise ParameterError(f"{what}={value} is out of range: use {kind} from {low:g} to {high:g}")
+        raise ParameterError(
+            f"{what}={str(value)[:40]} is out of range: use {kind} from {low:g} to {high:g}"
+        )
     return number
 
 

@@ -275,6 +275,6 @@ def _scale() -> str:
         "div",
         tag("span", "none"),
         tag("div", css="ramp", role="img", aria_label="from dark to pale"),
-        tag("span", "most of any word, at any step"),
+        tag("span", "most of any word"),
         css="scale quiet",
     )

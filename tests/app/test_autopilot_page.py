@@ -105,6 +105,7 @@ def test_a_click_that_is_quicker_than_the_page_flies_the_prompt(
     [
         ("", "8", "rite what it should show"),
         ("a cat", "0.5", "udget=0.5 is out of range"),
+        ("a cat", "9" * 400, f"udget={'9' * 40} is out of range"),
         ("a cat", "800", "take a smaller budget"),
         ("beautiful", "1", "Done"),
     ],
