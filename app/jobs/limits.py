@@ -15,6 +15,7 @@ from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
 from adhere.pipelines.studio.request import Request
+from adhere.prompt.markup import strip_markup
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,20 @@ def check_prompt(text: object, limits: Limits, what: str = "prompt") -> str:
             "takes: shorten it"
         )
     return clean
+
+
+def check_drawn(text: object, limits: Limits) -> str:
+    """A prompt that can be drawn, as one clean line.
+
+    Raises:
+        PromptError: it is no text, too long, or its markup does not parse.
+        ParameterError: it is empty.
+    """
+    prompt = check_prompt(text, limits)
+    if not prompt:
+        raise ParameterError("the prompt is empty: write what the picture should show")
+    strip_markup(prompt)
+    return prompt
 
 
 def check_seeds(seeds: Sequence[int], limits: Limits) -> tuple[int, ...]:

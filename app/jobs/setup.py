@@ -80,9 +80,7 @@ def checked(setup: Setup, models: Sequence[str], limits: Limits = LIMITS) -> Set
     request = setup.request
     if setup.model not in models:
         raise ParameterError(f"this app does not offer that model: choose {' or '.join(models)}")
-    prompt = bounds.check_prompt(request.prompt, limits)
-    if not prompt:
-        raise ParameterError("the prompt is empty: write what the picture should show")
+    prompt = bounds.check_drawn(request.prompt, limits)
     seeds = bounds.check_seeds(setup.seeds, limits)
     width, height = bounds.check_size(request.width, request.height, limits)
     steps = bounds.check_number(request.steps, "steps", 1, limits.steps)

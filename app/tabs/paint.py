@@ -136,7 +136,7 @@ class Paint:
     def _from_words(self, prompt: str, drawn: Any, width: Any, height: Any) -> dict[Any, Any]:
         """Places by the prompt's own words; the editor's undo has what was there before."""
         try:
-            text = bounds.check_prompt(prompt, self.limits)
+            text = bounds.check_drawn(prompt, self.limits)
             cells = editor.cells(*bounds.check_size(width, height, self.limits))
             value = placing.laid_out(text, drawn, cells)
             phrases = placing.phrases_of(text)
@@ -172,7 +172,8 @@ class Paint:
     def read(self, values: Sequence[Any]) -> Setup:
         """The set-up of the inputs' values."""
         prompt, drawn, *rest = values
-        clean = bounds.check_prompt(prompt, self.limits)
+        # The prompt's fault first: without its words no phrase has a place.
+        clean = bounds.check_drawn(prompt, self.limits)
         layout = placing.layout_of(clean, editor.drawn(drawn, self.limits))
         split = len(self.stack.components)
         stack = self.stack.read(rest[:split])

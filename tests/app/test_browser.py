@@ -726,3 +726,16 @@ def test_a_visitor_who_leaves_stops_the_model(
     visit.close()
     until(lambda: held.interrupted > heard, "the model goes on for nobody")
     assert held.step_calls - before == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fault"), [("", "prompt is empty"), ("a [red|cat", "never closed")]
+)
+def test_a_layouts_prompt_is_at_fault_before_its_places(
+    visit: Visit, prompt: str, fault: str
+) -> None:
+    visit.tab("Layout")
+    visit.fill("paint", prompt)
+    visit.page.click("#paint-lay")
+    visit.status("paint", fault)
+    visit.generate("paint", fault)
