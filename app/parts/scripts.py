@@ -37,8 +37,9 @@ TO_RESULT = """() => {
 
 FOCUS_BACK = """() => {
   const go = document.getElementById("NAME-go");
-  const lost = !document.activeElement || document.activeElement === document.body;
-  if (go && lost) setTimeout(() => go.focus({preventScroll: true}), 60);
+  const lost = () => !document.activeElement || document.activeElement === document.body;
+  // Asked when it is given back: somebody may have taken it since.
+  if (go) setTimeout(() => lost() && go.focus({preventScroll: true}), 60);
 }"""
 """A button loses the focus when it is switched off: it gets it back when the job is over."""
 
