@@ -1,6 +1,7 @@
 """Where a run lies: a folder of this machine, or of any store that fsspec knows (`s3://...`).
 
 A place holds files by name (`done/1-of-1.jsonl`). Files are whole or absent; a log grows by rows.
+`file:///folder` is the folder.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from adhere.eval import files
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log
 
 # Of the protocols that runs are kept by; as a folder's name it is nobody's wish.
-_ONE_SLASH = re.compile(
-    r"(s3|s3a|gs|gcs|az|abfs|hf|memory|file|https?|sftp|ssh):/([^/].*)", re.DOTALL
-)
+_ONE_SLASH = re.compile(r"(s3|s3a|gs|gcs|az|abfs|hf|memory|https?|sftp|ssh):/([^/].*)", re.DOTALL)
+# What fsspec calls this machine's own files.
+_LOCAL = ("file", "local")
 _WRITING = "writing"
 # Longer than any picture takes to be written, in seconds.
 _OLD = 24 * 3600.0
@@ -74,31 +76,68 @@ class Place(Protocol):
         """Remove what killed writers left half written."""
 
 
-def at(path: str | Path) -> Place:
+def at(path: str | Path, alone: bool = False) -> Place:
     """The place at a path: a folder, or `protocol://...`.
 
+    Args:
+        path: where it is.
+        alone: nobody else writes there, so that no folder for what is half written is left behind.
+
     Raises:
-        EvaluationError: `s3:/bucket/run`, which would be a folder called `s3:`.
+        EvaluationError: `s3:/bucket/run`, which would be a folder called `s3:`; a `file:` address
+            of another machine.
         ExtraMissing: fsspec, or its part for the protocol, is not installed.
     """
-    told = _ONE_SLASH.match(str(path))
+    folder = local(path)
+    if folder is None:
+        from adhere.eval.remote import Store
+
+        return Store(str(path))
+    return Folder(folder, alone)
+
+
+def local(path: str | Path) -> Path | None:
+    """The folder or file of this machine that is meant; None of what lies in a store."""
+    text = str(path)
+    told = _ONE_SLASH.match(text)
     if told:
         raise EvaluationError(
             f"{path} has one slash too few; write {told[1]}://{told[2]}, or ./{path} for a folder "
             "of that name"
         )
-    if "://" in str(path):
-        from adhere.eval.remote import Store
+    scheme, _, rest = text.partition(":/")
+    if scheme not in _LOCAL or not rest:
+        return None if "://" in text else Path(path)
+    host, _, beneath = rest[1:].partition("/") if rest.startswith("/") else ("", "", rest)
+    if host not in ("", "localhost") or not beneath:
+        raise EvaluationError(
+            f"{text} is no path of this machine; write file:///folder with three slashes, or the "
+            "path alone"
+        )
+    return Path("/", unquote(beneath))
 
-        return Store(str(path))
-    return Folder(Path(path))
+
+def file(path: str | Path) -> tuple[Place, str]:
+    """The place of a single file, and its name there.
+
+    Raises:
+        EvaluationError: the path ends with a slash.
+    """
+    found = local(path)
+    if found is not None:
+        return Folder(found.parent, alone=True), found.name
+    folder, _, name = str(path).rpartition("/")
+    if not name:
+        raise EvaluationError(f"{path} names no file; write where it lies and what it is called")
+    return at(f"{folder}/" if folder.endswith(":/") else folder), name
 
 
 class Folder:
     """A folder of this machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, alone: bool = False) -> None:
         self.local = path
+        self._alone = alone
 
     def __str__(self) -> str:
         return str(self.local)
@@ -123,7 +162,7 @@ class Folder:
         path = self.local / name
         # In one folder, so that what the dead leave is found without looking through all others.
         temporary = self.local / _WRITING / f"{path.name}.{label or '-'}.{os.getpid()}.tmp"
-        files.write_atomic(path, data, temporary)
+        files.write_atomic(path, data, None if self._alone else temporary)
 
     def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
         """See `Place`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import secrets
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,9 +71,11 @@ class Store:
         if isinstance(data, bytes):
             self._put(name, data, "overwrite")
             return
-        with self.fs.open(self._at(name), "wb") as stream:
-            for piece in data:
-                stream.write(piece)
+        # Put when it is whole: a stream into a store would keep what there is of it at an error.
+        with tempfile.NamedTemporaryFile() as pieces:
+            pieces.writelines(data)
+            pieces.flush()
+            self.fs.put_file(pieces.name, self._at(name))
 
     def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
         """See `Place`."""

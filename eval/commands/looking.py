@@ -145,7 +145,7 @@ def check(
 
 
 def leaderboard(
-    results: Annotated[list[Path], typer.Argument(help="files that `report --keep` wrote")],
+    results: Annotated[list[str], typer.Argument(help="files that `report --keep` wrote")],
     score: Annotated[str | None, typer.Option(help="ranked by; their primary if left out")] = None,
 ) -> None:
     """A page of Markdown: of every suite and model all variants, the best first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -64,7 +63,7 @@ Metrics = Annotated[
     typer.Option("--metric", "-m", help="evaluator, name:key=value,...; repeatable"),
 ]
 Pairs = Annotated[int, typer.Option(min=0, help="pairs whose pictures are inside the page")]
-Keep = Annotated[Path | None, typer.Option(help="also write the results JSON here")]
+Keep = Annotated[str | None, typer.Option(help="also write the results JSON here")]
 Log = Annotated[str | None, typer.Option("--log", help="figures to wandb, mlflow, tensorboard too")]
 Parquet = Annotated[bool, typer.Option("--parquet", help="also pictures.parquet")]
 Baseline = Annotated[
@@ -162,12 +161,6 @@ def spoken() -> Iterator[None]:
         yield
     except GuidanceError as error:
         stop(str(error))
-
-
-def folder(given: Path | None, what: str) -> None:
-    """Refuse a store where only a folder of this machine serves (`Path` ate one of its slashes)."""
-    if given is not None and re.match(r"\w{2,}:/", str(given)):
-        stop(f"{what} {given} is a store; it is written to a folder of this machine: copy it then")
 
 
 def stop(message: str) -> NoReturn:

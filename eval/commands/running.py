@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,6 @@ from adhere.eval.commands.options import (
     ReportOptions,
     Seeds,
     Suites,
-    folder,
     options,
     spoken,
 )
@@ -100,20 +98,18 @@ def report(out: Out, shown: ReportOptions, metric: Metrics = None) -> None:
     with spoken():
         from adhere.eval.commands import steps
 
-        folder(shown.keep, "--keep")
         steps.report(out, metric, shown)
 
 
 def export(
     out: Out,
-    to: Annotated[Path, typer.Argument(help="a new folder")],
+    to: Annotated[str, typer.Argument(help="a new folder, or s3://bucket/folder")],
     metric: Metrics = None,
 ) -> None:
     """Write the pictures and their scores as a data set in the hub's form."""
     with spoken():
         from adhere.eval.commands import steps
 
-        folder(to, "the data set")
         steps.export(out, to, metric)
 
 
@@ -134,11 +130,14 @@ def run(
     else is at, and the last one reports.
     """
     with spoken():
+        from adhere.eval import places
         from adhere.eval.commands import steps, trackers
 
+        # A missing package should not cost a run.
         if shown.log:
-            trackers.tracker(shown.log)  # a missing package should not cost a run
-        folder(shown.keep, "--keep")
+            trackers.tracker(shown.log)
+        if shown.keep:
+            places.file(shown.keep)
         planned = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
         mine = steps.shard(out, part)
         made = steps.generate(out, mine, making, batch, device)

@@ -234,7 +234,7 @@ def report(out: str, metric: Sequence[str] | None, wanted: ReportOptions) -> Non
     typer.echo(f"{out}/report.html: {len(results.scores)} scores")
 
 
-def export(out: str, to: Path, metric: Sequence[str] | None) -> None:
+def export(out: str, to: str, metric: Sequence[str] | None) -> None:
     """Write a run's pictures and scores in the form of the hub's data sets."""
     folder = Folder(out)
     results = gathering.gather(

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from adhere.eval import places
 from adhere.eval.evaluators.evaluator import Evaluator
-from adhere.eval.files import write_atomic
 from adhere.eval.report.gathering import gather
 from adhere.eval.report.listing import pictures
 from adhere.eval.report.page import page
@@ -148,7 +148,8 @@ def table_csv(results: Results) -> str:
     return stream.getvalue()
 
 
-def keep(results: Results, path: Path) -> None:
-    """Write the results where they are committed (`eval/results/NAME.json`)."""
+def keep(results: Results, path: Path | str) -> None:
+    """Write the results where they are committed (`eval/results/NAME.json`), or into a store."""
+    place, name = places.file(path)
     text = json.dumps(results.to_json(), indent=1, ensure_ascii=False) + "\n"
-    write_atomic(path, text.encode())
+    place.write(name, text.encode())

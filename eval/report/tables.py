@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import FORMAT, Score
@@ -14,10 +15,11 @@ from adhere.eval.report.statistics import Interval
 from adhere.eval.report.wording import change, number, spread
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Results as `adhere eval report --keep` writes them."""
+def read(path: Path | str) -> dict[str, Any]:
+    """Results as `adhere eval report --keep` writes them, a file or in a store."""
+    place, name = places.file(path)
     try:
-        return parsed(path.read_bytes(), str(path))
+        return parsed(place.read(name), str(path))
     except OSError as error:
         raise EvaluationError(f"cannot read results {path}: {error}") from error
 

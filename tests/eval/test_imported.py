@@ -252,14 +252,17 @@ def test_scoring_damaged_pictures_is_no_success(tmp_path: Path) -> None:
     assert "1 pictures are missing or damaged" in " ".join(told.output.split())
 
 
-def test_stores_where_only_folders_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_with_a_slash_too_few_becomes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / "made" / "a cat.png")
     assert adhere("import", "out", "made").exit_code == 0
     for words, told in (
         (["import", "s3:/bucket/run", "made"], "write s3://bucket/run"),
-        (["export", "out", "memory://data", "-m", "cost"], "is a store"),
-        (["report", "out", "-m", "cost", "--keep", "s3://bucket/kept.json"], "is a store"),
+        (["export", "out", "memory:/data", "-m", "cost"], "write memory://data"),
+        (["report", "out", "-m", "cost", "--keep", "s3:/b/kept.json"], "write s3://b/kept.json"),
+        (["leaderboard", "s3:/b/kept.json"], "write s3://b/kept.json"),
     ):
         result = adhere(*words)
         assert result.exit_code == 2

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from adhere.errors import ExtraMissing
 from adhere.eval import places, remote
 from adhere.eval.cli import eval_app
+from adhere.eval.errors import EvaluationError
 from adhere.eval.run import generate, models
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
@@ -96,7 +97,27 @@ def whole_run(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> plac
     data = json.loads(place.read("report.json"))
     assert data["pictures"] == {"entries": 8, "jobs": 8, "done": 8}
     assert {score["column"] for score in data["scores"]} >= {"seconds", "frechet"}
+    handed_on(out)
     return place
+
+
+def handed_on(out: str) -> None:
+    """What is written of a run beside it: its results, and the data set of its pictures."""
+    kept, data = f"{out}-kept/results.json", f"{out}-data"
+    assert adhere("report", out, "-m", "cost", "--keep", kept).exit_code == 0
+    board = adhere("leaderboard", kept, "--score", "seconds")
+    assert board.exit_code == 0, board.output
+    assert "| attend-and-excite |" in board.output
+    told = adhere("export", out, data)
+    assert told.exit_code == 0, told.output
+    place = places.at(data)
+    assert place.names("") == ["README.md", "results.json"]
+    rows = [json.loads(line) for line in place.read("test/metadata.jsonl").splitlines()]
+    assert len(rows) == 16
+    for row in rows:
+        there = places.at(out).read(row["file_name"])
+        assert place.read(f"test/{row['file_name']}") == there
+    assert "new or empty" in " ".join(adhere("export", out, data).output.split())
 
 
 def test_a_run_in_memory(tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +183,54 @@ def test_places_agree(kind: str, tmp_path: Path, memory: str) -> None:
     assert b"".join(place.blocks("a/b")) == b"one\ntwo\nthree"
     assert place.line_at("a/b", 4).rstrip(b"\n") == b"two"
     assert place.line_at("a/b", 8) == b"three"
+
+
+@pytest.mark.parametrize("form", ["file://{}", "file://localhost{}", "file:{}", "local://{}"])
+def test_a_file_address_is_the_folder(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "a run?"
+    out = form.format(run).replace(" ", "%20")
+    whole_run(out, tmp_path, monkeypatch)
+    assert list(Folder(run).problems()) == []
+    made = {"fake.json", "a run?", "a run?-kept", "a run?-data"}
+    assert {one.name for one in tmp_path.iterdir()} == made
+    assert {one.name for one in (tmp_path / "a run?-data").iterdir()} == {
+        "README.md", "results.json", "test",
+    }  # fmt: skip
+
+
+def test_a_file_address_of_another_machine(tmp_path: Path) -> None:
+    for path in ("file://host/run", "file://run", "file:///"):
+        told = adhere("plan", path, "-s", fakes.suite_file(tmp_path, 1), "--model", "fake")
+        assert told.exit_code == 2
+        assert "three slashes" in " ".join(told.output.split())
+    with pytest.raises(EvaluationError, match="names no file"):
+        places.file("memory://bucket/")
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_what_could_not_be_finished_is_not_there(kind: str, tmp_path: Path, memory: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"one"
+        raise RuntimeError("the second piece")
+
+    place = places.at(tmp_path / "run" if kind == "local" else memory)
+    with pytest.raises(RuntimeError, match="second"):
+        place.write("a/b", pieces())
+    assert place.names("a") == []
+
+
+def test_results_in_a_store_that_cannot_be_are_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    suite, out = fakes.suite_file(tmp_path, 1), tmp_path / "out"
+    told = adhere("run", out, "-s", suite, "--model", "fake", "--keep", "nowhere://kept.json")
+    assert told.exit_code == 2
+    assert "Protocol not known" in told.output
+    assert not out.exists()
 
 
 def test_a_protocol_that_nobody_knows() -> None:

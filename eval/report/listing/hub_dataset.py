@@ -14,18 +14,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from adhere.eval import files
+from adhere.eval import files, places
 from adhere.eval.errors import EvaluationError
+from adhere.eval.places import Place
 from adhere.eval.report.listing import pictures
 from adhere.eval.report.results import Results
 from adhere.eval.report.wording import number, spread
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.ledger import DONE, SUM_LENGTH, Ledger
+from adhere.eval.run.ledger import DONE, SUM_LENGTH
 
 SPLIT = "test"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -41,29 +42,21 @@ class Written:
     size: int
 
 
-def export(folder: Folder, results: Results, to: Path) -> Written:
-    """Write a run's pictures with their scores to a new folder.
+def export(folder: Folder, results: Results, to: Path | str) -> Written:
+    """Write a run's pictures with their scores to a new folder, here or in a store.
 
     Raises:
         EvaluationError: the folder has files already, no picture was made, or one was changed.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    place = places.at(to, alone=True)
+    is_file = place.local is not None and place.local.is_file()
+    if is_file or place.names("") or place.folders(""):
         raise EvaluationError(f"{to} is there already; give a folder that is new or empty")
-    left_out, size, rows, known = 0, 0, 0, folder.ledger()
-    (to / SPLIT).mkdir(parents=True, exist_ok=True)
-    with (to / SPLIT / "metadata.jsonl").open("w", encoding="utf-8") as stream:
-        for row in _rows(folder, results):
-            if row.pop("status") != DONE:
-                left_out += 1
-                continue
-            size += _copy(folder, known, row["file_name"], to / SPLIT)
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            rows += 1
-    if not rows:
-        raise EvaluationError(f"{folder.path} has no pictures yet: `adhere eval run` makes them")
-    written = Written(rows, left_out, size)
-    files.write_atomic(to / "results.json", files.canonical(results.to_json()).encode())
-    files.write_atomic(to / "README.md", card(results, written).encode())
+    copied = _Copied(folder, place)
+    place.write(f"{SPLIT}/metadata.jsonl", copied.lines(results))
+    written = Written(copied.rows, copied.left_out, copied.size)
+    place.write("results.json", files.canonical(results.to_json()).encode())
+    place.write("README.md", card(results, written).encode())
     return written
 
 
@@ -85,21 +78,42 @@ def _rows(folder: Folder, results: Results) -> Iterator[dict[str, Any]]:
         }
 
 
-def _copy(folder: Folder, known: Ledger, name: str, to: Path) -> int:
-    """Copy a picture if it is not there yet; the bytes that this added."""
-    place = to / name
-    if place.exists():
-        return 0
-    (row,) = known.find([place.stem])
-    data = folder.place.read(name)
-    if files.digest(data, SUM_LENGTH) != known.checksum(int(row)):
-        raise EvaluationError(
-            f"{name} is not the file that was written; `adhere eval validate {folder.path}` lists "
-            "what is damaged"
-        )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(data)
-    return len(data)
+class _Copied:
+    """What is written so far: a row for each picture, and the picture before its row."""
+
+    def __init__(self, folder: Folder, to: Place) -> None:
+        self._folder, self._to, self._known = folder, to, folder.ledger()
+        self._there: set[str] = set()
+        self.rows = self.left_out = self.size = 0
+
+    def lines(self, results: Results) -> Iterator[bytes]:
+        """The lines of `metadata.jsonl`."""
+        for row in _rows(self._folder, results):
+            if row.pop("status") != DONE:
+                self.left_out += 1
+                continue
+            self._copy(row["file_name"])
+            self.rows += 1
+            yield f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+        if not self.rows:
+            raise EvaluationError(
+                f"{self._folder.path} has no pictures yet: `adhere eval run` makes them"
+            )
+
+    def _copy(self, name: str) -> None:
+        """Copy a picture if it is not there yet."""
+        if name in self._there:
+            return
+        (row,) = self._known.find([PurePosixPath(name).stem])
+        data = self._folder.place.read(name)
+        if files.digest(data, SUM_LENGTH) != self._known.checksum(int(row)):
+            raise EvaluationError(
+                f"{name} is not the file that was written; `adhere eval validate "
+                f"{self._folder.path}` lists what is damaged"
+            )
+        self._to.write(f"{SPLIT}/{name}", data)
+        self._there.add(name)
+        self.size += len(data)
 
 
 def card(results: Results, written: Written) -> str:
