@@ -13,6 +13,7 @@ from adhere.eval.evaluators.evaluator import Measure
 from adhere.eval.report.results import FORMAT, Score
 from adhere.eval.report.statistics import Interval
 from adhere.eval.report.wording import change, number, spread
+from adhere.eval.run import experiment as experiments
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -97,16 +98,24 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
     Args:
         results: as `read` gives them. Suites of other content, scores by another evaluator or by
             other weights of it are boards of their own.
-        score: what is ranked by; each results' own primary score if left out.
+        score: what is ranked by; each results' own primary score if left out, or where they have
+            none, that of the experiment of their name that comes with adhere.
 
     Raises:
         EvaluationError: no results have such a score.
     """
     boards: dict[tuple[str, ...], list[tuple[Score, Measure, str]]] = {}
+    notes: list[str] = []
     for data in results:
-        name = score or data["experiment"].get("primary") or ""
+        name = score or data["experiment"].get("primary") or _named_since(data)
         if name not in data["columns"]:
+            notes.append(f"{data['name']} is on no board: {_lacks(name)}.")
             continue
+        if not score and not data["experiment"].get("primary"):
+            notes.append(
+                f"{data['name']} named no score before its pictures were made; `{name}` is what "
+                "the experiment of that name names today."
+            )
         column = Measure(**data["columns"][name])
         model = f"{data['model']['model']} (weights {data['model']['weights']})"
         for entry in data["scores"]:
@@ -128,6 +137,20 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
         yield f"Suite {content}. `{name}` by {judge}: {_about(board[0][1])}"
         yield ""
         yield from _board(board)
+    yield from dict.fromkeys(f"- {note}" for note in notes)
+
+
+def _named_since(data: Mapping[str, Any]) -> str:
+    """What the experiment of these results names as primary today, if it comes with adhere."""
+    path = experiments.bundled().get(data["name"])
+    asked = experiments.data_of(path) if path else {}
+    # Somebody's own experiment may be called so too.
+    same = set(asked.get("suites", ())) == set(data["suites"])
+    return str(asked.get("primary", "")) if same else ""
+
+
+def _lacks(name: str) -> str:
+    return f"it has no score `{name}`" if name else "it names no primary score (`--score`)"
 
 
 def _about(column: Measure) -> str:

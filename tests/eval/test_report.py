@@ -17,13 +17,14 @@ from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.report import gathering, report, tables, wording
 from adhere.eval.report.results import Score, verdict
 from adhere.eval.report.statistics import Interval
-from adhere.eval.run import generate
+from adhere.eval.run import experiment, generate
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
 from adhere.eval.scores import scoring
 from tests.eval import fakes
 
+ROOT = Path(__file__).parents[2]
 EVIL = '</script><img src=x onerror=alert(1)> & "a cat"'
 
 
@@ -267,6 +268,35 @@ def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: 
         list(tables.leaderboard([data], "nothing"))
     with pytest.raises(EvaluationError, match="name a primary score"):
         list(tables.leaderboard([data]))
+
+
+def test_a_leaderboard_of_the_committed_results_needs_no_option() -> None:
+    kept = sorted((ROOT / "eval" / "results").glob("*.json"))
+    lines = list(tables.leaderboard([tables.read(path) for path in kept]))
+    assert sum(line.startswith("## ") for line in lines) >= len(kept) - 1
+    assert not any("is on no board" in line for line in lines)
+    for path in kept:
+        primary = experiment.data_of(experiment.bundled()[path.stem])["primary"]
+        (suite,) = tables.read(path)["suites"]
+        at = next(n for n, line in enumerate(lines) if line.startswith(f"## {suite}, "))
+        assert f"`{primary}` by" in lines[at + 2]
+
+
+def test_a_leaderboard_says_what_is_not_on_it(run: Folder, tmp_path: Path) -> None:
+    report.keep(report.report(run, [Stub()], {}, formats=["json"]), tmp_path / "kept.json")
+    data = tables.read(tmp_path / "kept.json")
+    named = {**data, "experiment": {**data["experiment"], "primary": "bad"}, "name": "named"}
+    # The name of a bundled experiment alone does not make it that one.
+    silent = {**data, "name": "toybox-pairs"}
+    *_, last = tables.leaderboard([named, silent])
+    assert last == "- toybox-pairs is on no board: it names no primary score (`--score`)."
+    bundled = {**silent, "suites": {"toybox-pairs": data["suites"]["fake"]}}
+    bundled["scores"] = [{**one, "suite": "toybox-pairs"} for one in data["scores"]]
+    bundled["columns"] = {**data["columns"], "fully_right": data["columns"]["right"]}
+    *_, last = tables.leaderboard([named, bundled])
+    assert last.startswith("- toybox-pairs named no score before")
+    *_, last = tables.leaderboard([data, {**data, "name": "b", "columns": {}}], "bad")
+    assert last == "- b is on no board: it has no score `bad`."
 
 
 def test_pictures_that_a_method_left_alone_are_counted(run: Folder) -> None:
