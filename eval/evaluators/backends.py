@@ -1,9 +1,10 @@
 """Loading other people's models for evaluation: a hub id or a folder, never code of theirs.
 
 Weights are read as safetensors only, and must fit the architecture exactly: a missing weight would
-be made up at random, one that nobody knows belongs to another model. Image processors are used in
-their Pillow form: it is there without torchvision, and decides the pixels a score is made of, so it
-is chosen and not left to what happens to be installed.
+be made up at random, one that nobody knows belongs to another model. They must be numbers, too: a
+detector of NaN finds nothing, and a safety checker of NaN calls every picture safe. Image
+processors are used in their Pillow form: it is there without torchvision, and decides the pixels a
+score is made of, so it is chosen and not left to what happens to be installed.
 """
 
 from __future__ import annotations
@@ -40,32 +41,69 @@ def network(kind: Any, model: str, device: str) -> Any:
     """A network for inference: float32, evaluation mode, frozen.
 
     Raises:
-        ModelError: it cannot be loaded, or its weights are not exactly those of the architecture.
+        ModelError: it cannot be loaded, its weights are not exactly those of the architecture, or
+            some of them are NaN or infinite.
     """
+    # Weights of other shapes are told below, by name, with what else does not fit.
     made, info = pretrained(
-        kind, model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
+        kind, model, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )  # fmt: skip
     _check_whole(made, model, info)
+    check_finite(made.state_dict(), model)
     return made.eval().requires_grad_(False).to(device)
+
+
+def reader(kind: Any, model: str, device: str) -> tuple[Any, Any]:
+    """A network that reads texts beside pictures, after its processor of both.
+
+    Raises:
+        ModelError: as `network`, or the tokenizer is of another model.
+    """
+    both = processor(model)
+    made = network(kind, model, device)
+    tokenizer = getattr(both, "tokenizer", None)
+    if tokenizer is None:
+        raise ModelError(f"{model!r} has no processor that takes texts beside pictures")
+    _check_tokenizer(tokenizer, made, model)
+    return both, made
+
+
+def check_finite(weights: Mapping[str, Tensor], model: str) -> None:
+    """Raises `ModelError` where some weights are no numbers."""
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise ModelError(
+            f"{model!r}: {len(bad)} weights hold NaN or infinity (first {bad[0]!r}), as after an "
+            "overflow in half precision; its scores would mean nothing. Give a whole checkpoint"
+        )
 
 
 def _check_whole(made: torch.nn.Module, model: str, info: Mapping[str, Any]) -> None:
     # Buffers that the network computes itself (positions) were saved by older versions.
     computed = {name for name, _ in made.named_buffers()}
-    unknown = sorted(set(info["unexpected_keys"]) - computed)
-    missing = sorted(map(str, info["missing_keys"]))
-    if not (missing or unknown or info["mismatched_keys"]):
-        return
-    said = [
-        f"{len(keys)} {what} (first {keys[0]!r})"
-        for keys, what in ((missing, "weights are missing"), (unknown, "weights have no place"))
-        if keys
-    ]
-    raise ModelError(
-        f"{model!r} does not hold a {type(made).__name__}: "
-        f"{' and '.join(said) or 'weights have other shapes'}; a partly loaded model gives scores "
-        "that mean nothing. Give a checkpoint of exactly this kind"
-    )
+    told = {
+        "weights are missing": sorted(map(str, info["missing_keys"])),
+        "weights have no place": sorted(set(info["unexpected_keys"]) - computed),
+        "weights have other shapes": sorted(str(name) for name, *_ in info["mismatched_keys"]),
+    }
+    said = [f"{len(keys)} {what} (first {keys[0]!r})" for what, keys in told.items() if keys]
+    if said:
+        raise ModelError(
+            f"{model!r} does not hold a {type(made).__name__}: {' and '.join(said)}; a partly "
+            "loaded model gives scores that mean nothing. Give a checkpoint of exactly this kind"
+        )
+
+
+def _check_tokenizer(tokenizer: Any, made: Any, model: str) -> None:
+    # Models pad their vocabularies by a little. A tokenizer whose files are missing is made all the
+    # same, with its special tokens alone: it reads every text as the same.
+    words, known = len(tokenizer), made.config.get_text_config().vocab_size
+    if not known / 2 <= words <= known:
+        raise ModelError(
+            f"{model!r}: the tokenizer has {words} tokens, the model knows {known}; "
+            "they are not of one model, or the tokenizer's files are missing"
+        )
 
 
 def image_processor(model: str) -> Any:
@@ -148,11 +186,7 @@ def clip(model: str, device: str) -> Clip:
     kind = _dual_encoder(model)
     images, tokenizer = image_processor(model), pretrained(AutoTokenizer, model)
     made = network(kind, model, device)
-    if len(tokenizer) > (known := made.config.text_config.vocab_size):
-        raise ModelError(
-            f"{model!r}: the tokenizer has {len(tokenizer)} tokens, the model knows {known}; "
-            "they are not of one model"
-        )
+    _check_tokenizer(tokenizer, made, model)
     return Clip(
         made,
         tokenizer,

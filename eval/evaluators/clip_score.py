@@ -91,8 +91,7 @@ class Captioner:
         from transformers import AutoModelForImageTextToText
 
         self.device = device
-        self.processor = backends.processor(model)
-        self.model = backends.network(AutoModelForImageTextToText, model, device)
+        self.processor, self.model = backends.reader(AutoModelForImageTextToText, model, device)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:

@@ -284,7 +284,11 @@ def test_inception_from_a_weights_file(tmp_path: Path) -> None:
     save_file({**save, "AuxLogits.fc.weight": torch.zeros(2)}, tmp_path / "aux.safetensors")
     with pytest.raises(ModelError, match="has a 'AuxLogits"):
         extractors.load(f"inception:{tmp_path / 'aux.safetensors'}")
-    del save["Mixed_7c.branch_pool.bn.bias"]
+    bias = save.pop("Mixed_7c.branch_pool.bn.bias")
+    odd = {**save, "Mixed_7c.branch_pool.bn.bias": bias / 0}
+    save_file(odd, tmp_path / "odd.safetensors")
+    with pytest.raises(ModelError, match="1 weights hold NaN"):
+        extractors.load(f"inception:{tmp_path / 'odd.safetensors'}")
     save_file(save, tmp_path / "i.safetensors")
     with pytest.raises(ModelError, match=r"no 'Mixed_7c.branch_pool.bn.bias'"):
         extractors.load(f"inception:{tmp_path / 'i.safetensors'}")
@@ -347,6 +351,60 @@ def test_every_backend_refuses_missing_weights(
     folder = without(model(made[kind]), tmp_path / "half", *names)
     with pytest.raises(ModelError, match="missing"):
         evaluators.evaluator(f"{kind}:model={folder}").load("cpu")
+
+
+KINDS = {
+    "clip": "clip-score:model={}",
+    "siglip": "preference:model={}",
+    "owlv2": "detector:model={}",
+    "grounding_dino": "detector:model={}",
+    "segformer": "segmentation:model={}",
+    "mask2former": "geneval:detector={}",
+    "safety_checker": "safety-checker:model={}",
+    "llava": "vqa:model={}",
+    "blip_vqa": "blip-vqa:model={}",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_no_numbers_are_refused(
+    model: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    """A safety checker of NaN calls every picture safe, a detector of NaN finds nothing."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model(kind), tmp_path / "odd")
+    path = tmp_path / "odd" / "model.safetensors"
+    state = {name: value.half() if value.is_floating_point() else value
+             for name, value in load_file(path).items()}  # fmt: skip
+    name = max(name for name, value in state.items() if value.ndim > 1)
+    state[name].view(-1)[0] = float("inf")
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(ModelError, match="1 weights hold NaN or infinity"):
+        evaluators.evaluator(KINDS[kind].format(tmp_path / "odd")).load("cpu")
+
+
+def test_weights_of_other_shapes_are_named(model: Callable[[str], Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model("clip"), tmp_path / "odd")
+    path = tmp_path / "odd" / "model.safetensors"
+    state = load_file(path)
+    state["visual_projection.weight"] = state["visual_projection.weight"][:-1].clone()
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 weights have other shapes .*visual_projection"):
+        backends.clip(str(tmp_path / "odd"), "cpu")
+
+
+@pytest.mark.parametrize("kind", ["clip", "owlv2", "grounding_dino", "blip_vqa"])
+def test_a_lost_tokenizer_is_refused(
+    model: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    """Transformers makes one without a word all the same: every text would read alike."""
+    files = shutil.ignore_patterns("tokenizer*", "vocab*", "merges*")
+    shutil.copytree(model(kind), tmp_path / "mute", ignore=files)
+    with pytest.raises(ModelError, match="or the tokenizer's files are missing"):
+        evaluators.evaluator(KINDS[kind].format(tmp_path / "mute")).load("cpu")
 
 
 def test_a_visual_question_model_is_no_yes_or_no_model(tmp_path: Path) -> None:

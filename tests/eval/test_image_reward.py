@@ -180,6 +180,10 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         torch.save(wrong, tmp_path / "x.pt")
         with pytest.raises(ModelError, match="is not ImageReward's"):
             image_reward.network(str(tmp_path / "x.pt"))
+    state[next(iter(state))].view(-1)[0] = torch.nan
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ModelError, match="1 weights hold NaN"):
+        image_reward.network(str(tmp_path / "x.pt"))
     torch.save({"code": Slow({})}, tmp_path / "x.pt")
     for path in ("x.pt", "none.pt", "none.safetensors"):
         with pytest.raises(ModelError, match="cannot read"):

@@ -72,6 +72,9 @@ def test_q16s_prompts_must_be_its_own(tmp_path: Path) -> None:
     place = tmp_path / "q16.safetensors"
     with pytest.raises(ModelError, match="no safetensors file with `prompts`"):
         rows(f"q16:model=x,prompts={place}")
+    save_file({"prompts": torch.full((2, 12), torch.nan)}, place)
+    with pytest.raises(ModelError, match="NaN"):
+        rows(f"q16:model=x,prompts={place}")
     save_file({"prompts": torch.zeros(3, 12)}, place)
     with pytest.raises(ModelError, match="they are two"):
         rows(f"q16:model=x,prompts={place}")

@@ -56,8 +56,8 @@ class _Scorer:
         from transformers import BlipForQuestionAnswering
 
         self.device = device
-        self.processor = backends.processor(model)
-        self.model: Any = backends.network(BlipForQuestionAnswering, model, device)
+        self.model: Any
+        self.processor, self.model = backends.reader(BlipForQuestionAnswering, model, device)
         tokenizer = self.processor.tokenizer
         self.yes, self.no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
         if tokenizer.unk_token_id in (self.yes, self.no):

@@ -32,8 +32,7 @@ class VisionLanguage:
         from transformers import AutoModelForImageTextToText
 
         self.device = device
-        self.processor = backends.processor(model)
-        self.model = backends.network(AutoModelForImageTextToText, model, device)
+        self.processor, self.model = backends.reader(AutoModelForImageTextToText, model, device)
         self.yes, self.no = self.first_tokens(YES), self.first_tokens(NO)
         if not self.yes or not self.no or self.yes & self.no:
             raise ModelError(

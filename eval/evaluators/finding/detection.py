@@ -66,8 +66,9 @@ class _Scorer:
         from transformers import AutoModelForZeroShotObjectDetection
 
         self.recipe, self.device = recipe, device
-        self.processor = backends.processor(recipe.model)
-        self.model = backends.network(AutoModelForZeroShotObjectDetection, recipe.model, device)
+        self.processor, self.model = backends.reader(
+            AutoModelForZeroShotObjectDetection, recipe.model, device
+        )
         # OWL answers many queries at once and says which; Grounding DINO is asked one by one,
         # because it answers with pieces of the text.
         self.many = "owl" in type(self.model).__name__.lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -43,8 +43,7 @@ class _Scorer:
         if (kind := backends.architecture(recipe.model)) not in ("owlvit", "owlv2"):
             raise ModelError(f"{recipe.model!r} is a {kind!r} model; OWL-ViT or OWLv2 was expected")
         self.recipe, self.device = recipe, device
-        self.processor = backends.processor(recipe.model)
-        self.model: Any = backends.network(
+        self.processor, self.model = backends.reader(
             AutoModelForZeroShotObjectDetection, recipe.model, device
         )
 

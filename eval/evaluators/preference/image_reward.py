@@ -101,6 +101,7 @@ def network(path: str) -> Network:
         raise ModelError(
             f"image-reward: {path} is not ImageReward's: {str(error)[:300]}"
         ) from error
+    backends.check_finite(made.state_dict(), path)
     return made.float().eval().requires_grad_(False)
 
 

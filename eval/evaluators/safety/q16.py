@@ -51,6 +51,7 @@ def _prompts(path: str) -> Float[Tensor, "2 channels"]:
         ) from error
     if found.ndim != 2 or len(found) != 2:
         raise ModelError(f"q16: {path} has prompts of shape {tuple(found.shape)}; they are two")
+    backends.check_finite({"prompts": found}, path)
     return found
 
 

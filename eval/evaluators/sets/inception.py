@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from adhere.errors import ExtraMissing, ModelError
+from adhere.eval.evaluators import backends
 from adhere.eval.evaluators.backends import Extract
 
 SIDE = 299
@@ -37,6 +38,7 @@ def load(weights: str | None, device: str) -> Extract:
     wanted = network.state_dict()
     _check_whole(weights, wanted, state)
     network.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
+    backends.check_finite(network.state_dict(), weights)
     network.eval().requires_grad_(False).to(device)
 
     @torch.inference_mode()
