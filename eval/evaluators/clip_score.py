@@ -42,7 +42,7 @@ class ClipScore(Recipe):
         Measure("clip_text", "cosine of the picture's caption and the prompt"),
         Measure("clip_cut", "tokens of the prompt that CLIP cannot read", "neither"),
     )
-    models: ClassVar[tuple[str, ...]] = ("model", "captioner")
+    models: ClassVar[tuple[str, ...]] = ("model", "captioner", "templates")
     model: str = param("toybox", "CLIP: toybox, a hub id or a folder")
     captioner: str | None = param(None, "an image-to-text model for clip_text: hub id or folder")
     templates: str | None = param(None, "file with text templates to average over, one a line")

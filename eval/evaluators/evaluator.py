@@ -70,8 +70,9 @@ class Recipe(Method):
 class RowEvaluator(Protocol):
     """A recipe that scores pictures one by one.
 
-    `models` (if there) names the parameters that are hub ids or folders of weights: scores of two
-    sets of weights never mix, also under one path. `revision` changes when its rule does.
+    `models` (if there) names the parameters that are hub ids, or folders and files whose content
+    decides the scores: those of two sets of weights never mix, also under one path. `revision`
+    changes when its rule does.
     """
 
     name: ClassVar[str]

@@ -22,7 +22,7 @@ Load = Callable[[str, str | None, str | None], Make]
 """Loads a model (name, device, dtype); runs in the process that makes the pictures."""
 
 
-_WEIGHTS = (".safetensors", ".json", ".txt", ".model", ".pth")
+_WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model", ".pth")
 
 
 class StudioMaker:

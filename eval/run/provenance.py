@@ -123,6 +123,19 @@ def made_now() -> dict[str, Any]:
     return {"host": socket.gethostname(), "time": now, "versions": versions()}
 
 
+def fetched_revision(model: str) -> str | None:
+    """The same for files that may not be in the cache yet: the configuration is fetched. None where
+    the hub has none, or cannot be asked.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(model, "config.json")
+    except Exception:  # no such model, no network, no form of a hub id: loading it says which
+        return None
+    return hub_revision(model)
+
+
 def hub_revision(model: str) -> str | None:
     """The commit of a hub model's files as they lie in the cache; None for a folder."""
     if Path(model).exists():

@@ -9,7 +9,7 @@ from functools import cached_property
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import GuidanceError
+from adhere.errors import ModelError
 from adhere.eval.errors import Busy
 from adhere.eval.evaluators import backends, weights
 from adhere.eval.evaluators import table as evaluators
@@ -23,8 +23,6 @@ from adhere.pipelines.folders.bars import without_bars
 NOT_MADE = "not made"
 """Stands for the checksum of a picture that could not be made."""
 
-_FAILURES = (GuidanceError, OSError, RuntimeError, ValueError, TypeError, KeyError)
-
 
 @dataclass
 class Rows:
@@ -33,12 +31,15 @@ class Rows:
     recipe: RowEvaluator
     where: str
     device: str
+    identity: str | None
 
     @cached_property
     def scorer(self) -> Scorer:
         """What scores."""
         with without_bars():
-            return self.recipe.load(self.device)
+            made = self.recipe.load(self.device)
+        _check_same(self.identity, weights.fingerprint(self.recipe))
+        return made
 
 
 @dataclass
@@ -48,12 +49,15 @@ class Features:
     spec: str
     where: str
     device: str
+    identity: str | None
 
     @cached_property
     def network(self) -> backends.Extract:
         """What extracts."""
         with without_bars():
-            return extractors.load(self.spec, self.device)
+            made = extractors.load(self.spec, self.device)
+        _check_same(self.identity, weights.of_features(self.spec))
+        return made
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         return self.network(images)
@@ -92,11 +96,12 @@ class Session:
         identity, place = weights.fingerprint(recipe), self.folder.place
         if isinstance(recipe, SetEvaluator):
             where = stored.use(place, stored.features_at(recipe.features), identity)
-            self.features.setdefault(recipe.features, Features(recipe.features, where, self.device))
+            extractor = Features(recipe.features, where, self.device, identity)
+            self.features.setdefault(recipe.features, extractor)
             self._sets.append((slug, recipe))
             return
         where = stored.use(place, stored.rows_of(recipe), identity)
-        self.rows[slug] = Rows(recipe, where, self.device)
+        self.rows[slug] = Rows(recipe, where, self.device, identity)
 
     def drop(self, slugs: Iterable[str], why: str) -> None:
         """Leave evaluators out from here on, and say why."""
@@ -122,6 +127,14 @@ class Session:
                     )
 
 
+def _check_same(before: str | None, now: str | None) -> None:
+    """Weights that were exchanged between being looked at and being loaded, as on the hub."""
+    if before is not None and now != before:
+        raise ModelError(
+            f"its weights changed while they were loaded ({before} before, {now} now); score again"
+        )
+
+
 class LeaveOut:
     """Turns what goes wrong inside into an evaluator that is left out."""
 
@@ -132,7 +145,7 @@ class LeaveOut:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, _FAILURES) or isinstance(error, Busy):
+        if not isinstance(error, Exception) or isinstance(error, Busy):
             return False
         self.session.drop(self.slugs, f"{type(error).__name__}: {error}")
         return True

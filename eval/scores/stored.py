@@ -21,6 +21,7 @@ from adhere.eval.places import Place
 from adhere.eval.run.folder import Folder
 
 _WEIGHTS = "weights.json"
+_NOTHING, _UNKNOWN = "nothing", "unknown"
 Record = dict[str, Any]
 
 
@@ -41,11 +42,18 @@ def current(place: Place, folder: str) -> str:
         found = json.loads(place.read(f"{folder}/{_WEIGHTS}"))
         return f"{folder}/{found['weights']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{folder}/nothing"
+        return f"{folder}/{_NOTHING}"
 
 
-def use(place: Place, folder: str, weights: str) -> str:
-    """The part of `folder` for these weights, which is the current one from now on."""
+def use(place: Place, folder: str, weights: str | None) -> str:
+    """The part of `folder` for these weights, which is the current one from now on.
+
+    Where it cannot be said which weights they are, the current one stays.
+    """
+    if weights is None:
+        if not current(place, folder).endswith(f"/{_NOTHING}"):
+            return current(place, folder)
+        weights = _UNKNOWN
     if current(place, folder) != f"{folder}/{weights}":
         place.write(f"{folder}/{_WEIGHTS}", canonical({"weights": weights}).encode())
     return f"{folder}/{weights}"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from adhere.errors import ExtraMissing, GuidanceError, ModelError, ParameterError
-from adhere.eval.evaluators import backends, clip_score
+from adhere.eval.evaluators import backends, clip_score, weights
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Row, Shown
 from adhere.eval.evaluators.finding import segmentation
@@ -109,6 +109,15 @@ def test_templates_are_averaged(model: Callable[[str], Path], tmp_path: Path) ->
         rows(f"clip-score:model={folder},templates={templates}")
     with pytest.raises(ParameterError, match="cannot read"):
         rows(f"clip-score:model={folder},templates={tmp_path / 'none'}")
+
+
+def test_other_templates_are_other_scores(tmp_path: Path) -> None:
+    templates = tmp_path / "templates.txt"
+    found = set()
+    for text in ("a photo of {}\n", "the {}\n"):
+        templates.write_text(text)
+        found.add(weights.fingerprint(clip_score.ClipScore(templates=str(templates))))
+    assert len(found) == 2
 
 
 def test_text_to_text_through_a_captioner(model: Callable[[str], Path]) -> None:

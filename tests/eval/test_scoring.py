@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.cost import Cost
 from adhere.eval.evaluators.evaluator import Measure, Row, Shown
 from adhere.eval.evaluators.sets import extractors, references
 from adhere.eval.evaluators.sets.set_evaluators import (
@@ -289,6 +290,12 @@ def test_an_extractor_that_fails_leaves_its_distances_out_alone(
     assert len(all_rows(run)) == 20
 
 
+def _with_model(monkeypatch: pytest.MonkeyPatch, model: str) -> Brightness:
+    monkeypatch.setattr(Brightness, "models", ("model",), raising=False)
+    monkeypatch.setattr(Brightness, "model", model, raising=False)
+    return Brightness()
+
+
 def test_other_weights_under_the_same_path_are_other_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,14 +303,91 @@ def test_other_weights_under_the_same_path_are_other_scores(
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
-    monkeypatch.setattr(Brightness, "models", ("model",), raising=False)
-    monkeypatch.setattr(Brightness, "model", str(folder), raising=False)
-    assert scoring.score(run, [Brightness()]).scored == 20
-    assert scoring.score(run, [Brightness()]).scored == 0
-    (folder / "model.safetensors").write_bytes(b"two")
-    assert scoring.score(run, [Brightness()]).scored == 20
-    told = gathering.gather(run, [Brightness()], {})
+    recipe = _with_model(monkeypatch, str(folder))
+    assert scoring.score(run, [recipe]).scored == 20
+    assert scoring.score(run, [recipe]).scored == 0
+    for name in ("model.safetensors", "chat_template.jinja"):
+        (folder / name).write_bytes(b"two")
+        assert scoring.score(run, [recipe]).scored == 20
+    told = gathering.gather(run, [recipe], {})
     assert any("other weights" in warning for warning in told.warnings)
+
+
+def test_scores_stay_where_their_weights_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can say then that they are of other weights."""
+    run = made(tmp_path / "run")
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"one")
+    recipe = _with_model(monkeypatch, str(weights))
+    assert scoring.score(run, [recipe]).scored == 20
+    weights.unlink()
+    again = scoring.score(run, [recipe])
+    assert (again.scored, again.skipped, again.left_out) == (0, 20, {})
+    assert gathering.gather(run, [recipe], {}).scores
+
+
+def test_a_model_that_the_hub_first_gives_while_scoring_is_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    cache: dict[str, str] = {}
+
+    def fetch(model: str, name: str) -> str:
+        cache[model] = f"/cache/snapshots/abc/{name}"
+        return cache[model]
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda model, name: cache.get(model)
+    )
+
+    def load(self: Brightness, device: str) -> Brightness:
+        fetch("somebody/judge", "config.json")
+        return self
+
+    monkeypatch.setattr(Brightness, "load", load)
+    run = made(tmp_path / "run")
+    recipe = _with_model(monkeypatch, "somebody/judge")
+    assert scoring.score(run, [recipe]).scored == 20
+    assert scoring.score(run, [recipe]).scored == 0
+    assert stored.current(run.place, stored.rows_of(recipe)).rpartition("/")[2] != "unknown"
+
+
+def test_weights_exchanged_while_they_are_loaded_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made(tmp_path / "run")
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"one")
+    recipe = _with_model(monkeypatch, str(weights))
+    load = Brightness.load
+
+    def slow(self: Brightness, device: str) -> Any:
+        weights.write_bytes(b"two")
+        return load(self, device)
+
+    monkeypatch.setattr(Brightness, "load", slow)
+    summary = scoring.score(run, [recipe])
+    assert "changed while they were loaded" in summary.left_out[evaluators.slug(recipe)]
+    assert scoring.score(run, [recipe]).scored == 20
+
+
+def test_an_evaluator_with_a_fault_of_its_own_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: somebody else's code is no reason to lose the scores of the others."""
+
+    def broken(self: Cost, device: str) -> Any:
+        raise AttributeError("'NoneType' object has no attribute 'encode'")
+
+    run = made(tmp_path / "run")
+    monkeypatch.setattr(Cost, "load", broken)
+    summary = scoring.score(run, [Cost(), Brightness()])
+    assert "AttributeError" in summary.left_out[evaluators.slug(Cost())]
+    assert len(all_rows(run)) == 20
 
 
 def test_the_rest_is_scored_by_whoever_is_free(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class ImageReward(Recipe):
     columns: ClassVar[tuple[Measure, ...]] = (
         Measure("image_reward", "ImageReward: standardised, higher is liked better"),
     )
-    models: ClassVar[tuple[str, ...]] = ("weights",)
+    models: ClassVar[tuple[str, ...]] = ("weights", "tokenizer")
     weights: str = param("", "ImageReward.pt, or its tensors as a safetensors file")
     tokenizer: str = param("google-bert/bert-base-uncased", "BERT's tokenizer: hub id or folder")
 
