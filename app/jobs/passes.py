@@ -46,7 +46,7 @@ def flight_passes(plan: Plan, steps: int) -> int:
 
     Its budget counts rows of the denoiser, in those that a look at its first attempt makes likely.
     An extra pass has half as many as a plain one; and the last try may go beyond the budget,
-    foreseen and finished.
+    since nobody knows what a method costs before it was tried.
     """
     wholes = [steps + _extra(attempt.plugins, steps) for attempt in plan.attempts]
     look = max(plan.look_at, 1 / steps)

@@ -1,8 +1,8 @@
 """The autopilot: guides only the pictures that fail, and stops when one is right.
 
-Attempts are tried in the plan's order, each first only so far that one sees what it will be. What
-does not promise enough is never finished, so that a guided attempt costs a third of a picture; what
-does is finished and verified, and if the verifier is content, that is the picture.
+Attempts are tried in the plan's order, and each is looked at on its way. What does not promise
+enough ends there, so that an attempt in vain costs a third of a picture; what does goes on, at no
+more than its own passes, and is verified; if the verifier is content, that is the picture.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
 
-@dataclass
+@dataclass(eq=False)
 class Try:
     """One attempt from one noise. Scores are None where it was not foreseen, or not finished, or
-    the verifier had none; `cost`, and what the `whole` will cost, are in plain pictures. `seen` is
+    the verifier had none; `cost`, and what the `whole` costs, are in plain pictures. `seen` is
     the picture that was foreseen.
     """
 
@@ -68,9 +68,12 @@ class Flight:
     satisfied: bool = False
 
     @property
+    def finished(self) -> list[Try]:
+        return [one for one in self.tries if one.picture is not None]
+
+    @property
     def best(self) -> Try:
-        finished = [one for one in self.tries if one.picture is not None]
-        return max(finished, key=lambda one: -math.inf if one.score is None else one.score)
+        return max(self.finished, key=lambda one: -math.inf if one.score is None else one.score)
 
     @property
     def picture(self) -> Image.Image:
@@ -82,6 +85,11 @@ class Flight:
     def cost(self) -> float:
         """Passes of all tries, in those of a plain picture."""
         return sum(one.cost for one in self.tries)
+
+    @property
+    def dearest(self) -> float:
+        """What the dearest try costs whole; one plain picture as long as nothing is known."""
+        return max((one.whole for one in self.tries), default=1.0)
 
     def to_json(self) -> dict[str, Any]:
         """The plan, all tries and what came of them."""
@@ -138,9 +146,9 @@ def autopilot(
 
 
 class Make(Protocol):
-    """Makes a try's picture, or with a `look` what it will show."""
+    """Makes a try's picture; None where a `look` on the way ended it."""
 
-    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image: ...
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None: ...
 
     @property
     def rows(self) -> int:
@@ -167,12 +175,10 @@ class Flying:
             if not self._affordable(flight):
                 break
             flight.tries.append(one)
-            self._foresee(one, flight)
-            if self._promises(one):
-                self._finish(one, flight)
-                if flight.satisfied:
-                    return flight
-        if all(one.picture is None for one in flight.tries):
+            self._fly(one, flight)
+            if flight.satisfied:
+                return flight
+        if not flight.finished:
             self._finish(max(flight.tries, key=_promise), flight)
         return flight
 
@@ -186,34 +192,56 @@ class Flying:
             yield from (Try(one, seed + k * APART) for one in guided)
 
     def _affordable(self, flight: Flight) -> bool:
-        """Whether a look at another try leaves enough to finish the one that promises most."""
+        """Whether another try may be made whole, or else looked at and the best one finished."""
         if not flight.tries:
             return True
-        dearest = max(one.whole for one in flight.tries)
-        finished = any(one.picture is not None for one in flight.tries)
-        left = self.plan.budget - flight.cost
-        return left >= dearest * (self.plan.look_at + (not finished))
+        return self._left(flight) >= flight.dearest * (1 if flight.finished else self._looked)
+
+    @property
+    def _looked(self) -> float:
+        """What a look in vain and a finished picture cost, in pictures."""
+        return 1 + self.plan.look_at
+
+    def _left(self, flight: Flight) -> float:
+        return self.plan.budget - flight.cost
+
+    def _fly(self, one: Try, flight: Flight) -> None:
+        """Make a try, as far as it promises something."""
+        if not flight.finished and self._left(flight) < flight.dearest * self._looked:
+            self._finish(one, flight)  # there is one picture to be had, and this is it
+            return
+
+        def worth(pictures: list[Image.Image]) -> bool:
+            (one.seen,) = pictures
+            one.foreseen = self._scored(one.seen, flight)
+            return self._promises(one)
+
+        look = Foreseeing(self.plan.look_at, worth)
+        one.picture = self._made(one, look)
+        one.whole = one.cost / look.share if look.done() else one.cost
+        self._verify(one, flight)
 
     def _promises(self, one: Try) -> bool:
         if one.foreseen is None:  # the verifier failed, not the picture
             return True
         return self.plan.hope is not None and one.foreseen >= self.plan.hope
 
-    def _foresee(self, one: Try, flight: Flight) -> None:
-        look = Foreseeing(self.plan.look_at)
-        one.seen = self._made(one, look)
-        one.foreseen, one.whole = self._scored(one.seen, flight), one.cost / look.share
-
     def _finish(self, one: Try, flight: Flight) -> None:
         one.picture = self._made(one, None)
+        self._verify(one, flight)
+
+    def _verify(self, one: Try, flight: Flight) -> None:
+        if one.picture is None:
+            return
         one.score = self._scored(one.picture, flight)
         enough = self.plan.enough
         flight.satisfied = enough is not None and one.score is not None and one.score >= enough
 
-    def _made(self, one: Try, look: Foreseeing | None) -> Image.Image:
+    def _made(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
         picture = self.make(one, look)
-        # The first look is at a plain picture, of which it is the known share.
-        self.unit = self.unit or self.make.rows / (1.0 if look is None else look.share)
+        # The first try is a plain picture, or the known share of one.
+        share = look.share if look is not None and look.done() else 1.0
+        self.unit = self.unit or self.make.rows / share
         one.cost += self.make.rows / self.unit
         return picture
 
@@ -233,7 +261,7 @@ class _Called:
     previews: Any = None
     rows: int = 0
 
-    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
         call = dict(self.call)
         if (
             self.plan.negative
@@ -243,7 +271,7 @@ class _Called:
         plugins = one.attempt.plugins if look is None else (*one.attempt.plugins, look)
         ended = None if look is None else look.done
 
-        def called() -> Any:
+        def called() -> list[Image.Image]:
             generator = torch.Generator("cpu").manual_seed(one.seed)
             guidance = Guidance(*plugins)
             layout = self.plan.layout_of(one.attempt)
@@ -251,12 +279,15 @@ class _Called:
                 self.pipe, layout=layout, interrupt=ended, previews=self.previews
             )
             with attached:
-                return self.pipe(prompt=self.plan.prompt, generator=generator, **call).images
+                pictures: list[Image.Image] = self.pipe(
+                    prompt=self.plan.prompt, generator=generator, **call
+                ).images
+            return pictures
 
         with Rows(family_of(self.pipe)) as counted:
-            pictures: list[Image.Image] = called() if look is None else look.of(called)
+            pictures = called() if look is None else look.through(called)
         self.rows = counted.made(look)
-        return pictures[0]
+        return pictures[0] if pictures else None
 
 
 class Rows:

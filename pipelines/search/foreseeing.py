@@ -1,9 +1,9 @@
-"""Pictures that are made only so far that one sees what they will be."""
+"""Pictures that are looked at before they are finished, and may be ended there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from PIL import Image
 
@@ -12,27 +12,62 @@ from adhere.guides.guide import Guide, Step
 from adhere.guides.run import Run
 from adhere.guides.selection import Candidates
 
+Made = TypeVar("Made")
+Worth = Callable[[list[Image.Image]], bool]
+"""Whether a run is to go on to its end, by the pictures that are foreseen."""
+
 
 class Foreseeing:
-    """Ends a guided call at a share of its run, with the pictures that it predicts there.
+    """Looks at what a guided call will show, at a share of its run, and may end it there.
 
-    It is a plugin among the call's own, and the call's `interrupt` asks `done`. `share` is how much
-    of the run was made.
+    It is a plugin among the call's own, and the call's `interrupt` asks `done`.
+
+    Attributes:
+        share: how much of the run was made when one looked.
+        pictures: what was foreseen; none where the run had no step at which one can look.
+
+    Args:
+        worth: asked with the pictures whether the call goes on; if left out, it ends.
     """
 
     name: ClassVar[str] = "foreseeing"
 
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.share = at
+    def __init__(self, at: float, worth: Worth | None = None) -> None:
+        self.at = self.share = at
+        self.worth = worth
         self.pictures: list[Image.Image] = []
+        self._ended = False
 
     def guide(self, run: Run) -> Guide:
-        self.pictures = []
+        self.pictures, self._ended = [], False
         return _Guide(self)
 
     def done(self) -> bool:
-        return bool(self.pictures)
+        """Whether the call ends here."""
+        return self._ended
+
+    def or_else(self, interrupt: Callable[[], bool] | None) -> Callable[[], bool]:
+        """What the call's `interrupt` asks, where somebody else may end it, too."""
+        return lambda: self._ended or (interrupt is not None and interrupt())
+
+    def looked(self, pictures: list[Image.Image], share: float) -> None:
+        """Take what was foreseen, and decide."""
+        self.pictures, self.share = pictures, share
+        self._ended = self.worth is None or not self.worth(pictures)
+
+    def through(self, call: Callable[[], Made]) -> Made | None:
+        """What a call that this is a plugin of gives; None where the look ended it.
+
+        Raises:
+            Interrupted: the call was ended by somebody else.
+        """
+        try:
+            made = call()
+        except Interrupted:
+            if not self._ended:
+                raise
+            return None
+        return None if self._ended else made
 
     def of(self, call: Callable[[], Any]) -> list[Image.Image]:
         """What a call that this is a plugin of will show.
@@ -41,11 +76,7 @@ class Foreseeing:
             Interrupted: the call was ended by somebody else.
             ModelError: it made no step at which one can look.
         """
-        try:
-            call()
-        except Interrupted:
-            if not self.pictures:
-                raise
+        self.through(call)
         if not self.pictures:
             raise ModelError(
                 "a run of one step shows nothing before its end; use more steps, or finish all "
@@ -62,5 +93,4 @@ class _Guide(Guide):
         return step.looked_at(self.plugin.at)
 
     def select(self, step: Step, candidates: Candidates) -> None:
-        self.plugin.pictures = candidates.pictures()
-        self.plugin.share = (step.index + 1) / step.count
+        self.plugin.looked(candidates.pictures(), (step.index + 1) / step.count)

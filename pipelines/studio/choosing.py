@@ -33,6 +33,7 @@ class Making(Protocol):
         on_step: OnStep | None,
         interrupt: Interrupt | None,
         record: bool,
+        look: Foreseeing | None = None,
     ) -> list[Picture]: ...
 
     def called(
@@ -91,23 +92,20 @@ class Choosing:
         assert plan is not None  # `chosen` has seen to that
         make = _Flown(self, replace(request, auto=None), plan)
         flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)
-        best = make.pictures[id(flight.best)]
+        best = make.pictures[flight.best]
         best.tries = tuple(flight.tries)
         best.report["autopilot"] = flight.to_json()
         best.report["notes"].extend(flight.notes)
         return best
 
-    def _made(self, batch: list[Request]) -> list[Picture]:
-        return self.studio.batch(batch, self.on_step, self.interrupt, self.record)
+    def _made(self, batch: list[Request], look: Foreseeing | None = None) -> list[Picture]:
+        """Their pictures; none where a look on the way ended them."""
+        return self.studio.batch(batch, self.on_step, self.interrupt, self.record, look)
 
-    def _foreseen(
-        self, batch: list[Request], look: Foreseeing, on_step: OnStep | None = None
-    ) -> list[Image.Image]:
-        def ended() -> bool:
-            return look.done() or (self.interrupt is not None and self.interrupt())
-
+    def _foreseen(self, batch: list[Request], look: Foreseeing) -> list[Image.Image]:
+        interrupt = look.or_else(self.interrupt)
         plugins = (*batch[0].plugins, look)
-        return look.of(lambda: self.studio.called(batch, plugins, on_step, ended))
+        return look.of(lambda: self.studio.called(batch, plugins, None, interrupt))
 
 
 class _Flown:
@@ -119,7 +117,7 @@ class _Flown:
         self.choosing, self.plan = replace(choosing, on_step=told), plan
         negative = ", ".join(filter(None, (request.negative_prompt, plan.negative)))
         self.request = replace(request, prompt=plan.prompt, negative_prompt=negative)
-        self.pictures: dict[int, Picture] = {}
+        self.pictures: dict[Try, Picture] = {}
         self.tries: list[Try] = []
         self.rows = self.trying = 0
 
@@ -127,17 +125,16 @@ class _Flown:
         assert self.told is not None  # or nobody asks for this
         self.told(replace(progress, tries=tuple(map(copy, self.tries)), trying=self.trying))
 
-    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image:
-        if look is not None:  # every try begins with one
+    def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
+        if one not in self.tries:
             self.tries.append(one)
-        self.trying = next(k for k, each in enumerate(self.tries) if each is one)
+        self.trying = self.tries.index(one)
         plugins, layout = one.attempt.plugins, self.plan.layout_of(one.attempt)
         asked = replace(self.request, seed=one.seed, plugins=plugins, layout=layout)
         with Rows(family_of(self.choosing.studio.pipe)) as counted:
-            if look is None:
-                self.pictures[id(one)] = self.choosing._made([asked])[0]
-                image = self.pictures[id(one)].image
-            else:
-                image = self.choosing._foreseen([asked], look, self.choosing.on_step)[0]
+            made = self.choosing._made([asked], look)
         self.rows = counted.made(look)
-        return image
+        if not made:
+            return None
+        (self.pictures[one],) = made
+        return made[0].image

@@ -17,6 +17,7 @@ from adhere.pipelines.engine.guidance import Attached, Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.folders.decoders import decoder
 from adhere.pipelines.hooks import decoding
+from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.studio import samplers
 from adhere.pipelines.studio.calling import Calling
 from adhere.pipelines.studio.choosing import Choosing
@@ -170,12 +171,16 @@ class Studio:
         on_step: OnStep | None,
         interrupt: Interrupt | None,
         record: bool,
+        look: Foreseeing | None = None,
     ) -> list[Picture]:
-        """The pictures of requests that go through the model together."""
+        """The pictures of requests that go through the model together; none where a `look` on the
+        way ended them.
+        """
         started = time.perf_counter()
-        images, attached, arguments = self.called(
-            batch, batch[0].plugins, on_step, interrupt, record
-        )
+        called = self._looked_at(batch, on_step, interrupt, record, look)
+        if called is None:
+            return []
+        images, attached, arguments = called
         seconds = (time.perf_counter() - started) / len(batch)
         recorded = attached.recorded
         made = {**self.about, **self._calling.chosen(arguments)}
@@ -194,6 +199,20 @@ class Studio:
             if picture.doubt:
                 picture.report["notes"].append(picture.doubt)
         return pictures
+
+    def _looked_at(
+        self,
+        batch: list[Request],
+        on_step: OnStep | None,
+        interrupt: Interrupt | None,
+        record: bool,
+        look: Foreseeing | None,
+    ) -> tuple[list[Image.Image], Attached, dict[str, Any]] | None:
+        plugins = batch[0].plugins
+        if look is None:
+            return self.called(batch, plugins, on_step, interrupt, record)
+        plugins, heeded = (*plugins, look), look.or_else(interrupt)
+        return look.through(lambda: self.called(batch, plugins, on_step, heeded, record))
 
     def called(
         self,

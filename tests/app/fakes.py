@@ -143,29 +143,38 @@ class FakeFlight:
         self.studio, self.request = studio, request
         self.told, self.interrupt = on_step, interrupt
         self.tries: list[Try] = []
-        self.made: dict[int, Picture] = {}
+        self.made: dict[Try, Picture] = {}
 
     def picture(self) -> Picture:
         plan = self.request.flight_plan
         assert plan is not None
         flight = Flying(plan, self._score, self).flown(self.request.seed)
-        best = self.made[id(flight.best)]
+        best = self.made[flight.best]
         best.request, best.tries = self.request, tuple(flight.tries)
         best.report["autopilot"] = flight.to_json()
         return best
 
-    def __call__(self, one: Try, look: Any) -> Image.Image:
-        if look is not None:
+    def __call__(self, one: Try, look: Any) -> Image.Image | None:
+        if one not in self.tries:
             self.tries.append(one)
         self.trying = one
         steps = self.request.steps or self.studio.steps
-        self.rows = max(1, steps // 3) if look else steps
-        asked = replace(
-            self.request, auto=None, seed=one.seed, plugins=one.attempt.plugins, steps=self.rows
-        )
-        made = self.studio._made([asked], self._tell, self.interrupt, look is None)[0]
-        self.made[id(one)] = made
-        return made.image
+        if look is not None and self._seen(one, look, max(1, steps // 3), steps):
+            return None
+        self.rows = steps
+        self.made[one] = self._drawn(one, steps, last=True)
+        return self.made[one].image
+
+    def _seen(self, one: Try, look: Any, at: int, steps: int) -> bool:
+        """Whether a look ends the try."""
+        self.rows = at
+        look.looked([self._drawn(one, at, last=False).image], at / steps)
+        return bool(look.done())
+
+    def _drawn(self, one: Try, steps: int, last: bool) -> Picture:
+        plugins = one.attempt.plugins
+        asked = replace(self.request, auto=None, seed=one.seed, plugins=plugins, steps=steps)
+        return self.studio._made([asked], self._tell, self.interrupt, last)[0]
 
     def _tell(self, progress: Progress) -> None:
         if self.told is not None:
