@@ -35,7 +35,7 @@ class Pilot:
     budget: float = 8.0
     verifier: str = "clip-score"
     enough: float | None = None
-    look_at: float = 0.36
+    look_at: float = 0.28
 
     def plan(self, prompt: str) -> Plan:
         """A prompt's plan with these settings.
@@ -105,7 +105,7 @@ class Plan:
     verifier: str = "clip-score"
     enough: float | None = None
     promising: float | None = None
-    look_at: float = 0.36
+    look_at: float = 0.28
     budget: float = 8.0
 
     def __post_init__(self) -> None:
@@ -196,17 +196,23 @@ def planned(prompt: str, **settings: Any) -> Plan:
 
 
 def _mending(parsed: Parse, layout: Layout | None) -> tuple[Attempt, ...]:
-    several = len(parsed.entities) > 1
+    """The two ways that mend most of what can fail here, the better one first.
+
+    On seeds of no study, coloured pairs came out fully right in 28 % plain, 55 % bound, 48 %
+    excited and bound, 67 % placed and bound; uncoloured ones in 17 % plain, 33 % excited, 50 %
+    placed.
+    """
+    if len(parsed.entities) < 2:
+        return ()
     bind, excite, place = (plugin(name) for name in (BIND, EXCITE, PLACE))
+    bound = (bind,) if parsed.bound else ()
     tried = []
-    if several and parsed.bound:
-        tried.append(Attempt("properties may be on the wrong thing", (bind,)))
-    if several:
-        both = (excite, bind) if parsed.bound else (excite,)
-        tried.append(Attempt("things may be missing", both))
     if layout is not None:
-        follow = (place, bind) if parsed.bound else (place,)
-        tried.append(Attempt("things may be in the wrong place", follow))
+        tried.append(Attempt("things may be missing, or in the wrong place", (place, *bound)))
+    if bound:
+        tried.append(Attempt("properties may be on the wrong thing", bound))
+    if layout is None or not bound:
+        tried.append(Attempt("things may be missing", (excite, *bound)))
     return tuple(tried)
 
 

@@ -83,7 +83,7 @@ def test_the_plan_follows_the_prompt_and_what_is_changed(flying: Visit, served: 
     request = asked(flying, served, "autopilot")
     assert isinstance(request.auto, Plan)
     names = [one.name for one in request.auto.attempts]
-    assert names == ["plain", "syngen", "attend-and-excite+syngen"]
+    assert names == ["plain", "syngen"]
     assert (request.auto.negative, request.auto.budget) == ("a dog", 2.0)
     flying.fill("autopilot", "a green frog and a lion")  # what was changed was of that prompt
     planned(flying, "green frog")

@@ -47,9 +47,9 @@ def flown(pipe: Any, prompt: Any = PAIR, **options: Any) -> Any:
 
 def test_a_plan_tries_what_can_fail() -> None:
     names = [one.name for one in planned(PAIR).attempts]
-    assert names == ["plain", "syngen", "attend-and-excite+syngen", "zestguide+syngen"]
+    assert names == ["plain", "zestguide+syngen", "syngen"]
     names = [one.name for one in planned("a cat and a frog").attempts]
-    assert names == ["plain", "attend-and-excite", "zestguide"]
+    assert names == ["plain", "zestguide", "attend-and-excite"]
     assert [one.name for one in planned("a red cat").attempts] == ["plain"]
 
 
@@ -123,7 +123,7 @@ def test_a_run_without_a_step_to_look_at_is_finished() -> None:
 def test_what_does_not_promise_enough_is_never_finished() -> None:
     flight = flown(tiny.sd1(), verifier=Told(0.1, 0.2, 0.9, 0.85), enough=0.8)
     assert [one.picture is not None for one in flight.tries] == [False, False, True]
-    assert flight.best.attempt.name == "attend-and-excite+syngen"
+    assert flight.best.attempt.name == "syngen"
     assert flight.best.score == 0.85
     assert flight.satisfied
 
@@ -132,7 +132,8 @@ def test_the_picture_is_its_seeds_and_plugins_own() -> None:
     pipe = tiny.sd1()
     flight = flown(pipe, verifier=Told(0.1, 0.9, 0.9), enough=0.8, seed=7)
     generator = torch.Generator().manual_seed(7)
-    with adhere.Guidance(*flight.best.attempt.plugins).attach(pipe):
+    layout = flight.plan.layout_of(flight.best.attempt)
+    with adhere.Guidance(*flight.best.attempt.plugins).attach(pipe, layout=layout):
         alone = pipe(PAIR, generator=generator, **CALL).images[0]
     assert alone.tobytes() == flight.picture.tobytes()
 
@@ -217,7 +218,7 @@ def test_the_flight_is_told_as_plain_data() -> None:
     told = json.loads(json.dumps(flight.to_json()))
     assert told["chosen"] == 1
     assert [one["finished"] for one in told["tries"]] == [False, True]
-    assert told["tries"][1]["why"] == "properties may be on the wrong thing"
+    assert told["tries"][1]["why"] == "things may be missing, or in the wrong place"
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:
@@ -239,7 +240,7 @@ def test_every_family_is_flown(name: str) -> None:
         case.make(), "a cat and a dog", verifier=Told(0.1, 0.9, 0.9, *[0.0] * 9), enough=0.8,
         **{**case.options, "num_inference_steps": 3},
     )  # fmt: skip
-    assert flight.best.attempt.name == "attend-and-excite"
+    assert flight.best.attempt.name == "zestguide"
     assert flight.satisfied
 
 
@@ -316,7 +317,7 @@ def test_a_plan_is_told_in_words() -> None:
     told = planned("a red cat left of a blue car without a hat", enough=0.8).told()
     assert told[:2] == ["draws: a red cat left of a blue car", "keeps out: hat"]
     assert [line.split(":")[0] for line in told if line[0].isdigit()] == [
-        "1. plain", "2. syngen", "3. attend-and-excite+syngen", "4. zestguide+syngen"
+        "1. plain", "2. zestguide+syngen", "3. syngen"
     ]  # fmt: skip
     (cat,) = [line for line in told if line.strip().startswith("red cat:")]
     assert int(cat.split("to ")[1].split(" ")[0]) <= 50  # it is on the left
@@ -339,9 +340,9 @@ def test_an_edited_plan_is_flown_as_it_stands(
 
     file, out = tmp_path / "plan.json", tmp_path / "out"
     assert command("plan", PAIR, "--verifier", "judge", "-o", file) == 0
-    assert "2. syngen: properties may be on the wrong thing" in capsys.readouterr().out
+    assert "3. syngen: properties may be on the wrong thing" in capsys.readouterr().out
     data = json.loads(file.read_text())
-    del data["attempts"][0], data["attempts"][1:]
+    del data["attempts"][:2]
     data.update(prompt="a green frog", budget=1.0)
     file.write_text(json.dumps(data))
     assert command("generate", "--plan", file, "--steps", "4", "-o", out) == 0
