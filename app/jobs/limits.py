@@ -14,8 +14,10 @@ from adhere.app.jobs.passes import dearest, job_passes
 from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides.guide import Plugin
 from adhere.guides.parameters import Parameter
+from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.studio.request import Request
 from adhere.prompt.markup import strip_markup
+from adhere.verifiers import HARMLESS, verifier
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Limits:
     autopilot's plan; `passes` are evaluations of the denoiser in
     one job, `seconds` its time; `upload_bytes` and `upload_pixels` are of a file that is sent in;
     `waiting` is the length of the queue, `sessions` the number of visitors whose pictures are kept
-    in memory and `galleries` in the operator's folder, `kept` the number of results for each.
+    in memory and `galleries` in the operator's folder, `kept` the number of results for each;
+    `verifiers` may judge an autopilot's pictures, the first where a visitor names none.
     """
 
     prompt: int = 1000
@@ -49,6 +52,12 @@ class Limits:
     sessions: int = 48
     kept: int = 12
     galleries: int = 500
+    verifiers: tuple[str, ...] = HARMLESS
+
+    @property
+    def pilot(self) -> Pilot:
+        """An autopilot of which nobody has said anything."""
+        return Pilot(verifier=self.verifiers[0])
 
 
 SCORES = (-1000.0, 1000.0)
@@ -57,13 +66,19 @@ LIMITS = Limits()
 """The limits of an app whose operator gives none."""
 
 
-def with_options(options: Sequence[str]) -> Limits:
+def with_options(options: Sequence[str], verifiers: Sequence[str] = ()) -> Limits:
     """Limits from an operator's `name=value` texts; the rest is the default.
 
+    Args:
+        verifiers: what may judge beside what comes with adhere; the first is the default.
+
     Raises:
-        ParameterError: no such limit, or a value that is no positive number.
+        ParameterError: no such limit, a value that is no positive number, or no such verifier.
     """
     known = asdict(LIMITS)
+    del known["verifiers"]
+    for name in verifiers:
+        verifier(name)
     given: dict[str, Any] = {}
     for option in options:
         name, _, text = option.partition("=")
@@ -76,7 +91,8 @@ def with_options(options: Sequence[str]) -> Limits:
             given[name] = 0
         if not 0 < given[name] < float("inf"):
             raise ParameterError(f"--limit {option!r} is no positive number: write {name}=8")
-    return Limits(**given)
+    judging = dict.fromkeys((*verifiers, *LIMITS.verifiers))
+    return Limits(**given, verifiers=tuple(judging))
 
 
 def check_passes(request: Request, pictures: int, limits: Limits) -> None:

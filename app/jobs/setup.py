@@ -13,7 +13,6 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.pipelines.search.plan import Pilot, Plan, parted
 from adhere.pipelines.studio.request import Request
-from adhere.verifiers import HARMLESS
 
 _KEYS = (
     "model",
@@ -119,9 +118,9 @@ def _auto(request: Request, limits: Limits) -> Pilot | Plan | None:
         return None
     if request.plugins:
         raise ParameterError("the autopilot chooses the methods itself: leave out the others")
-    if auto.verifier not in HARMLESS:
+    if auto.verifier not in limits.verifiers:
         raise ParameterError(
-            f"pictures are judged by {', '.join(HARMLESS)} here: choose one of them"
+            f"pictures are judged by {', '.join(limits.verifiers)} here: choose one of them"
         )
     budget = bounds.check_number(auto.budget, "budget", 1, limits.passes, whole=False)
     look_at = bounds.check_number(auto.look_at, "look_at", 0, 0.99, whole=False)

@@ -20,13 +20,12 @@ from adhere.app.jobs.limits import Limits
 from adhere.app.jobs.methods import stack_title
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts.events import QUIET
-from adhere.app.parts.planning import follows
+from adhere.app.parts.planning import follows, judge_title
 from adhere.app.parts.settings import left_out, number_text
 from adhere.errors import ParameterError
 from adhere.pipelines.search.plan import PLAIN, Attempt, Pilot, Plan
 from adhere.pipelines.studio.request import Request
 from adhere.plugins import stack
-from adhere.verifiers import HARMLESS
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class Start:
     subjects: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, request: Request) -> Start:
+    def of(cls, request: Request, usual: Pilot) -> Start:
         """What a request asks for; what it says beside its plan is part of that."""
-        plan = request.flight_plan or Pilot().plan(request.prompt)
+        plan = request.flight_plan or usual.plan(request.prompt)
         negative = ", ".join(filter(None, (request.negative_prompt, plan.negative)))
         return cls(request.prompt, replace(plan, negative=negative), request.subjects)
 
@@ -64,7 +63,7 @@ class PlanFields:
 
     def draw(self, request: Request) -> None:
         """Put the fields on the page, as a request has them."""
-        start = Start.of(request)
+        start = Start.of(request, self.limits.pilot)
         text, tried, layout, unwanted, budget, enough, verifier = _values(start)
         with gr.Accordion("Change the plan", open=False, elem_id="autopilot-change"):
             self.tried = gr.Dropdown(
@@ -93,7 +92,7 @@ class PlanFields:
                 self.budget = left_out("Budget", "in plain pictures, from 1", "8", budget)
                 self.enough = left_out("Good enough", "the score that ends it", "none", enough)
                 self.verifier = gr.Dropdown(
-                    list(HARMLESS),
+                    [(judge_title(name), name) for name in self.limits.verifiers],
                     value=verifier,
                     label="Judged by",
                     info="what gives scores",
@@ -117,7 +116,7 @@ class PlanFields:
 
     def fill(self, request: Request) -> list[Any]:
         """Values for `components` that show a request's plan."""
-        start = Start.of(request)
+        start = Start.of(request, self.limits.pilot)
         values = _values(start)
         values[1] = gr.update(choices=_choices(start), value=values[1])
         values[2] = gr.update(value=values[2], interactive=start.plan.layout is not None)
@@ -167,7 +166,7 @@ class PlanFields:
 
     def _pilot(self, values: Sequence[Any]) -> Pilot:
         *_, budget, enough, verifier = values
-        most, usual = self.limits.passes, Pilot()
+        most, usual = self.limits.passes, self.limits.pilot
         paid = bounds.check_number(budget, "budget", 1, most, whole=False)
         least = bounds.check_number(enough, "good enough", *bounds.SCORES, whole=False)
         return Pilot(usual.budget if paid is None else paid, verifier or usual.verifier, least)
@@ -195,7 +194,7 @@ def _values(start: Start) -> list[Any]:
 
 
 def _likely(plan: Plan) -> tuple[Attempt, ...]:
-    """What a prompt makes likely, and what its plan has besides."""
+    """What a prompt makes likely, whatever judges it, and what its plan has besides."""
     return (*Pilot().plan(plan.prompt).attempts, *plan.attempts)
 
 

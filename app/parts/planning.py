@@ -11,6 +11,13 @@ from adhere.prompt.parser import parse
 
 _SIDE = 128
 """Pixels of the drawn layout."""
+_TITLES = {
+    "clip-score": "CLIP score",
+    "judge": "the toybox's judge",
+    "judge.present": "the judge: all things there",
+    "judge.binding": "the judge: the right colours",
+    "copies": "unlike memorised pictures",
+}
 
 
 def card(plan: Plan, passes: int, note: str = "") -> Element:
@@ -39,6 +46,11 @@ def follows(plan: Plan) -> bool:
     return any(plan.layout_of(attempt) is not None for attempt in plan.attempts)
 
 
+def judge_title(verifier: str) -> str:
+    """What judges pictures, for people; what an operator has added is named as it was given."""
+    return _TITLES.get(verifier, verifier)
+
+
 def _row(name: str, said: object) -> tuple[Element, Element]:
     return tag("dt", name), tag("dd", said)
 
@@ -64,10 +76,11 @@ def _drawn(layout: Layout) -> Element:
 
 
 def _kept(plan: Plan) -> str:
-    best = f"the picture that fits its words best, by {plan.verifier}"
+    judge = judge_title(plan.verifier)
+    best = f"the picture that fits its words best, by {judge}"
     if plan.enough is None:
         return best
-    return f"the first with {plan.enough:g} by {plan.verifier}; else {best}"
+    return f"the first with {plan.enough:g} by {judge}; else {best}"
 
 
 def _pictures(budget: float) -> str:

@@ -104,7 +104,7 @@ class Asked:
             "plugins": [_plugin(text) for text in self.plugins or ()],
             "subjects": self.subjects,
             "layout": self._layout(),
-            "auto": self._auto(),
+            "auto": self._auto(worker.limits.pilot),
         }
         data = {"model": self.model or worker.models[0], "seeds": [self.seed], **request}
         setup = setups.from_json(data, worker.models, worker.limits)
@@ -114,9 +114,8 @@ class Asked:
             placing.check_followed([*setup.request.plugins, *tried])
         return setup
 
-    def _auto(self) -> dict[str, Any] | None:
+    def _auto(self, usual: Pilot) -> dict[str, Any] | None:
         if self.auto:
-            usual = Pilot()
             budget = usual.budget if self.budget is None else self.budget
             return replace(usual, budget=budget, enough=self.enough).to_json()
         for name in ("budget", "enough"):

@@ -31,6 +31,13 @@ LimitOptions = Annotated[
     list[str] | None,
     typer.Option("--limit", help="`name=number`, such as passes=2000; may be repeated."),
 ]
+Verifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What may judge the autopilot's pictures, beside what the toybox brings: "
+        "`clip-score(model=HUB-ID)`, weights and minima; may be repeated, the first is the default."
+    ),
+]
 
 
 @app_app.command()
@@ -46,6 +53,7 @@ def serve(
         str | None, typer.Option(help="The path under which a proxy shows the app.")
     ] = None,
     limit: LimitOptions = None,
+    verifier: Verifiers = None,
     gallery: Annotated[
         Path | None,
         typer.Option(help="A folder that keeps visitors' pictures for longer than the app runs."),
@@ -62,7 +70,7 @@ def serve(
     pairs += server.read_passwords(auth_file) if auth_file else ()
     address = server.Address(host, port, tuple(pairs), ssl_certificate, ssl_key, root_path)
     options: dict[str, Any] = {"device": device, "dtype": dtype, "mcp": mcp, "say": typer.echo}
-    options |= {"limits": with_options(limit or []), "gallery": gallery}
+    options |= {"limits": with_options(limit or [], verifier or []), "gallery": gallery}
     server.serve(model or ["toybox"], address, **options)
 
 

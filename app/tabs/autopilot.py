@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -42,6 +43,7 @@ class Autopilot:
 
     def draw(self, examples: Sequence[Example]) -> None:
         """Put the tab on the page."""
+        examples = [replace(one, setup=self._judged(one.setup)) for one in examples]
         buttons = draw_examples(examples)
         first = examples[0].setup if examples else self._usual()
         with gr.Row(equal_height=False):
@@ -63,7 +65,17 @@ class Autopilot:
             self.runner.start_on(example.fills(button, self.fill, self.inputs).then)
 
     def _usual(self) -> Setup:
-        return Setup(self.models[0], Request("a red cat and a blue car", auto=Pilot()), (0,))
+        return Setup(
+            self.models[0], Request("a red cat and a blue car", auto=self.limits.pilot), (0,)
+        )
+
+    def _judged(self, setup: Setup) -> Setup:
+        """A set-up whose autopilot's verifier is the operator's, where it names none of its own."""
+        request, usual = setup.request, self.limits.pilot
+        if not isinstance(request.auto, Pilot) or request.auto.verifier != Pilot().verifier:
+            return setup
+        auto = replace(request.auto, verifier=usual.verifier)
+        return replace(setup, request=replace(request, auto=auto))
 
     def _draw_left(self, first: Setup) -> None:
         self.prompt = prompt_box(first.request.prompt, NAME, self.limits)

@@ -145,6 +145,24 @@ def test_hostile_words_are_text() -> None:
 PLAN = Pilot().plan("a cat and a dog")
 
 
+def test_what_an_operator_opened_judges() -> None:
+    own = "0.5*clip-score + 0.5*judge"
+    limits = replace(LIMITS, verifiers=(own, *LIMITS.verifiers))
+    data = {"prompt": "a cat and a dog", "auto": Pilot(verifier=own).to_json()}
+    auto = setups.from_json(data, ("toybox",), limits).request.auto
+    assert auto == Pilot(verifier=own)
+    with pytest.raises(GuidanceError, match="choose one of them"):
+        setups.from_json(data, ("toybox",))
+    fields = PlanFields(limits)
+    values = [one["value"] if isinstance(one, dict) else one
+              for one in fields.fill(Request(PROMPT))]  # fmt: skip
+    values[-1] = None  # nobody chose
+    setup = fields.read(values, Setup("toybox", Request(PROMPT), (0,)))
+    assert setup.request.auto == Pilot(verifier=own)
+    assert f"by {own}" in str(planning.card(limits.pilot.plan(PROMPT), 9))
+    assert "by CLIP score" in str(planning.card(LIMITS.pilot.plan(PROMPT), 9))
+
+
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [

@@ -66,6 +66,18 @@ def test_limits_are_options() -> None:
             with_options([wrong])
 
 
+def test_an_operator_says_what_judges() -> None:
+    limits = with_options([], ["clip-score(model=owner/clip)", "judge"])
+    assert limits.verifiers[:2] == ("clip-score(model=owner/clip)", "judge")
+    assert set(LIMITS.verifiers) < set(limits.verifiers)
+    assert len(limits.verifiers) == len(LIMITS.verifiers) + 1
+    assert limits.pilot.verifier == "clip-score(model=owner/clip)"
+    with pytest.raises(ParameterError, match="no verifier is called 'nope'"):
+        with_options([], ["nope"])
+    with pytest.raises(ParameterError, match="limit"):
+        with_options(["verifiers=judge"])
+
+
 def test_models_have_names() -> None:
     assert server.named(["toybox", "big=owner/name"]) == {"toybox": "toybox", "big": "owner/name"}
     for wrong in (["a=x", "a=y"], ["=x"], ["a="]):
