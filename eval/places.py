@@ -117,6 +117,16 @@ def local(path: str | Path) -> Path | None:
     return Path("/", unquote(beneath))
 
 
+def here(path: str | Path, what: str) -> Path:
+    """A file or folder that is read from this machine alone; `what` it is, for the refusal."""
+    found = local(path)
+    if found is None:
+        raise EvaluationError(
+            f"{path} lies in a store; {what} are read from this machine: copy them here first"
+        )
+    return found
+
+
 def file(path: str | Path) -> tuple[Place, str]:
     """The place of a single file, and its name there.
 

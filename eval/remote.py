@@ -13,9 +13,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from adhere.errors import ExtraMissing
+from adhere.errors import ExtraMissing, first_line
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import BLOCK, blocks, lines
 
@@ -33,13 +34,17 @@ class Store:
     def __init__(self, url: str) -> None:
         try:
             from fsspec.core import url_to_fs
-
-            self.fs, self.root = url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             raise ExtraMissing(url, "store") from error
-        except ValueError as error:
-            raise EvaluationError(f"{url}: {error}") from error
         self.url = url.rstrip("/")
+        try:
+            with self._asked():
+                self.fs, self.root = url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            if url.startswith("s3"):
+                raise ExtraMissing(url, "store") from error
+            # fsspec names the package of the protocol.
+            raise EvaluationError(f"{url}: {error}") from error
 
     def __str__(self) -> str:
         return self.url
@@ -47,21 +52,38 @@ class Store:
     def _at(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}" if name else str(self.root)
 
+    @contextmanager
+    def _asked(self, name: str = "") -> Iterator[None]:
+        """The store's refusal, in whatever its library raises, as a sentence."""
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError, ImportError, EvaluationError):
+            raise
+        except Exception as error:
+            where = f"{self.url}/{name}" if name else self.url
+            raise EvaluationError(
+                f"the store does not answer as it should at {where}: "
+                f"{first_line(error) or repr(error)}. What was put there is kept; give the same "
+                "command again when it does"
+            ) from error
+
     def read(self, name: str) -> bytes:
         """See `Place`."""
-        found: bytes = self.fs.cat_file(self._at(name))
+        with self._asked(name):
+            found: bytes = self.fs.cat_file(self._at(name))
         return found
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """See `Place`."""
-        with self.fs.open(self._at(name), "rb", block_size=BLOCK) as stream:
+        with self._asked(name), self.fs.open(self._at(name), "rb", block_size=BLOCK) as stream:
             yield from blocks(stream)
 
     def line_at(self, name: str, start: int) -> bytes:
         """See `Place`."""
         size, found = _LINE, b""
         while True:
-            found = self.fs.cat_file(self._at(name), start=start, end=start + size)
+            with self._asked(name):
+                found = self.fs.cat_file(self._at(name), start=start, end=start + size)
             if b"\n" in found or len(found) < size:
                 return bytes(found.partition(b"\n")[0])
             size *= 4
@@ -75,7 +97,8 @@ class Store:
         with tempfile.NamedTemporaryFile() as pieces:
             pieces.writelines(data)
             pieces.flush()
-            self.fs.put_file(pieces.name, self._at(name))
+            with self._written(name):
+                self.fs.put_file(pieces.name, self._at(name))
 
     def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
         """See `Place`."""
@@ -87,11 +110,15 @@ class Store:
         return True
 
     def _put(self, name: str, data: bytes, mode: str) -> None:
-        try:
+        with self._written(name):
             self.fs.pipe_file(self._at(name), data, mode=mode)
-        except FileExistsError:
-            raise
-        except OSError as error:
+
+    @contextmanager
+    def _written(self, name: str) -> Iterator[None]:
+        try:
+            with self._asked(name):
+                yield
+        except FileNotFoundError as error:
             raise EvaluationError(f"cannot write {self.url}/{name}: {error}") from error
 
     def names(self, folder: str) -> list[str]:
@@ -111,7 +138,8 @@ class Store:
 
     def _listed(self, folder: str) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = self.fs.ls(self._at(folder), detail=True)
+            with self._asked(folder):
+                found: list[dict[str, Any]] = self.fs.ls(self._at(folder), detail=True)
         except FileNotFoundError:
             return []
         return [one for one in found if one["name"].rstrip("/") != self._at(folder).rstrip("/")]

@@ -82,7 +82,7 @@ class Line:
     said: str
 
 
-def published(path: Path) -> Published:
+def published(path: Path | str) -> Published:
     """What an experiment's file, or a bundled one of this name, says was published.
 
     Raises:

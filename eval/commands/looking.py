@@ -87,10 +87,12 @@ def validate(
     from adhere.eval.run.folder import Folder
     from adhere.eval.suites import suites
 
-    place = Path(path)
     with spoken():
         if places.at(path).sizes(["manifest.jsonl"])[0]:
             raise typer.Exit(_print_all(Folder(path).problems, path))
+        place = places.local(path)
+        if place is None:
+            stop(f"{path} holds no run: there is no manifest.jsonl")
         if _is_manifest(place):
             found = manifest_file.manifest(places.at(place.parent), [place.name])
             typer.echo(f"{path}: {found.count} entries, {found.job_count} jobs, whole")
@@ -122,7 +124,7 @@ def compare(
 
 
 def check(
-    name: Annotated[Path, typer.Argument(help="an experiment with published figures, or its file")],
+    name: Annotated[str, typer.Argument(help="an experiment with published figures, or its file")],
     out: Annotated[str, typer.Argument(help="a run of it that was reported")],
 ) -> None:
     """Published figures beside ours; exit code 1 where one that can be compared differs."""

@@ -15,7 +15,7 @@ import typer
 from adhere.errors import GuidanceError
 
 Out = Annotated[str, typer.Argument(help="output folder of the run, or s3://bucket/run")]
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML experiment")]
+Config = Annotated[str | None, typer.Option("--config", "-c", help="YAML experiment")]
 Include = Annotated[
     list[Path] | None, typer.Option("--include", help="more suites: a file or folder; repeatable")
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from adhere.eval import files
+from adhere.eval import files, places
 from adhere.eval.commands import trackers
 from adhere.eval.commands.options import Asked, Making, Part, ReportOptions, stop, warn
 from adhere.eval.errors import EvaluationError
@@ -96,10 +96,10 @@ def import_pictures(
     folders: dict[str, Path] = {}
     for text in given:
         name, equals, place = text.partition("=")
-        variant, folder = (name, Path(place)) if equals else (BASELINE, Path(text))
+        variant, folder = (name, place) if equals else (BASELINE, text)
         if variant in folders:
             raise EvaluationError(f"two folders are variant {variant!r}; name them: a=FOLDER")
-        folders[variant] = folder
+        folders[variant] = places.here(folder, "pictures")
     known = suites.find(suite, include or ()) if suite else None
     name = out.rstrip("/").rpartition("/")[2] if "://" in out else Path(out).resolve().name
     made = imported.plan(out, folders, known, name)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from adhere.errors import ParameterError
-from adhere.eval import strict
+from adhere.eval import places, strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.reading import LARGEST_SEED
 from adhere.guides import parameters
@@ -307,7 +307,7 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
+def read(path: Path | str | None, overrides: Mapping[str, Any]) -> Experiment:
     """An experiment from a YAML file and flags that override it; without a file, flags alone.
 
     The name of a bundled experiment stands for its file.
@@ -317,11 +317,17 @@ def read(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     return from_mapping(data)
 
 
-def data_of(path: Path) -> dict[str, Any]:
-    """An experiment's file, or a bundled one by its name, as plain data with its name."""
-    path = path if path.exists() else bundled().get(str(path), path)
+def data_of(path: Path | str) -> dict[str, Any]:
+    """An experiment's file, here or in a store, or a bundled one by its name, as plain data.
+
+    Its name is the file's where it says none.
+    """
+    place, name = places.file(path)
+    known = bundled().get(str(path))
+    if known is not None and name not in place.names(""):
+        place, name = places.file(known)
     try:
-        loaded = strict.from_yaml(path.read_text(encoding="utf-8"))
+        loaded = strict.from_yaml(place.read(name).decode("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise EvaluationError(
             f"cannot read experiment {path}: {error}; give a YAML file, or one that comes with "
@@ -329,7 +335,7 @@ def data_of(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(loaded, dict):
         raise EvaluationError(f"experiment {path} must be a mapping of field: value")
-    return {"name": path.stem, **loaded}
+    return {"name": Path(name).stem, **loaded}
 
 
 def limited(experiment: Experiment, limit: int | None) -> Experiment:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from adhere import assets
+from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import table as formats
 from adhere.eval.suites.items import Suite
@@ -58,7 +59,7 @@ def find(spec: str, include: Iterable[Path] = ()) -> Suite:
     table = available(include)
     if spec in table:
         return read(table[spec])
-    path = Path(spec).expanduser()
+    path = places.here(spec, "suites").expanduser()
     if path.exists() and (path.suffix or "/" in spec or path.is_dir()):
         return read(path)
     if spec in formats.FORMATS:

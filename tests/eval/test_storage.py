@@ -12,8 +12,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner, Result
 
 from adhere.errors import ExtraMissing
@@ -29,8 +32,6 @@ from tests.eval import fakes
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    from fsspec.implementations.memory import MemoryFileSystem
-
     MemoryFileSystem.store.clear()
     yield "memory://bucket/run"
     MemoryFileSystem.store.clear()
@@ -185,20 +186,101 @@ def test_places_agree(kind: str, tmp_path: Path, memory: str) -> None:
     assert place.line_at("a/b", 8) == b"three"
 
 
-@pytest.mark.parametrize("form", ["file://{}", "file://localhost{}", "file:{}", "local://{}"])
-def test_a_file_address_is_the_folder(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}", "file:{}", "local://{}"])
+def test_addresses_of_a_folder(form: str) -> None:
+    assert places.at(form.format("/a/b%20c?d#e")).local == Path(
+        "/a/b%20c?d#e" if form == "{}" else "/a/b c?d#e"
+    )
+
+
+def test_a_run_at_a_file_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "a run?"
-    out = form.format(run).replace(" ", "%20")
-    whole_run(out, tmp_path, monkeypatch)
+    whole_run(f"file://{run}".replace(" ", "%20"), tmp_path, monkeypatch)
     assert list(Folder(run).problems()) == []
     made = {"fake.json", "a run?", "a run?-kept", "a run?-data"}
     assert {one.name for one in tmp_path.iterdir()} == made
     assert {one.name for one in (tmp_path / "a run?-data").iterdir()} == {
         "README.md", "results.json", "test",
     }  # fmt: skip
+
+
+def test_what_is_read_from_a_file_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my suite.txt").write_text("a cat\na dog\n")
+    address = f"file://{tmp_path}/my%20suite.txt"
+    assert "2 prompts" in adhere("validate", address).output
+    (tmp_path / "e.yaml").write_text(f"{{suites: ['lines:{address}'], model: fake}}")
+    # A folder that is called as a bundled experiment is none.
+    (tmp_path / "toybox-pairs").mkdir()
+    assert "planned: 2" in adhere("plan", "one", "-c", f"file://{tmp_path}/e.yaml").output
+    assert "planned: 2" in adhere("plan", "two", "-s", address, "--model", "fake").output
+    assert adhere("plan", "three", "-c", "toybox-pairs", "--limit", 1).exit_code == 0
+
+
+def test_what_is_read_from_a_store(tmp_path: Path, memory: str) -> None:
+    suite = fakes.suite_file(tmp_path, 2)
+    places.at(memory).write("e.yaml", f"{{suites: ['{suite}'], model: fake}}".encode())
+    told = adhere("plan", f"{memory}/out", "-c", f"{memory}/e.yaml")
+    assert "planned: 2" in told.output, told.output
+    assert Folder(f"{memory}/out").manifest.header["experiment"]["name"] == "e"
+    for words in (["plan", "x", "-s", f"{memory}/a.txt"], ["import", "x", f"a={memory}/made"],
+                  ["plan", "x", "-s", f"lines:{memory}/a.txt"]):  # fmt: skip
+        told = adhere(*words)
+        assert told.exit_code == 2
+        assert "copy them here first" in " ".join(told.output.split())
+    assert "holds no run" in adhere("validate", f"{memory}/none").output
+
+
+class _Broken(MemoryFileSystem):
+    """A store whose library raises errors of its own."""
+
+    protocol = "broken"
+    allowed: ClassVar[list[str]] = []
+
+    def _refuse(self, what: str) -> None:
+        if what not in self.allowed:
+            raise LookupError("no credentials\nand much more")
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        self._refuse("ls")
+        return super().ls(path, detail=detail, **kwargs)
+
+    def cat_file(self, path: str, **kwargs: Any) -> Any:
+        self._refuse("cat_file")
+        return super().cat_file(path, **kwargs)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> Any:
+        self._refuse("pipe_file")
+        return super().pipe_file(path, value, mode=mode, **kwargs)
+
+
+@pytest.mark.parametrize("allowed", [[], ["ls"], ["ls", "pipe_file"]])
+def test_a_store_that_refuses_is_a_sentence(
+    allowed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    monkeypatch.setattr(_Broken, "allowed", allowed)
+    fsspec.register_implementation("broken", _Broken, clobber=True)
+    suite = fakes.suite_file(tmp_path, 1)
+    told = adhere("run", "broken://bucket/run", "-s", suite, "--model", "fake", "-m", "cost")
+    assert told.exit_code == 2, told.output
+    words = " ".join(told.output.split())
+    assert "no credentials. What was put there is kept" in words
+    assert "broken://bucket/run" in words
+
+
+def test_a_protocol_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec import core
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("Please install somefs")
+
+    monkeypatch.setattr(core, "url_to_fs", missing)
+    with pytest.raises(EvaluationError, match="gs://bucket: Please install somefs"):
+        places.at("gs://bucket")
+    with pytest.raises(ExtraMissing, match=r"adhere\[store\]"):
+        places.at("s3://bucket")
 
 
 def test_a_file_address_of_another_machine(tmp_path: Path) -> None:

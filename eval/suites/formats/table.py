@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import (
     coco,
@@ -170,7 +171,7 @@ def _may_be(kind: str, found: Content) -> bool:
 
 
 def _options(spec: str) -> tuple[Path, dict[str, str]]:
-    path = Path(spec).expanduser()
+    path = places.here(spec, "suites").expanduser()
     if path.exists():
         return path, {}
     place, *pairs = spec.split(",")
@@ -180,7 +181,7 @@ def _options(spec: str) -> tuple[Path, dict[str, str]]:
         if not equals:
             raise EvaluationError(f"option {pair!r} is not key=value")
         options[key.strip()] = value.strip()
-    return Path(place).expanduser(), options
+    return places.here(place, "suites").expanduser(), options
 
 
 def fits(kind: str, path: Path) -> bool:
