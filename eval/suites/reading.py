@@ -11,6 +11,7 @@ from adhere.errors import LayoutError
 from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical
+from adhere.eval.suites.answers import alike
 from adhere.eval.suites.items import (
     RELATIONS,
     Excluded,
@@ -248,6 +249,13 @@ def _question_problem(item: Item) -> str | None:
         unknown = sorted(set(question.parents) - set(ids))
         if unknown:
             return f"question {question.id!r} depends on {unknown[0]!r}, which is not there"
+        if not question.answer:
+            return f"question {question.id!r} has an empty answer"
+        if question.choices and not any(alike(one, question.answer) for one in question.choices):
+            return (
+                f"question {question.id!r}: the answer {question.answer!r} is none of its choices "
+                f"{', '.join(question.choices)}: it could never be right"
+            )
     return None
 
 

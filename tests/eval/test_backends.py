@@ -227,10 +227,10 @@ def test_blip_vqa_is_the_product_over_phrases(tmp_path: Path) -> None:
     scorer = evaluators.evaluator(f"blip-vqa:model={folder}").load("cpu")
     (one,) = shown(count=1)
     (row,) = scorer([one])
-    each = [round(scorer.ask(one.image, phrase), 4) for phrase in ("cat", "red car")]
+    each = [round(scorer.ask(one.image, phrase), 4) for phrase in ("a cat", "a red car")]
     assert row.values["blip_vqa"] == pytest.approx(round(each[0] * each[1], 4))
     # By the model's own way to an answer: its first word after the start.
-    inputs = scorer.processor(images=one.image, text="cat?", return_tensors="pt")
+    inputs = scorer.processor(images=one.image, text="a cat?", return_tensors="pt")
     with torch.no_grad():
         made = scorer.model.generate(
             **inputs, max_new_tokens=1, output_scores=True, return_dict_in_generate=True
@@ -257,6 +257,17 @@ def test_questions_of_a_suite_are_asked(tmp_path: Path) -> None:
     assert row.values["tifa"] == sum(right for right, _ in answers) / 4
     assert row.values["soft_tifa_am"] == pytest.approx(np.mean([p for _, p in answers]))
     assert scorer([Shown(one.image, shown(Item("1", "sky"), 1)[0].entry)])[0].values == {}
+
+
+def test_an_answer_of_several_tokens_has_no_probability_and_a_score(tmp_path: Path) -> None:
+    """TIFA's "baseball bat" and DSG go without it; Soft-TIFA does not."""
+    from adhere.eval.suites.items import Question
+
+    folder = tiny_models.llava(tmp_path / "llava")
+    scorer = evaluators.evaluator(f"questions:model={folder}").load("cpu")
+    asked = (Question("1", "a cat ?"), Question("2", "which ?", "red car", ("red car", "cat")))
+    (row,) = scorer(shown(Item("1", "a cat", questions=asked), 1))
+    assert set(row.values) == {"dsg", "tifa"}
 
 
 # -- features

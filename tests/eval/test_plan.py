@@ -102,6 +102,20 @@ def test_phrase_that_the_prompt_does_not_have(tmp_path: Path) -> None:
             {"id": "1", "prompt": "a", "questions": [{"id": 1, "text": "b", "parents": [2]}]},
             "depends on '2'",
         ),
+        (
+            {
+                "id": "1",
+                "prompt": "a",
+                "questions": [
+                    {"id": "1", "text": "b", "answer": "dog", "choices": ["cat", "hot dog"]}
+                ],
+            },
+            "the answer 'dog' is none of its choices cat, hot dog",
+        ),
+        (
+            {"id": "1", "prompt": "a", "questions": [{"id": "1", "text": "b", "answer": ""}]},
+            "question '1' has an empty answer",
+        ),
         ({"id": "1", "prompt": "a cat", "relations": [[0, "near", 1]]}, "'near' is not one of"),
         ({"id": "1", "prompt": "a cat", "relations": ["left"]}, "does not read"),
         ({"prompt": "a cat"}, "does not read: it has no 'id'"),

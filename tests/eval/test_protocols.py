@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from adhere.eval.evaluators.asking import blip_vqa
 from adhere.eval.evaluators.rules import protocols
 from adhere.eval.evaluators.rules.composition import Found
 from adhere.eval.suites.items import Item, Question, Target
@@ -58,6 +59,28 @@ def test_blip_vqa_rounds_as_published() -> None:
         assert protocols.blip_vqa(shares) == pytest.approx(float(f"{reward:.4f}"), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "chunks"),
+    [
+        ("a green bench and a red car", ("a green bench", "a red car")),
+        ("The fluffy rug is on the hard floor", ("The fluffy rug", "the hard floor")),
+        ("two red apples and 3 green pears", ("two red apples", "3 green pears")),
+        ("her red hat, all the old shoes", ("her red hat", "all the old shoes")),
+        ("rubber ball next to a glass cup", ("rubber ball", "a glass cup")),
+        ("a cat and a cat", ("a cat", "a cat")),
+    ],
+)
+def test_blip_vqa_asks_for_whole_noun_chunks(prompt: str, chunks: tuple[str, ...]) -> None:
+    """As spaCy cuts them, which the published questions are made of, also where one is twice."""
+    assert blip_vqa.phrases(Item("1", prompt)) == chunks
+
+
+def test_blip_vqa_asks_for_a_suites_things_likewise() -> None:
+    things = (Target("dogs", "dogs", count=2), Target("car", "red car", "red"))
+    asked = blip_vqa.phrases(Item("1", "Two dogs and the red car", things))
+    assert asked == ("Two dogs", "the red car")
+
+
 def slow_tiam(item: Item, found: list[Found]) -> int:
     kept = [one for one in found if one.score >= 0.5]
     gone = set()
@@ -105,3 +128,5 @@ def test_free_answers_mean_a_choice() -> None:
     assert protocols.chosen("it is a red cat", ("cat", "dog")) == "cat"
     assert protocols.chosen("cat or dog", ("cat", "dog")) == "cat or dog"
     assert protocols.chosen("hot dog stand", ("dog", "hot dog")) == "hot dog stand"
+    assert protocols.chosen("There are two.", ("1", "2", "3")) == "2"
+    assert protocols.chosen("3", ("two", "Three")) == "Three"

@@ -1,12 +1,14 @@
 """BLIP-VQA as T2I-CompBench has it (arXiv:2307.06350): the product over a prompt's noun phrases.
 
 The published figures come from BLIP's capfilt-large VQA checkpoint at 480 pixels with spaCy's noun
-chunks. Here the phrases are those of the suite's things, or of this project's parser, and the
-pictures are of the size that the checkpoint's own processor gives them (384 on the hub).
+chunks. Here the phrases are those of the suite's things, or of this project's parser, with the
+words that a chunk begins with ("a red car?", "two dogs?"), and the pictures are of the size that
+the checkpoint's own processor gives them (384 on the hub).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,9 +24,12 @@ from adhere.eval.evaluators.rules import protocols
 from adhere.eval.suites.items import Item
 from adhere.guides.parameters import param
 from adhere.guides.run import Prompt
+from adhere.prompt.lexicon import DETERMINERS, NUMBERS
+from adhere.prompt.phrases import Span, find
 
 # BLIP's vocabulary is BERT's and two more: [DEC], which begins an answer, and [ENC], a question.
 _VOCABULARY = 30524
+_LAST_WORD = re.compile(r"(\w+)\s+$")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class BlipVqa(Recipe):
     """Does the picture show each phrase of the prompt, says BLIP: T2I-CompBench's score."""
 
     name: ClassVar[str] = "blip-vqa"
+    revision: ClassVar[int] = 2  # 2: phrases with their determiners, each as often as it is there
     models: ClassVar[tuple[str, ...]] = ("model",)
     columns: ClassVar[tuple[Measure, ...]] = (
         Measure("blip_vqa", "product over noun phrases of P(yes), T2I-CompBench's", kind="share"),
@@ -44,11 +50,27 @@ class BlipVqa(Recipe):
 
 
 def phrases(item: Item) -> tuple[str, ...]:
-    """The noun phrases of a prompt: of its things, or as the parser finds them."""
+    """The noun phrases of a prompt, of its things or as the parser finds them.
+
+    Each with its determiners and numbers, and as often as it is there: as published.
+    """
+    prompt = Prompt(item.prompt)
+    spans = [entity.phrase for entity in prompt.parsed.entities]
     if item.things:
-        return tuple(dict.fromkeys(thing.phrase for thing in item.things))
-    found = Prompt(item.prompt).parsed.entities
-    return tuple(dict.fromkeys(entity.phrase.text for entity in found))
+        spans = [find(prompt.plain, thing.phrase) for thing in item.things]
+    return tuple(_begun(prompt.plain, span) for span in spans)
+
+
+def _begun(prompt: str, span: Span) -> str:
+    """A noun phrase with the words before it that belong to it."""
+    start, before = span.start, prompt[: span.start]
+    while (word := _LAST_WORD.search(before)) and _begins_a_phrase(word[1]):
+        start, before = word.start(1), before[: word.start(1)]
+    return prompt[start : span.end]
+
+
+def _begins_a_phrase(word: str) -> bool:
+    return word.isdigit() or word.lower() in DETERMINERS | NUMBERS
 
 
 class _Scorer:

@@ -11,7 +11,7 @@ from PIL import Image
 from adhere.eval.evaluators.asking.vision_language import NO, YES, VisionLanguage, yes_share
 from adhere.eval.evaluators.evaluator import Measure, Recipe, Row, Shown
 from adhere.eval.evaluators.rules import protocols
-from adhere.eval.suites.formats.prompt_tables import NUMBERS
+from adhere.eval.suites.answers import NUMBERS, alike
 from adhere.eval.suites.items import Question
 from adhere.guides.parameters import param
 
@@ -23,6 +23,7 @@ class QuestionSets(Recipe):
     """Are the suite's own questions answered rightly, says a vision-language model."""
 
     name: ClassVar[str] = "questions"
+    revision: ClassVar[int] = 2  # 2: numbers in words and digits are the same answer
     models: ClassVar[tuple[str, ...]] = ("model",)
     columns: ClassVar[tuple[Measure, ...]] = (
         Measure("dsg", "questions answered rightly, with their parents (DSG, DPG-Bench)",
@@ -52,18 +53,17 @@ class _Scorer:
             return Row({})
         asked = {one.id: self.ask(shown.image, one) for one in questions}
         right = {key: answer for key, (answer, _) in asked.items()}
-        am, gm = protocols.soft_tifa([probability for _, probability in asked.values()])
-        return Row(
-            {
-                "dsg": protocols.dsg(questions, right),
-                "tifa": protocols.tifa(questions, right),
-                "soft_tifa_am": am,
-                "soft_tifa_gm": gm,
-            }
-        )
+        values = {"dsg": protocols.dsg(questions, right), "tifa": protocols.tifa(questions, right)}
+        likely = [probability for _, probability in asked.values() if probability is not None]
+        if len(likely) == len(asked):
+            values["soft_tifa_am"], values["soft_tifa_gm"] = protocols.soft_tifa(likely)
+        return Row(values)
 
-    def ask(self, image: Image.Image, question: Question) -> tuple[bool, float]:
-        """Whether the answer is right, and how likely the model finds the right one."""
+    def ask(self, image: Image.Image, question: Question) -> tuple[bool, float | None]:
+        """Whether the answer is right, and how likely the model finds the right one.
+
+        None for the second where the right answer is of several tokens.
+        """
         words = (question.answer, *question.choices)
         if {word.lower() for word in words} <= {"yes", "no"}:
             yes, no = (sorted(self.model.first_tokens(some)) for some in (YES, NO))
@@ -73,8 +73,11 @@ class _Scorer:
             return likely > 0.5, likely
         answer = self.model.answer(image, _worded(question))
         said = protocols.chosen(answer, question.choices or (question.answer,))
-        likely = self.model.probability(image, _worded(question), spellings(question.answer))
-        return said == question.answer, likely
+        words = spellings(question.answer)
+        return (
+            alike(said, question.answer),
+            self.model.probability(image, _worded(question), words),
+        )
 
 
 def _binary(text: str) -> str:
@@ -92,4 +95,6 @@ def spellings(answer: str) -> tuple[str, ...]:
     forms = [answer, answer.capitalize()]
     if answer.lower() in NUMBERS:
         forms.append(str(NUMBERS.index(answer.lower())))
+    if answer.isdecimal() and int(answer) < len(NUMBERS):
+        forms += [NUMBERS[int(answer)], NUMBERS[int(answer)].capitalize()]
     return tuple(dict.fromkeys([*forms, *(f" {form}" for form in forms)]))

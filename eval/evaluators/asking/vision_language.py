@@ -61,11 +61,14 @@ class VisionLanguage:
         text: str = self.processor.batch_decode(written[:, start:], skip_special_tokens=True)[0]
         return text.strip()
 
-    def probability(self, image: Image.Image, question: str, words: Sequence[str]) -> float:
-        """How likely the answer begins with one of the words, of all that it may begin with."""
+    def probability(self, image: Image.Image, question: str, words: Sequence[str]) -> float | None:
+        """How likely the answer begins with one of the words, of all that it may begin with.
+
+        None where the model has no single token for any of them.
+        """
         tokens = sorted(self.first_tokens(words))
         if not tokens:
-            raise ModelError(f"the model has no token for {words[0]!r}")
+            return None
         return float(self.logits(image, question).double().softmax(0)[tokens].sum())
 
     def _inputs(self, image: Image.Image, question: str) -> Any:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from adhere.eval.evaluators.rules.composition import Box, Found
+from adhere.eval.suites.answers import alike, plain
 from adhere.eval.suites.items import Item, Question
 
 # Eight noun phrases at the most, and four digits, as BLIP_vqa.py has them.
@@ -90,14 +91,9 @@ def overlap(a: Box, b: Box) -> float:
 
 def chosen(answer: str, choices: Sequence[str]) -> str:
     """The choice that a free answer means: the same words, else the only one that it contains."""
-    said = _plain(answer)
-    exact = [choice for choice in choices if _plain(choice) == said]
+    exact = [choice for choice in choices if alike(choice, answer)]
     if exact:
         return exact[0]
-    within = [choice for choice in choices if f" {_plain(choice)} " in f" {said} "]
+    said = plain(answer)
+    within = [choice for choice in choices if f" {plain(choice)} " in f" {said} "]
     return within[0] if len(within) == 1 else said
-
-
-def _plain(text: str) -> str:
-    kept = "".join(letter if letter.isalnum() else " " for letter in text.lower())
-    return " ".join(word for word in kept.split() if word not in ("a", "an", "the"))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
+from adhere.eval.suites.answers import NUMBERS
 from adhere.eval.suites.formats.content import PROMPTS, Content, Row
 from adhere.eval.suites.formats.phrases import thing_of
 from adhere.eval.suites.items import RELATIONS, Item, Suite, Target
@@ -155,7 +156,6 @@ _HRS_RELATIONS = {
     "on the right of": "right", "on the left of": "left", "on": "above", "above": "above",
     "over": "above", "below": "below", "beneath": "below", "under": "below",
 }  # fmt: skip
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def hrs(content: Content) -> Suite:
