@@ -60,6 +60,7 @@ from adhere.plugins.bind.ebama import Ebama as Ebama
 from adhere.plugins.bind.focus import Focus as Focus
 from adhere.plugins.bind.predicated import Predicated as Predicated
 from adhere.plugins.bind.self_cross import SelfCross as SelfCross
+from adhere.plugins.bind.subject_guidance import SubjectGuidance as SubjectGuidance
 from adhere.plugins.bind.syngen import SynGen as SynGen
 from adhere.plugins.choose.best_of_n import BestOfN as BestOfN
 from adhere.plugins.choose.diverse import Diverse as Diverse
@@ -174,6 +175,7 @@ __all__ = [
     "SelfCross",
     "Span",
     "Step",
+    "SubjectGuidance",
     "SubjectMethod",
     "SynGen",
     "TemperatureAdjustedAttention",

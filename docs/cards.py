@@ -21,6 +21,7 @@ MOMENTS = {
     "bias": "attention logits",
     "embed": "text embeddings",
     "attend": "attention outputs",
+    "mask": "where pictures are heard",
     "predict": "noise prediction",
     "select": "which pictures go on",
 }

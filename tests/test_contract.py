@@ -54,6 +54,11 @@ def made(kind: type[Plugin], shape: tuple[int, ...] = stored.SHAPE, **values: An
     return kind(**{**stored.needed(names, shape), **values})
 
 
+def host(kind: type[Plugin], **parts: Any) -> Any:
+    """A pipeline that the plugin can guide."""
+    return tiny.suited(kind, tiny.sd1(**parts))
+
+
 REPEATED = ("refinements", "repeats", "rounds", "passes", "last_passes")
 """Parameters that say how often a method does the same again."""
 
@@ -149,7 +154,7 @@ def test_its_file_is_short_and_tells_its_source(kind: Any) -> None:
 
 @every
 def test_it_changes_the_picture_the_same_way_every_time(kind: Any) -> None:
-    pipe = tiny.sd1()
+    pipe = host(kind)
     # Several images, because the noise that one is given may happen to be the best there is.
     both = pictures(kind, 3)
     before = plain(pipe, **both)
@@ -160,7 +165,7 @@ def test_it_changes_the_picture_the_same_way_every_time(kind: Any) -> None:
 
 @every
 def test_a_callback_gives_the_same_picture_bit_for_bit(kind: Any) -> None:
-    pipe = tiny.sd1()
+    pipe = host(kind)
     attached = guided(pipe, made(kind))
     assert torch.equal(guided(pipe, made(kind), mode="callback"), attached)
     assert torch.equal(guided(pipe, made(kind), mode="multi"), attached)
@@ -168,7 +173,7 @@ def test_a_callback_gives_the_same_picture_bit_for_bit(kind: Any) -> None:
 
 @every
 def test_switched_off_it_changes_nothing(kind: Any) -> None:
-    pipe = tiny.sd1()
+    pipe = host(kind)
     off = guided(pipe, switched_off(kind), negative_prompt="")
     assert torch.equal(off, plain(pipe, negative_prompt=""))
 
@@ -187,7 +192,7 @@ def ends(kind: type[Plugin], shape: tuple[int, ...]) -> list[Plugin]:
 @every
 def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
     """Where no image moves, the guide says that it is off: no hooks, no rows, no pass."""
-    pipe = tiny.sd1()
+    pipe = host(kind)
     both = {**pictures(kind, 3), "size": (16, 16)}
     before = plain(pipe, **both)
     for plugin in ends(kind, (4, 8, 8)):
@@ -199,7 +204,7 @@ def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
 @every
 def test_two_images_at_once_equal_each_alone(kind: Any) -> None:
     # In double precision: a hundred passes of a random model would blow up single rounding.
-    pipe = tiny.sd1().to(torch.float64)
+    pipe = host(kind).to(torch.float64)
     prompts = ["a red cat and a blue car", "a photo of a blue car with a small red cat"]
     each = 4 if getattr(kind, "several", False) else 1
     seeds = tuple(range(2 * each))
@@ -225,8 +230,8 @@ def test_half_precision_stays_finite_and_near(kind: Any, dtype: torch.dtype) -> 
     count = 1 if kind.task == "choose" else 4
     noise = torch.randn(count, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     four = {**pictures(kind, count), "latents": noise}
-    exact, before_exact = guided(tiny.sd1(), plugin, **four), plain(tiny.sd1(), **four)
-    pipe, begun = tiny.sd1().to(dtype), {**four, "latents": noise.to(dtype)}
+    exact, before_exact = guided(host(kind), plugin, **four), plain(host(kind), **four)
+    pipe, begun = host(kind).to(dtype), {**four, "latents": noise.to(dtype)}
     rounded, before = guided(pipe, plugin, **begun), plain(pipe, **begun)
     assert rounded.dtype == dtype
     assert torch.isfinite(rounded).all()
@@ -239,14 +244,14 @@ def test_half_precision_stays_finite_and_near(kind: Any, dtype: torch.dtype) -> 
     # layer; the layer's own operations are about twenty more, which add up like their root, 5.
     # Twice that, for choices that fall to either side in some of the four.
     weights = max(
-        (guided(weights_rounded(dtype, n), plugin, **four) - exact).norm() for n in (1, 2)
+        (guided(weights_rounded(kind, dtype, n), plugin, **four) - exact).norm() for n in (1, 2)
     )
     assert error < 10 * weights
 
 
-def weights_rounded(dtype: torch.dtype, times: int) -> Any:
+def weights_rounded(kind: type[Plugin], dtype: torch.dtype, times: int) -> Any:
     """A pipeline in single precision whose weights were rounded, or rounded twice as far."""
-    pipe = tiny.sd1()
+    pipe = host(kind)
     with torch.no_grad():
         for weight in (*pipe.unet.parameters(), *pipe.text_encoder.parameters()):
             weight.add_(weight.to(dtype).float() - weight, alpha=times)
@@ -263,7 +268,7 @@ class Oops(Exception):
 @every
 @pytest.mark.parametrize("mode", ["attach", "callback"])
 def test_nothing_is_left_after_success_or_failure(kind: Any, mode: str) -> None:
-    pipe = tiny.sd1()
+    pipe = host(kind)
     plugin = made(kind)
     late = "up_blocks.3.resnets.0"
     early = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
@@ -291,15 +296,15 @@ def test_nothing_is_left_after_an_interrupt(kind: Any) -> None:
             pipeline._interrupt = True
             return tensors
 
-    pipe = tiny.sd1()
+    pipe = host(kind)
     with nothing_left(pipe), Guidance(made(kind)).attach(pipe, **ABOUT):
         plain(pipe, callback_on_step_end=Stop())
 
 
 @every
 def test_two_threads_on_one_unet_equal_the_same_runs_in_sequence(kind: Any) -> None:
-    one = tiny.sd1()
-    two = tiny.sd1(unet=one.unet, text_encoder=one.text_encoder, vae=one.vae)
+    one = host(kind)
+    two = host(kind, unet=one.unet, text_encoder=one.text_encoder, vae=one.vae)
     jobs = [(one, "a red cat and a blue car", 0), (two, "a blue car and a red cat", 1)]
 
     def run(k: int) -> torch.Tensor:
@@ -343,7 +348,7 @@ def test_two_runs_share_nothing(kind: Any) -> None:
             return seen[-1]
 
     plugin = made(kind)
-    pipe = tiny.sd1()
+    pipe = host(kind)
     first = guided(pipe, Watched())
     guided(pipe, Watched(), prompt="a blue car and a red cat", seeds=(3,))
     assert torch.equal(guided(pipe, Watched()), first)

@@ -176,6 +176,54 @@ def sdxl(**changes: Any) -> StableDiffusionXLPipeline:
     return pipe
 
 
+def ip_adapter(unet: Any) -> dict[str, dict[str, Tensor]]:
+    """Random weights of an IP-Adapter for embeddings of 16 numbers, four tokens a picture."""
+    draw = torch.Generator().manual_seed(2)
+    cross = unet.config.cross_attention_dim
+    layers = [name for name in unet.attn_processors if ".attn1." not in name]
+    weights: dict[str, Tensor] = {}
+    for key, name in enumerate(layers):
+        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
+        for part in ("to_k_ip", "to_v_ip"):
+            weights[f"{2 * key + 1}.{part}.weight"] = torch.randn(width, cross, generator=draw)
+    projection = {
+        "proj.weight": torch.randn(cross * 4, 16, generator=draw),
+        "proj.bias": torch.randn(cross * 4, generator=draw),
+        "norm.weight": torch.ones(cross),
+        "norm.bias": torch.zeros(cross),
+    }
+    return {"image_proj": projection, "ip_adapter": weights}
+
+
+def load_ip_adapter(pipe: Any) -> None:
+    """Put a random IP-Adapter on a pipeline, as `pipe.load_ip_adapter` would from a file."""
+    pipe.unet._load_ip_adapter_weights([ip_adapter(pipe.unet)])
+
+
+def pictures(count: int = 2) -> Tensor:
+    """What a pipeline's image encoder would make of no picture, and of some."""
+    return torch.randn(2, count, 16, generator=torch.Generator().manual_seed(5))
+
+
+def shown(pipe: Any) -> Any:
+    """A pipeline with a random IP-Adapter, whose calls show it two pictures unless others are."""
+    load_ip_adapter(pipe)
+    kind = type(pipe)
+
+    @functools.wraps(kind.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kwargs.setdefault("ip_adapter_image_embeds", [pictures().to(self.dtype)])
+        return kind.__call__(self, *args, **kwargs)
+
+    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+    return pipe
+
+
+def suited(plugin: Any, pipe: Any) -> Any:
+    """A pipeline that a plugin can guide: one that is shown pictures, where it needs some."""
+    return shown(pipe) if getattr(plugin, "pictures", False) else pipe
+
+
 def generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 

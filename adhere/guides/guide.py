@@ -290,7 +290,9 @@ class Guide:
     """A plugin at work in one run. Every moment defaults to changing nothing."""
 
     reads: frozenset[Read] = frozenset()
-    """The maps that `energy`, `initial` and `watch` look at."""
+    """The maps that `energy` and `initial` look at, in passes that are made for them."""
+    watches: frozenset[Read] = frozenset()
+    """The maps that `watch` looks at, of the pass that is made anyway."""
     biases: frozenset[Kind] = frozenset({"cross", "self"})
     """The kinds of layers that `bias` is asked about, and that must therefore be met."""
     texts: Sequence[str] = ()
@@ -350,6 +352,16 @@ class Guide:
         """The image cells that one of `columns` sees in joint attention; None for all of them."""
         return None
 
+    def watch(self, step: Step, maps: Maps) -> None:
+        """After the step's own pass, without a gradient: keep what later steps need of its maps."""
+
+    def mask(self, step: Step) -> Float[Tensor, "batch pictures h w"] | None:
+        """Where each picture of the call's IP-Adapters is heard, in [0, 1]; None for everywhere.
+
+        On any grid; the pictures are those of the first adapter, then those of the second...
+        """
+        return None
+
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         """Change the conditional prediction."""
         return eps.cond
@@ -378,7 +390,8 @@ class Plugin(Protocol):
     """A published method as a frozen dataclass of plain data.
 
     Its class may have a `task` (`adhere.guides.tasks`), and `several = True` where it chooses among
-    several pictures of one prompt (`num_images_per_prompt`) and leaves a single one alone.
+    several pictures of one prompt (`num_images_per_prompt`) and leaves a single one alone, and
+    `pictures = True` where the call must show pictures to an IP-Adapter.
     """
 
     name: ClassVar[str]

@@ -91,6 +91,7 @@ class Run(Renamed):
         notes: sentences for the report.
         used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
             guide has asked for.
+        pictures: how many pictures were given to IP-Adapters that take masks.
         weights: tells a fingerprint of the model that runs, for methods whose files belong to one;
             an empty one where its weights are not in memory.
     """
@@ -110,6 +111,7 @@ class Run(Renamed):
     unread: GuidanceError | None = None
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    pictures: int = 0
     weights: Callable[[], str] = str
 
     @property

@@ -48,12 +48,13 @@ def paper(plugin: type[Plugin]) -> str:
 
 def offered() -> dict[str, type[Plugin]]:
     """The methods that a visitor can use: those that choose among several pictures of a prompt have
-    nothing to choose from here, and those that read a file have no file.
+    nothing to choose from here, those that show pictures have none, nor a file those that read one.
     """
     return {
         name: kind
         for name, kind in available().items()
         if not getattr(kind, "several", False)
+        and not getattr(kind, "pictures", False)
         and all(one.local != () for one in parameters.parameters(kind))
     }
 

@@ -21,6 +21,7 @@ from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.engine.moments.embedding import Embedding
 from adhere.pipelines.engine.moments.finished import Pictures
 from adhere.pipelines.engine.moments.looking import chosen_noise
+from adhere.pipelines.engine.moments.masking import Masking
 from adhere.pipelines.engine.moments.own_pass import OwnPass
 from adhere.pipelines.engine.moments.passes import Passes
 from adhere.pipelines.engine.moments.prediction import Predictions
@@ -69,6 +70,7 @@ def begun(
         family=family.name,
         sampling=family.samples_from_noise() and clock.sampling,
         unread=unread,
+        pictures=sum(family.pictures(call)),
         weights=functools.partial(fingerprint, family.denoiser),
     )
     report = RunReport(family.name, len(prompts), run.steps)
@@ -114,6 +116,7 @@ class Engine:
         self.passes = Passes(state)
         self.descent = Descent(state, self.passes)
         self.embedding = Embedding(state, self.passes.cross_sites())
+        self.masking = Masking(state)
         self.predictions = Predictions(state, call)
         self.own_pass = OwnPass(state, self.passes)
         self.selecting = Selecting(state, self.passes)
@@ -149,6 +152,8 @@ class Engine:
     def _guide(self, now: Now) -> None:
         """All that guides do before a step's own call: text, noise, descent, extra texts."""
         now.call = self.embedding.applied(now.call, now.step)
+        self.masking.decide(now.step)
+        now.call = self.masking.applied(now.call)
         self.passes.aim(now.call, now.step)
         if self.state.clock.made == 0 and self.state.run.sampling:
             now.moved = chosen_noise(self.state, self.passes, now)
@@ -171,10 +176,10 @@ class Engine:
         if now is None:
             return None
         self._refuse_other_latents(call, now)
-        changed = call
+        changed = self.masking.applied(call)
         if self.predictions.apart:
             with self.state.occupied():
-                changed = self.embedding.applied_apart(call, now)
+                changed = self.embedding.applied_apart(changed, now)
         if now.moved is not now.latents:
             scaled = self.state.scaled(now.moved, call)
             changed = self.state.family.with_latents(changed, scaled)
@@ -284,9 +289,15 @@ class Engine:
         gradient = any(guide.reads for guide in state.guides)
         steers = bool(self.predictions.texts) or any(guide.negative for guide in state.guides)
         reason = family.refuse(prediction=steers, gradient=gradient)
+        reason = reason or self.masking.refuse(call)
         if reason:
             raise ModelError(reason)
-        inside = self.passes.biases or self.passes.extras.guides or state.setup.record
+        inside = (
+            self.passes.biases
+            or self.passes.extras.guides
+            or self.own_pass.watching
+            or state.setup.record
+        )
         if gradient or inside or state.overriding("finished"):
             refuse_caches(family.denoiser)
         if gradient:

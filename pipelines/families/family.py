@@ -326,6 +326,20 @@ class Family:
         """The call with other text embeddings of the same size."""
         return call.replace(**{self.text: embeds})
 
+    # Pictures
+
+    def pictures(self, call: Call) -> tuple[int, ...]:
+        """How many pictures each IP-Adapter was given, of those that take masks."""
+        return ()
+
+    def unmaskable(self, call: Call, grid: tuple[int, int]) -> str | None:
+        """Why pictures cannot be heard in parts of a picture of this size; None if they can."""
+        return f"no IP-Adapter of {type(self.pipe).__name__} takes masks"
+
+    def masked(self, call: Call, masks: Float[Tensor, "rows pictures h w"]) -> Call:
+        """The call with each picture of its IP-Adapters heard where the masks say."""
+        raise NotImplementedError
+
     # Attention
 
     def attention_layers(self) -> tuple[AttentionLayer, ...]:

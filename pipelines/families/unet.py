@@ -31,6 +31,10 @@ PUBLISHED_STEP = 20.0
 """The step size of the methods tuned on SD 1.x, which `restate` reads as one unit."""
 
 
+_MASKS = "ip_adapter_masks"
+"""Diffusers' name for them in `cross_attention_kwargs`: `Float[rows pictures h w]` by adapter."""
+
+
 class UNetFamily(Family):
     """What all UNet pipelines share."""
 
@@ -164,6 +168,32 @@ class UNetFamily(Family):
                 f"the text encoder of this {type(self.pipe).__name__} was left out, and a plugin "
                 f"needs to encode {texts[0]!r}; load the pipeline with its text encoder"
             )
+
+    def pictures(self, call: Call) -> tuple[int, ...]:
+        if self.config.encoder_hid_dim_type != "ip_image_proj":
+            return ()
+        given = (call.values.get("added_cond_kwargs") or {}).get("image_embeds") or ()
+        return tuple(int(embeds.shape[1]) for embeds in given)
+
+    def unmaskable(self, call: Call, grid: tuple[int, int]) -> str | None:
+        if _MASKS in (call.values.get("cross_attention_kwargs") or {}):
+            return (
+                f"the call has {_MASKS} of its own, and a plugin masks the same pictures; leave "
+                "one of the two out"
+            )
+        factor = max(layer.factor for layer in self.attention_layers() if layer.kind == "cross")
+        if any(side % factor for side in grid):
+            # Diffusers guesses a layer's rows and columns from the mask's shape, and may be wrong.
+            return (
+                f"at {grid[0]}x{grid[1]} latents not every layer has the picture's shape, and "
+                f"masks would lie askew; choose a size that makes both divisible by {factor}"
+            )
+        return None
+
+    def masked(self, call: Call, masks: Tensor) -> Call:
+        given = call.values.get("cross_attention_kwargs") or {}
+        parts = list(masks.split(self.pictures(call), dim=1))
+        return call.replace(cross_attention_kwargs={**given, _MASKS: parts})
 
     def samples_from_noise(self) -> bool:
         return super().samples_from_noise() or "Inpaint" in type(self.pipe).__name__

@@ -81,7 +81,10 @@ def _hook(
         mode.__enter__()
         open_modes.setdefault(threading.get_ident(), []).append(mode)
         if name in running.texts:
-            return args, {**kwargs, "encoder_hidden_states": running.texts[name]}
+            given, text = kwargs.get("encoder_hidden_states"), running.texts[name]
+            # What an IP-Adapter shows comes along with the text.
+            shown = (text, *given[1:]) if isinstance(given, tuple) else text
+            return args, {**kwargs, "encoder_hidden_states": shown}
         return None
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:

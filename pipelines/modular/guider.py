@@ -38,7 +38,7 @@ from adhere.pipelines.hooks.schedulers import levels, predictions
 from adhere.pipelines.modular.blocks import classic_twin
 from adhere.prompt.tokens import Track
 
-_ELSEWHERE = ("initial", "energy", "bias", "attend")
+_ELSEWHERE = ("initial", "energy", "bias", "attend", "watch", "mask")
 """Moments that need latents or attention."""
 
 _NO_GUIDER = (

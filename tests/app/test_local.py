@@ -62,7 +62,8 @@ def test_every_parameter_that_names_a_file_or_a_verifier_says_so() -> None:
 
 def test_what_cannot_be_used_here_is_not_offered() -> None:
     left_out = set(PLUGINS) - set(offered())
-    assert left_out == {"concept-steering", "fk-steering", "golden-noise", "noise-query"}
+    files = {"concept-steering", "golden-noise", "noise-query"}
+    assert left_out == {*files, "fk-steering", "subject-guidance"}
 
 
 def test_a_search_of_a_link_is_refused() -> None:

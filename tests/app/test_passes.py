@@ -100,7 +100,7 @@ def test_a_method_takes_no_more_than_it_says(name: str) -> None:
         asked += 1
         return False
 
-    pipe = tiny.sd1()
+    pipe = tiny.suited(type(plugin), tiny.sd1())
     given = layout if methods.has_layout(type(plugin)) else None
     with Guidance(plugin).attach(pipe, layout=given, interrupt=counted):
         pipe("a cat and a frog", num_inference_steps=STEPS, output_type="latent")

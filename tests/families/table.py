@@ -6,6 +6,7 @@ python -m tests.families.table --write  # put it into the page
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import sys
@@ -118,8 +119,16 @@ MEASURED = {"toybox": "toybox", "toybox, SD3": "toybox-sd3"}
 
 
 @functools.cache
-def _plain(column: str, images: int) -> Tensor:
-    return COLUMNS[column].call(COLUMNS[column].pipe(), images)
+def _host(column: str, shown: bool) -> Any:
+    """A family's pipeline; a copy with an IP-Adapter and pictures where some are to be shown."""
+    pipe = COLUMNS[column].pipe()
+    # Adapters of transformers take no masks.
+    return tiny.shown(copy.deepcopy(pipe)) if shown and hasattr(pipe, "unet") else pipe
+
+
+@functools.cache
+def _plain(column: str, shown: bool, images: int) -> Tensor:
+    return COLUMNS[column].call(_host(column, shown), images)
 
 
 @functools.cache
@@ -143,16 +152,19 @@ def outcome(column: str, plugin: str) -> str:
 
     `yes`: it ran and the picture is another one; `idle`: it ran and changed nothing; `no`: refused.
     """
-    place, method = COLUMNS[column], made(PLUGINS[plugin], latents(column), COLUMNS[column].pipe())
-    images = 4 if getattr(PLUGINS[plugin], "several", False) else 1
+    kind, place = PLUGINS[plugin], COLUMNS[column]
+    shown = getattr(kind, "pictures", False)
+    pipe = _host(column, shown)
+    method = made(kind, latents(column), pipe)
+    images = 4 if getattr(kind, "several", False) else 1
     try:
-        with Guidance(method).attach(place.pipe(), layout=LAYOUT):
-            found = place.call(place.pipe(), images)
+        with Guidance(method).attach(pipe, layout=LAYOUT):
+            found = place.call(pipe, images)
     except GuidanceError:
         return "no"
     if not torch.isfinite(found).all():
         return "broken"
-    return "idle" if torch.equal(found, _plain(column, images)) else "yes"
+    return "idle" if torch.equal(found, _plain(column, shown, images)) else "yes"
 
 
 @functools.cache

@@ -83,3 +83,18 @@ def test_another_guider_is_refused_for_predictions(plugin: Any) -> None:
     pipe = modular(guided_denoise(Guidance(plugin)), guider)
     with pytest.raises(ModelError, match="use that guider"):
         latents(pipe)
+
+
+def test_pictures_are_heard_where_they_are_in_the_classic_pipeline() -> None:
+    """The calls with and without the prompt are masked alike, though they are made apart."""
+    plugin, (none, shown) = PLUGINS["subject-guidance"](), tiny.pictures().split(1)
+    pipe = modular(guided_denoise(Guidance(plugin)))
+    tiny.load_ip_adapter(pipe)
+    embeds = {"ip_adapter_embeds": [shown], "negative_ip_adapter_embeds": [none]}
+    found = pipe(**CALL, **embeds, generator=tiny.generators(0)[0], output="latents")
+    host = tiny.shown(tiny.sdxl())
+    plain = host(**CALL, guidance_scale=4.0, generator=tiny.generators(0)[0]).images
+    with Guidance(plugin).attach(host):
+        classic = host(**CALL, guidance_scale=4.0, generator=tiny.generators(0)[0]).images
+    torch.testing.assert_close(found, classic, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(classic, plain, atol=1e-2)

@@ -104,7 +104,8 @@ KEEPING = [
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_every_plugin_keeps_goes_along(name: str) -> None:
     """A plugin that forgot to follow would go on with the other image's past."""
-    pipe, plugin = tiny.sd1(), plugin_of(PLUGINS[name])
+    kind = PLUGINS[name]
+    pipe, plugin = tiny.suited(kind, tiny.sd1()), plugin_of(kind)
     changes = {"momentum": 0.5} if name == "apg" else {}
     plugin = parameters.from_json(type(plugin), {**parameters.to_json(plugin), **changes})
     plain = two(pipe, plugin, steps=6)

@@ -387,7 +387,7 @@ def test_lora(tmp_path: Any) -> None:
 
 def test_ip_adapter() -> None:
     pipe = tiny.sd1()
-    _load_ip_adapter(pipe.unet)
+    tiny.load_ip_adapter(pipe)
     torch.manual_seed(1)
     embeds = torch.randn(2, 1, 16)  # the negative picture's and the picture's
     names = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
@@ -401,26 +401,15 @@ def test_ip_adapter() -> None:
     ) > 1e-3  # fmt: skip
 
 
-def _load_ip_adapter(unet: Any) -> None:
-    torch.manual_seed(2)
-    cross = unet.config.cross_attention_dim
-    weights: dict[str, torch.Tensor] = {}
-    key = 1
-    for name, processor in unet.attn_processors.items():
-        del processor
-        if ".attn1." in name:
-            continue
-        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
-        weights[f"{key}.to_k_ip.weight"] = torch.randn(width, cross)
-        weights[f"{key}.to_v_ip.weight"] = torch.randn(width, cross)
-        key += 2
-    projection = {
-        "proj.weight": torch.randn(cross * 4, 16),
-        "proj.bias": torch.randn(cross * 4),
-        "norm.weight": torch.ones(cross),
-        "norm.bias": torch.zeros(cross),
-    }
-    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}])
+def test_layers_with_texts_of_their_own_are_shown_an_ip_adapters_pictures() -> None:
+    pipe = tiny.sd1()
+    tiny.load_ip_adapter(pipe)
+    call = {**SMALL, "ip_adapter_image_embeds": [tiny.pictures(1)]}
+    same = PLUGINS["p-plus"](texts=(tiny.PROMPT,))
+    plain = tiny.latents(pipe, **call)
+    assert tiny.apart(tiny.latents(pipe, guidance=Guidance(same), **call), plain) < 1e-5
+    other = PLUGINS["p-plus"](texts=("a green frog",))
+    assert tiny.apart(tiny.latents(pipe, guidance=Guidance(other), **call), plain) > 1e-3
 
 
 # ---- Memory and speed --------------------------------------------------------

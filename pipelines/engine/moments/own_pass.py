@@ -1,4 +1,4 @@
-"""The denoiser's own pass, where its attention is biased, recorded or given other text."""
+"""The denoiser's own pass: its attention biased, given other text, watched or recorded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.guides.guide import Step
 from adhere.guides.maps import Maps, Read
 from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.moments.passes import Passes, Scales
@@ -21,21 +22,25 @@ class OwnPass:
 
     def __init__(self, state: State, passes: Passes) -> None:
         self.state, self.passes = state, passes
+        self.watching = [guide for guide in state.overriding("watch") if guide.watches]
+        reads = {read for guide in self.watching for read in guide.watches}
+        self._reads = sorted(reads | ({Read("cross")} if state.setup.record else set()), key=str)
         self._frames: list[Tensor] = []
         self._scales: Scales = {}
         self._running: Pass | None = None
+        self._step: Step | None = None
         self._stack = ExitStack()
 
     def open(self, now: Now) -> None:
         """Hook what is wanted of the call that is about to be made, if anything is."""
-        scales = self.passes.scales([Read("cross")]) if self.state.setup.record else {}
+        scales = self.passes.scales(self._reads)
         splits = bool(self.passes.extras.acting(now.step))
         if not (scales or splits or self.state.texts or self.passes.biases):
             return
         refuse_compiled_in_place(self.state.family.denoiser)
         self._running = self.passes.own(now, scales)
         self._stack.enter_context(self.passes.open(self._running))
-        self._scales = scales
+        self._scales, self._step = scales, now.step
 
     def close(self) -> None:
         """Take off what a step, finished or failed, has left on the denoiser."""
@@ -49,8 +54,19 @@ class OwnPass:
         if running is None:
             return
         refuse_unheard(running, self.state.family.attention_layers())
+        self._watch(running)
         if self.state.setup.record:
             self._frames.append(self._cross(running).detach().float().cpu())
+
+    def _watch(self, running: Pass) -> None:
+        if not self.watching:
+            return
+        assert self._step is not None  # the step that the pass was opened at
+        images = range(self.state.run.batch)
+        with torch.no_grad():
+            for maps in self.passes.maps_of(running, images, self._scales):
+                for guide in self.watching:
+                    guide.watch(self._step, maps)
 
     def recorded(self) -> tuple[RecordedAttention, ...]:
         """What was read of each image; nothing if nothing was to be recorded."""
