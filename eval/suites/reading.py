@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from adhere.errors import LayoutError
@@ -256,7 +256,16 @@ def _question_problem(item: Item) -> str | None:
                 f"question {question.id!r}: the answer {question.answer!r} is none of its choices "
                 f"{', '.join(question.choices)}: it could never be right"
             )
-    return None
+    return _circle({question.id: question.parents for question in item.questions})
+
+
+def _circle(parents: Mapping[str, Sequence[str]]) -> str | None:
+    """Questions none of which can be asked before another of them."""
+    left = dict(parents)
+    while ready := [key for key, needs in left.items() if not set(needs) & set(left)]:
+        for key in ready:
+            del left[key]
+    return f"the questions {', '.join(left)} depend on one another in a circle" if left else None
 
 
 def _layout_problem(item: Item) -> str | None:

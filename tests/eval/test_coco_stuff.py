@@ -103,6 +103,26 @@ def test_bad_coco_folders(coco: Path, tmp_path: Path) -> None:
     (coco / "captions_val2017.json").write_text("{}")
     with pytest.raises(EvaluationError, match="COCO captions"):
         suites.find(str(coco))
-    (coco / "labels.txt").write_text("nothing")
-    with pytest.raises(EvaluationError, match="names no class"):
-        suites.find(str(coco))
+    for text, told in (
+        ("nothing", "line 1: 'nothing' is not as"),
+        ("1: cat\n1: dog", "line 2: 1 is 'cat' too"),
+        ("0: unlabeled", "names no class"),
+    ):
+        (coco / "labels.txt").write_text(text)
+        with pytest.raises(EvaluationError, match=told):
+            suites.find(str(coco))
+
+
+def test_what_is_passed_over_is_told(coco: Path) -> None:
+    assert suites.find(str(coco)).description == ""
+    assert "at offset 3, taken as unlabelled: 2 (3, 4)" in (
+        suites.find(f"coco-stuff:{coco},offset=3").description
+    )
+    (coco / "maps" / "000000000008.png").unlink()
+    told = suites.find(str(coco)).description
+    assert told == "captions without a label picture: 1 (000000000008)"
+    captions = json.loads((coco / "captions_val2017.json").read_text())
+    captions["annotations"][1]["caption"] = " "
+    (coco / "captions_val2017.json").write_text(json.dumps(captions))
+    (item,) = suites.find(str(coco)).items
+    assert item.prompt.startswith("Second caption")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -560,7 +561,7 @@ def test_relations_that_no_rule_judges_are_told(tmp_path: Path) -> None:
     rows = "synthetic_prompt,obj1,obj2,rel1\na cat near a dog,cat,dog,near\n"
     suite = suites.read(wrote(tmp_path, "h.csv", rows))
     assert suite.items[0].relations == ()
-    assert suite.description == "relations that are not judged: 1"
+    assert suite.description == "relations that are not judged: 1 (near)"
 
 
 def test_a_torn_archive_is_told(tmp_path: Path) -> None:
@@ -640,3 +641,125 @@ def test_an_include_that_is_no_list_is_said(write: Write) -> None:
     row = {"tag": "x", "include": {"class": "car", "count": 1}, "prompt": "a car"}
     with pytest.raises(EvaluationError, match="lists of clauses"):
         suites.read(write("m.jsonl", lines(row)))
+
+
+def described(path: Path) -> str:
+    return suites.read(path).description
+
+
+def test_what_a_row_says_beside_its_objects_is_kept(write: Write) -> None:
+    head, cells = "seed,negative_prompt,level,id", "77,blurry,easy,x1"
+    (hrs,) = suites.read(
+        write("hrs.csv", f"synthetic_prompt,obj1,n1,{head}\ntwo cats,cat,two,{cells}\n")
+    ).items
+    assert (hrs.things[0].count, hrs.negative_prompt) == (2, "blurry")
+    columns = f"prompt,missing_element,question_1,question_2,{head.replace('negative_prompt,', '')}"
+    (negative,) = suites.read(
+        write("neg.csv", f"{columns}\na boat,sails,Is it?,Missing?,77,easy,x1\n")
+    ).items
+    for item in (hrs, negative):
+        assert (item.id, item.tags, item.request) == ("x1", ("easy",), {"seed": 77})
+    entry = {"prompt": "a boat", "missing_element": "sails", "question_1": "Is it?", "seed": 77}
+    (item,) = suites.read(write("neg.json", json.dumps([entry]))).items
+    assert item.request == {"seed": 77}
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "told"),
+    [
+        ("obj1,n1", "cat,-2", "n1 is '-2'; a whole number"),
+        ("obj1,n1", "cat,2.5", "n1 is '2.5'; a whole number"),
+        ("obj1,colour1", "cat,red", "'colour1'; did you mean 'color1'"),
+        ("obj1,n1,guidence_scale", "cat,2,3", "did you mean 'guidance_scale'"),
+    ],
+)
+def test_broken_hrs(write: Write, head: str, row: str, told: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(told)):
+        suites.read(write("hrs.csv", f"synthetic_prompt,{head}\ntwo red cats,{row}\n"))
+
+
+def test_what_hrs_leaves_unjudged_is_told(write: Write) -> None:
+    text = "synthetic_prompt,obj1,n1,obj2,n2,obj5\nthree people snowboarding,snowboard,3,,0,cup\n"
+    told = described(write("hrs.csv", text))
+    assert "objects that their prompt does not name, which are not judged: 1 (snowboard)" in told
+    assert "columns that are not used: 1 (obj5)" in told
+
+
+_DSG = "item_id,text,question_natural_language,dependency,proposition_id\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("a,a cat,A cat?,0,1\na,a dog,A dog?,0,2\n", "'a' is 'a cat' and 'a dog'"),
+        (",a cat,A cat?,0,1\n", "'a cat' has no id"),
+        ("a,a cat,A cat?,2,1\na,a cat,Red?,1,2\n", "1, 2 depend on one another in a circle"),
+        ("a,a cat,A cat?,1,1\n", "1 depend on one another in a circle"),
+    ],
+)
+def test_broken_dsg(write: Write, rows: str, told: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(told)):
+        suites.read(write("dsg.csv", _DSG + rows))
+
+
+@pytest.mark.parametrize("name", ["dsg.json", "dsg.jsonl"])
+def test_dsg_as_json_has_its_questions(write: Write, name: str) -> None:
+    keys = _DSG.strip().split(",")
+    entries = [dict(zip(keys, ("a", "a cat", text, on, n), strict=True))
+               for text, on, n in (("A cat?", [0], 1), ("Red?", "1;1", 2))]  # fmt: skip
+    lines = "\n".join(map(json.dumps, entries)) if name.endswith("l") else json.dumps(entries)
+    (item,) = suites.read(write(name, lines)).items
+    assert [one.parents for one in item.questions] == [(), ("1", "1")]
+
+
+def test_dpg_tells_what_it_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    for name, text in (("1", "a cat"), ("2", "a dog"), ("README", "Prompts.")):
+        (tmp_path / "prompts" / f"{name}.txt").write_text(text)
+    (tmp_path / "dpg_bench.csv").write_text(f"{_DSG}1,a cat,A cat?,0,1\n2,a cow,A cow?,0,1\n")
+    for folder in (tmp_path, tmp_path / "prompts"):
+        told = described(folder)
+        assert "prompts without questions: 1 (README)" in told
+        assert "prompts whose questions are about other words: 1 (2)" in told
+
+
+def test_broken_tifa(write: Write) -> None:
+    entry = {"id": "c_1", "caption": "a cat", "question": "A cat?", "answer": "yes",
+             "choices": ["yes", "no"]}  # fmt: skip
+    for change, told in (
+        ({"id": None}, "has no id"),
+        ({"caption": "a dog"}, "'c_1' is 'a cat' and 'a dog'"),
+        ({"choises": ["a"], "choices": ...}, "did you mean 'choices'"),
+    ):
+        other = {key: value for key, value in {**entry, **change}.items() if value is not ...}
+        with pytest.raises(EvaluationError, match=re.escape(told)):
+            suites.read(write("q.json", json.dumps([entry, other])))
+    write("x_question_answers.json", json.dumps([entry]))
+    with pytest.raises(EvaluationError, match="'c_1' are about another caption"):
+        suites.read(write("texts.json", json.dumps([{"id": "c_1", "caption": "a frog"}])))
+
+
+def test_broken_lmd(write: Write) -> None:
+    same = "A realistic photo of a scene with a cat on the left and a car on the left\n"
+    with pytest.raises(EvaluationError, match="the second should be on the right"):
+        suites.read(write("one.txt", same))
+    good = "A realistic photo of a scene without cats\nA realistic photo of a scene without dogs\n"
+    with pytest.raises(EvaluationError, match=r"two\.txt: 'a frog' is none of negation"):
+        suites.read(write("two.txt", f"{good}a frog\n"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("[yes, cat]", "True among its words"), ("[3]", "3 among"), ("[null]", "None among"),
+     ("[cat, cat]", "'cat' twice")],
+)  # fmt: skip
+def test_words_of_tiam_are_texts(write: Write, words: str, told: str) -> None:
+    with pytest.raises(EvaluationError, match=told):
+        suites.read(write("t.yaml", f"template: a $object1\nobject1: {words}\n"))
+
+
+def test_tiam_under_any_name(write: Write) -> None:
+    for name, text in (("t.txt", "# theirs\ntemplate: a $object1\nobject1: [cat]\n"),
+                       ("t.json", '{"template": "a $object1", "object1": ["cat"]}')):  # fmt: skip
+        (item,) = suites.read(write(name, text)).items
+        assert item.prompt == "a cat"

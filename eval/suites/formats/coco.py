@@ -15,6 +15,7 @@ from adhere.errors import LayoutError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import content as contents
 from adhere.eval.suites.formats.content import Content
+from adhere.eval.suites.formats.telling import counted, joined
 from adhere.eval.suites.items import Item, Suite
 from adhere.eval.suites.reading import names
 from adhere.layout.files import lines_of
@@ -69,11 +70,19 @@ def coco_stuff(content: Content) -> Suite:
     """
     place, options = content.path, _options(content.options)
     protocol = options["protocol"]
-    labels = _labels(place / "labels.txt", int(options["offset"]))
+    offset = int(options["offset"])
+    labels = _labels(place / "labels.txt", offset)
     maps = {path.stem: path for path in sorted(place.rglob("*.png"))}
-    items = []
+    items: list[Item] = []
+    lacking: list[str] = []
+    unknown: set[int] = set()
     for stem, caption in _first_captions(place).items():
-        if stem in maps and (item := _scene(stem, caption, maps[stem], labels, options)):
+        if stem not in maps:
+            lacking.append(stem)
+            continue
+        picture = _label_picture(maps[stem])
+        unknown |= set(np.unique(picture).tolist()) - {*labels, _UNLABELLED, -offset}
+        if item := _scene(stem, caption, picture, labels, options):
             items.append(item)
         if len(items) == int(options["limit"]):
             break
@@ -81,7 +90,16 @@ def coco_stuff(content: Content) -> Suite:
         raise EvaluationError(f"{place}: no caption has a label picture (*.png) of the same name")
     version = f"{protocol}-seed{options['seed']}"
     source = "COCO-Stuff (arXiv:1612.03716) with the protocols of ZestGuide (arXiv:2306.13754)"
-    return Suite(f"coco-stuff-{protocol}", version, source, "annotations CC BY 4.0", tuple(items))
+    about = joined(
+        counted("captions without a label picture", lacking),
+        counted(
+            f"values that labels.txt does not name at offset {offset}, taken as unlabelled",
+            list(map(str, sorted(unknown))),
+        ),
+    )
+    return Suite(
+        f"coco-stuff-{protocol}", version, source, "annotations CC BY 4.0", tuple(items), about
+    )
 
 
 def _options(given: Mapping[str, str]) -> dict[str, str]:
@@ -100,11 +118,16 @@ def _labels(path: Path, offset: int) -> dict[int, str]:
     if not path.is_file():
         raise EvaluationError(f"{path} is not there; it has a line '1: person' a class")
     lines = lines_of(contents.decoded(path))
-    found = {}
-    for line in lines:
+    found: dict[int, str] = {}
+    for number, line in enumerate(lines, 1):
         match = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line)
+        if line.strip() and not match:
+            raise EvaluationError(f"{path}, line {number}: {line!r} is not as '1: person'")
         if match and match[2] != "unlabeled":
-            found[int(match[1]) - offset] = match[2].removesuffix("-other").replace("-", " ")
+            value = int(match[1]) - offset
+            if value in found:
+                raise EvaluationError(f"{path}, line {number}: {match[1]} is {found[value]!r} too")
+            found[value] = match[2].removesuffix("-other").replace("-", " ")
     if not found:
         raise EvaluationError(f"{path} names no class; it has a line '1: person' for each")
     return found
@@ -124,7 +147,8 @@ def _captions(content: Content) -> dict[str, str]:
         stems = {image["id"]: Path(image["file_name"]).stem for image in data["images"]}
         found: dict[str, str] = {}
         for one in sorted(data["annotations"], key=lambda note: note["id"]):
-            found.setdefault(stems[one["image_id"]], " ".join(one["caption"].split()))
+            if caption := " ".join(one["caption"].split()):
+                found.setdefault(stems[one["image_id"]], caption)
     except (KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{content.path} does not read as COCO captions: {error!r}"
@@ -134,9 +158,7 @@ def _captions(content: Content) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _scene(
-    stem: str, caption: str, path: Path, labels: Mapping[int, str], options: Mapping[str, str]
-) -> Item | None:
+def _label_picture(path: Path) -> Int[np.ndarray, "h w"]:
     try:
         with Image.open(path) as image:
             picture: Int[np.ndarray, "h w"] = np.asarray(image)
@@ -144,6 +166,16 @@ def _scene(
         raise EvaluationError(f"label picture {path} cannot be read: {error}") from error
     if picture.ndim != 2:
         raise EvaluationError(f"label picture {path} has colours; it must have one label a pixel")
+    return picture
+
+
+def _scene(
+    stem: str,
+    caption: str,
+    picture: Int[np.ndarray, "h w"],
+    labels: Mapping[int, str],
+    options: Mapping[str, str],
+) -> Item | None:
     masks = segments(picture, labels, options["protocol"], f"{options['seed']}-{stem}")
     if not masks:
         return None

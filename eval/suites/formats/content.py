@@ -31,6 +31,8 @@ _BOMS = (
 )
 # The beginning of JSON, and of hardly any prompt.
 _JSON = re.compile(r"""\s*(\{\s*("|\}|$)|\[\s*(["{\[\]]|$))""", re.MULTILINE)
+# TIAM's YAML under any name.
+_TEMPLATE = re.compile(r"^template:.*\$\w", re.MULTILINE)
 _WRAPPERS = ("prompts", "data", "entries", "examples", "rows", "test")
 _GZIP = b"\x1f\x8b"
 # What Excel reads and writes before the head of a table.
@@ -93,7 +95,7 @@ def read(path: Path, options: Mapping[str, str] | None = None) -> Content:
     if _JSON.match(text) or _suffix(path) in (".json", ".jsonl"):
         kind, data = _json(path, text)
         return Content(path, kind, data, options)
-    if _suffix(path) in (".yaml", ".yml"):
+    if _suffix(path) in (".yaml", ".yml") or _TEMPLATE.search(text):
         return Content(path, "yaml", _yaml(path, text), options)
     rows = table(path, text)
     if rows is not None:

@@ -93,9 +93,13 @@ def attend_and_excite(content: Content) -> Suite:
 
 
 def is_tiam(content: Content) -> bool:
-    """YAML with a `template` whose places begin with `$`."""
+    """YAML or JSON with a `template` whose places begin with `$`."""
     data = content.data
-    return content.kind == "yaml" and isinstance(data, Mapping) and "$" in str(data.get("template"))
+    return (
+        content.kind in ("yaml", "json")
+        and isinstance(data, Mapping)
+        and "$" in str(data.get("template"))
+    )
 
 
 def tiam(content: Content) -> Suite:
@@ -174,7 +178,14 @@ def _words(content: Content, data: Mapping[str, Any], key: str) -> list[str]:
     words = given.get("list") if isinstance(given, Mapping) else given
     if not isinstance(words, list) or not words:
         raise EvaluationError(f"{content.path}: {key!r} has no list of words")
-    return [str(word) for word in words]
+    for number, word in enumerate(words):
+        if not isinstance(word, str) or not word.strip():
+            raise EvaluationError(
+                f"{content.path}: {key!r} has {word!r} among its words; put quotes around it"
+            )
+        if word in words[:number]:
+            raise EvaluationError(f"{content.path}: {key!r} has {word!r} twice")
+    return words
 
 
 def _filled(template: Template, chosen: Mapping[str, str]) -> str:

@@ -22,8 +22,11 @@ _SIDE = 512
 _CLASSES = (
     "backpack", "book", "bottle", "bowl", "car", "cat", "chair", "cup", "dog", "laptop",
 )  # fmt: skip
-_SPATIAL = re.compile(r"with (.+) on the (left|right|top|bottom) and (.+) on the (?:\w+)")
+_SPATIAL = re.compile(
+    r"with (.+) on the (left|right|top|bottom) and (.+) on the (left|right|top|bottom)\b"
+)
 _SIDES = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
+_OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 _PROMPT = re.compile(r"\b(without|with)\b")
 _LAYOUT = re.compile(r"^\s*(\[.*?\])\s*\nBackground prompt:(.*)", re.DOTALL)
 
@@ -31,7 +34,8 @@ _LAYOUT = re.compile(r"^\s*(\[.*?\])\s*\nBackground prompt:(.*)", re.DOTALL)
 def is_lmd(content: Content) -> bool:
     """Lines or keys that begin as the tasks' prompts do."""
     if content.kind == "lines":
-        return all(_is_prompt(line) for line in content.data)
+        # One line of another kind is to be said, not to make the rest a list of mere prompts.
+        return 2 * sum(map(_is_prompt, content.data)) > len(content.data)
     if content.kind != "json" or not isinstance(content.data, Mapping):
         return False
     return bool(content.data) and all(_is_prompt(key) for key in content.data)
@@ -44,7 +48,10 @@ def _is_prompt(text: str) -> bool:
 def lmd(content: Content) -> Suite:
     """Prompts of the tasks, one a line, or the authors' cache of layouts."""
     if content.kind == "lines":
-        items = [item(f"{n:04d}", prompt) for n, prompt in enumerate(content.data, 1)]
+        try:
+            items = [item(f"{n:04d}", prompt) for n, prompt in enumerate(content.data, 1)]
+        except EvaluationError as error:
+            raise EvaluationError(f"{content.path}: {error}") from error
     else:
         items = _from_cache(content)
     name = content.name if content.name.startswith("lmd") else f"lmd-{content.name}"
@@ -124,6 +131,11 @@ def item(key: str, prompt: str) -> Item:
         return Item(key, prompt, tags=("negation",), exclude=(Excluded(noun),))
     spatial = _SPATIAL.search(prompt)
     if spatial:
+        if spatial[4] != _OPPOSITE[spatial[2]]:
+            raise EvaluationError(
+                f"{prompt!r} places its things on the {spatial[2]} and on the {spatial[4]}; the "
+                f"second should be on the {_OPPOSITE[spatial[2]]}"
+            )
         things = tuple(_thing(prompt, spatial[n]) for n in (1, 3))
         return Item(key, prompt, things, ((0, _SIDES[spatial[2]], 1),), tags=("spatial",))
     parts = prompt.rpartition("with ")[2].split(" and ")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.answers import NUMBERS
 from adhere.eval.suites.formats.content import PROMPTS, Content, Row
 from adhere.eval.suites.formats.phrases import thing_of
+from adhere.eval.suites.formats.telling import counted, joined, refuse_misspelt
 from adhere.eval.suites.items import RELATIONS, Item, Suite, Target
 
 _SEEDS = ("sd_seed", "evaluation_seed", "seed", "seeds")
@@ -156,38 +158,59 @@ _HRS_RELATIONS = {
     "on the right of": "right", "on the left of": "left", "on": "above", "above": "above",
     "over": "above", "below": "below", "beneath": "below", "under": "below",
 }  # fmt: skip
+_HRS_MOST = 4
+_HRS_COLUMNS = ("rel1", *(f"{one}{n}" for one in ("obj", "n", "color") for n in range(1, 5)))
+_NOTHING = ("", "nan", "none", "null")
 
 
 def hrs(content: Content) -> Suite:
     """HRS-Bench (Bakr et al. 2023, arXiv:2304.05390): counting, colours, spatial relations.
 
-    Objects (`obj1`...) with their counts (`n1`), colours (`color1`) and relations (`rel1`); an
-    object that the prompt names otherwise is left to the detector.
+    Objects (`obj1`...) with their counts (`n1`), colours (`color1`) and relations (`rel1`). An
+    object that the prompt does not name is not judged, and counted in the description.
     """
     made = prompts(content)
+    refuse_misspelt(content.rows()[0], (*USED, *_HRS_COLUMNS), str(content.path))
     rows = [row for row in content.rows() if column(row, PROMPTS)]
-    items, unjudged = [], 0
+    items: list[Item] = []
+    unjudged: list[str] = []
+    unnamed: list[str] = []
     for item, row in zip(made.items, rows, strict=True):
-        things = tuple(filter(None, (_hrs_thing(item.prompt, row, n) for n in range(1, 5))))
+        where = f"{content.path}, {item.prompt[:60]!r}"
+        asked = [(n, _hrs_count(row, n, where)) for n in range(1, _HRS_MOST + 1)]
+        found = [
+            (row[f"obj{n}"], _hrs_thing(item.prompt, row, n, some)) for n, some in asked if some
+        ]
+        things = tuple(thing for _, thing in found if thing)
+        unnamed += [noun for noun, thing in found if thing is None]
         relation = _HRS_RELATIONS.get(row.get("rel1", "").lower())
         relations = ((0, relation, 1),) if relation and len(things) == 2 else ()
-        unjudged += bool(row.get("rel1")) and not relations
-        items.append(Item(item.id, item.prompt, things, relations, tags=item.tags))
-    about = f"relations that are not judged: {unjudged}" if unjudged else ""
+        unjudged += [row["rel1"]] if row.get("rel1") and not relations else []
+        items.append(replace(item, things=things, relations=relations))
+    unused = [one for one in content.rows()[0] if one not in (*USED, *_HRS_COLUMNS, *PROMPTS)]
+    about = joined(
+        counted("relations that are not judged", unjudged),
+        counted("objects that their prompt does not name, which are not judged", unnamed),
+        counted("columns that are not used", unused),
+    )
     return _suite(content, f"hrs-{content.name}", "HRS-Bench (arXiv:2304.05390)", items, about)
 
 
-def _hrs_thing(prompt: str, row: Row, number: int) -> Target | None:
-    noun = row.get(f"obj{number}", "")
-    count = row.get(f"n{number}", "").removesuffix(".0")
-    if not noun or noun.lower() == "nan" or count == "0":
-        return None
+def _hrs_count(row: Row, number: int, where: str) -> int:
+    """How many of an object are asked for; 0 where the row has no such object."""
+    noun, count = row.get(f"obj{number}", ""), row.get(f"n{number}", "").removesuffix(".0")
+    if noun.lower() in _NOTHING:
+        return 0
+    found = 1 if count.lower() in _NOTHING else spelled(count)
+    if found is None:
+        raise EvaluationError(f"{where}: n{number} is {count!r}; a whole number was expected")
+    return found
+
+
+def _hrs_thing(prompt: str, row: Row, number: int, count: int) -> Target | None:
     colour = row.get(f"color{number}", "")
     return thing_of(
-        prompt,
-        noun,
-        colour if colour.lower() not in ("", "nan") else None,
-        int(count) if count.isdigit() else 1,
+        prompt, row[f"obj{number}"], None if colour.lower() in _NOTHING else colour, count
     )
 
 
