@@ -17,7 +17,6 @@ from adhere.eval.files import canonical
 from adhere.eval.run import provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.ledger import DONE, FAILED, NOT_APPLICABLE
-from adhere.eval.run.manifest import Manifest
 from adhere.eval.scores import stored
 from adhere.eval.scores.scored import Scored
 
@@ -26,7 +25,7 @@ from adhere.eval.scores.scored import Scored
 class Making:
     """What the logs say of how pictures were made, one row after the other.
 
-    `idle` are the plugins that left a job's picture alone, by the job; `errors` why a job failed.
+    `errors` are why a job failed.
     """
 
     done: int = 0
@@ -35,7 +34,6 @@ class Making:
     devices: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
-    idle: dict[str, frozenset[str]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -59,10 +57,6 @@ class Making:
         ):
             if one:
                 where.add(str(one))
-        notes = [str(note) for note in (row.get("report") or {}).get("notes") or ()]
-        names = {note.partition(" left ")[0] for note in notes if " alone: " in note}
-        if names:
-            self.idle[str(row["job"])] = frozenset(names)
 
 
 def making(records: Iterable[Mapping[str, Any]]) -> Making:
@@ -117,23 +111,6 @@ def outcomes(scored: Scored) -> dict[str, dict[str, dict[str, int]]]:
         names, counts = np.unique(scored.status[numbers], return_counts=True)
         found[suite][variant] = dict(zip(names.tolist(), counts.tolist(), strict=True))
     return dict(found)
-
-
-def left_alone(manifest: Manifest, scored: Scored, made: Making) -> list[str]:
-    """A sentence for every variant whose methods left pictures as the unguided ones are."""
-    variants = manifest.requests.variants
-    sentences = []
-    for (suite, variant), numbers in scored.places.items() if made.idle else ():
-        names = {one.name for one in variants[variant].plugins}
-        idle = [made.idle.get(job, frozenset()) for job in scored.jobs_of((suite, variant))]
-        count = sum(bool(names) and names <= some for some in idle)
-        total = int((scored.status[numbers] == DONE).sum())
-        if count:
-            sentences.append(
-                f"{variant} left {count} of {total} pictures of {suite} alone: it had nothing to "
-                "do for their prompts, and they are the unguided ones"
-            )
-    return sentences
 
 
 def not_applicable(made: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:

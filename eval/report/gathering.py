@@ -10,7 +10,7 @@ from dataclasses import replace
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.evaluator import Evaluator, Measure, SetEvaluator
-from adhere.eval.report.about import Making, about, left_alone, making, not_applicable
+from adhere.eval.report.about import Making, about, making, not_applicable
 from adhere.eval.report.results import Results, Score, tested
 from adhere.eval.report.set_scores import set_scores
 from adhere.eval.report.statistics import difference, interval
@@ -58,7 +58,7 @@ def gather(
     facts = about(folder, recipes, made, found)
     facts["baseline"] = baseline
     scores = list(_row_scores(manifest, found, labels, columns, baseline))
-    warnings = [*not_applicable(facts["outcomes"]), *left_alone(manifest, found, made)]
+    warnings = not_applicable(facts["outcomes"])
     warnings += [*_warnings(found), *_set_aside(folder, recipes)]
     scores += _overlap_scores(found, columns)
     for recipe in recipes:

@@ -25,6 +25,7 @@ from adhere.eval.run.models import Load, Make
 from adhere.eval.run.shards import Shard
 from adhere.eval.run.work import Batch, Wants, Work
 from adhere.pipelines.studio.request import Picture, Request
+from adhere.prompt.markup import strip_markup
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +106,32 @@ def failure(job: str, error: BaseException, attempts: int, guided: bool = False)
     A guided picture whose prompt or layout gives its method nothing to do is not applicable.
     """
     nothing_to_do = guided and isinstance(error, PromptError | LayoutError)
+    status = NOT_APPLICABLE if nothing_to_do else FAILED
+    why = f"{type(error).__name__}: {error}"
+    return _without_picture(job, status, why, attempts, isinstance(error, GuidanceError))
+
+
+def _without_picture(job: str, status: str, why: str, attempts: int, permanent: bool) -> Outcome:
     record = ledger.row(
-        job,
-        NOT_APPLICABLE if nothing_to_do else FAILED,
-        permanent=isinstance(error, GuidanceError),
-        error=f"{type(error).__name__}: {error}"[:2000],
-        attempts=attempts,
+        job, status, permanent=permanent, error=why[:2000], attempts=attempts,
         made=provenance.made_now(),
-    )
+    )  # fmt: skip
     return Outcome(job, None, record)
+
+
+def _left_alone(request: Request, report: Mapping[str, Any]) -> str:
+    """Why all methods of a picture had nothing to do for its prompt; empty where one had.
+
+    The picture is the unguided one then. Whether a method refuses such a prompt or leaves it alone
+    in a note of the batch's report is its own affair.
+    """
+    if not request.plugins:
+        return ""
+    prompt = strip_markup(request.prompt)
+    begins = [f"{one.name} left {prompt!r} alone: " for one in request.plugins]
+    notes = [str(note) for note in report.get("notes") or ()]
+    found = [[note for note in notes if note.startswith(begin)] for begin in begins]
+    return "; ".join(some[0] for some in found) if all(found) else ""
 
 
 def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
@@ -127,6 +145,8 @@ def _checked(pictures: Sequence[Picture], batch: Batch) -> Sequence[Picture]:
 
 def _finished(make: Make, one: tuple[str, Request], picture: Picture, batch: int) -> Outcome:
     job, request = one
+    if why := _left_alone(request, picture.report):
+        return _without_picture(job, NOT_APPLICABLE, why, 1, permanent=True)
     data = png(picture.image, job, request)
     settings_of = getattr(make, "settings", None)
     width, height = picture.image.size

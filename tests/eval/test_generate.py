@@ -7,6 +7,8 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from adhere.eval.run import generate, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
+from adhere.pipelines.studio.request import Picture, Request
 from tests.eval import fakes
 
 
@@ -112,6 +115,38 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert (len(refused), len(broken)) == (4, 4)
     assert all(row["permanent"] and row["attempts"] == 1 for row in refused)
     assert all(not row["permanent"] and row["attempts"] == 3 for row in broken)
+
+
+def noting(requests: Sequence[Request]) -> list[Picture]:
+    """SynGen leaves the cats alone; the report is of the whole batch, as a pipeline gives it."""
+    notes = [f"syngen left {one.prompt!r} alone: no noun has a modifier to bind"
+             for one in requests if "cat" in one.prompt]  # fmt: skip
+    return [
+        replace(fakes.picture(one, requests), report={"notes": notes if one.plugins else []})
+        for one in requests
+    ]
+
+
+def test_a_picture_that_its_methods_left_alone_is_not_applicable(tmp_path: Path) -> None:
+    """Whatever else is in its batch, and only where no method of the stack did anything."""
+    outcomes = []
+    for batch in (1, 4):
+        plugins = ["syngen", "attend-and-excite+syngen"]
+        run = fakes.planned(
+            tmp_path / f"run{batch}", 2, 1, plugins, extra=["a red frog", "a red dog"]
+        )
+        generate.generate(run, Shard(), Options(batch=batch), lambda *_: noting)
+        ledger = run.ledger()
+        entries = list(run.manifest.entries())
+        states = ledger.find([entry.job for entry in entries])
+        outcomes.append(
+            {entry.key: ledger.status(int(at)) for entry, at in zip(entries, states, strict=True)}
+        )
+    assert outcomes[0] == outcomes[1]
+    idle = {key for key, status in outcomes[0].items() if status == "not-applicable"}
+    assert idle == {"fake/i000/syngen/0", "fake/i001/syngen/0"}
+    (row, _) = (row for row in run.ledger().records() if row["status"] == "not-applicable")
+    assert "no noun has a modifier" in row["error"]
 
 
 def test_a_new_run_tries_what_may_work_now(tmp_path: Path) -> None:

@@ -297,16 +297,3 @@ def test_a_leaderboard_says_what_is_not_on_it(run: Folder, tmp_path: Path) -> No
     assert last.startswith("- toybox-pairs named no score before")
     *_, last = tables.leaderboard([data, {**data, "name": "b", "columns": {}}], "bad")
     assert last == "- b is on no board: it has no score `bad`."
-
-
-def test_pictures_that_a_method_left_alone_are_counted(run: Folder) -> None:
-    guided = [entry.job for entry in run.manifest.entries() if entry.variant != "plain"]
-    note = "attend-and-excite left 'a cat' alone: no noun has a modifier to bind"
-    log = run.path / "done" / "1-of-1.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for line in lines:
-        if line["job"] in guided[:3]:
-            line["report"] = {"notes": [note]}
-    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    (told,) = (w for w in gathering.gather(run, [Stub()], {}).warnings if "alone" in w)
-    assert told.startswith("attend-and-excite left 3 of 42 pictures of fake alone")
