@@ -9,6 +9,7 @@ import typer
 from adhere.eval.commands.options import (
     Asked,
     Batch,
+    Config,
     Controls,
     Device,
     Include,
@@ -36,6 +37,7 @@ def plan(out: Out, asked: Asked, batch: Batch = None, metric: Metrics = None) ->
 
 def grow(
     out: Out,
+    config: Config = None,
     suite: Suites = None,
     plugin: Plugins = None,
     seeds: Seeds = None,
@@ -45,12 +47,13 @@ def grow(
 ) -> None:
     """Add seeds, variants, prompts or scores to a run; what is there stays, nothing is made twice.
 
-    Then generate, score and report as before.
+    With `-c` that is what an edited experiment has and the run lacks. Then generate, score and
+    report as before.
     """
     with spoken():
         from adhere.eval.commands import steps
 
-        steps.grow(out, suite or (), plugin or (), seeds, controls, metric, include)
+        steps.grow(out, config, suite or (), plugin or (), seeds, controls, metric, include)
 
 
 def import_pictures(

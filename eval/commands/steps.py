@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +62,28 @@ def plan(asked: Experiment, out: str, include: Sequence[Path] | None) -> Folder:
 
 
 def grow(
-    out: str, suite: Sequence[str], plugin: Sequence[str], seeds: str | None,
+    out: str, config: str | None, suite: Sequence[str], plugin: Sequence[str], seeds: str | None,
     controls: str | None, metric: Sequence[str] | None, include: Sequence[Path] | None,
 ) -> None:  # fmt: skip
-    """Add seeds, variants, prompts or scores to a run."""
+    """Add seeds, variants, prompts or scores to a run, those of an experiment or one by one."""
     folder = Folder(out)
-    variants = experiments.variants_from(plugin) if plugin else ()
+    experiment = experiments.read(config, {}) if config else None
+    asked = growing.asked(folder, experiment, include or ()) if experiment else growing.More()
+    variants = asked.variants + (experiments.variants_from(plugin) if plugin else ())
     variants += experiments.controls_from(controls) if controls else ()
     more = growing.More(
-        experiments.seeds_from(seeds) if seeds else (),
+        asked.seeds + (experiments.seeds_from(seeds) if seeds else ()),
         tuple(one for one in variants if one.name != BASELINE),
-        tuple(suites.find(name, include or ()) for name in suite),
+        asked.suites + tuple(suites.find(name, include or ()) for name in suite),
     )
     part = growing.grow(folder, more)
-    if metric:
+    specs: list[str | Mapping[str, Any]] = [*(metric or ())]
+    if experiment and experiment.evaluators != DEFAULT_EVALUATORS:
+        specs = [*experiment.evaluators, *specs]
+    if specs:
         chosen = defaults(out)
-        listed = [evaluators.to_json(one) for one in recipes(out, [*chosen["evaluators"], *metric])]
+        added = [evaluators.to_json(evaluators.evaluator(one)) for one in specs]
+        listed = [*map(evaluators.to_json, recipes(out, chosen["evaluators"])), *added]
         folder.place.write(
             "defaults.json",
             files.canonical({**chosen, "evaluators": _each_once(listed)}).encode(),

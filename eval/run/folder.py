@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical, digest
 from adhere.eval.places import Place, Rows
 from adhere.eval.run import ledger, manifest_file
+from adhere.eval.run import manifest as manifests
 from adhere.eval.run.ledger import DONE, NOT_APPLICABLE, Ledger
 from adhere.eval.run.manifest import Entry, Manifest, batched
 from adhere.pipelines.studio.request import Request
@@ -36,6 +37,9 @@ from adhere.pipelines.studio.request import Request
 _PNG_LEVEL = 6
 # What `adhere eval grow` writes; an editor's copies beside it are no part of the plan.
 _PART = re.compile(r"manifest-\d{4,}\.jsonl")
+# Of what differs between two plans so much is told.
+_DIFFERENCES = 3
+_SUITE = "suite "
 # So many entries are looked at together.
 TOGETHER = 4096
 
@@ -80,10 +84,17 @@ class Folder:
         ends = range(1, len(files) + 1)
         there = [manifest_file.manifest(self.place, files[:end]) for end in ends]
         if all(one.fingerprint != manifest.fingerprint for one in there):
-            grow = "" if manifest.imported else ", or add to the run with `adhere eval grow`"
+            differing = _differing(there[0], manifest)
+            grows = all(key in manifests.GROWS or key.startswith(_SUITE) for key in differing)
+            hint = (
+                f", or add to the run with `adhere eval grow {self.path}`, which takes an edited "
+                "experiment too (-c)"
+                if grows and differing and not manifest.imported
+                else ""
+            )
             raise EvaluationError(
                 f"{self.path} already holds a run with other settings "
-                f"({_difference(there[0], manifest)}); choose another folder{grow}"
+                f"({_told(differing, there[0])}); choose another folder{hint}"
             )
         return False
 
@@ -182,13 +193,54 @@ def _mixed(records: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield f"the pictures were made with several versions of {name}: {listed}"
 
 
-def _difference(there: Manifest, manifest: Manifest) -> str:
-    for part in ("identity", "experiment", "suites"):
+def _differing(there: Manifest, manifest: Manifest) -> dict[str, str]:
+    """The settings that are others, each with what is there and here."""
+    found: dict[str, str] = {}
+    for part in ("experiment", "identity"):
         before, now = there.header.get(part) or {}, manifest.header.get(part) or {}
         for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                return f"{key}: {_short(before.get(key))} there, {_short(now.get(key))} here"
-    return "its pictures differ" if there.imported else "its entries differ"
+            then, here = before.get(key), now.get(key)
+            if key == "variants":
+                # What both have says nothing.
+                then, here = _names_beside(then, here), _names_beside(here, then)
+            if then != here:
+                found[key] = f"{key}: {_short(then)} there, {_short(here)} here"
+    if {"variants", "code"} <= set(found) and _same_where_both(there, manifest):
+        # The code of the plugins that the other variants have.
+        del found["code"]
+    return found | _other_suites(there.header["suites"], manifest.header["suites"])
+
+
+def _names_beside(some: Any, others: Any) -> list[str]:
+    return [one["name"] for one in some or () if one not in (others or ())]
+
+
+def _other_suites(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    counts = {
+        name: [str((one.get(name) or {}).get("items", 0)) for one in (then, now)]
+        for name in sorted(set(then) | set(now))
+        if then.get(name) != now.get(name)
+    }
+    return {
+        _SUITE + name: f"suite {name}: {before} prompts there, {here} here"
+        if before != here
+        else f"suite {name}: other prompts"
+        for name, (before, here) in counts.items()
+    }
+
+
+def _same_where_both(there: Manifest, manifest: Manifest) -> bool:
+    then, now = (one.header["identity"]["code"] for one in (there, manifest))
+    both = set(then["plugins"]) & set(now["plugins"])
+    same = all(then["plugins"][name] == now["plugins"][name] for name in both)
+    return bool(then["engine"] == now["engine"] and same)
+
+
+def _told(differing: Mapping[str, str], there: Manifest) -> str:
+    # The name is the file's, and decides nothing: it is told only where nothing else is another.
+    told = [text for key, text in differing.items() if key != "name"] or list(differing.values())
+    shown = "; ".join(told[:_DIFFERENCES])
+    return shown or ("its pictures differ" if there.imported else "its entries differ")
 
 
 def _short(value: Any) -> str:

@@ -7,8 +7,9 @@ parts, so no picture that is there would come out otherwise, and none is made tw
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import canonical
@@ -31,6 +32,25 @@ class More:
     seeds: tuple[int, ...] = ()
     variants: tuple[Variant, ...] = ()
     suites: tuple[Suite, ...] = ()
+
+
+def asked(folder: Folder, experiment: Experiment, include: Iterable[Path] = ()) -> More:
+    """What an experiment has; only what the run lacks of it will be added.
+
+    Raises:
+        EvaluationError: it has another model, other steps, or whatever else was settled for all of
+            the run's pictures.
+    """
+    then, now = folder.manifest.header["experiment"], experiment.settings()
+    for key in sorted(set(now) - manifests.GROWS):
+        if then.get(key) != now[key]:
+            raise EvaluationError(
+                f"{folder.path} was planned with {key} {canonical(then.get(key))}, and the "
+                f"experiment has {canonical(now[key])}: that is settled for all pictures of a run; "
+                "plan into a new folder"
+            )
+    suites = tuple(manifests.suites_of(experiment, include))
+    return More(experiment.seeds, experiment.variants, suites)
 
 
 def grow(folder: Folder, more: More) -> Part:

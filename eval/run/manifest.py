@@ -180,6 +180,10 @@ class Manifest:
         return digest(digest(canonical(self.header)) + body, 16)
 
 
+GROWS = frozenset({"name", "seeds", "variants", "limit"})
+"""Settings that may be others when a run grows; `name` decides nothing."""
+
+
 def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path] = ()) -> Manifest:
     """Expand suites x variants x seeds.
 
@@ -191,8 +195,7 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
     Raises:
         EvaluationError: an unknown suite, or a variant that is limited to one.
     """
-    found = [_limit(suites.find(name, include), experiment.limit) for name in experiment.suites]
-    _check_names(experiment, found)
+    found = suites_of(experiment, include)
     identity = {
         "model": experiment.model,
         "weights": model_fingerprint,
@@ -206,6 +209,13 @@ def plan(experiment: Experiment, model_fingerprint: str, include: Iterable[Path]
         return _groups(experiment, requests, found)
 
     return Manifest(head, (counted(groups),))
+
+
+def suites_of(experiment: Experiment, include: Iterable[Path] = ()) -> list[Suite]:
+    """The suites that an experiment names, cut to its limit."""
+    found = [_limit(suites.find(name, include), experiment.limit) for name in experiment.suites]
+    _check_names(experiment, found)
+    return found
 
 
 def counted(groups: Callable[[], Iterable[Group]]) -> Part:

@@ -132,3 +132,65 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         score["column"] for score in json.loads(Path(out, "report.json").read_text())["scores"]
     }
     assert {"seconds", "clip_full"} <= columns
+
+
+def edited(path: Path, **changes: object) -> str:
+    """An experiment's file, with some fields as they are edited to."""
+    plain = {
+        "name": "mine", "model": "fake", "suites": [str(path.parent / "fake.json")], "seeds": 2,
+        "limit": 3, "evaluators": ["cost"], "variants": {"ae": ["attend-and-excite"]},
+    }  # fmt: skip
+    path.write_text(json.dumps({**plain, **changes}))
+    return str(path)
+
+
+def test_an_edited_experiment_is_grown_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    fakes.suite_file(tmp_path, 4)
+    out, path = str(tmp_path / "out"), tmp_path / "e.yaml"
+
+    def adhere(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(eval_app, [str(word) for word in words])
+        assert result.exit_code == code, result.output
+        return " ".join(result.output.split())
+
+    adhere("run", out, "-c", edited(path))
+    more = {"ae": ["attend-and-excite"], "no-skull": {"negative_prompt": "a skull"}}
+    edited(path, seeds=3, limit=4, variants=more, evaluators=["cost", "clip-score"])
+    told = adhere("run", out, "-c", str(path), code=2)
+    assert "limit: 3 there, 4 here; seeds: [0,1] there, [0,1,2] here; variants: [] there" in told
+    assert "grow" in told
+    # 4 prompts, 3 variants, 3 seeds; 3 by 2 by 2 were there.
+    assert "added 24 pictures to count, 24 to make" in adhere("grow", out, "-c", str(path))
+    assert "made 24" in adhere("generate", out)
+    assert "added 0 pictures" in adhere("grow", out, "-c", str(path))
+    chosen = json.loads((tmp_path / "out" / "defaults.json").read_text())["evaluators"]
+    assert [one["evaluator"] for one in chosen] == ["cost", "clip-score"]
+    assert list(Folder(out).problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 7}, "steps null, and the experiment has 7"),
+        ({"primary": "seconds"}, 'primary null, and the experiment has "seconds"'),
+        ({"variants": {"ae": ["syngen"]}}, "'ae' with other plugins or settings"),
+    ],
+)
+def test_an_experiment_that_cannot_be_grown_into(
+    change: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    fakes.suite_file(tmp_path, 4)
+    out, path = str(tmp_path / "out"), tmp_path / "e.yaml"
+    assert CliRunner().invoke(eval_app, ["plan", out, "-c", edited(path)]).exit_code == 0
+    edited(path, **change, seeds=3)
+    result = CliRunner().invoke(eval_app, ["grow", out, "-c", str(path)])
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.split())
+    assert Folder(out).plans() == ["manifest.jsonl"]
+    refused = CliRunner().invoke(eval_app, ["plan", out, "-c", edited(path, steps=7)])
+    words = " ".join(refused.output.split())
+    assert "(steps: null there, 7 here); choose another folder" in words
+    assert "grow" not in words
