@@ -208,7 +208,8 @@ def score(
     )
     typer.echo(
         f"scored {summary.scored} in {summary.seconds:.1f} s, {summary.skipped} were scored, "
-        f"{len(summary.bad)} pictures missing or damaged, {summary.errors} scores failed"
+        f"{len(summary.bad) - summary.not_applicable} pictures missing or damaged, "
+        f"{summary.errors} scores failed"
     )
     for name, why in summary.left_out.items():
         warn(f"left out {name}: {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,15 @@ from adhere.eval.report.statistics import Interval
 from adhere.eval.run.experiment import BASELINE
 from adhere.eval.run.folder import Folder
 from adhere.eval.scores import stored
-from adhere.eval.scores.scored import Place, Scored
+from adhere.eval.scores.scored import Key, Place, Scored
+
+# RuntimeError: a decomposition that does not converge on the features of a broken run.
+_FAILURES = (GuidanceError, RuntimeError)
+
+Values = Mapping[str, float]
+
+Features = Mapping[Key, Tensor]
+"""The features of a suite and variant by item and seed, in the order of its pictures."""
 
 
 def set_scores(
@@ -32,61 +40,92 @@ def set_scores(
 ) -> list[tuple[str, Score]]:
     """The distances of every suite and variant, each with the evaluator's name for the column.
 
-    Differences to the baseline have no interval: resampling pictures adds bias to a distance.
+    Differences to the baseline are on the pictures that both have, as the distance to `plain` is.
+    They have no interval: resampling pictures adds bias to a distance.
     """
-    slug = evaluators.slug(recipe)
-    found: dict[Place, Measured] = {}
-    counts: dict[Place, int] = {}
-    # Variants of one suite follow one another: so the plain pictures' features are read once.
-    plain: tuple[str, Tensor] | None = None
-    for suite, variant in scored.places:
-        if recipe.reference == BASELINE and variant == BASELINE:
-            continue
-        if recipe.reference == BASELINE and (plain is None or plain[0] != suite):
-            plain = suite, _features(folder, recipe, scored, (suite, BASELINE))
-        features = _features(folder, recipe, scored, (suite, variant))
-        if not len(features):
+    slug, sets = evaluators.slug(recipe), _Sets(folder, recipe, scored)
+    found: list[tuple[str, Score]] = []
+    for place in scored.places:
+        suite, variant = place
+        sets.forget_but(place, (suite, BASELINE), (suite, baseline))
+        if (recipe.reference == BASELINE and variant == BASELINE) or not sets.features(place):
             continue
         try:
-            reference = _reference(folder, recipe, plain[1] if plain else None)
-            measured = recipe.measure(features, reference)
-            _check_finite(measured)
-        except (GuidanceError, RuntimeError) as error:
-            # RuntimeError: a decomposition that does not converge on the features of a broken run.
+            measured = sets.measure(place)
+            before, after = _compared(sets, place, (suite, baseline))
+        except _FAILURES as error:
             left_out[f"{slug} on {suite}/{variant}"] = str(error)
             continue
-        found[suite, variant], counts[suite, variant] = measured, len(features)
+        count = len(sets.features(place))
         warnings.extend(f"{recipe.name} on {suite}/{variant}: {text}" for text in measured.warnings)
-    return [
-        (name, _score(slug, name, place, value, counts[place], found, baseline))
-        for place, measured in found.items()
-        for name, value in measured.values.items()
-    ]
+        for name, value in measured.values.items():
+            compared = None
+            if name in before and name in after and not name.endswith("_n"):
+                change = after[name] - before[name]
+                compared = Interval(change, None, None, count, 0, before=before[name])
+            score = Score(suite, variant, slug, name, value, count, difference=compared)
+            found.append((name, score))
+    return found
 
 
-def _score(
-    slug: str,
-    name: str,
-    place: Place,
-    value: float,
-    count: int,
-    found: Mapping[Place, Measured],
-    baseline: str,
-) -> Score:
-    suite, variant = place
-    compared = None
-    before = found[suite, baseline].values.get(name) if (suite, baseline) in found else None
-    if before is not None and variant != baseline and not name.endswith("_n"):
-        compared = Interval(value - before, None, None, count, 0, before=before)
-    return Score(suite, variant, slug, name, value, count, difference=compared)
+def _compared(sets: _Sets, place: Place, plain: Place) -> tuple[Values, Values]:
+    """The baseline's distances and a variant's, on the pictures that both have; or nothing."""
+    both = sets.features(place).keys() & sets.features(plain).keys()
+    if place == plain or not both or sets.recipe.reference == BASELINE == plain[1]:
+        return {}, {}
+    try:
+        return sets.measure(plain, both).values, sets.measure(place, both).values
+    except _FAILURES:
+        return {}, {}  # too few pictures in common; the variant alone has its distance
 
 
-def _features(folder: Folder, recipe: SetEvaluator, scored: Scored, place: Place) -> Tensor:
-    """The features of a suite and variant, in the order of its pictures."""
-    jobs = scored.jobs_of(place) if place in scored.places else []
-    found = stored.features_of(folder, recipe.features, jobs)
-    there = [found[job] for job in jobs if job in found]
-    return torch.stack(there) if there else torch.empty(0, 0)
+class _Sets:
+    """Features and distances of a run's sets."""
+
+    def __init__(self, folder: Folder, recipe: SetEvaluator, scored: Scored) -> None:
+        self.folder, self.recipe, self.scored = folder, recipe, scored
+        self._features: dict[Place, Features] = {}
+        self._whole: dict[Place, Measured] = {}
+
+    def features(self, place: Place) -> Features:
+        """The features of a suite and variant; empty where there are none."""
+        if place not in self._features:
+            jobs = self.scored.jobs_of(place) if place in self.scored.places else []
+            found = stored.features_of(self.folder, self.recipe.features, jobs)
+            keys = self.scored.keys[place] if jobs else []
+            self._features[place] = {
+                key: found[job] for key, job in zip(keys, jobs, strict=True) if job in found
+            }
+        return self._features[place]
+
+    def forget_but(self, *places: Place) -> None:
+        """Keep the features of some sets alone: those of a suite's variants are too many."""
+        self._features = {
+            place: self._features[place] for place in places if place in self._features
+        }
+
+    def measure(self, place: Place, only: Collection[Key] | None = None) -> Measured:
+        """The distance of a suite and variant, or of some of its pictures."""
+        features = self.features(place)
+        whole = only is None or len(only) == len(features)
+        if whole and place in self._whole:
+            return self._whole[place]
+        chosen = {key: one for key, one in features.items() if only is None or key in only}
+        plain = None
+        if self.recipe.reference == BASELINE:
+            unguided = self.features((place[0], BASELINE))
+            plain = _stacked([one for key, one in unguided.items() if key in chosen])
+        measured = self.recipe.measure(
+            _stacked(list(chosen.values())), _reference(self.folder, self.recipe, plain)
+        )
+        _check_finite(measured)
+        if whole:
+            self._whole[place] = measured
+        return measured
+
+
+def _stacked(features: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(features)) if features else torch.empty(0, 0)
 
 
 def _reference(folder: Folder, recipe: SetEvaluator, plain: Tensor | None) -> references.Reference:

@@ -49,7 +49,8 @@ class Scored:
         return len(self.jobs)
 
     @cached_property
-    def _keys(self) -> dict[Place, list[Key]]:
+    def keys(self) -> dict[Place, list[Key]]:
+        """The item and seed of every entry of a suite and variant."""
         return {
             place: [
                 (self.items[i], int(s)) for i, s in zip(self.item[of], self.seed[of], strict=True)
@@ -61,7 +62,7 @@ class Scored:
         """The entries of the baseline and of a variant with the same item and seed."""
         if baseline not in self.places:
             return []
-        keys, plain = self._keys[variant], self._keys[baseline]
+        keys, plain = self.keys[variant], self.keys[baseline]
         before = dict(zip(plain, self.places[baseline].tolist(), strict=True))
         numbers = self.places[variant].tolist()
         return [(before[key], one) for key, one in zip(keys, numbers, strict=True) if key in before]
@@ -72,7 +73,7 @@ class Scored:
             return {}
         column = self.columns[name][self.places[place]]
         there = np.flatnonzero(~np.isnan(column)).tolist()
-        keys = self._keys[place]
+        keys = self.keys[place]
         return {
             keys[number]: value for number, value in zip(there, column[there].tolist(), strict=True)
         }

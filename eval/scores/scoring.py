@@ -40,7 +40,8 @@ Chunk = tuple[str, tuple[Entry, ...]]
 class ScoreSummary:
     """What a call of `score` did: pictures scored, skipped and bad; evaluators left out.
 
-    `damaged` counts the bad ones that were made: they are lost, or are not what was written.
+    `damaged` counts the bad ones that were made: they are lost, or are not what was written;
+    `not_applicable` those that their variant has nothing to do for.
     `busy` are the blocks that another process is at.
     """
 
@@ -48,6 +49,7 @@ class ScoreSummary:
     skipped: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     damaged: int = 0
+    not_applicable: int = 0
     errors: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     busy: int = 0
@@ -179,6 +181,7 @@ class _AtWork:
             if isinstance(opened, str):
                 self.summary.bad[job] = opened
                 self.summary.damaged += self.picture(job) != NOT_MADE
+                self.summary.not_applicable += record.get("status") == NOT_APPLICABLE
             else:
                 images[job] = opened
         return images

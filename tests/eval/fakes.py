@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,16 @@ def fake_make(requests: Sequence[Request]) -> list[Picture]:
         if "broken" in request.prompt:
             raise RuntimeError("out of memory")
     return [picture(request, requests) for request in requests]
+
+
+def noting(requests: Sequence[Request]) -> list[Picture]:
+    """SynGen leaves the cats alone; the report is of the whole batch, as a pipeline gives it."""
+    notes = [f"syngen left {one.prompt!r} alone: no noun has a modifier to bind"
+             for one in requests if "cat" in one.prompt]  # fmt: skip
+    return [
+        replace(picture(one, requests), report={"notes": notes if one.plugins else []})
+        for one in requests
+    ]
 
 
 def fake_load(model: str, device: str | None, dtype: str | None) -> Callable[..., list[Picture]]:

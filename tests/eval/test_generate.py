@@ -7,8 +7,6 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from adhere.eval.run import generate, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
-from adhere.pipelines.studio.request import Picture, Request
 from tests.eval import fakes
 
 
@@ -117,16 +114,6 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert all(not row["permanent"] and row["attempts"] == 3 for row in broken)
 
 
-def noting(requests: Sequence[Request]) -> list[Picture]:
-    """SynGen leaves the cats alone; the report is of the whole batch, as a pipeline gives it."""
-    notes = [f"syngen left {one.prompt!r} alone: no noun has a modifier to bind"
-             for one in requests if "cat" in one.prompt]  # fmt: skip
-    return [
-        replace(fakes.picture(one, requests), report={"notes": notes if one.plugins else []})
-        for one in requests
-    ]
-
-
 def test_a_picture_that_its_methods_left_alone_is_not_applicable(tmp_path: Path) -> None:
     """Whatever else is in its batch, and only where no method of the stack did anything."""
     outcomes = []
@@ -135,7 +122,7 @@ def test_a_picture_that_its_methods_left_alone_is_not_applicable(tmp_path: Path)
         run = fakes.planned(
             tmp_path / f"run{batch}", 2, 1, plugins, extra=["a red frog", "a red dog"]
         )
-        generate.generate(run, Shard(), Options(batch=batch), lambda *_: noting)
+        generate.generate(run, Shard(), Options(batch=batch), lambda *_: fakes.noting)
         ledger = run.ledger()
         entries = list(run.manifest.entries())
         states = ledger.find([entry.job for entry in entries])

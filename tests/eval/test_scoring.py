@@ -19,7 +19,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
 from adhere.eval.evaluators.cost import Cost
 from adhere.eval.evaluators.evaluator import Measure, Row, Shown
-from adhere.eval.evaluators.sets import extractors, references
+from adhere.eval.evaluators.sets import distances, extractors, references
 from adhere.eval.evaluators.sets.set_evaluators import (
     ClipDiscrepancy,
     FrechetDistance,
@@ -445,6 +445,43 @@ def test_reference_folder_and_statistics_give_the_same(tmp_path: Path) -> None:
     assert len(values) == 4
     assert values[:2] == pytest.approx(values[2:], rel=1e-9)
     assert any("pair by pair" in why for why in told.left_out.values())
+
+
+@pytest.mark.parametrize("reference", ["plain", "photos"])
+def test_distances_are_compared_on_the_same_pictures(tmp_path: Path, reference: str) -> None:
+    """A variant that is not applicable to some prompts, and plain on the others alone."""
+    red = [f"a red {noun}" for noun in ("frog", "dog", "car", "bird", "lion")]
+    run = fakes.planned(tmp_path / "run", 4, 1, ["syngen"], extra=red)
+    generate.generate(run, Shard(), Options(), lambda *_: fakes.noting)
+    if reference == "photos":
+        (tmp_path / "photos").mkdir()
+        others = fakes.image_bytes(made(tmp_path / "o" / "run", seeds=9))
+        for number, data in enumerate(others.values()):
+            (tmp_path / "photos" / f"{number}.png").write_bytes(data)
+        reference = str(tmp_path / "photos")
+    recipe = KernelDistance(features="tiny", reference=reference)
+    scoring.score(run, [recipe])
+    found = {s.variant: s for s in gathering.gather(run, [recipe], {}).scores if s.column == "kid"}
+
+    features = stored.features_of(run, "tiny")
+    jobs: dict[str, list[str]] = {"plain": [], "syngen": []}
+    for entry in run.manifest.entries():
+        if "cat" not in entry.item.prompt:
+            jobs[entry.variant].append(entry.job)
+    plain, guided = (torch.stack([features[job] for job in some]) for some in jobs.values())
+    assert len(guided) == 5 < len(features) - 5
+    if reference == "plain":
+        assert found["syngen"].mean == pytest.approx(1000 * distances.kid(guided, plain)[0])
+        return
+    photos = references.load(
+        reference, "tiny", tiny_extract, run.place, stored.current(run.place, "features/none")
+    ).all_features("kid")
+    ours, theirs = (1000 * distances.kid(some, photos)[0] for some in (guided, plain))
+    told = found["syngen"].difference
+    assert told is not None
+    assert (found["syngen"].mean, told.before) == pytest.approx((ours, theirs))
+    assert told.mean == pytest.approx(ours - theirs)
+    assert found["plain"].mean != pytest.approx(theirs)
 
 
 def test_scores_can_be_had_again_without_pictures(tmp_path: Path) -> None:
