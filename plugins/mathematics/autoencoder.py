@@ -65,14 +65,26 @@ class Autoencoder:
         return cls(stored, stored.about["encoder"], int(stored.about["layer"]), *found, probe)
 
     def check(self, probe: Float[Tensor, "tokens channels"]) -> None:
-        """Raise `ParameterError` for another text encoder, by its hidden states of `PROBE`."""
-        own, given = self.probe.flatten(), probe.float().cpu().flatten()
-        if own.shape != given.shape or torch.cosine_similarity(own, given, dim=0) < 0.99:
-            raise ParameterError(
-                f"{str(self.stored.path)!r} was made with the {self.name} of the model "
-                f"{self.stored.about.get('model', 'of another name')!r}, and this model's is "
-                f"another; make one with it: {MAKE}"
-            )
+        """Raise `ParameterError` for another text encoder, by its hidden states of `PROBE`.
+
+        Texts may be padded to another length (`max_sequence_length`), which an encoder that reads
+        from left to right does not feel in the tokens that both have.
+        """
+        tokens = min(len(self.probe), len(probe))
+        own, given = self.probe[:tokens].flatten(), probe[:tokens].float().cpu().flatten()
+        if own.shape == given.shape and torch.cosine_similarity(own, given, dim=0) >= 0.99:
+            return
+        lengths = (
+            f" (or feels that texts have {len(probe)} tokens here and had {len(self.probe)} there: "
+            "max_sequence_length)"
+            if len(probe) != len(self.probe)
+            else ""
+        )
+        raise ParameterError(
+            f"{str(self.stored.path)!r} was made with the {self.name} of the model "
+            f"{self.stored.about.get('model', 'of another name')!r}, and this model's is "
+            f"another{lengths}; make one with it: {MAKE}"
+        )
 
     def features(self, hidden: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n features"]:
         """How strongly each feature is found: relu(W_enc (h - b_pre) + b)."""

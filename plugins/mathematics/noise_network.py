@@ -138,7 +138,8 @@ class StoredNetwork:
         if own.shape != given.shape or torch.cosine_similarity(own, given, dim=0) < 0.99:
             raise ParameterError(
                 f"{str(self.stored.path)!r} was trained with another text encoder than this "
-                f"model's; train one for it: {MAKE}"
+                "model's, or with texts of another length (max_sequence_length); train one for "
+                f"this: {MAKE}"
             )
 
     def check_shape(self, shape: tuple[int, ...]) -> None:

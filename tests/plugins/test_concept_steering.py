@@ -174,6 +174,16 @@ def test_another_encoder_is_refused_before_any_pass(file):
     refused(other, plugin, ParameterError, "was made with the text_encoder of the model 'tiny'")
 
 
+def test_texts_of_another_length_are_of_the_same_encoder(file):
+    own = Autoencoder.read(file(tiny.sd1()))
+    own.check(own.probe[:3])
+    own.check(torch.cat([own.probe, own.probe]))
+    with pytest.raises(ParameterError, match=r"have 3 tokens here .*: max_sequence_length"):
+        own.check(own.probe[:3].flip(0))
+    with pytest.raises(ParameterError, match="model's is another; make"):
+        own.check(own.probe.flip(0))
+
+
 def test_another_layer_is_refused(file):
     pipe = tiny.sd1()
     path = file(pipe, 0)
