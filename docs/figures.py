@@ -60,6 +60,35 @@ def _score(row: Figure, variant: str) -> dict[str, Any]:
     raise KeyError(f"{row.study}.json has no {row.column} of {variant} in {row.experiment}")
 
 
+def curves() -> str:
+    """What choosing is worth: the figure's points and the differences that were foretold."""
+    told = json.loads((RESULTS / "search_curves.json").read_text("utf-8"))
+    lines = []
+    for suite, found in told["results"]["suites"].items():
+        lines += [
+            f"| {suite}, {found['prompts']} prompts | fully right, 95 % | passes a picture, in "
+            "plain pictures |",
+            "|---|---|---|",
+        ]
+        for name, own in sorted(found["curves"].items(), key=lambda one: one[1]["passes"]):
+            low, high = (100 * one for one in own["fully_right"]["ci95"])
+            cost = own["passes"] / (2 * told["made"]["steps"])
+            mean = 100 * own["fully_right"]["share"]
+            lines.append(f"| {name} | {mean:.1f} % [{low:.1f}, {high:.1f}] | {cost:.2f} |")
+        lines.append("")
+    lines += ["| said beforehand | on | paired difference, 95 % | holds |", "|---|---|---|---|"]
+    for one in told["results"]["differences"]:
+        low, high = (100 * one[end] for end in ("low", "high"))
+        lost = one["at_most_lost"]
+        how = "better than" if lost is None else f"no more than {100 * lost:g} points worse than"
+        lines.append(
+            f"| {one['one']} is {how} {one['other']}: {one['why']} | {one['suite']} "
+            f"| {100 * one['mean']:+.1f} points [{low:+.1f}, {high:+.1f}] "
+            f"| {'yes' if one['holds'] else '**no**'} |"
+        )
+    return "\n".join(lines)
+
+
 def effect(study: str) -> str:
     """The short tables of an effect study, as `benchmarks/effect_toybox.py report` wrote them."""
     text = (RESULTS / f"{study}_short.md").read_text("utf-8")

@@ -55,6 +55,7 @@ def readme(text: str) -> str:
 
 def results(text: str) -> str:
     text = block(text, "effect", figures.effect("effect_toybox"))
+    text = block(text, "curves", figures.curves())
     return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
 
 

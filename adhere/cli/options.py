@@ -169,8 +169,8 @@ class Drawing:
         typer.Option(
             min=0,
             max=1,
-            help="With --best-of (0.36) or --auto (0.28): share of the run at which pictures are "
-            "foreseen; with --best-of, 1 finishes them all.",
+            help="With --best-of or --auto: share of the run at which pictures are foreseen "
+            "(0.36); with --best-of, 1 finishes them all.",
             rich_help_panel=_HOW,
         ),
     ] = None

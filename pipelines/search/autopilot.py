@@ -1,8 +1,9 @@
 """The autopilot: guides only the pictures that fail, and stops when one is right.
 
-Attempts are tried in the plan's order, and each is looked at on its way. What does not promise
-enough ends there, so that an attempt in vain costs a third of a picture; what does goes on, at no
-more than its own passes, and is verified; if the verifier is content, that is the picture.
+Attempts are tried in the plan's order, and each is looked at on its way. What promises neither
+enough nor more than most before it ends there, so that an attempt in vain costs a third of a
+picture; what does goes on, at no more than its own passes, and is verified; if the verifier is
+content, that is the picture.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from adhere.pipelines.search.plan import Attempt, Plan, planned
 from adhere.pipelines.search.search import APART, check_call
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
+
+GOES_ON = 1 / 3
+"""The share of looks, the best, after which a try goes on though it promises less than enough."""
 
 
 @dataclass(eq=False)
@@ -192,10 +196,13 @@ class Flying:
             yield from (Try(one, seed + k * APART) for one in guided)
 
     def _affordable(self, flight: Flight) -> bool:
-        """Whether another try may be made whole, or else looked at and the best one finished."""
+        """Whether another try may be made whole; or, where all that the plan has were looked at in
+        vain, looked at and the best one finished.
+        """
         if not flight.tries:
             return True
-        return self._left(flight) >= flight.dearest * (1 if flight.finished else self._looked)
+        whole = flight.finished or len(flight.tries) < len(self.plan.attempts)
+        return self._left(flight) >= flight.dearest * (1 if whole else self._looked)
 
     @property
     def _looked(self) -> float:
@@ -214,17 +221,21 @@ class Flying:
         def worth(pictures: list[Image.Image]) -> bool:
             (one.seen,) = pictures
             one.foreseen = self._scored(one.seen, flight)
-            return self._promises(one)
+            return self._promises(one, flight)
 
         look = Foreseeing(self.plan.look_at, worth)
         one.picture = self._made(one, look)
         one.whole = one.cost / look.share if look.done() else one.cost
         self._verify(one, flight)
 
-    def _promises(self, one: Try) -> bool:
+    def _promises(self, one: Try, flight: Flight) -> bool:
         if one.foreseen is None:  # the verifier failed, not the picture
             return True
-        return self.plan.hope is not None and one.foreseen >= self.plan.hope
+        if self.plan.hope is not None and one.foreseen >= self.plan.hope:
+            return True
+        before = [each.foreseen for each in flight.tries if each.foreseen is not None][:-1]
+        better = sum(each > one.foreseen for each in before)
+        return bool(before) and better < GOES_ON * (len(before) + 1)
 
     def _finish(self, one: Try, flight: Flight) -> None:
         one.picture = self._made(one, None)

@@ -121,7 +121,7 @@ def test_a_run_without_a_step_to_look_at_is_finished() -> None:
 
 
 def test_what_does_not_promise_enough_is_never_finished() -> None:
-    flight = flown(tiny.sd1(), verifier=Told(0.1, 0.2, 0.9, 0.85), enough=0.8)
+    flight = flown(tiny.sd1(), verifier=Told(0.2, 0.1, 0.9, 0.85), enough=0.8)
     assert [one.picture is not None for one in flight.tries] == [False, False, True]
     assert flight.best.attempt.name == "syngen"
     assert flight.best.score == 0.85
@@ -138,6 +138,26 @@ def test_the_picture_is_its_seeds_and_plugins_own() -> None:
     assert alone.tobytes() == flight.picture.tobytes()
 
 
+def test_what_is_among_the_best_looks_goes_on() -> None:
+    """A verifier may see too little in unfinished pictures to promise enough of any."""
+    # plain .3 (the first never goes on); .2 is less; .3 is not less than most: it is finished.
+    told = Told(0.3, 0.2, 0.3, 0.9)
+    flight = flown(tiny.sd1(), verifier=told, enough=0.8)
+    assert [one.foreseen for one in flight.tries] == [0.3, 0.2, 0.3]
+    assert [one.score for one in flight.tries] == [None, None, 0.9]
+    assert flight.satisfied
+
+
+def test_a_small_budget_goes_to_what_was_not_tried() -> None:
+    """A method that nobody tried is worth more than the picture that promised nothing."""
+    plan = Plan(PAIR, (Attempt("plain"), Attempt("again")), enough=0.8, budget=1.7, look_at=0.5)
+    flight = flown(tiny.sd1(), replan(plan, Told(0.1, 0.4)), num_inference_steps=10)
+    assert [one.attempt.why for one in flight.tries] == ["plain", "again"]
+    assert [one.picture is not None for one in flight.tries] == [False, True]
+    assert flight.tries[1].foreseen is None
+    assert flight.cost == pytest.approx(1.6)
+
+
 def test_a_finished_picture_that_disappoints_is_not_the_end() -> None:
     flight = flown(tiny.sd1(), verifier=Told(0.9, 0.3, 0.9, 0.95), enough=0.8)
     assert [one.score for one in flight.tries] == [0.3, 0.95]
@@ -145,11 +165,12 @@ def test_a_finished_picture_that_disappoints_is_not_the_end() -> None:
 
 
 def test_when_nothing_promises_the_best_of_all_looks_is_finished() -> None:
-    told = Told(*[0.1, 0.2, 0.35, 0.15, *[0.01] * 20], 0.3)
+    told = Told(0.35, *[0.2 - k / 100 for k in range(40)])
     flight = flown(tiny.sd1(), verifier=lambda p, q: [told.scores.pop(0)], enough=0.8, budget=6)
     finished = [one for one in flight.tries if one.picture is not None]
     assert len(finished) == 1
     assert finished[0].foreseen == 0.35
+    assert len(flight.tries) > 3
     assert not flight.satisfied
 
 
