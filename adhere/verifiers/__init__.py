@@ -49,6 +49,7 @@ def verifier(asked: str | Verifier) -> Verifier:
     """A verifier: a function as it is, or by name.
 
     Names combine: `judge`, `clip-score.clip_minimum`, `clip-score(model=FOLDER)`,
+    `judge.miou(layout=FILE)` (or `segmentation`'s, for other models' pictures),
     `0.7*clip-score + 0.3*judge.binding`, `min(judge.present, judge.binding)`. Behind a name may
     stand one of its columns; of a column of which less is better the negative counts.
 

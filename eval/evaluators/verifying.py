@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PIL import Image
 
 from adhere.errors import ParameterError
 from adhere.eval.evaluators import table
+from adhere.eval.evaluators.columns import MIOU
 from adhere.eval.evaluators.evaluator import Measure, RowEvaluator, Scorer, Shown
 from adhere.eval.run.manifest import Entry, Group
 from adhere.eval.suites.items import COLOURS, Item, Target
+from adhere.layout.layout import Layout
 from adhere.prompt.parser import parse
 from adhere.verifiers import Verifier
 
@@ -31,7 +34,8 @@ def named(name: str, column: str | None, values: str, others: Sequence[str] = ()
     Args:
         name: the evaluator's.
         column: the one of its columns that is the score; its usual ones if left out.
-        values: its parameters, `key=value,...`.
+        values: its parameters, `key=value,...`; with `layout=FILE` it is how well things are where
+            a layout has them.
         others: names of verifiers that are no evaluators, for the sentence of refusal.
 
     Raises:
@@ -41,9 +45,24 @@ def named(name: str, column: str | None, values: str, others: Sequence[str] = ()
     if name not in single:
         known = ", ".join(sorted({*single, *others}))
         raise ParameterError(f"no verifier is called {name!r}; there are: {known}")
+    values, layout = _placed(values)
     recipe = table.evaluator(f"{name}:{values}" if values else name)
     assert isinstance(recipe, RowEvaluator)
-    return _Verifier(recipe, _columns(recipe, column))
+    if layout is None and column == MIOU.name:
+        raise ParameterError(
+            f"{name}.{column} is held against a layout; give one: {name}.{column}(layout=FILE.json)"
+        )
+    return _Verifier(
+        recipe, _columns(recipe, MIOU.name if layout and not column else column), layout
+    )
+
+
+def _placed(values: str) -> tuple[str, Layout | None]:
+    """An evaluator's own parameters, and the layout among them."""
+    parts = values.split(",")
+    files = [one.partition("=")[2] for one in parts if one.startswith("layout=")]
+    own = ",".join(one for one in parts if not one.startswith("layout="))
+    return own, Layout.read(files[-1]) if files else None
 
 
 def _columns(recipe: RowEvaluator, column: str | None) -> tuple[Measure, ...]:
@@ -63,8 +82,10 @@ def _columns(recipe: RowEvaluator, column: str | None) -> tuple[Measure, ...]:
 class _Verifier:
     """An evaluator's columns as a score; its models are loaded at the first picture."""
 
-    def __init__(self, recipe: RowEvaluator, columns: Sequence[Measure]) -> None:
-        self.recipe, self.columns = recipe, columns
+    def __init__(
+        self, recipe: RowEvaluator, columns: Sequence[Measure], layout: Layout | None = None
+    ) -> None:
+        self.recipe, self.columns, self.layout = recipe, columns, layout
         self._scorer: Scorer | None = None
 
     def __call__(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
@@ -74,7 +95,7 @@ class _Verifier:
 
             self._scorer = self.recipe.load(best_device())
         shown = [
-            Shown(picture, _entry(prompt))
+            Shown(picture, _entry(prompt, self.layout))
             for picture, prompt in zip(pictures, prompts, strict=True)
         ]
         scores = []
@@ -101,8 +122,11 @@ def _turned(column: Measure, value: float) -> float:
     return value if column.better == "higher" else -value
 
 
-def _entry(prompt: str) -> Entry:
-    return Entry(Group("", item(prompt), "", "", (0,)), 0, "")
+def _entry(prompt: str, layout: Layout | None) -> Entry:
+    asked = item(prompt)
+    if layout is not None:
+        asked = replace(asked, layout=layout.to_json())
+    return Entry(Group("", asked, "", "", (0,)), 0, "")
 
 
 def item(prompt: str) -> Item:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
 from PIL import Image
 
-from adhere.errors import ParameterError
+from adhere.errors import LayoutError, ParameterError
 from adhere.eval.evaluators import table
 from adhere.eval.evaluators.verifying import item, named
 from adhere.pipelines.toybox.judge.judge import Judge
-from adhere.pipelines.toybox.world.world import render, sample_scene
+from adhere.pipelines.toybox.world.world import ground_truth, render, sample_scene
 from adhere.verifiers import verifier
 
 
@@ -62,6 +65,26 @@ def test_every_evaluator_of_pictures_is_one_or_says_why_not(name: str) -> None:
 def test_comparisons_of_sets_are_none(name: str) -> None:
     with pytest.raises(ParameterError, match="no verifier is called"):
         verifier(name)
+
+
+def test_places_are_held_against_a_layout(tmp_path: Path) -> None:
+    scene = sample_scene(Random(3), count=1, background="plain")
+    (truth,) = ground_truth(scene)
+    box = [one / 64 for one in truth.box]
+    phrase = f"{truth.colour} {truth.kind}"
+    scores = []
+    for number, there in enumerate((box, [1 - box[2], 1 - box[3], 1 - box[0], 1 - box[1]])):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps({"regions": [{"phrase": phrase, "box": there}]}))
+        scores += verifier(f"judge.miou(layout={file})")([render(scene)], [f"a {phrase}"])
+        assert verifier(f"judge(layout={file})")([render(scene)], [f"a {phrase}"]) == scores[-1:]
+    assert scores[0] > 0.4 > scores[1] + 0.2
+    with pytest.raises(ParameterError, match=re.escape("give one: judge.miou(layout=FILE.json)")):
+        verifier("judge.miou")
+    with pytest.raises(ParameterError, match="no column 'miou'"):
+        verifier(f"detector(layout={file})")
+    with pytest.raises(LayoutError, match="nowhere"):
+        verifier("judge.miou(layout=nowhere.json)")
 
 
 def test_an_unknown_column_lists_the_known() -> None:
