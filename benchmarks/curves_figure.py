@@ -8,8 +8,20 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT = 760, 420
+WIDE, HIGH = 6.6, 14
+"""Of a letter, in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 200, 20, 48
-COLOURS = ("#1f6f8b", "#b8562f", "#5b7f3a", "#7a4f9a", "#8a6d1f", "#444444")
+COLOURS = (
+    "#1f6f8b",
+    "#b8562f",
+    "#5b7f3a",
+    "#7a4f9a",
+    "#8a6d1f",
+    "#444444",
+    "#a83a5c",
+    "#2f7f6f",
+    "#4a5fb0",
+)
 
 
 def figure(points: Mapping[str, Mapping[str, Any]], lines: Sequence[Sequence[str]]) -> str:
@@ -23,9 +35,16 @@ def figure(points: Mapping[str, Mapping[str, Any]], lines: Sequence[Sequence[str
     joined = {label for group in groups for label in group}
     groups += [[label] for label in points if label not in joined]
     most = max(point["cost"] for point in points.values())
-    parts = _axes(most)
+    at = {label: (_x(one["cost"], most), _y(one["mean"])) for label, one in points.items()}
+    parts, texts = _axes(most), _texts(at)
+    drawn: set[str] = set()
     for number, group in enumerate(filter(None, groups)):
-        parts += _group(group, points, COLOURS[number % len(COLOURS)], most)
+        colour = COLOURS[number % len(COLOURS)]
+        parts += _group(group, at, colour)
+        for label in filter(lambda one: one not in drawn, group):
+            one = points[label]
+            parts += _point(label, at[label], texts[label], one["low"], one["high"], colour)
+        drawn.update(group)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="sans-serif" font-size="12" role="img">\n'
@@ -58,27 +77,57 @@ def _axes(most: float) -> list[str]:
     middle = (LEFT + right) / 2
     parts.append(
         f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">passes a picture, in plain '
-        "pictures</text>"
+        "pictures; fully right, 95 % intervals</text>"
     )
     return parts
 
 
-def _group(
-    labels: Sequence[str], points: Mapping[str, Mapping[str, Any]], colour: str, most: float
-) -> list[str]:
-    parts = []
-    at = {label: (_x(points[label]["cost"], most), _y(points[label]["mean"])) for label in labels}
-    if len(labels) > 1:
-        way = " ".join(f"{x:.1f},{y:.1f}" for x, y in at.values())
-        parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}"/>')
-    for label, (x, y) in at.items():
-        low, high = _y(points[label]["low"]), _y(points[label]["high"])
+Place = tuple[float, float]
+
+
+def _group(labels: Sequence[str], at: Mapping[str, Place], colour: str) -> list[str]:
+    """The line through some points."""
+    if len(labels) < 2:
+        return []
+    way = " ".join(f"{at[label][0]:.1f},{at[label][1]:.1f}" for label in labels)
+    return [f'<polyline points="{way}" fill="none" stroke="{colour}"/>']
+
+
+def _point(label: str, at: Place, text: Place, low: float, high: float, colour: str) -> list[str]:
+    """A point with its interval and its label, from which a thread leads where it lies apart."""
+    (x, y), (tx, ty) = at, text
+    parts = [
+        f'<line x1="{x:.1f}" y1="{_y(low):.1f}" x2="{x:.1f}" y2="{_y(high):.1f}" '
+        f'stroke="{colour}" stroke-opacity="0.4"/>',
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>',
+        f'<text x="{tx:.1f}" y="{ty + 4:.1f}" fill="{colour}">{escape(label)}</text>',
+    ]
+    if ty != y:
         parts.append(
-            f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{colour}" '
-            'stroke-opacity="0.4"/>'
-        )
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-        parts.append(
-            f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{colour}">{escape(label)}</text>'
+            f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{tx - 2:.1f}" y2="{ty:.1f}" stroke="{colour}" '
+            'stroke-width="0.7"/>'
         )
     return parts
+
+
+def _texts(at: Mapping[str, Place]) -> dict[str, Place]:
+    """Where labels begin: beside their points, or as near above or below as nothing is in the way.
+
+    A label keeps clear of the other labels and of the points.
+    """
+    placed: dict[str, Place] = {}
+    for label in sorted(at, key=lambda one: at[one]):
+        x, y = at[label]
+        others = [one for name, one in at.items() if name != label]
+        tries = [(x + 8, y)] + [(x + 14, y + way * k) for k in range(12, 120, 3) for way in (-1, 1)]
+        placed[label] = next((one for one in tries if _free(label, one, placed, others)), tries[0])
+    return placed
+
+
+def _free(label: str, at: Place, placed: Mapping[str, Place], points: Sequence[Place]) -> bool:
+    x, y, wide = at[0], at[1], WIDE * len(label)
+    beside = any(
+        x < other[0] + WIDE * len(name) and other[0] < x + wide and abs(y - other[1]) < HIGH
+        for name, other in placed.items()
+    )
+    return not beside and not any(x - 6 < px < x + wide and abs(y - py) < 9 for px, py in points)

@@ -289,13 +289,13 @@ def report(runs: Path, suite: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def packed(runs: Path, suite: str) -> dict[str, dict[str, Any]]:
+def packed(runs: Path, suite: str) -> dict[str, dict[str, str]]:
     """Every row, small enough to be kept with the results: the prompts are the seed's."""
     found = {}
     for name in VARIANTS[suite]:
         if own := list(rows(runs, suite, name)):
             found[name] = {column: "".join("01"[one[column]] for one in own) for column in JUDGED}
-            found[name]["passes"] = [one["passes"] for one in own]
+            found[name]["passes"] = " ".join(str(one["passes"]) for one in own)
     return found
 
 
@@ -308,11 +308,12 @@ def restore(runs: Path, result: Path = RESULT) -> None:
             path = runs / suite / f"{name}.jsonl"
             if path.exists():
                 continue
+            passes = own["passes"].split()
             lines = [
                 {"prompt": prompt, "number": number}
                 | {column: own[column][k] == "1" for column in JUDGED}
-                | {"passes": own["passes"][k]}
-                for k, (number, prompt) in enumerate(prompts(suite, len(own["passes"])))
+                | {"passes": int(passes[k])}
+                for k, (number, prompt) in enumerate(prompts(suite, len(passes)))
             ]
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
             print(f"{suite}, {name}: {len(lines)} rows")
