@@ -5,6 +5,7 @@ A number a suite, variant and score, and the differences beside them. Pictures s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -57,7 +58,10 @@ def _wandb(package: Any, results: Results, out: str) -> None:
 def _mlflow(package: Any, results: Results, out: str) -> None:
     with package.start_run(run_name=results.about["name"]):
         package.log_params({key: canonical(one)[:250] for key, one in _settings(results).items()})
-        package.log_metrics(figures(results))
+        # MLflow refuses other letters: the plus of a stack, say.
+        package.log_metrics(
+            {re.sub(r"[^\w. :/-]", "-", name): one for name, one in figures(results).items()}
+        )
 
 
 def _tensorboard(package: Any, results: Results, out: str) -> None:
