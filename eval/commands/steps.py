@@ -234,11 +234,11 @@ def report(out: str, metric: Sequence[str] | None, wanted: ReportOptions) -> Non
         pictures.write_parquet(folder, results)
     if wanted.keep is not None:
         reports.keep(results, wanted.keep)
-    if track is not None:
-        track(results, out)
     for warning in results.warnings:
         warn(f"warning: {warning}")
     typer.echo(f"{out}/report.html: {len(results.scores)} scores")
+    if track is not None:
+        track(results, out)
 
 
 def export(out: str, to: str, metric: Sequence[str] | None) -> None:

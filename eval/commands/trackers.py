@@ -25,6 +25,9 @@ def tracker(name: str) -> Track:
     Raises:
         EvaluationError: no tracker is called so.
         ExtraMissing: its package is not installed.
+
+    What is given back raises `EvaluationError` where the tracker fails, whose reasons are its own:
+    nobody has logged in, no network, a name it does not take.
     """
     if name not in _TRACKERS:
         raise EvaluationError(f"--log {name}: use {', '.join(_TRACKERS)}")
@@ -33,7 +36,18 @@ def tracker(name: str) -> Track:
         package = import_module(module)
     except ImportError as error:
         raise ExtraMissing(f"--log {name}", name) from error
-    return lambda results, out: track(package, results, out)
+
+    def told(results: Results, out: str) -> None:
+        try:
+            track(package, results, out)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise EvaluationError(
+                f"the report is written, but --log {name} failed ({what}); "
+                f"when that is mended: adhere eval report {out} --log {name}"
+            ) from error
+
+    return told
 
 
 def figures(results: Results) -> dict[str, float]:

@@ -52,6 +52,21 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+def test_a_tracker_that_fails_costs_no_report(
+    tmp_path: Path, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(**about: Any) -> Any:
+        raise ConnectionError("nobody has logged in")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", offline, raising=False)
+    made = run(tmp_path, "--log", "wandb")
+    assert made.exit_code == 2
+    assert (tmp_path / "out" / "report.html").is_file()
+    said = " ".join(made.output.split())
+    assert "the report is written" in said
+    assert "ConnectionError: nobody has logged in" in said
+
+
 def run(tmp_path: Path, *words: object) -> Result:
     suite = fakes.suite_file(tmp_path, 3)
     flags = ["run", tmp_path / "out", "-s", suite, "--model", "fake", "-p", "attend-and-excite",
