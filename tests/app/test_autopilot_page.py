@@ -126,11 +126,11 @@ def test_stop_and_a_second_click(flying: Visit, held: FakeStudio) -> None:
     # A prompt of its own: the plain picture of another test's would not be made again.
     flying.fill("autopilot", "a yellow dog left of a green frog")
     planned(flying, "green frog")
-    held.held = held.made + 3  # the plain one and two looks are made
+    held.held = held.made + 3  # the plain one and two looks are made, the second of which goes on
     heard = held.interrupted
     page.click("#autopilot-go")
     page.wait_for_selector("#autopilot-tried img")
-    flying.status("autopilot", "Try 3")
+    flying.status("autopilot", "Finishing try 2")
     page.click("#autopilot-stop")
     flying.status("autopilot", "Stopped within a pass")
     assert held.interrupted == heard + 1

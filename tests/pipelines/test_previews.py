@@ -77,8 +77,8 @@ def test_an_autopilot_and_methods_that_choose_look_through_it() -> None:
     pipe = tiny.sd1()
     vae, used = for_pipe(pipe), []
     vae.decoder.register_forward_hook(lambda *_: used.append(1))
-    flight = adhere.autopilot(pipe, PROMPT, budget=1.0, verifier=redness, previews=vae, **CALL)
-    assert len(used) == len(flight.tries)
+    flight = adhere.autopilot(pipe, PROMPT, budget=4.0, verifier=redness, previews=vae, **CALL)
+    assert len(used) == sum(one.foreseen is not None for one in flight.tries) > 1
     used.clear()
     restart = adhere.Restart(verifier="redness", least=1.0)
     with adhere.Guidance(restart).attach(pipe, previews=vae):
