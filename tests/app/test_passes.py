@@ -72,7 +72,8 @@ def test_a_flight_takes_no_more_than_its_plan_says(enough: float | None, score: 
     pipe.unet.register_forward_pre_hook(counted)
     adhere.verifiers.register("told", lambda pictures, _: [score] * len(pictures))
     adhere.autopilot(pipe, plan, num_inference_steps=STEPS, height=32, width=32)
-    assert STEPS <= asked <= flight_passes(plan, STEPS)
+    least = STEPS if enough is not None else STEPS + 1  # a look in vain comes first
+    assert least <= asked <= flight_passes(plan, STEPS)
 
 
 def test_a_job_of_an_autopilot_is_held_to_its_passes() -> None:
