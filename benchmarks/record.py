@@ -32,13 +32,17 @@ def about(device: str) -> dict[str, Any]:
     return described
 
 
-def write(path: str | Path, how: Mapping[str, Any], results: Any) -> None:
+def write(
+    path: str | Path, how: Mapping[str, Any], results: Any, made: Mapping[str, Any] | None = None
+) -> None:
     """Keep results, and print them.
 
     Args:
-        how: at least the `device`, and what was asked for.
+        how: what was asked for; the `device` at the least, unless it was made elsewhere.
+        made: what `about` said where it was made; of this machine if left out.
     """
-    kept = {"made": about(how["device"]) | {k: v for k, v in how.items() if k != "device"}}
+    here = about(how["device"]) if made is None else made
+    kept = {"made": {**here, **{k: v for k, v in how.items() if k != "device"}}}
     text = json.dumps(kept | {"results": results}, indent=1)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text + "\n", "utf-8")
@@ -46,7 +50,10 @@ def write(path: str | Path, how: Mapping[str, Any], results: Any) -> None:
 
 
 def _git(*words: str) -> str:
-    run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return "unknown"
     return run.stdout.strip() or "unknown"
 
 

@@ -61,9 +61,24 @@ def _score(row: Figure, variant: str) -> dict[str, Any]:
 
 
 def curves() -> str:
-    """What choosing is worth: the figure's points and the differences that were foretold."""
-    told = json.loads((RESULTS / "search_curves.json").read_text("utf-8"))
+    """What choosing is worth: by model the points and the differences that were foretold; for those
+    that came later with their figure.
+    """
+    return "\n\n".join(map(_curves, sorted(RESULTS.glob("search_curves*.json"))))
+
+
+def _curves(path: Path) -> str:
+    told = json.loads(path.read_text("utf-8"))
+    of = path.stem.removeprefix("search_curves").replace("_", "-")
     lines = []
+    if of:
+        shown = f"pictures/search-curves{of}.svg"
+        lines += [
+            f"On `toybox{of}`, by the same numbers:",
+            "",
+            f"![Fully right against passes a picture, on toybox{of}]({shown})",
+            "",
+        ]
     for suite, found in told["results"]["suites"].items():
         lines += [
             f"| {suite}, {found['prompts']} prompts | fully right, 95 % | passes a picture, in "

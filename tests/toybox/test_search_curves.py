@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,32 +13,31 @@ import pytest
 
 from benchmarks import search_curves
 from benchmarks.curves_figure import figure
-from benchmarks.search_curves import CAPTIONS, PAIRS
+from benchmarks.search_curves import CAPTIONS, DROPPING, FIRST, PAIRS, Toybox
 
-STEPS = 8
+TOYBOX = replace(Toybox.of("toybox"), steps=8)
 NAMES = ("best of 2", "plain", "early dropping, 8", "autopilot, by the judge")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curves")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_curves, "STEPS", STEPS)
-        search_curves.run(PAIRS, NAMES, 1, folder, None)
+    search_curves.run(PAIRS, NAMES, 1, folder, TOYBOX)
+    search_curves.begun(folder, "cpu")
     return folder
 
 
 def test_passes_are_those_that_were_made(runs: Path) -> None:
     passes = {name: next(search_curves.rows(runs, PAIRS, name))["passes"] for name in NAMES}
-    assert passes["plain"] == 2 * STEPS
-    assert passes["best of 2"] == 4 * STEPS
-    assert 2 * STEPS < passes["early dropping, 8"] < 8 * 2 * STEPS
-    assert 2 * STEPS <= passes["autopilot, by the judge"] <= 8 * 2 * STEPS
+    assert passes["plain"] == 2 * TOYBOX.steps
+    assert passes["best of 2"] == 4 * TOYBOX.steps
+    assert 2 * TOYBOX.steps < passes["early dropping, 8"] < 8 * 2 * TOYBOX.steps
+    assert 2 * TOYBOX.steps <= passes["autopilot, by the judge"] <= 8 * 2 * TOYBOX.steps
 
 
-def test_a_picture_is_made_once_for_all_that_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_curves, "STEPS", 2)
-    pipe, ((_, prompt),) = search_curves.Counted(None), search_curves.prompts(PAIRS, 1)
+def test_a_picture_is_made_once_for_all_that_choose_it() -> None:
+    pipe = search_curves.Counted(replace(TOYBOX, steps=2))
+    ((_, prompt),) = search_curves.prompts(PAIRS, 1)
     one, paid = pipe.counted(search_curves.best_of(1), prompt, 5)
     calls: list[int] = []
     pipe.pipe.unet.register_forward_pre_hook(lambda module, args: calls.append(1))
@@ -51,14 +52,14 @@ def test_a_picture_is_made_once_for_all_that_choose_it(monkeypatch: pytest.Monke
 def test_what_is_made_is_not_made_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (runs / PAIRS / "plain.jsonl").read_text("utf-8")
     monkeypatch.setattr(search_curves, "row", lambda *_: pytest.fail("it was made before"))
-    search_curves.run(PAIRS, NAMES, 1, runs, None)
+    search_curves.run(PAIRS, NAMES, 1, runs, TOYBOX)
     assert (runs / PAIRS / "plain.jsonl").read_text("utf-8") == before
 
 
 def written(folder: Path, name: str, right: list[bool], suite: str = PAIRS) -> None:
     lines = [
-        {"prompt": f"p{k}", "number": 100 + k, "fully_right": one, "all_present": one, "passes": 50}
-        for k, one in enumerate(right)
+        {"prompt": f"p{k}", "number": k, "fully_right": one, "all_present": one, "passes": 50}
+        for k, one in enumerate(right, FIRST[suite])
     ]
     (folder / suite).mkdir(exist_ok=True)
     (folder / suite / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -78,7 +79,8 @@ def test_what_is_better_is_decided_by_pairs(tmp_path: Path) -> None:
 def test_rows_outlive_their_machine(runs: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
     kept = {PAIRS: {"rows": search_curves.packed(runs, PAIRS)}}
-    result.write_text(json.dumps({"results": {"suites": kept}}))
+    made = {"device": "cpu"}
+    result.write_text(json.dumps({"made": made, "results": {"suites": kept}}))
     search_curves.restore(tmp_path / "again", result)
     for name in NAMES:
         again = list(search_curves.rows(tmp_path / "again", PAIRS, name))
@@ -89,7 +91,7 @@ def test_the_figure_shows_every_point(tmp_path: Path) -> None:
     written(tmp_path, "plain", [False, True])
     written(tmp_path, "best of 2", [True, True])
     curves = search_curves.report(tmp_path, PAIRS)
-    points: dict[str, Any] = search_curves.costs(curves)
+    points: dict[str, Any] = search_curves.costs(curves, plain=50)
     assert points["plain"]["cost"] == 1
     drawn = ElementTree.fromstring(figure(points, search_curves.LINES))
     texts = {one.text for one in drawn.iter() if one.tag.endswith("text")}
@@ -112,5 +114,52 @@ def test_no_prompt_was_looked_at_before(tmp_path: Path) -> None:
     assert numbers == [22, 23, 24]
     written(tmp_path, "plain", [True] * 3)
     path = tmp_path / PAIRS / "plain.jsonl"
-    path.write_text(path.read_text().replace('"number": 100', '"number": 21'))
+    path.write_text(path.read_text().replace('"number": 22', '"number": 21'))
     assert len(list(search_curves.rows(tmp_path, PAIRS, "plain"))) == 2
+
+
+def test_processes_share_the_prompts_out(runs: Path, tmp_path: Path) -> None:
+    """Their rows are those of one process, in the same order."""
+    made = partial(search_curves.run, PAIRS, ["plain"], 3, tmp_path, TOYBOX, "cpu")
+    search_curves.shared(2, made)
+    numbers = [one["number"] for one in search_curves.rows(tmp_path, PAIRS, "plain")]
+    assert numbers == [22, 23, 24]
+    assert next(search_curves.rows(tmp_path, PAIRS, "plain")) == next(
+        search_curves.rows(runs, PAIRS, "plain")
+    )
+
+
+def test_a_prompt_that_is_missing_ends_what_is_told(tmp_path: Path) -> None:
+    written(tmp_path, "plain", [True] * 4)
+    path = tmp_path / PAIRS / "plain.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[3], lines[0], lines[1]]) + "\n")
+    assert [one["number"] for one in search_curves.whole(tmp_path, PAIRS, "plain")] == [22, 23]
+    assert search_curves.report(tmp_path, PAIRS)["plain"]["fully_right"]["n"] == 2
+
+
+def test_rows_of_two_devices_are_not_mixed(runs: Path) -> None:
+    with pytest.raises(SystemExit, match=r"made on cpu, and --device cuda .* another --runs"):
+        search_curves.begun(runs, "cuda")
+
+
+def test_each_toybox_has_results_of_its_own(tmp_path: Path) -> None:
+    """And is drawn as it is by default; another folder's are not kept with the project's."""
+    shipped = [Toybox.of(name) for name in ("toybox", "toybox-sd3")]
+    assert [one.plain for one in shipped] == [50, 30]
+    tables = [one.results(tmp_path)[0].name for one in shipped]
+    assert tables == ["search_curves.json", "search_curves_sd3.json"]
+    own = tmp_path / "toybox"
+    own.symlink_to(shipped[0].folder)
+    elsewhere = replace(shipped[0], folder=own)
+    assert elsewhere.results(tmp_path / "runs")[0] == tmp_path / "runs" / "search_curves.json"
+    with pytest.raises(SystemExit, match="nowhere is not a folder"):
+        Toybox.of("nowhere")
+
+
+@pytest.mark.parametrize("name", ["toybox", "toybox-sd3"])
+def test_early_dropping_costs_what_four_pictures_do(name: str) -> None:
+    toybox = Toybox.of(name)
+    pipe, ((_, prompt),) = search_curves.Counted(toybox), search_curves.prompts(PAIRS, 1)
+    _, passes = pipe.counted(search_curves.VARIANTS[PAIRS][DROPPING], prompt, 5)
+    assert passes == 4 * toybox.plain
