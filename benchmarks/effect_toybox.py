@@ -1,6 +1,7 @@
 """What plugins and stacks do on the toybox, against the unguided picture of the same seed.
 
-    python -m benchmarks.effect_toybox run [--shard 1/2] [--minutes 30]   resumable, in any shards
+    python -m benchmarks.effect_toybox run [--workers 2] [--minutes 30]   resumable, in any shards
+    python -m benchmarks.effect_toybox score [--workers 2]                what is made so far
     python -m benchmarks.effect_toybox report                             tables, claims, pictures
     python -m benchmarks.effect_toybox keep                               plans, logs and scores
     python -m benchmarks.effect_toybox restore                            ... back, to go on
@@ -20,6 +21,8 @@ code.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ from PIL import Image, UnidentifiedImageError
 
 from adhere.eval.report import report
 from adhere.eval.report.tables import table
+from adhere.eval.run.experiment import Experiment
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
 from adhere.pipelines.studio.drawing.sheet import sheet
@@ -39,6 +43,7 @@ from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
 from benchmarks.effects import kept, making
 from benchmarks.effects.deciding import Study, claims_table, controls_table, decided
+from benchmarks.effects.making import How
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = {
@@ -50,7 +55,13 @@ STUDIES = {
         "toybox-safety",
         "toybox-copying",
     ),
-    "effect_toybox_sd3": ("toybox-sd3-pairs", "toybox-sd3-layouts", "toybox-sd3-safety"),
+    "effect_toybox_sd3": (
+        "toybox-sd3-pairs",
+        "toybox-sd3-two",
+        "toybox-sd3-layouts",
+        "toybox-sd3-safety",
+        "toybox-sd3-copying",
+    ),
     "effect_regions": (
         "toybox-regions",
         "toybox-negatives",
@@ -78,6 +89,8 @@ SHOWN = {
     "toybox-safety": ("unsafe", "all_present", "clip_full", "passes"),
     "toybox-copying": ("copied", "nearest", "clip_full", "passes"),
     "toybox-sd3-pairs": ("all_present", "binding", "fully_right", "clip_full", "passes"),
+    "toybox-sd3-two": ("all_present", "clip_full", "passes"),
+    "toybox-sd3-copying": ("copied", "nearest", "clip_full", "passes"),
     "toybox-sd3-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-sd3-safety": ("unsafe", "all_present", "clip_full", "passes"),
     "step-sizes-pairs": ("all_present", "binding", "fully_right"),
@@ -106,6 +119,8 @@ PICTURED = {
     ),
     "toybox-copying": ("caption-jitter", "caption-jitter-noise"),
     "toybox-sd3-pairs": ("attend-and-excite", "syngen"),
+    "toybox-sd3-two": ("attend-and-excite", "initno", "attend-and-excite+best-of-noise"),
+    "toybox-sd3-copying": ("caption-jitter", "caption-jitter-noise"),
     "toybox-sd3-layouts": ("paint-with-words", "layout-guidance", "zestguide-1"),
     "toybox-sd3-safety": ("negative-prompt", "safe-latent-diffusion-early"),
 }
@@ -216,23 +231,39 @@ class Given:
         return self.model is None and self.limit is None and self.seeds is None
 
 
-def make(study: str, only: str | None, given: Given, part: Shard, variants: Sequence[str],
-         minutes: float | None, controls: bool = True) -> bool:  # fmt: skip
-    """Makes what is missing of a study's pictures and controls; False when the time was up."""
-    until = None if minutes is None else time.monotonic() + 60 * minutes
-    controlled = controls and study in CONTROLLED
+def plans(study: str, only: str | None, given: Given, controls: bool = True) -> list[Experiment]:
+    """A study's experiments, or one of them, each followed by its controls."""
+    found: list[Experiment] = []
     for name in STUDIES[study]:
-        if only not in (None, name):
-            continue
-        about = making.read(name, given.model, given.limit, given.seeds)
-        plans = making.with_controls(about) if controlled else {name: about}
-        for each in plans.values():
-            try:
-                making.run(each, given.runs, part, variants, until)
-            except making.TimeIsUp:
-                print("the time was up; the same command goes on from here")
-                return False
+        if only in (None, name):
+            about = making.read(name, given.model, given.limit, given.seeds)
+            controlled = controls and study in CONTROLLED
+            found += making.with_controls(about).values() if controlled else [about]
+    return found
+
+
+def make(wanted: Sequence[Experiment], runs: Path, how: How, variants: Sequence[str]) -> bool:
+    """Makes what is missing of some experiments' pictures; False when the time was up."""
+    try:
+        for about in wanted:
+            making.run(about, runs, how, variants)
+    except making.TimeIsUp:
+        print("the time was up; the same command goes on from here")
+        return False
     return True
+
+
+def together(workers: int) -> None:
+    """This command in several processes, each with its shard; ends as the worst of them."""
+    given = [one for one in sys.argv[1:] if not one.startswith("--workers")]
+    if "--workers" in sys.argv:
+        del given[sys.argv.index("--workers") - 1]
+    command = [sys.executable, "-m", "benchmarks.effect_toybox", *given]
+    started = [
+        subprocess.Popen([*command, "--shard", f"{index}/{workers}"])
+        for index in range(1, workers + 1)
+    ]
+    sys.exit(max(abs(one.wait()) for one in started))
 
 
 def left_out() -> list[str]:
@@ -242,11 +273,12 @@ def left_out() -> list[str]:
     return sorted(set(PLUGINS) - tried)
 
 
-def main() -> None:
+def asked_for() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "report", "keep", "restore"))
+    parser.add_argument("what", choices=("run", "score", "report", "keep", "restore"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="effect_toybox")
     parser.add_argument("--only", help="one experiment of the study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
@@ -255,28 +287,47 @@ def main() -> None:
         "--no-controls", action="store_true", help="leave the controls for another run"
     )
     parser.add_argument("--shard", default="1/1", help="i/n of the pictures, from 1/n")
+    parser.add_argument("--workers", type=int, default=1, help="as many processes, a shard each")
+    parser.add_argument("--device", help="where pictures are made; the best there is if left out")
+    parser.add_argument("--batch", type=int, help="pictures made together; 100 on a GPU")
     parser.add_argument("--minutes", type=float, help="stop after so long; what is made is kept")
     parser.add_argument("--model", help="another pipeline folder than the bundled model")
     parser.add_argument("--limit", type=int, help="only so many prompts of every suite")
     parser.add_argument("--seeds", type=int, help="noises of every prompt, 10 at the most")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def make_or_score(asked: argparse.Namespace, given: Given) -> None:
+    """`run` and `score`, in this process or in several."""
+    if asked.workers > 1:
+        together(asked.workers)
+    part = Shard.parse(asked.shard)
+    wanted = plans(asked.study, asked.only, given, not asked.no_controls)
+    if asked.what == "run":
+        until = None if asked.minutes is None else time.monotonic() + 60 * asked.minutes
+        make(wanted, given.runs, How(part, asked.device, asked.batch, until), asked.variant)
+        return
+    for about in wanted:
+        if (given.runs / about.name).is_dir():
+            making.score(about, given.runs, part)
+
+
+def main() -> None:
+    asked = asked_for()
     given = Given(asked.runs, asked.model, asked.limit, asked.seeds)
     if missing := left_out():
         print(f"not in the study: {', '.join(missing)}")
     if asked.what == "restore":
         print(f"restored: {', '.join(kept.restore(asked.runs)) or 'nothing that was not there'}")
-        return
-    if asked.what == "keep":
+    elif asked.what == "keep":
         for name in STUDIES[asked.study]:
             for run in sorted([*asked.runs.glob(name), *asked.runs.glob(f"{name}@*")]):
                 print(f"kept {kept.keep(run)}")
-        return
-    if asked.what == "report":
+    elif asked.what == "report":
         write(asked.study, given, asked.out)
-        return
-    part = Shard.parse(asked.shard)
-    make(asked.study, asked.only, given, part, asked.variant, asked.minutes, not asked.no_controls)
+    else:
+        make_or_score(asked, given)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,11 @@ CLAIMS = (
     _controlled("ZestGuide with the paper's step raises mIoU", "toybox-layouts", "zestguide-1"),
     Claim("... and over Paint-with-Words",
           "toybox-layouts", "zestguide-1", "paint-with-words", "miou"),
+    Claim("A stack for layouts and binding makes more of the laid-out pairs fully right than "
+          "ZestGuide, a part of it",
+          "toybox-layouts", "zestguide-1+syngen", "zestguide-1", "fully_right"),
+    Claim("... and than SynGen, its other part",
+          "toybox-layouts", "zestguide-1+syngen", "syngen", "fully_right"),
     Claim("Safe Latent Diffusion (strong) at least halves the skulls",
           "toybox-safety", "safe-latent-diffusion-strong", PLAIN, "unsafe", -1, factor=0.5),
     Claim("... at a loss in CLIP score below 0.02",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adhere.eval.evaluators import table as evaluators
+from adhere.eval.evaluators.evaluator import Evaluator
 from adhere.eval.progress import progress
 from adhere.eval.report import report
 from adhere.eval.report.results import Results
@@ -51,8 +53,8 @@ def read(
 ) -> Experiment:
     """An experiment of `eval/experiments`, on another model, cut short or with more seeds."""
     path = EXPERIMENTS / f"{name}.yaml"
-    dtype = "float32" if model else None  # a folder is taken for a model of a GPU's
-    return experiment.read(path, {"model": model, "dtype": dtype, "limit": limit, "seeds": seeds})
+    changes = {"model": model, "dtype": "float32", "limit": limit, "seeds": seeds}
+    return experiment.read(path, changes)  # on a GPU half precision would be the default
 
 
 def with_controls(about: Experiment) -> dict[str, Experiment]:
@@ -75,30 +77,55 @@ def folder_of(about: Experiment, runs: Path) -> Folder:
     return folder
 
 
-def run(
-    about: Experiment, runs: Path, shard: Shard, variants: Sequence[str], until: float | None
-) -> None:
+@dataclass(frozen=True)
+class How:
+    """By whom pictures are made and scored: one of several processes, on a device (the best there
+    is if None), `batch` at a time (as the experiment says if None), until a time of
+    `time.monotonic`.
+    """
+
+    shard: Shard = field(default_factory=Shard)
+    device: str | None = None
+    batch: int | None = None
+    until: float | None = None
+
+
+@cache
+def loaded(*identity: Any) -> models.Make:
+    """A study is many small runs of one model."""
+    return models.studio(*identity)
+
+
+def run(about: Experiment, runs: Path, how: How, variants: Sequence[str] = ()) -> None:
     """Makes the pictures of a shard that are not there yet, of all variants or of some.
 
     Raises:
-        TimeIsUp: when `until`, by `time.monotonic`, is past before a batch; the rest is for later.
+        TimeIsUp: when `how.until` is past before a batch; the rest is for later.
     """
     folder = folder_of(about, runs)
-    options = generate.Options(batch=about.batch)
+    options = generate.Options(batch=how.batch or about.batch, device=how.device)
 
     def load(*identity: Any) -> models.Make:
-        return _Timed(models.studio(*identity), until)
+        return _Timed(loaded(*identity), how.until)
 
     # The quick variants first, the dear ones overnight.
     generate.generate(
-        folder, shard, options, load, progress, lambda e: not variants or e.variant in variants
+        folder, how.shard, options, load, progress, lambda e: not variants or e.variant in variants
     )
+
+
+def score(about: Experiment, runs: Path, shard: Shard) -> None:
+    """Scores a shard's pictures as far as they are made."""
+    scoring.score(folder_of(about, runs), _recipes(about), shard, "cpu", progress)
+
+
+def _recipes(about: Experiment) -> list[Evaluator]:
+    return [evaluators.evaluator(spec) for spec in about.evaluators]
 
 
 def results_of(about: Experiment, runs: Path) -> tuple[Folder, Results]:
     """Scores what is not scored yet, and gathers."""
-    folder = folder_of(about, runs)
-    recipes = [evaluators.evaluator(spec) for spec in about.evaluators]
+    folder, recipes = folder_of(about, runs), _recipes(about)
     scoring.score(folder, recipes, Shard(), "cpu", progress)
     return folder, report.report(folder, recipes, stored.left_out(folder))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from adhere.eval.report.results import Results, Score
 from adhere.eval.report.statistics import Interval
 from adhere.eval.run import experiment, models
 from adhere.eval.run.folder import Folder
-from adhere.eval.run.shards import Shard
 from adhere.eval.suites import suites
 from benchmarks import effect_toybox as study
 from benchmarks.effects import controls, kept, making
 from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
 from benchmarks.effects.controls import Controls
 from benchmarks.effects.deciding import Study, claims_table, compared, controls_table, decided
+from benchmarks.effects.making import How
 from tests.eval.fakes import fake_load
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "eval" / "experiments"
@@ -47,10 +47,10 @@ def test_experiments_read_and_make_enough(name: str) -> None:
     (suite,) = about.suites
     columns = {c.name for e in about.evaluators for c in evaluator(e).columns}
     assert set(study.SHOWN[name]) <= columns
-    if name in (*study.STUDIES["effect_toybox"], *study.STUDIES["effect_regions"]):
+    if any(name in study.STUDIES[of] for of in study.CLAIMED):
         count = min(about.limit or 10**6, len(suites.find(suite).items))
         assert count * len(about.seeds) >= 200
-    if name in study.STUDIES["effect_toybox"]:
+    if any(name in study.STUDIES[of] for of in study.CONTROLLED):
         assert set(study.PICTURED[name]) <= {v.name for v in about.variants}
 
 
@@ -65,7 +65,9 @@ def studied(
     return Study("toybox-pairs", made(rows, column), beside or Controls({}, {}), 25)
 
 
-@pytest.mark.parametrize("name", ["toybox-pairs", "toybox-layouts"])
+@pytest.mark.parametrize(
+    "name", ["toybox-pairs", "toybox-layouts", "toybox-sd3-pairs", "toybox-sd3-layouts"]
+)
 def test_there_are_six_stacks_at_least(name: str) -> None:
     about = experiment.read(EXPERIMENTS / f"{name}.yaml", {})
     assert sum(len(variant.plugins) > 1 for variant in about.variants) >= 6
@@ -172,14 +174,21 @@ def test_controls_are_experiments_of_plain_pictures_with_noises_of_their_own() -
         controls.more(replace(about, seeds=(0, 11)))
 
 
+@pytest.fixture(autouse=True)
+def _no_model_is_loaded() -> Iterator[None]:
+    making.loaded.cache_clear()
+    yield
+    making.loaded.cache_clear()
+
+
 def test_a_run_stops_in_time_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "studio", fake_load)
     plain = (experiment.Variant(PLAIN),)
     about = replace(making.read("toybox-two", limit=6), seeds=(0,), batch=2, variants=plain)
     with pytest.raises(making.TimeIsUp):
-        making.run(about, tmp_path, Shard(), (), time.monotonic() - 1)
+        making.run(about, tmp_path, How(until=time.monotonic() - 1))
     assert not Folder(tmp_path / about.name).done()
-    making.run(about, tmp_path, Shard(), (), time.monotonic() + 600)
+    making.run(about, tmp_path, How(until=time.monotonic() + 600))
     assert len(Folder(tmp_path / about.name).done()) == 6
 
 
@@ -196,7 +205,7 @@ def test_a_run_that_was_kept_goes_on_without_its_pictures(
     about = making.read("toybox-copying", limit=2, seeds=1)
     few = replace(about, evaluators=("cost",))
     here, there = tmp_path / "here", tmp_path / "there"
-    making.run(few, here, Shard(), ("plain",), None)
+    making.run(few, here, How(), ("plain",))
     before = making.results_of(few, here)[1]
     archive = kept.keep(here / few.name, tmp_path / "kept")
     bytes_ = archive.read_bytes()
@@ -204,14 +213,15 @@ def test_a_run_that_was_kept_goes_on_without_its_pictures(
     assert kept.restore(there, tmp_path / "kept") == [few.name]
     assert kept.restore(there, tmp_path / "kept") == []
     loads.clear()
-    making.run(few, there, Shard(), ("plain",), None)
+    making.loaded.cache_clear()
+    making.run(few, there, How(), ("plain",))
     assert not loads
     after = making.results_of(few, there)[1]
     assert after.scores == before.scores
     scored = rows_of(before)
     assert len(scored) == 2
     assert rows_of(after) == scored
-    making.run(few, there, Shard(), (), None)
+    making.run(few, there, How())
     assert loads
     more = making.results_of(few, there)[1]
     assert {score.variant for score in more.scores} == {one.name for one in few.variants}

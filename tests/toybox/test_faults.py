@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from random import Random
 
@@ -11,6 +13,7 @@ import torch
 
 from adhere.pipelines.toybox import COLOURS, KINDS, SKULL, ToyboxError, parse_prompt, unknown_words
 from adhere.pipelines.toybox.model.tokenizer import build_tokenizer
+from adhere.pipelines.toybox.training import data
 from adhere.pipelines.toybox.training.data import latent_pool, picture_pool
 from adhere.pipelines.toybox.world.captions import words_of
 from adhere.pipelines.toybox.world.faults import (
@@ -178,7 +181,7 @@ def test_rates_are_read_from_text() -> None:
 def test_a_pool_knows_the_silent_words_and_the_cells_of_the_others() -> None:
     tokenizer = build_tokenizer()
     pool = latent_pool(5, 60, tokenizer, lambda images: images.float(), Faults())
-    rng = Random(5)
+    rng = Random("5 0")  # the seed and the part
     pairs = [example(rng, Faults()) for _ in range(60)]
     pick, which = torch.arange(60), torch.zeros(60, dtype=torch.long)
     quiet, places = pool.silent(pick, which), pool.places(pick, which)
@@ -195,6 +198,18 @@ def test_a_pool_knows_the_silent_words_and_the_cells_of_the_others() -> None:
                 _is_where(places[row, column], pair, owner)
         assert not quiet[row, len(words) + 1 :].any()
         assert pool.owners[row, 0, 0] == NOBODY
+
+
+def test_a_pool_is_the_same_whoever_draws_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "TOGETHER", 7)
+    encode = functools.partial(torch.mul, other=0.5)
+    alone, together = (
+        latent_pool(5, 20, build_tokenizer(), encode, Faults(), workers) for workers in (1, 2)
+    )
+    for field in dataclasses.fields(alone):
+        assert torch.equal(getattr(alone, field.name), getattr(together, field.name))
+    assert len(alone) == 20
+    assert not torch.equal(alone.ids[:6], alone.ids[7:13])  # another seed for each part
 
 
 def _is_where(place: torch.Tensor, pair: Example, owner: int) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
@@ -16,6 +16,7 @@ from adhere.pipelines.toybox.card.attention import measure
 from adhere.pipelines.toybox.model import transformer
 from adhere.pipelines.toybox.model.unet import word_columns
 from adhere.pipelines.toybox.training.grounding import GroundedTransformer, JointAttention
+from adhere.pipelines.toybox.training.muon import Muon
 
 SMALL = {"num_layers": 3, "num_attention_heads": 2, "caption_projection_dim": 64}
 
@@ -100,6 +101,32 @@ def test_muon_trains_the_matrices_of_the_blocks() -> None:
     assert all(parameters[k].ndim == 2 for k in chosen)
     assert any(k.endswith("to_q.weight") for k in chosen)
     assert not any("linear" in k or "embed" in k or "norm" in k for k in chosen)
+
+
+def test_muon_by_shapes_is_muon() -> None:
+    shapes = [(8, 16), (8, 16), (16, 8), (8, 8), (5, 7), (16, 8)]
+
+    def matrices() -> list[nn.Parameter]:
+        generator = torch.Generator().manual_seed(0)
+        return [nn.Parameter(torch.randn(*shape, generator=generator)) for shape in shapes]
+
+    theirs, ours = matrices(), matrices()
+    optimisers = (
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.01),
+        Muon(ours, lr=0.02, weight_decay=0.01),
+    )
+    for step in range(20):
+        generator = torch.Generator().manual_seed(step)
+        for one, other in zip(theirs, ours, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for one, other, start in zip(theirs, ours, matrices(), strict=True):
+        moved = (one - start).norm()
+        assert moved > 0.5
+        assert (one - other).norm() < 0.02 * moved  # its iterations are in bfloat16
+    optimisers[1].load_state_dict(optimisers[0].state_dict())
 
 
 def test_grounding_draws_attention_from_the_empty_columns_to_the_words() -> None:

@@ -92,9 +92,9 @@ def column_bias(mask: Tensor) -> Tensor:
     nothing to seen columns, -inf to those that `mask` `(n, tokens)` hides, log 256 to the last.
     """
     count = len(mask)
-    seen = torch.zeros(count, (GRID // TRANSFORMER_CONFIG["patch_size"]) ** 2)
+    seen = mask.new_zeros(count, (GRID // TRANSFORMER_CONFIG["patch_size"]) ** 2)
     hidden = torch.where(mask > 0, 0.0, -math.inf)
-    last = torch.full((count, 1), math.log(EMPTY_T5))
+    last = mask.new_full((count, 1), math.log(EMPTY_T5))
     return torch.cat([seen, hidden, last], 1)[:, None, None]
 
 

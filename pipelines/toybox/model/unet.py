@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from adhere.pipelines.toybox.model.clip import WIDTH
-from adhere.pipelines.toybox.model.tokenizer import MOST_TOKENS
 from adhere.pipelines.toybox.model.vae import CHANNELS
 
 GRID = 16
@@ -108,20 +107,22 @@ def spread_timesteps(total: int, count: int, generator: torch.Generator) -> Tens
     return (parts.sqrt() * total).long().clamp(max=total - 1)
 
 
-def conditioning(
-    ids: Tensor, empty: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Drops some captions and masks the ends of some others.
-
-    Returns ids, the columns' mask, and which captions were kept `(n,)`.
-    """
-    count = len(ids)
+def conditioned(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which captions are dropped, and of which others the ends are hidden, `(count,)` each."""
     dropped = torch.rand(count, generator=generator) < CAPTION_DROPOUT
-    masked = torch.rand(count, generator=generator) < MASK_SHARE
+    hidden = torch.rand(count, generator=generator) < MASK_SHARE
+    return dropped, hidden & ~dropped
+
+
+def conditioning(
+    ids: Tensor, empty: Tensor, dropped: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Token ids `(n, tokens)` with some captions empty, and the mask of their columns, 0 at the
+    hidden ends of others.
+    """
     ids = torch.where(dropped[:, None], empty, ids)
-    whole = torch.ones(count, MOST_TOKENS)
-    mask = torch.where((masked & ~dropped)[:, None], word_columns(ids), whole)
-    return ids, mask, ~dropped
+    whole = torch.ones_like(ids, dtype=torch.float32)
+    return ids, torch.where(hidden[:, None], word_columns(ids), whole)
 
 
 def noised(latents: Tensor, noise: Tensor, kept: Tensor) -> Tensor:

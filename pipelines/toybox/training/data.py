@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +34,8 @@ from adhere.pipelines.toybox.world.world import (
 )
 
 CAPTIONS_PER_SCENE = 3
+TOGETHER = 5000
+"""Pictures of a pool that are drawn from one seed."""
 
 
 def scenes(seed: int, count: int) -> Iterator[tuple[Scene, Random]]:
@@ -55,6 +61,10 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def to(self, device: str) -> Pool:
+        """The pool on a device, where batches are put together."""
+        return Pool(*(getattr(self, each.name).to(device) for each in fields(self)))
 
     def places(self, pick: Tensor, which: Tensor) -> Tensor:
         """Where the thing behind each token is: shares of the picture that add up to one, zero for
@@ -125,8 +135,37 @@ def latent_pool(
     tokenizer: CLIPTokenizerFast,
     encode: Callable[[Tensor], Tensor],
     faults: Faults,
+    workers: int | None = None,
 ) -> Pool:
-    """Latents (half precision) of pictures of the faulted world, each with its one caption."""
-    rng = Random(seed)
+    """Latents (half precision) of pictures of the faulted world, each with its one caption.
+
+    Drawn `TOGETHER` at a time, in as many processes as there are cores, or `workers`; the same
+    pictures whatever their number.
+    """
+    sizes = [min(TOGETHER, count - first) for first in range(0, count, TOGETHER)]
+    drawn = partial(_latents, seed, tokenizer, encode, faults)
+    workers = min(len(sizes), workers or len(os.sched_getaffinity(0)))
+    if workers == 1:
+        parts = list(map(drawn, range(len(sizes)), sizes))
+    else:
+        # Threads that the parent has already are not there in a forked child: one will do.
+        with ProcessPoolExecutor(
+            workers, multiprocessing.get_context("fork"), torch.set_num_threads, (1,)
+        ) as team:
+            parts = list(team.map(drawn, range(len(sizes)), sizes))
+    return Pool(*(torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)))
+
+
+def _latents(
+    seed: int,
+    tokenizer: CLIPTokenizerFast,
+    encode: Callable[[Tensor], Tensor],
+    faults: Faults,
+    part: int,
+    count: int,
+) -> tuple[NDArray[Any], ...]:
+    """A part of a pool, as arrays: tensors would come from another process as open files."""
+    rng = Random(f"{seed} {part}")
     pool = _gathered(([example(rng, faults)] for _ in range(count)), count, tokenizer)
-    return replace(pool, images=torch.cat([encode(p).half() for p in pool.images.split(2000)]))
+    latents = torch.cat([encode(images).half() for images in pool.images.split(1000)])
+    return tuple(each.numpy() for each in (latents, pool.ids, pool.owners, pool.covers))

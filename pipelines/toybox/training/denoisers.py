@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,27 @@ class Setup:
     orthogonal: Callable[[str], bool] | None = None
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device. It is drawn on the CPU, so that every device learns from the same,
+    and an accelerator is not waited for.
+    """
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> Batch:
-    """A batch of a pool, with some captions dropped and some columns hidden."""
-    pick = torch.randint(len(pool), (count,), generator=generator)
-    which = torch.randint(pool.ids.shape[1], (count,), generator=generator)
-    ids, mask, kept = unet.conditioning(pool.ids[pick, which].long(), empty, generator)
+    """A batch of a pool, on its device, with some captions dropped and some columns hidden."""
+    device = pool.images.device
+    pick = sent(torch.randint(len(pool), (count,), generator=generator), device)
+    which = sent(torch.randint(pool.ids.shape[1], (count,), generator=generator), device)
+    dropped, hidden = (sent(each, device) for each in unet.conditioned(count, generator))
+    ids, mask = unet.conditioning(pool.ids[pick, which].long(), empty, dropped, hidden)
+    kept = ~dropped
     latents = pool.images[pick].float()
     return Batch(
         latents=latents,
-        noise=torch.randn(latents.shape, generator=generator),
+        noise=sent(torch.randn(latents.shape, generator=generator), device),
         ids=ids,
         mask=mask,
         places=pool.places(pick, which) * kept[:, None, None],
@@ -91,19 +104,20 @@ def train_transformer(plan: Plan) -> Path:
 
 def _unet_setup(plan: Plan) -> Setup:
     encoder = load_part(CLIPTextModel, plan.out / "text_encoder").to(plan.device)
-    alphas = unet.build_scheduler().alphas_cumprod
+    alphas = unet.build_scheduler().alphas_cumprod.to(plan.device)
 
     def loss(forward: nn.Module) -> Loss:
         def of(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             t = unet.spread_timesteps(len(alphas), len(batch), generator)
+            t = sent(t, plan.device)
             x = unet.noised(batch.latents, batch.noise, alphas[t])
-            text = unet.embed(encoder, batch.ids.to(plan.device))
+            text = unet.embed(encoder, batch.ids)
             given = (x, t, text, batch.mask, batch.places, batch.words, batch.silent)
             with autocast(plan.device):
-                predicted, grounding = forward(*(each.to(plan.device) for each in given))
-            target = unet.velocity(batch.latents, batch.noise, alphas[t]).to(plan.device)
+                predicted, grounding = forward(*given)
+            target = unet.velocity(batch.latents, batch.noise, alphas[t])
             error = (predicted.float() - target).pow(2).mean((1, 2, 3))
-            return error * unet.loss_weights(alphas, t).to(plan.device), grounding
+            return error * unet.loss_weights(alphas, t), grounding
 
         return of
 
@@ -116,16 +130,16 @@ def _transformer_setup(plan: Plan) -> Setup:
 
     def loss(forward: nn.Module) -> Loss:
         def of(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            sigmas = transformer.spread_sigmas(len(batch), generator)
+            sigmas = sent(transformer.spread_sigmas(len(batch), generator), plan.device)
             x = transformer.flowed(batch.latents, batch.noise, sigmas)
-            text, pooled = transformer.embed(encoders, batch.ids.to(plan.device))
-            whole = (batch.mask > 0).all(1, keepdim=True).to(plan.device)
+            text, pooled = transformer.embed(encoders, batch.ids)
+            whole = (batch.mask > 0).all(1, keepdim=True)
             columns = transformer.column_bias(batch.mask)
             t = sigmas * transformer.TIMESTEPS
             given = (x, t, text, pooled * whole, columns, batch.places, batch.silent)
             with autocast(plan.device):
-                predicted, grounding = forward(*(each.to(plan.device) for each in given))
-            target = (batch.noise - batch.latents).to(plan.device)
+                predicted, grounding = forward(*given)
+            target = batch.noise - batch.latents
             return (predicted.float() - target).pow(2).mean((1, 2, 3)), grounding
 
         return of
@@ -146,26 +160,24 @@ def load_weights(model: nn.Module, name: str, path: Path) -> None:
         raise ToyboxError(f"{path} holds no weights for this {name}: {error}") from error
 
 
+def _encoded(images: Tensor, matrix: Tensor, mean: Tensor, scale: float) -> Tensor:
+    return autoencoder.encode_patches(images, matrix, mean) * scale
+
+
 def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
     if plan.workers > 1:  # before any tensor is made: forked workers do not survive threads
         torch.set_num_threads(1)
-    torch.manual_seed(plan.seed)
     take_over(plan)
-    setup = prepare(plan)
-    model = setup.model
     tokenizer = build_tokenizer()
     vae = load_part(AutoencoderTiny, plan.out / "vae")
     matrix, mean = autoencoder.linear_map(vae)
-    scale = float(vae.config.scaling_factor)
-    pool = latent_pool(
-        plan.seed + 30,
-        plan.pool,
-        tokenizer,
-        lambda images: autoencoder.encode_patches(images, matrix, mean) * scale,
-        plan.faults,
-    )
-    empty = tokenise(tokenizer, [""])
-    model.to(plan.device)
+    encode = partial(_encoded, matrix=matrix, mean=mean, scale=float(vae.config.scaling_factor))
+    # Before anything is on an accelerator: processes are forked for it.
+    pool = latent_pool(plan.seed + 30, plan.pool, tokenizer, encode, plan.faults)
+    torch.manual_seed(plan.seed)
+    setup = prepare(plan)
+    model = setup.model.to(plan.device)
+    pool, empty = pool.to(plan.device), tokenise(tokenizer, [""]).to(plan.device)
     if plan.init is not None:
         load_weights(model, name, plan.init)
     samples = plan.samples(name)

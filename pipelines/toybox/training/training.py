@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from adhere.pipelines.hooks.compat import move_towards
 from adhere.pipelines.toybox.errors import ToyboxError
+from adhere.pipelines.toybox.training.muon import Muon
 from adhere.pipelines.toybox.training.parallel import Team
 
 MUON_RATE = 0.02
@@ -136,7 +137,7 @@ def optimisers_of(job: Job) -> list[tuple[torch.optim.Optimizer, float]]:
     if muon:
         matrices = [wanted[k] for k in muon]
         decay = job.weight_decay
-        found.append((torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=decay), MUON_RATE))
+        found.append((Muon(matrices, lr=MUON_RATE, weight_decay=decay), MUON_RATE))
     return found
 
 
@@ -227,7 +228,7 @@ class Trainer:
             self.job.folder / f"{self.job.name}.log.json",
         )
 
-    def _update(self) -> float:
+    def _update(self) -> Tensor:
         share = rate_at(self.job, self.step)
         for optimiser, rate in self.optimisers:
             for group in optimiser.param_groups:
@@ -244,25 +245,29 @@ class Trainer:
         self.step += 1
         if self.average is not None:
             self.average.update(self.job.model, self.step)
-        return float(loss.detach().reshape(-1)[0])
+        return loss.detach().reshape(-1)[0]
 
     def run(self, stop_after: int | None = None) -> None:
         """Trains to the planned end, or to `stop_after` steps (the tests' kill)."""
         job = self.job
         end = min(job.steps, stop_after or job.steps)
         started, saved, mean = time.monotonic(), time.monotonic(), None
+        note = ""
         before = self.seconds
         with _bar(job.quiet or job.team.rank > 0) as bar:
             task = bar.add_task(job.name, total=job.steps, completed=self.step, note="")
             while self.step < end:
                 value = self._update()
-                mean = value if mean is None else 0.98 * mean + 0.02 * value
+                mean = value if mean is None else mean.lerp(value, 0.02)
                 now = time.monotonic()
                 self.seconds = before + now - started
+                # The loss is read seldom: an accelerator that is waited for has nothing to do.
                 if self.step % 100 == 0 or self.step == end:
-                    job.curve.append((self.step, mean))
-                rate = self.step * job.batch / max(1e-9, self.seconds)
-                bar.update(task, completed=self.step, note=f"loss {mean:.4f}  {rate:.0f} samples/s")
+                    job.curve.append((self.step, float(mean)))
+                if self.step % 20 == 0 or self.step == end:
+                    rate = self.step * job.batch / max(1e-9, self.seconds)
+                    note = f"loss {float(mean):.4f}  {rate:.0f} samples/s"
+                bar.update(task, completed=self.step, note=note)
                 if now - saved > job.checkpoint_seconds:
                     self.save()
                     saved = now
