@@ -92,6 +92,7 @@ class Run(Renamed):
         used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
             guide has asked for.
         pictures: how many pictures were given to IP-Adapters that take masks.
+        size: height and width that the call asked for, in pixels; None where it did not say.
         weights: tells a fingerprint of the model that runs, for methods whose files belong to one;
             an empty one where its weights are not in memory.
     """
@@ -112,6 +113,7 @@ class Run(Renamed):
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     pictures: int = 0
+    size: tuple[int, int] | None = None
     weights: Callable[[], str] = str
 
     @property
@@ -205,7 +207,8 @@ class Run(Renamed):
         """For each image its layout: the one given, else its prompt's.
 
         Raises:
-            LayoutError: an image has none, or a phrase of it is not in the prompt.
+            LayoutError: an image has none, a phrase of it is not in the prompt, or a mask of it has
+                another aspect ratio than the picture.
         """
         layouts = self._layouts(given)
         for prompt, layout in zip(self.prompts, layouts, strict=True):
@@ -216,7 +219,7 @@ class Run(Renamed):
         """The same for methods that give each region a text: its phrases may be in no prompt.
 
         Raises:
-            LayoutError: an image has no layout.
+            LayoutError: an image has no layout, or one with masks of another aspect ratio.
         """
         self._use("texts", given)
         return self._layouts(given)
@@ -231,6 +234,7 @@ class Run(Renamed):
                     f"no layout for {prompt.plain!r}: give one to the plugin (layout=...) "
                     "or to the call (attach(pipe, layout=...), --layout scene.json)"
                 )
+            layout.check_masks(self.size or self.grid)
             layouts.append(layout)
         return tuple(layouts)
 

@@ -216,7 +216,8 @@ class Layout:
 
         Args:
             prompt: with or without markup; the layout's own if left out.
-            size: height and width of the picture; masks of another aspect ratio are then refused.
+            size: height and width of the picture, or of its latents; masks of another aspect ratio
+                are then refused.
 
         Raises:
             LayoutError: there is no prompt, a phrase is not in it, two regions claim the same
@@ -237,7 +238,7 @@ class Layout:
                         f"join them in one mask, or say which is meant ({later.text}#2)"
                     )
         if size is not None:
-            self._check_size(size)
+            self.check_masks(size)
         return spans
 
     def _span(self, prompt: str, phrase: str) -> Span:
@@ -246,15 +247,22 @@ class Layout:
         except PromptError as error:
             raise LayoutError(f"a region of the layout does not fit the prompt: {error}") from error
 
-    def _check_size(self, size: tuple[int, int]) -> None:
+    def check_masks(self, size: tuple[int, int]) -> None:
+        """Raise `LayoutError` for masks of another aspect ratio than the picture's.
+
+        Args:
+            size: height and width of the picture, or of its latents.
+        """
         for region in self.regions:
-            if region.mask is None:
+            mask = region.mask
+            if mask is None:
                 continue
-            ratio = region.mask.height * size[1] / (region.mask.width * size[0])
-            if abs(math.log(ratio)) > 0.03:  # 3 %: rounding to multiples of 8 or 64 pixels
+            off = abs(math.log(mask.height * size[1] / (mask.width * size[0])))
+            # 3 %: rounding to multiples of 8 or 64 pixels; and either may count whole cells.
+            if off > 0.03 + 1 / min(mask.height, mask.width, *size):
                 raise LayoutError(
-                    f"the mask of {region.label!r} is {region.mask.height}x{region.mask.width}, "
-                    f"the picture {size[0]}x{size[1]} (height x width); "
+                    f"the mask of {region.label!r} is {mask.height}x{mask.width}, and the picture "
+                    f"is {size[0]}x{size[1]} (height x width, in pixels or cells of its latents); "
                     "save the mask in the picture's aspect ratio"
                 )
 

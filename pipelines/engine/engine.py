@@ -71,6 +71,7 @@ def begun(
         sampling=family.samples_from_noise() and clock.sampling,
         unread=unread,
         pictures=sum(family.pictures(call)),
+        size=_size(family),
         weights=functools.partial(fingerprint, family.denoiser),
     )
     report = RunReport(family.name, len(prompts), run.steps)
@@ -94,6 +95,12 @@ def begun(
     )
     state.note_cuts(tracks)
     return state
+
+
+def _size(family: Family) -> tuple[int, int] | None:
+    """Height and width that the pipeline was asked for, if it was."""
+    height, width = (family.argument(name, None) for name in ("height", "width"))
+    return (height, width) if height and width else None
 
 
 def _tracks(

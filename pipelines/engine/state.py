@@ -123,10 +123,14 @@ class State:
         return found
 
     def note_cuts(self, tracks: Sequence[Track], own: bool = False) -> None:
-        """Say where an encoder reads only a part of a prompt, or of a guide's own text."""
+        """Say where an encoder reads only a part of a prompt, or of a guide's own text.
+
+        Pipelines warn of their prompts themselves.
+        """
+        say = self.warn if own else self.report.note
         for text in (text for track in tracks for text in track.images if text.cut is not None):
             whose = f"a plugin's text {text.prompt[:30]!r}..." if own else "the prompt"
-            self.report.note(
+            say(
                 f"the {text.encoder} encoder reads {len(text.pieces)} tokens of a text, so {whose} "
                 f"was cut before {text.prompt[text.cut :].lstrip()[:40]!r}"
             )

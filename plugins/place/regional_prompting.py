@@ -57,6 +57,8 @@ class _Guide(Guide):
         self.layouts = run.own_texts(plugin.layout)
         self.kept = [plugin.base if one.base is None else one.base for one in self.layouts]
         self.off = plugin.stop == 0 or min(self.kept) == 1
+        if not self.off:
+            self._note_unheard(run)
         self.most = max(len(layout.regions) for layout in self.layouts)
         spoken = {f"region {k}": [r.said if r else None for r in self._each(k)] for k in self._all}
         against = {
@@ -65,6 +67,16 @@ class _Guide(Guide):
         }
         self.columns = spoken | {name: texts for name, texts in against.items() if any(texts)}
         self._masks: dict[tuple[int, int], Float[Tensor, "batch regions cells"]] = {}
+
+    def _note_unheard(self, run: Run) -> None:
+        """Say which regions' time, of a run of few steps, holds none of them."""
+        for region in dict.fromkeys(one for layout in self.layouts for one in layout.regions):
+            stop = min(region.stop, self.plugin.stop)
+            if not any(region.start <= k / run.steps < stop for k in range(run.steps)):
+                run.note(
+                    f"region {region.label!r} is never heard: none of the {run.steps} steps lies "
+                    f"between {region.start:g} and {stop:g} of the run; widen its start and stop"
+                )
 
     @property
     def _all(self) -> range:

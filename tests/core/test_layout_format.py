@@ -499,8 +499,11 @@ def test_check_wants_no_more_regions_than_phrases() -> None:
 def test_check_wants_masks_in_the_pictures_shape() -> None:
     layout = Layout((Region.painted("a cat", np.ones((32, 64))),))
     layout.check("a cat", size=(512, 1024))
-    with pytest.raises(LayoutError, match="32x64, the picture 512x512"):
+    with pytest.raises(LayoutError, match="32x64, and the picture is 512x512"):
         layout.check("a cat", size=(512, 512))
+    layout.check("a cat", size=(3, 7))  # cells, which are rounded
+    with pytest.raises(LayoutError, match="32x64, and the picture is 3x9"):
+        layout.check("a cat", size=(3, 9))
     two().check("a cat and a dog", size=(512, 768))
 
 

@@ -150,9 +150,12 @@ LONG = "a cat and " + "big " * 1100 + "frog"
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_text_that_its_encoder_cuts_is_noted(case: Case) -> None:
+def test_a_text_that_its_encoder_cuts_is_said(case: Case) -> None:
     length = {"max_sequence_length": T5}
-    with Guidance(Attends(texts={"other": LONG, "new": NEW})).attach(case.pipe) as attached:
+    with (
+        Guidance(Attends(texts={"other": LONG, "new": NEW})).attach(case.pipe) as attached,
+        pytest.warns(GuidanceWarning, match="a plugin's text 'a cat and big.*was cut before 'big"),
+    ):
         draw(case, **length)
     cut = [note for note in attached.report.notes if "cut before 'big big" in note]
     # SD3's CLIP and T5 columns both are read.
@@ -160,6 +163,15 @@ def test_a_text_that_its_encoder_cuts_is_noted(case: Case) -> None:
     assert len(cut) == len(encoders) == (2 if case.name == "sd3" else 1)
     assert all("so a plugin's text 'a cat and big" in note for note in cut)
     assert not any(NEW in note for note in attached.report.notes)
+
+
+def test_a_text_is_said_to_be_cut_before_anything_is_denoised() -> None:
+    pipe = tiny.sd1()
+    steps: list[int] = []
+    pipe.scheduler.step = lambda *args, **kwargs: steps.append(1)
+    with pytest.raises(GuidanceWarning, match="was cut before"):  # as pytest makes of a warning
+        drawn(pipe, ONE, Attends(texts={"other": LONG}))
+    assert not steps
 
 
 # ---- U-Nets ------------------------------------------------------------------
@@ -208,7 +220,10 @@ def test_a_u_net_hears_an_extra_text_as_a_prompt(make: Callable[[], Any]) -> Non
 )
 def test_whoever_has_the_text(plugin: Any) -> None:
     pipe = tiny.sd1()
-    with Guidance(plugin).attach(pipe) as attached:
+    with (
+        Guidance(plugin).attach(pipe) as attached,
+        pytest.warns(GuidanceWarning, match="was cut before"),
+    ):
         drawn(pipe, ONE)
     (note,) = (note for note in attached.report.notes if "cut before" in note)
     assert "CLIP encoder reads 75 tokens of a text, so a plugin's text 'a cat and" in note

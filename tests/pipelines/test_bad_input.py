@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
-from adhere import Guidance, ModelError, ParameterError, PromptError
+from adhere import Guidance, Layout, ModelError, ParameterError, PromptError, Region
+from adhere.errors import LayoutError
 from adhere.pipelines.families import family_of
 from adhere.pipelines.studio.loading import load
 from adhere.plugins import PLUGINS, plugin
@@ -317,3 +320,24 @@ def test_pickled_weights(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.bin"))
     with pytest.raises(ModelError, match=r"weights must be safetensors; pickled"):
         load(str(tmp_path), "cpu", None)
+
+
+FOLLOWERS = [kind for kind in PLUGINS.values() if "layout" in inspect.signature(kind).parameters]
+
+
+@pytest.mark.parametrize("kind", FOLLOWERS, ids=lambda kind: kind.name)
+def test_a_mask_of_another_shape_is_refused_by_all_that_follow_layouts(
+    pipe: Any, kind: Any
+) -> None:
+    wide = Layout((Region.painted("red cat", np.ones((32, 64))),))
+    match = "mask of 'red cat' is 32x64, and the picture is 32x32 .* aspect ratio"
+    refused(pipe, LayoutError, match, kind(layout=wide))
+
+
+def test_the_size_that_counts_is_the_one_that_was_asked_for() -> None:
+    """Latents may be coarse, or of a size that the pipeline likes better."""
+    tall = Layout((Region.painted("red cat", np.ones((48, 32))),))
+    pipe, guidance = tiny.sd1(), Guidance(PLUGINS["regional-prompting"](tall))
+    tiny.latents(pipe, guidance=guidance, size=(48, 32))
+    with pytest.raises(LayoutError, match="is 48x32, and the picture is 32x48"):
+        tiny.latents(pipe, guidance=guidance, size=(32, 48))

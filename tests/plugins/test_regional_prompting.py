@@ -90,6 +90,18 @@ def test_each_region_has_its_time(make_run, make_step):
     assert torch.equal(late[0][:, top], attention.base[0][:, top])
 
 
+def test_a_region_whose_time_holds_no_step_is_said(make_run):
+    layout = Layout((replace(LEFT, start=0.001, stop=0.019), replace(TOP, start=0.02, stop=0.03)))
+    run = make_run("a photo", layout=layout)  # of 50 steps
+    RegionalPrompting().guide(run)
+    assert [note[:35] for note in run.notes] == ["region 'a red cat' is never heard: "]
+    run = make_run("a photo", layout=Layout((LEFT, replace(TOP, start=0.5))))
+    RegionalPrompting(stop=0.5).guide(run)
+    assert [note[:32] for note in run.notes] == ["region 'an axe' is never heard: "]
+    RegionalPrompting(stop=0).guide(silent := make_run("a photo", layout=layout))
+    assert not silent.notes
+
+
 def test_it_acts_in_every_so_manyth_layer(make_run, make_step):
     guide = RegionalPrompting(every=2).guide(make_run("a photo", layout=HARD))
     attention = made({"region 0": 3, "region 1": 2})

@@ -66,7 +66,7 @@ def coco_stuff(content: Content) -> Suite:
 
     The prompt is the first caption and, after commas, the classes that it does not name. Eval-all
     keeps every labelled segment, Eval-filtered those above 5 % of the picture, Eval-few one to
-    three of these, drawn with `seed`.
+    three of these, drawn with `seed`. Maps are made square, as the protocols' pictures are.
     """
     place, options = content.path, _options(content.options)
     protocol = options["protocol"]
@@ -166,7 +166,10 @@ def _label_picture(path: Path) -> Int[np.ndarray, "h w"]:
         raise EvaluationError(f"label picture {path} cannot be read: {error}") from error
     if picture.ndim != 2:
         raise EvaluationError(f"label picture {path} has colours; it must have one label a pixel")
-    return picture
+    side = max(picture.shape)
+    rows, columns = (np.arange(side) * size // side for size in picture.shape)
+    square: Int[np.ndarray, "h w"] = picture[np.ix_(rows, columns)]
+    return square
 
 
 def _scene(
