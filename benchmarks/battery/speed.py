@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,15 +107,15 @@ def ways(pipe: Any, compiler: str) -> dict[str, Callable[[], None]]:
 class Kept:
     """A host's results, written after every contender."""
 
-    def __init__(self, path: Path, how: dict[str, Any]) -> None:
-        self.path, self.how = path, how
+    def __init__(self, path: Path, how: dict[str, Any], until: float = math.inf) -> None:
+        self.path, self.how, self.until = path, how, until
         content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         same = all(content.get("made", {}).get(key) == value for key, value in how.items())
         self.found: Found = content.get("results", {}) if content and same else {}
 
     def measure(self, name: str, run: Callable[[], Any], batch: int, repeats: int) -> None:
-        """Times a contender that is not in the file yet."""
-        if name in self.found:
+        """Times a contender that is not in the file yet, while there is time."""
+        if name in self.found or time.monotonic() > self.until:
             return
         try:
             self.found[name] = _timed(run, self.how["device"], batch, repeats)
@@ -137,15 +139,19 @@ def _timed(run: Callable[[], Any], device: str, batch: int, repeats: int) -> Fou
 
 
 def measure(name: str, device: str, dtype: str, steps: int, repeats: int, toy: bool,
-            out: Path) -> Path:  # fmt: skip
-    """All contenders of a host, at every batch size; returns the file."""
+            out: Path, only: list[str] | None = None, until: float = math.inf) -> Path:  # fmt: skip
+    """All contenders of a host, or plain and `only` some plugins, at every batch size, until a
+    time of `time.monotonic`; returns the file.
+    """
     host = hosts(toy)[name]
     pipe = host.make(device, getattr(torch, dtype)).to(device)
     pipe.set_progress_bar_config(disable=True)
     how = {"device": device, "host": name, "dtype": dtype, "steps": steps, "repeats": repeats}
     path = out / f"speed_{name}.json"
-    kept = Kept(path, how)
-    plugins = list(PLUGINS) if not toy else ["syngen", "safe-latent-diffusion"]
+    kept = Kept(path, how, until)
+    plugins = ["syngen", "safe-latent-diffusion"] if toy else list(PLUGINS)
+    if only is not None:
+        plugins = only
     for batch in host.batches:
         asked = Asked(pipe, name, batch, steps, host)
         for contender, run in contenders(asked, plugins).items():
@@ -181,10 +187,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="float16", help="bfloat16 for the large transformers")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--plugins", nargs="*", help="only these; all if left out")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="then no other is begun")
     parser.add_argument("--toy", action="store_true", help="the small host of that name")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "gpu")
     given = parser.parse_args()
-    measure(given.host, given.device, given.dtype, given.steps, given.repeats, given.toy, given.out)
+    until = time.monotonic() + 60 * given.minutes
+    measure(given.host, given.device, given.dtype, given.steps, given.repeats, given.toy, given.out,
+            given.plugins, until)  # fmt: skip
 
 
 if __name__ == "__main__":

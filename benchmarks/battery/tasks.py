@@ -59,22 +59,24 @@ def _train(setting: Setting, model: str) -> Task:
 def _card(setting: Setting, model: str) -> Task:
     count = "1" if setting.toy else "1000"
     where = (str(setting.export(model)), "--out", str(setting.runs / model))
-    command = (*_ADHERE, "toybox", "card", *where, "--prompts", count)
+    command = (*_ADHERE, "toybox", "card", *where, "--prompts", count, "--device", setting.device)
     return Task(f"card {model}", command, 30, (f"train {model}",))
 
 
 def _study(setting: Setting, model: str) -> tuple[Task, ...]:
     study = model.replace("-", "_").replace("toybox", "effect_toybox")
     size: tuple[str, ...] = ("--seeds", "10")
+    how: tuple[str, ...] = ("--device", setting.device, "--workers", "8", "--batch", "100")
     if setting.toy:
         size = ("--seeds", "1", "--limit", "1", "--only", f"{model}-pairs")
+        how = ("--device", setting.device)
     base = (sys.executable, "-m", "benchmarks.effect_toybox")
     shared = (
         "--study", study, "--model", str(setting.export(model)), *size,
         "--runs", str(setting.runs / "studies" / model), "--out", str(setting.out),
     )  # fmt: skip
     only = ("--variant", "plain") if setting.toy else ()
-    made = Task(f"study {model}", (*base, "run", *shared, *only), 90, (f"train {model}",))
+    made = Task(f"study {model}", (*base, "run", *shared, *how, *only), 90, (f"train {model}",))
     return made, Task(f"report {model}", (*base, "report", *shared), 30, (made.name,))
 
 

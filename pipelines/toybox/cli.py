@@ -135,13 +135,14 @@ def card(
     ] = None,
     prompts: Annotated[int, typer.Option(min=1, help="pictures of each kind of prompt")] = 200,
     seed: Annotated[int, typer.Option(help="seed of prompts and pictures")] = 0,
+    device: Annotated[str, typer.Option(help="where the pictures are made")] = "cpu",
 ) -> None:
     """Measure the unguided model; write card.json, README.md and a sheet of unselected samples."""
     from adhere.pipelines.toybox.card.card import write_card
     from adhere.pipelines.toybox.model.folder import toybox_folder
 
     target = folder or toybox_folder()
-    write_card(target, out, prompts, seed)
+    write_card(target, out, prompts, seed, device)
     typer.echo(f"wrote {target / 'card.json'} and {target / 'README.md'}")
 
 

@@ -85,12 +85,12 @@ def _suite_figures(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> 
 
 
 def measure_model(
-    folder: Path, judging: Path, count: int, seed: int
+    folder: Path, judging: Path, count: int, seed: int, device: str = "cpu"
 ) -> tuple[dict[str, Any], Image.Image]:
     """Every suite's figures by the judge and the CLIP of the folder `judging`, and the sheet of
     the first samples of each, unselected.
     """
-    pipe = load_toybox(folder=folder)
+    pipe = load_toybox(folder=folder).to(device)
     judge = Judge.load(judging)
     suites: dict[str, Any] = {}
     shown: list[Image.Image] = []
@@ -159,9 +159,11 @@ def training_logs(out: Path | None, folder: Path, stages: Sequence[str]) -> dict
     return logs
 
 
-def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[str, Any]:
-    """Measures everything, and writes card.json, README.md and samples.png; for the toybox that
-    brings the VAE and the CLIP, the calibrated judge.json too.
+def write_card(
+    folder: Path, out: Path | None, count: int, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """Measures everything, with pictures made on `device`, and writes card.json, README.md and
+    samples.png; for the toybox that brings the VAE and the CLIP, the calibrated judge.json too.
     """
     whole = (folder / "clip").is_dir()
     judging = folder if whole else toybox_folder()
@@ -171,9 +173,9 @@ def write_card(folder: Path, out: Path | None, count: int, seed: int) -> dict[st
         renders = min(300, max(8, count * 3 // 2))
         write_json(calibrate(vae, seed + 40, renders), folder / "judge.json")
         exact = measure_judge(folder, seed, renders)
-    suites, picture = measure_model(folder, judging, count, seed)
+    suites, picture = measure_model(folder, judging, count, seed, device)
     rng = Random(seed + 5)
-    pipe = load_toybox(folder=folder)
+    pipe = load_toybox(folder=folder).to(device)
     attention = measure(pipe, [two_coloured(rng) for _ in range(max(12, count // 4))], seed)
     copying = measure_copying(
         lambda prompts: generate(pipe, prompts, seed + 900_000),
