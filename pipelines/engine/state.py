@@ -114,20 +114,21 @@ class State:
         scaled: Tensor = self.scheduler.scale_model_input(latents, timestep)
         return scaled
 
-    def encoded(self, texts: Sequence[str]) -> Encoded:
-        """Texts of the guides' own, embedded by the pipeline's encoders, which may cut them."""
+    def encoded(self, texts: Sequence[str], warns: bool = False) -> Encoded:
+        """Texts of the guides' own, embedded by the pipeline's encoders, which may cut them.
+
+        Args:
+            warns: say at once where they do, not only in the report.
+        """
         found = self.family.encode(texts)
         # Encoders do without blanks at the ends, and chat templates are not found with them.
         tracks = self.family.tracked([text.strip() for text in texts], found.values)
-        self.note_cuts(tracks, own=True)
+        self.note_cuts(tracks, own=True, warns=warns)
         return found
 
-    def note_cuts(self, tracks: Sequence[Track], own: bool = False) -> None:
-        """Say where an encoder reads only a part of a prompt, or of a guide's own text.
-
-        Pipelines warn of their prompts themselves.
-        """
-        say = self.warn if own else self.report.note
+    def note_cuts(self, tracks: Sequence[Track], own: bool = False, warns: bool = False) -> None:
+        """Say where an encoder reads only a part of a prompt, or of a guide's own text."""
+        say = self.warn if warns else self.report.note
         for text in (text for track in tracks for text in track.images if text.cut is not None):
             whose = f"a plugin's text {text.prompt[:30]!r}..." if own else "the prompt"
             say(

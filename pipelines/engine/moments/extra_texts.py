@@ -68,7 +68,7 @@ class ExtraTexts:
             return
         self.said = tuple(distinct)
         family = self.state.family
-        encoded = self.state.encoded(distinct)
+        encoded = self.state.encoded(distinct, warns=True)
         embeds = encoded.values[family.text]
         shown = family.shown(encoded, distinct).cpu()
         number = {text: row for row, text in enumerate(distinct)}
