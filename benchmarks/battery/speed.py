@@ -26,7 +26,7 @@ from adhere.plugins import PLUGINS
 from benchmarks import record, runs
 from benchmarks.battery.hosts import Host, hosts
 
-BACKENDS = ("native", "flash", "xformers")
+BACKENDS = ("native", "_native_flash", "flash", "xformers")
 STACKS = (
     ("attend-and-excite", "syngen"),
     ("attend-and-excite", "safe-latent-diffusion"),
