@@ -45,7 +45,7 @@ from adhere.eval.report.statistics import ALPHA, Interval, difference, holm
 from adhere.eval.run.shards import Shard
 from adhere.guides.guide import passes_of_preview
 from adhere.pipelines.families import family_of
-from adhere.pipelines.search.autopilot import Rows
+from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import planned
 from adhere.pipelines.search.search import APART
 from adhere.pipelines.toybox import TOYBOXES, Judge, check_folder, load_toybox, toybox_folder
@@ -259,7 +259,7 @@ def flown(judged: str, enough: float, **settings: float) -> Make:
     return make
 
 
-_THRIFTY = flown(VERIFIER, CONTENT, budget=1.65)
+_THRIFTY = flown(VERIFIER, CONTENT, budget=5 / 3)
 VARIANTS: dict[str, dict[str, Make]] = {
     PAIRS: {
         "best of 8": best_of(8),  # first: those below choose among its pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -41,6 +42,14 @@ class EnergyMethod(Method, Plugin, Generic[W]):
     def off(self) -> bool:
         """Whether its parameters leave every picture as it is, so that no pass is made."""
         return self.step_size == 0 or self.stop == 0
+
+    def guided(self, steps: int) -> int:
+        """How many of a run's steps have its gradient pass; energies share those of a step."""
+        return 0 if self.step_size == 0 else math.ceil(self.stop * steps)
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture at the most."""
+        return self.guided(steps)
 
     def wanted(self, run: Run) -> Sequence[W]:
         """What each image of the run is compared with. An image with nothing is left alone."""

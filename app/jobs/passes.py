@@ -1,8 +1,7 @@
 """How many model passes a job can take at the most, from its settings alone.
 
 A pass is one evaluation of the denoiser for one picture (conditional and unconditional rows
-together). Methods that repeat passes say how often in `extra_passes(steps)`; any other method adds
-at most one pass to each step: a gradient pass, or the rows of a further text.
+together).
 """
 
 from __future__ import annotations
@@ -11,17 +10,12 @@ import math
 from collections.abc import Sequence
 
 from adhere.guides.guide import Plugin
+from adhere.pipelines.search.costs import extra_passes
 from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.studio.request import Request
 
 USUAL_STEPS = 50
 """Steps of a request that leaves them to the model: no pipeline's own number is larger."""
-
-
-def extra_passes(plugin: Plugin, steps: int) -> int:
-    """Passes that one plugin can add to one picture at the most."""
-    counted = getattr(plugin, "extra_passes", None)
-    return int(counted(steps)) if counted is not None else steps
 
 
 def most_passes(
@@ -36,7 +30,7 @@ def most_passes(
         compare: whether each picture is also made without the methods.
     """
     count = USUAL_STEPS if steps is None else steps
-    guided = count + _extra(plugins, count)
+    guided = count + extra_passes(plugins, count)
     plain = count if compare and plugins else 0
     return pictures * (plain + guided)
 
@@ -44,17 +38,14 @@ def most_passes(
 def flight_passes(plan: Plan, steps: int) -> int:
     """Passes of an autopilot's flight at the most.
 
-    Its budget counts rows of the denoiser, in those that a look at its first attempt makes likely.
-    An extra pass has half as many as a plain one; and the last try may go beyond the budget,
-    since nobody knows what a method costs before it was tried.
+    Its budget counts rows of the denoiser in those of a plain picture, and an extra pass has half
+    as many as a plain one. The first picture is made whatever it costs.
     """
-    wholes = [steps + _extra(attempt.plugins, steps) for attempt in plan.attempts]
-    look = max(plan.look_at, 1 / steps)
-    unit = 2 * steps + (wholes[0] - steps) / look
+    wholes = [steps + extra_passes(attempt.plugins, steps) for attempt in plan.attempts]
     densest = max(whole / (steps + whole) for whole in wholes)
     # A look is counted with the pass that it ends.
-    looks = plan.budget / look
-    return math.ceil(plan.budget * unit * densest + (1 + plan.look_at) * max(wholes) + looks)
+    looks = plan.budget / max(plan.look_at, 1 / steps)
+    return math.ceil(max(plan.budget * 2 * steps * densest, wholes[0]) + looks)
 
 
 def job_passes(request: Request, pictures: int, compare: bool = True) -> int:
@@ -72,11 +63,7 @@ def job_passes(request: Request, pictures: int, compare: bool = True) -> int:
     return pictures * (count * compare + flight_passes(plan, count))
 
 
-def _extra(plugins: Sequence[Plugin], steps: int) -> int:
-    return sum(extra_passes(plugin, steps) for plugin in plugins)
-
-
 def dearest(plugins: Sequence[Plugin], steps: int | None) -> Plugin | None:
     """The plugin that adds most passes."""
     count = USUAL_STEPS if steps is None else steps
-    return max(plugins, key=lambda plugin: extra_passes(plugin, count), default=None)
+    return max(plugins, key=lambda plugin: extra_passes((plugin,), count), default=None)

@@ -27,10 +27,11 @@ from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_other_loops
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
 from adhere.pipelines.hooks.schedulers import edits, fit
+from adhere.pipelines.hooks.schedulers.clock import Clock
 from adhere.pipelines.hooks.weights import frozen
 from adhere.pipelines.hooks.wrapping import wrap
 
-running: ContextVar[object | None] = ContextVar("adhere_session", default=None)
+running: ContextVar[Session | None] = ContextVar("adhere_session", default=None)
 """The session whose pipeline's code the thread is in."""
 
 
@@ -122,13 +123,18 @@ class Session:
             model.enable_gradient_checkpointing()
             self._stack.callback(model.disable_gradient_checkpointing)
 
-    def _mine(self) -> bool:
+    def mine(self) -> bool:
         """Whether the pipeline's parts are called by the pipeline now."""
         busy = self._beginning or (self._engine is not None and self._engine.state.busy)
         return running.get() is self and not busy
 
+    @property
+    def clock(self) -> Clock | None:
+        """How far the call is; None before its first pass."""
+        return None if self._engine is None else self._engine.state.clock
+
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if self._mine():
+        if self.mine():
             given = inspect.signature(original).bind(*args, **kwargs).arguments
             self.family.encodings.append(given)
             if self.batch_of_prompts == 0:
@@ -161,13 +167,13 @@ class Session:
     def _scale(
         self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        if self._mine():
+        if self.mine():
             self._unscaled = sample
         return original(sample, *args, **kwargs)
 
     def _before(self, module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
         # Another thread on the same denoiser may meet this hook half registered, without kwargs.
-        if kwargs is None or not self._mine():
+        if kwargs is None or not self.mine():
             return None
         call = self.family.bind(args, kwargs)
         if self._engine is None:
@@ -180,12 +186,12 @@ class Session:
         return None if changed is None else self.family.form(changed)
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if not self._mine() or self._engine is None:
+        if not self.mine() or self._engine is None:
             return None
         return self._engine.after(output)
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._mine():
+        if not self.mine():
             return original(*args, **kwargs)
         if self.family.denoiser is not self.denoiser:
             raise ModelError(

@@ -19,7 +19,8 @@ from PIL import Image
 
 from adhere import verifiers
 from adhere.pipelines.engine.guidance import Guidance
-from adhere.pipelines.families import Family, family_of
+from adhere.pipelines.families import family_of
+from adhere.pipelines.search.costs import Rows, extra_passes
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Attempt, Plan, planned
 from adhere.pipelines.search.search import APART, check_call
@@ -28,13 +29,15 @@ from adhere.verifiers.scoring import score
 
 GOES_ON = 1 / 3
 """The share of looks, the best, after which a try goes on though it promises less than enough."""
+ROUNDING = 1e-9
+"""Of costs that are sums of shares."""
 
 
 @dataclass(eq=False)
 class Try:
     """One attempt from one noise. Scores are None where it was not foreseen, or not finished, or
-    the verifier had none; `cost`, and what the `whole` costs, are in plain pictures. `seen` is
-    the picture that was foreseen.
+    the verifier had none; `cost`, and what the `whole` costs at the most, are in plain pictures.
+    `seen` is the picture that was foreseen.
     """
 
     attempt: Attempt
@@ -89,11 +92,6 @@ class Flight:
     def cost(self) -> float:
         """Passes of all tries, in those of a plain picture."""
         return sum(one.cost for one in self.tries)
-
-    @property
-    def dearest(self) -> float:
-        """What the dearest try costs whole; one plain picture as long as nothing is known."""
-        return max((one.whole for one in self.tries), default=1.0)
 
     def to_json(self) -> dict[str, Any]:
         """The plan, all tries and what came of them."""
@@ -155,18 +153,27 @@ class Make(Protocol):
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None: ...
 
     @property
-    def rows(self) -> int:
-        """Rows that the denoiser was called with in the last call, extra passes included."""
+    def counted(self) -> Rows:
+        """The denoiser's passes in the call that is under way, or was the last."""
 
 
 @dataclass
 class Flying:
-    """A flight under way, whatever makes its pictures."""
+    """A flight under way, whatever makes its pictures.
+
+    Attributes:
+        unit: rows of a plain picture, known from the first look on.
+        steps: of one run, and its `evaluations` of the denoiser.
+        share: of a run that has been made at the look.
+    """
 
     plan: Plan
     judged: Verifier
     make: Make
     unit: float = 0.0
+    steps: int = 1
+    evaluations: int = 1
+    share: float = 1.0
 
     def flown(self, seed: int) -> Flight:
         """Tries until the verifier is content or the budget is spent.
@@ -176,57 +183,97 @@ class Flying:
         """
         flight = Flight(self.plan)
         for one in self._candidates(seed):
-            if not self._affordable(flight):
+            if not self._affordable(one.attempt, flight):
+                if self._more(flight):
+                    continue
                 break
             flight.tries.append(one)
             self._fly(one, flight)
             if flight.satisfied:
-                return flight
+                break
         if not flight.finished:
             self._finish(max(flight.tries, key=_promise), flight)
+        if flight.cost > self.plan.budget + ROUNDING:
+            flight.notes.append(
+                f"the first picture alone cost {flight.cost:.2f} plain ones, and the budget is "
+                f"{self.plan.budget:g}: it was finished all the same"
+            )
         return flight
+
+    @property
+    def _guided(self) -> tuple[Attempt, ...]:
+        """What is tried again from other noises."""
+        return self.plan.attempts[1:] or self.plan.attempts
 
     def _candidates(self, seed: int) -> Iterator[Try]:
         """Every attempt from the given noise, then those that guide from others, without end."""
-        guided = self.plan.attempts[1:] or self.plan.attempts
         yield from (Try(one, seed) for one in self.plan.attempts)
         k = 0
         while True:
             k += 1
-            yield from (Try(one, seed + k * APART) for one in guided)
+            yield from (Try(one, seed + k * APART) for one in self._guided)
 
-    def _affordable(self, flight: Flight) -> bool:
-        """Whether another try may be made whole; or, where all that the plan has were looked at in
-        vain, looked at and the best one finished.
+    def _more(self, flight: Flight) -> bool:
+        """Whether there is a try to be had yet."""
+        return any(self._affordable(each, flight) for each in self._guided)
+
+    def _affordable(self, attempt: Attempt, flight: Flight) -> bool:
+        """Whether another try may be made whole; or, where it was looked at in vain before and
+        nothing is finished, looked at and the best one finished.
         """
         if not flight.tries:
             return True
-        whole = flight.finished or len(flight.tries) < len(self.plan.attempts)
-        return self._left(flight) >= flight.dearest * (1 if whole else self._looked)
+        added = self._added(attempt, flight)
+        if flight.finished or all(one.attempt != attempt for one in flight.tries):
+            return self._covers(1 + added, flight)
+        best = max(flight.tries, key=_promise)
+        return self._covers(self.share + added + max(1 + added, best.whole), flight)
 
-    @property
-    def _looked(self) -> float:
-        """What a look in vain and a finished picture cost, in pictures."""
-        return 1 + self.plan.look_at
+    def _added(self, attempt: Attempt, flight: Flight) -> float:
+        """What an attempt costs beside the plain picture: what its methods say at the most, and no
+        less than it was seen to.
+        """
+        said = extra_passes(attempt.plugins, self.steps, self.evaluations) / self.unit
+        seen = (one.whole - 1 for one in flight.tries if one.attempt == attempt)
+        return max(said, *seen, 0.0)
 
-    def _left(self, flight: Flight) -> float:
-        return self.plan.budget - flight.cost
+    def _covers(self, cost: float, flight: Flight) -> bool:
+        """Whether what is left of the budget pays for something."""
+        return cost <= self.plan.budget - flight.cost + ROUNDING
 
     def _fly(self, one: Try, flight: Flight) -> None:
-        """Make a try, as far as it promises something."""
-        if not flight.finished and self._left(flight) < flight.dearest * self._looked:
-            self._finish(one, flight)  # there is one picture to be had, and this is it
-            return
+        """Make a try: to its end if it promises something, or ending it would save nothing."""
 
         def worth(pictures: list[Image.Image]) -> bool:
             (one.seen,) = pictures
             one.foreseen = self._scored(one.seen, flight)
-            return self._promises(one, flight)
+            self.share = self.make.counted.share
+            self._pay(one, self.share)
+            one.whole = self._whole(one, flight)
+            return self._promises(one, flight) or self._is_last(one, flight)
 
         look = Foreseeing(self.plan.look_at, worth)
-        one.picture = self._made(one, look)
-        one.whole = one.cost / look.share if look.done() else one.cost
+        one.picture = self.make(one, look)
+        self._pay(one, self.make.counted.share if look.done() else 1.0)
+        one.whole = one.whole if look.done() else one.cost
         self._verify(one, flight)
+
+    def _is_last(self, one: Try, flight: Flight) -> bool:
+        """Whether what is left after a look would pay for no other try, nor for the end of one that
+        promises more.
+        """
+        if self._more(flight):
+            return False
+        best = max(flight.tries, key=_promise)
+        return bool(flight.finished) or best is one or not self._covers(best.whole, flight)
+
+    def _whole(self, one: Try, flight: Flight) -> float:
+        """What a try that is looked at costs whole, at the most; where its methods have taken more
+        than they say already, as much as it goes on like that.
+        """
+        added = one.cost - self.share
+        said = self._added(one.attempt, flight)
+        return 1 + said if added <= said + ROUNDING else one.cost / self.share
 
     def _promises(self, one: Try, flight: Flight) -> bool:
         if one.foreseen is None:  # the verifier failed, not the picture
@@ -238,8 +285,18 @@ class Flying:
         return bool(before) and better < GOES_ON * (len(before) + 1)
 
     def _finish(self, one: Try, flight: Flight) -> None:
-        one.picture = self._made(one, None)
+        """Make one that was ended at its look from the beginning, and whole."""
+        spent = one.cost
+        one.picture = self.make(one, None)
+        self._pay(one, 1.0, spent)
         self._verify(one, flight)
+
+    def _pay(self, one: Try, share: float, spent: float = 0.0) -> None:
+        """What a try has cost now: a share of its run, after what it had `spent` before."""
+        counted = self.make.counted
+        self.unit = self.unit or counted.own / share
+        self.steps, self.evaluations = counted.steps, counted.evaluations
+        one.cost = spent + counted.rows / self.unit
 
     def _verify(self, one: Try, flight: Flight) -> None:
         if one.picture is None:
@@ -247,14 +304,6 @@ class Flying:
         one.score = self._scored(one.picture, flight)
         enough = self.plan.enough
         flight.satisfied = enough is not None and one.score is not None and one.score >= enough
-
-    def _made(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
-        picture = self.make(one, look)
-        # The first try is a plain picture, or the known share of one.
-        share = look.share if look is not None and look.done() else 1.0
-        self.unit = self.unit or self.make.rows / share
-        one.cost += self.make.rows / self.unit
-        return picture
 
     def _scored(self, picture: Image.Image, flight: Flight) -> float | None:
         found = score(self.judged, [picture], [self.plan.prompt])
@@ -270,7 +319,9 @@ class _Called:
     plan: Plan
     call: Mapping[str, Any]
     previews: Any = None
-    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.counted = Rows(family_of(self.pipe))
 
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
         call = dict(self.call)
@@ -295,34 +346,9 @@ class _Called:
                 ).images
             return pictures
 
-        with Rows(family_of(self.pipe)) as counted:
+        with Rows(family_of(self.pipe)) as self.counted:
             pictures = called() if look is None else look.through(called)
-        self.rows = counted.made(look)
         return pictures[0] if pictures else None
-
-
-class Rows:
-    """Counts the rows of all passes of a denoiser, extra ones included."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = family
-        self.rows = self.last = 0
-
-    def __enter__(self) -> Rows:
-        model = self.family.denoiser
-        self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._hook.remove()
-
-    def made(self, look: Foreseeing | None) -> int:
-        """The rows of the passes that were made: the one that a look ends is counted before."""
-        return self.rows - (self.last if look is not None and look.done() else 0)
-
-    def _count(self, module: Any, args: Any, kwargs: Any) -> None:
-        self.last = self.family.bind(args, kwargs).rows
-        self.rows += self.last
 
 
 def _promise(one: Try) -> float:

@@ -23,7 +23,6 @@ class Foreseeing:
     It is a plugin among the call's own, and the call's `interrupt` asks `done`.
 
     Attributes:
-        share: how much of the run was made when one looked.
         pictures: what was foreseen; none where the run had no step at which one can look.
 
     Args:
@@ -33,7 +32,7 @@ class Foreseeing:
     name: ClassVar[str] = "foreseeing"
 
     def __init__(self, at: float, worth: Worth | None = None) -> None:
-        self.at = self.share = at
+        self.at = at
         self.worth = worth
         self.pictures: list[Image.Image] = []
         self._ended = False
@@ -50,9 +49,9 @@ class Foreseeing:
         """What the call's `interrupt` asks, where somebody else may end it, too."""
         return lambda: self._ended or (interrupt is not None and interrupt())
 
-    def looked(self, pictures: list[Image.Image], share: float) -> None:
+    def looked(self, pictures: list[Image.Image]) -> None:
         """Take what was foreseen, and decide."""
-        self.pictures, self.share = pictures, share
+        self.pictures = pictures
         self._ended = self.worth is None or not self.worth(pictures)
 
     def through(self, call: Callable[[], Made]) -> Made | None:
@@ -93,4 +92,4 @@ class _Guide(Guide):
         return step.looked_at(self.plugin.at)
 
     def select(self, step: Step, candidates: Candidates) -> None:
-        self.plugin.looked(candidates.pictures(), (step.index + 1) / step.count)
+        self.plugin.looked(candidates.pictures())

@@ -97,8 +97,8 @@ class Plan:
             that a verifier that sees little in unfinished pictures does not end them all; the first
             try never does.
         look_at: share of the run at which pictures are foreseen.
-        budget: passes that may be made, in those of the first attempt: of one plain picture, unless
-            a plan was edited to begin with a method.
+        budget: passes that may be made, in those of one plain picture. More are made only where the
+            first picture alone costs more, as a method's may, which the report says.
     """
 
     prompt: str

@@ -14,7 +14,8 @@ from adhere import verifiers
 from adhere.guides.guide import Plugin
 from adhere.guides.run import Prompt
 from adhere.pipelines.families import family_of
-from adhere.pipelines.search.autopilot import Flying, Rows, Try
+from adhere.pipelines.search.autopilot import Flying, Try
+from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.search.search import ranked
@@ -119,7 +120,8 @@ class _Flown:
         self.request = replace(request, prompt=plan.prompt, negative_prompt=negative)
         self.pictures: dict[Try, Picture] = {}
         self.tries: list[Try] = []
-        self.rows = self.trying = 0
+        self.counted = Rows(family_of(choosing.studio.pipe))
+        self.trying = 0
 
     def _tell(self, progress: Progress) -> None:
         assert self.told is not None  # or nobody asks for this
@@ -131,9 +133,8 @@ class _Flown:
         self.trying = self.tries.index(one)
         plugins, layout = one.attempt.plugins, self.plan.layout_of(one.attempt)
         asked = replace(self.request, seed=one.seed, plugins=plugins, layout=layout)
-        with Rows(family_of(self.choosing.studio.pipe)) as counted:
+        with Rows(family_of(self.choosing.studio.pipe)) as self.counted:
             made = self.choosing._made([asked], look)
-        self.rows = counted.made(look)
         if not made:
             return None
         (self.pictures[one],) = made

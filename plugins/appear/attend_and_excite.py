@@ -61,7 +61,7 @@ class AttendAndExcite(SubjectMethod):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return steps + len(self.refine_at) * self.refinements
+        return self.guided(steps) + len(self.refine_at) * self.refinements
 
     def __post_init__(self) -> None:
         super().__post_init__()

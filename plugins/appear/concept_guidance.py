@@ -37,6 +37,10 @@ from adhere.plugins.mathematics.directions import across, strongest
 SOURCE = "ours.yaml@15d90e5"
 
 
+MANY = 8
+"""Noun phrases that hardly any prompt has more of."""
+
+
 @dataclass(frozen=True)
 class ConceptGuidance(Method):
     """Add the direction of each concept of the prompt that falls behind."""
@@ -60,6 +64,10 @@ class ConceptGuidance(Method):
         super().__post_init__()
         if not all(text.strip() for text in self.concepts or ()):
             raise ParameterError(f"{self.name}: a concept is empty; say in words what to watch")
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture: a row for each concept; of a prompt's own, `MANY`."""
+        return steps * (len(self.concepts) if self.concepts else MANY)
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, [self._concepts(run, image) for image in range(run.batch)])

@@ -65,7 +65,7 @@ class DivideAndBind(EnergyMethod[tuple[BoundNoun, ...]]):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return steps + len(self.refine_at) * self.refinements
+        return self.guided(steps) + len(self.refine_at) * self.refinements
 
     def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
         for prompt in run.prompts:

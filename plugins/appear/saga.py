@@ -62,6 +62,10 @@ class Saga(SubjectMethod):
     def guide(self, run: Run) -> Guide:
         return _Guide(self, run)
 
+    def guided(self, steps: int) -> int:
+        """None: it learns at one step, in passes of its own."""
+        return 0
+
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture."""
         return self.passes * self.noises + 2

@@ -57,7 +57,7 @@ class Conform(EnergyMethod[tuple[BoundNoun, ...]]):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return steps + len(self.refine_at) * self.refinements
+        return self.guided(steps) + len(self.refine_at) * self.refinements
 
     def wanted(self, run: Run) -> Sequence[tuple[BoundNoun, ...]]:
         nouns = run.nouns(self.subjects)

@@ -63,10 +63,6 @@ class Focus(SubjectMethod):
     def energy(self, step: Step, loss: Float[Tensor, " batch"]) -> Energy:
         return Energy(loss, self.step_size, rule="velocity", when="after")
 
-    def extra_passes(self, steps: int) -> int:
-        """Passes that it adds to one picture."""
-        return math.ceil(self.stop * steps)
-
 
 def mixing(groups: list[Float[Tensor, "_tokens h w"]]) -> Float[Tensor, ""]:
     """L of the subjects, each with the maps of its tokens."""

@@ -66,7 +66,7 @@ class SelfCross(SubjectMethod):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return steps + len(self.refine_at) * self.refinements
+        return self.guided(steps) + len(self.refine_at) * self.refinements
 
 
 class _Guide(EnergyGuide[tuple[Phrase, ...]]):

@@ -50,7 +50,9 @@ class Restart(Method):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return sum(2 * strides(at) for at in self.look_at)
+        # Where `Step.looked_at` looks, and the share of the run from which it goes on there.
+        looks = {min(round(at * steps), steps - 2) for at in self.look_at}
+        return sum(2 * strides((index + 1) / (steps - 1)) for index in looks if index >= 0)
 
 
 class _Guide(Guide):

@@ -61,6 +61,10 @@ class Sega(Method):
             if not split(edit)[1]:
                 raise ParameterError(f"{self.name}: edit {edit!r} names nothing; write +smiling")
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture: a row for each edit."""
+        return steps * len(self.edits)
+
     def guide(self, run: Run) -> Guide:
         if not self.edits:
             raise ParameterError(

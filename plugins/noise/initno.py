@@ -84,7 +84,7 @@ class InitNO(SubjectMethod):
         """Passes that it adds to one picture at the most."""
         looks = self.rounds * self.passes + self.last_passes
         before = looks * passes_of_look(self.look_at)
-        return before + steps + len(self.refine_at) * self.refinements
+        return before + self.guided(steps) + len(self.refine_at) * self.refinements
 
 
 class _Guide(EnergyGuide[tuple[Phrase, ...]]):

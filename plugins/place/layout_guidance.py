@@ -60,7 +60,7 @@ class LayoutGuidance(LayoutMethod):
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""
-        return steps * self.repeats
+        return self.guided(steps) * self.repeats
 
     def loss(self, maps: ImageMaps, wanted: Regions) -> Float[Tensor, ""]:
         columns = [maps.columns(phrase) for phrase in wanted.phrases]

@@ -13,16 +13,12 @@ from adhere.app.jobs import limits as bounds
 from adhere.app.jobs import methods
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.limits import LIMITS
-from adhere.app.jobs.passes import (
-    USUAL_STEPS,
-    extra_passes,
-    flight_passes,
-    job_passes,
-    most_passes,
-)
+from adhere.app.jobs.passes import USUAL_STEPS, flight_passes, job_passes, most_passes
 from adhere.app.jobs.setup import Setup
 from adhere.errors import ParameterError
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.families import family_of
+from adhere.pipelines.search.costs import Rows, extra_passes
 from adhere.pipelines.search.plan import Attempt, Pilot, Plan
 from adhere.pipelines.studio.request import Request
 from tests import stored, tiny
@@ -34,8 +30,9 @@ STEPS = 6
 def test_passes_of_a_job_add_up() -> None:
     syngen = plugins.plugin("syngen")
     assert most_passes((), 10, 3) == 30
-    assert most_passes((syngen,), 10, 3) == 3 * (10 + 10 + 10)
-    assert most_passes((syngen,), 10, 3, compare=False) == 3 * (10 + 10)
+    # It guides the first half of the steps.
+    assert most_passes((syngen,), 10, 3) == 3 * (10 + 10 + 5)
+    assert most_passes((syngen,), 10, 3, compare=False) == 3 * (10 + 5)
     assert most_passes((), None, 1) == USUAL_STEPS
     wild = plugins.plugin("initno:rounds=100,passes=1000")
     assert most_passes((wild,), 25, 1) > 100_000
@@ -62,7 +59,7 @@ def test_a_flight_takes_no_more_than_its_plan_says(enough: float | None, score: 
     """Whether nothing promises enough or all does; the dearest attempt comes last."""
     stacks = ((), plugins.stack("attend-and-excite+syngen"))
     attempts = tuple(Attempt("", stack) for stack in stacks)
-    plan = Plan("a cat and a frog", attempts, verifier="told", budget=1.5, enough=enough)
+    plan = Plan("a cat and a frog", attempts, verifier="told", budget=8.0, enough=enough)
     pipe, asked = tiny.sd1(), 0
 
     def counted(*_: Any) -> None:
@@ -103,6 +100,11 @@ def test_a_method_takes_no_more_than_it_says(name: str) -> None:
 
     pipe = tiny.suited(type(plugin), tiny.sd1())
     given = layout if methods.has_layout(type(plugin)) else None
-    with Guidance(plugin).attach(pipe, layout=given, interrupt=counted):
+    with (
+        Rows(family_of(pipe)) as rows,
+        Guidance(plugin).attach(pipe, layout=given, interrupt=counted),
+    ):
         pipe("a cat and a frog", num_inference_steps=STEPS, output_type="latent")
-    assert STEPS <= asked <= STEPS + extra_passes(plugin, STEPS)
+    assert STEPS <= asked <= STEPS + extra_passes((plugin,), STEPS)
+    assert (rows.own, rows.evaluations, rows.share) == (2 * STEPS, STEPS, 1)
+    assert rows.own <= rows.rows <= rows.own + extra_passes((plugin,), STEPS)

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler
 from PIL import Image
 
 import adhere
 from adhere.errors import ParameterError, PromptError
+from adhere.pipelines.families import family_of
+from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import Attempt, Plan, parted, planned
 from adhere.pipelines.search.search import APART
 from adhere.pipelines.studio.request import Request
@@ -151,10 +154,10 @@ def test_what_is_among_the_best_looks_goes_on() -> None:
 def test_a_small_budget_goes_to_what_was_not_tried() -> None:
     """A method that nobody tried is worth more than the picture that promised nothing."""
     plan = Plan(PAIR, (Attempt("plain"), Attempt("again")), enough=0.8, budget=1.7, look_at=0.5)
-    flight = flown(tiny.sd1(), replan(plan, Told(0.1, 0.4)), num_inference_steps=10)
+    flight = flown(tiny.sd1(), replan(plan, Told(0.1, 0.05, 0.4)), num_inference_steps=10)
     assert [one.attempt.why for one in flight.tries] == ["plain", "again"]
     assert [one.picture is not None for one in flight.tries] == [False, True]
-    assert flight.tries[1].foreseen is None
+    assert flight.tries[1].foreseen == 0.05  # it promised less still, and nothing else is left
     assert flight.cost == pytest.approx(1.6)
 
 
@@ -175,21 +178,57 @@ def test_when_nothing_promises_the_best_of_all_looks_is_finished() -> None:
 
 
 @pytest.mark.parametrize("budget", [1.0, 1.2, 2.0, 4.0, 8.0])
-def test_the_budget_holds(budget: float) -> None:
-    """To the last pass, once it is known what the methods cost."""
-    cheap = Plan(PAIR, (Attempt("plain"), Attempt("again")), enough=1e9, budget=budget)
-    flight = flown(tiny.sd1(), replan(cheap, redness), num_inference_steps=10)
-    assert flight.cost <= budget + 1e-9
+@pytest.mark.parametrize("steps", [1, 2, 10])
+@pytest.mark.parametrize(
+    "stack", ["", "syngen", "safe-latent-diffusion", "best-of-n:candidates=2,verifier=redness"]
+)
+def test_the_budget_holds(stack: str, steps: int, budget: float) -> None:
+    """To the last pass, also of methods that nobody has tried yet."""
+    plugins = adhere.plugins.stack(stack) if stack else ()
+    attempts = (Attempt("plain"), Attempt("again", plugins))
+    plan = Plan(PAIR, attempts, enough=1e9, budget=budget)
+    with Rows(family_of(pipe := tiny.sd1())) as made:
+        flight = flown(pipe, replan(plan, redness), num_inference_steps=steps)
     assert flight.picture is not None
-    if budget >= 2:
+    assert flight.cost == pytest.approx(made.rows / (2 * steps))
+    assert flight.cost <= budget + 1e-9
+    if budget >= 4 and stack != "best-of-n:candidates=2,verifier=redness":
         assert len(flight.tries) > 1
 
 
-@pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
-def test_a_method_that_was_never_tried_may_cost_more(budget: float) -> None:
-    flight = flown(tiny.sd1(), verifier=redness, enough=1e9, budget=budget, num_inference_steps=10)
-    assert flight.cost <= budget + flight.dearest
-    assert flight.picture is not None
+@pytest.mark.parametrize("budget", [1.0, 1.4, 2.0, 4.0])
+def test_a_plan_that_begins_with_a_method_counts_in_plain_pictures(budget: float) -> None:
+    plan = Plan(PAIR, (Attempt("bind", (adhere.SynGen(),)),), enough=1e9, budget=budget)
+    flight = flown(tiny.sd1(), replan(plan, redness), num_inference_steps=10)
+    # Ten steps of two rows, and five passes of one.
+    assert flight.cost <= max(budget, 1.25) + 1e-9
+    alone = budget < 1.25
+    assert any("first picture alone cost 1.25 plain ones" in note for note in flight.notes) is alone
+    # A look that ends in vain costs 0.75; where nothing else could be paid after it, none ends.
+    assert (len(flight.tries) > 1) is (budget > 2)
+    assert flight.tries[0].cost == (0.75 if budget > 2 else 1.25)
+
+
+def test_what_is_too_dear_is_passed_over() -> None:
+    """A method that the budget does not pay ends no flight."""
+    dear, cheap = adhere.BestOfN(candidates=100), adhere.SynGen()
+    attempts = (Attempt(""), Attempt("dear", (dear,)), Attempt("cheap", (cheap,)))
+    plan = Plan(PAIR, attempts, enough=1e9, budget=4)
+    flight = flown(tiny.sd1(), replan(plan, redness), num_inference_steps=10)
+    assert {one.attempt.why for one in flight.tries} == {"", "cheap"}
+    assert flight.cost <= 4
+
+
+def test_steps_of_two_evaluations_are_counted_as_they_are() -> None:
+    """Heun evaluates twice a step but the last; a look's share of the run is exact."""
+    pipe = tiny.sd1()
+    pipe.scheduler = HeunDiscreteScheduler.from_config(pipe.scheduler.config)
+    plan = Plan(PAIR, (Attempt("plain"),), enough=1e9, budget=8)
+    flight = flown(pipe, replan(plan, redness), num_inference_steps=10)
+    # The look is after the step that begins at 0.36 of the run: 5 steps, 9 or 10 of 19.
+    first = flight.tries[0].cost if flight.tries[0].picture is None else flight.tries[1].cost
+    assert first in (pytest.approx(9 / 19), pytest.approx(10 / 19))
+    assert flight.cost <= 8
 
 
 def test_later_rounds_have_other_noises_and_guide() -> None:

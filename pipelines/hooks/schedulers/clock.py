@@ -44,6 +44,11 @@ class Clock:
         self.made, self.index = 0, 0
 
     @property
+    def evaluations(self) -> int:
+        """All that the run makes from where it starts."""
+        return self._total
+
+    @property
     def share(self) -> float:
         """The share of the whole run, from its noisiest timestep, at which the next one is made."""
         return (self._start + self.made) / max(1, self._start + self._total - 1)
