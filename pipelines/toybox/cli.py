@@ -70,6 +70,10 @@ def train(
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
     pool: Pool = 60_000,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="a denoiser's, at the most; its last steps are small"),
+    ] = None,
     init: Init = None,
     parts: Parts = None,
     export: Annotated[
@@ -94,6 +98,7 @@ def train(
         learning_rate=learning_rate,
         compile=compiled,
         workers=workers or default_workers(device),
+        minutes=minutes,
         init=init,
         parts=parts,
     )

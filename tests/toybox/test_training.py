@@ -27,7 +27,7 @@ from adhere.pipelines.toybox.training.denoisers import train_transformer, train_
 from adhere.pipelines.toybox.training.parallel import Team
 from adhere.pipelines.toybox.training.plan import Plan, load_part
 from adhere.pipelines.toybox.training.stages import train_clip, train_judge, train_vae
-from adhere.pipelines.toybox.training.training import Job, Trainer, load_state, save_state
+from adhere.pipelines.toybox.training.training import Job, Trainer, load_state, rate_at, save_state
 from adhere.pipelines.toybox.world.faults import Faults
 from adhere.pipelines.toybox.world.world import VERSION
 
@@ -94,6 +94,17 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, killed_after: i
     for key, value in whole.best().items():
         assert torch.equal(value, parts.best()[key])
     assert torch.equal(whole.job.model.weight, parts.job.model.weight)  # type: ignore[arg-type]
+
+
+def test_a_training_ends_when_its_time_is_up(tmp_path: Path) -> None:
+    timed = job(tmp_path, steps=10**6, most_seconds=0.2)
+    trainer = Trainer(timed, resume=False)
+    trainer.run()
+    assert 0 < trainer.step < 10**6
+    assert load_state(timed.state_path)["step"] == trainer.step
+    started = replace(timed, warmup=0)
+    shares = [rate_at(started, 0, seconds) for seconds in (0, 0.1, 0.2)]
+    assert shares == pytest.approx([1, 0.51, 0.02])
 
 
 @pytest.mark.parametrize(

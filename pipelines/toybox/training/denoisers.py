@@ -64,12 +64,18 @@ class Setup:
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on a device. It is drawn on the CPU, so that every device learns from the same,
-    and an accelerator is not waited for.
-    """
+    """The tensor on a device, without waiting for what an accelerator is doing."""
     if torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise. On an accelerator its own generator makes it: a CPU is slow at it."""
+    if like.device.type == "cpu":
+        return torch.randn(like.shape, generator=generator)
+    own = torch.Generator(like.device).manual_seed(generator.initial_seed())
+    return torch.randn(like.shape, generator=own, device=like.device)
 
 
 def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> Batch:
@@ -83,7 +89,7 @@ def drawn(pool: Pool, count: int, empty: Tensor, generator: torch.Generator) -> 
     latents = pool.images[pick].float()
     return Batch(
         latents=latents,
-        noise=sent(torch.randn(latents.shape, generator=generator), device),
+        noise=noise(latents, generator),
         ids=ids,
         mask=mask,
         places=pool.places(pick, which) * kept[:, None, None],
@@ -198,6 +204,8 @@ def _train(plan: Plan, name: str, prepare: Callable[[Plan], Setup]) -> Path:
         steps = plan.steps(samples, batch)
         rate = plan.learning_rate
         job = Job(name, plan.out, model, loss, steps, batch, rate, plan.seed, 200, ema=0.999)
+        if plan.minutes is not None:
+            job.most_seconds = 60 * plan.minutes
         job = replace(job, orthogonal=setup.orthogonal, quiet=plan.quiet, team=team, about=about)
         trainer = Trainer(job, plan.resume)
         trainer.run(plan.stop_after)

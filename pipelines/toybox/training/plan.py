@@ -18,8 +18,9 @@ from adhere.pipelines.toybox.world.faults import Faults
 class Plan:
     """How long and how large to train. The tests use a tiny one.
 
-    `faults`, `batch` (its own if None) and `learning_rate` are a denoiser's; `init` is what its
-    weights start from, `parts` a pipeline folder whose finished VAE and CLIP are taken over.
+    `faults`, `batch` (its own if None), `learning_rate` and `minutes` (at the most) are a
+    denoiser's; `init` is what its weights start from, `parts` a pipeline folder whose finished VAE
+    and CLIP are taken over.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class Plan:
     transformer_changes: tuple[tuple[str, Any], ...] = ()
     init: Path | None = None
     parts: Path | None = None
+    minutes: float | None = None
     stop_after: int | None = None
 
     def with_samples(self, stage: str, samples: int) -> Plan:

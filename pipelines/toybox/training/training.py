@@ -81,6 +81,7 @@ def write_json(value: object, path: Path) -> None:
 class Job:
     """One stage's training: what to optimise, for how many steps, and where its state lives.
 
+    The end is that of `steps`, or of `most_seconds` where that comes first.
     `loss` gives one number, or several of which the sum is minimised and the first is logged.
     AdamW trains all parameters, but Muon (Jordan et al. 2024; `MUON_RATE`) the matrices whose name
     `orthogonal` accepts. `about` says what is learnt: a run that learns something else does not go
@@ -99,6 +100,7 @@ class Job:
     weight_decay: float = 0.01
     ema: float = 0.0
     orthogonal: Callable[[str], bool] | None = None
+    most_seconds: float = math.inf
     checkpoint_seconds: float = 90.0
     quiet: bool = False
     on_checkpoint: Callable[[int], None] | None = None
@@ -117,11 +119,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def rate_at(job: Job, step: int) -> float:
-    """Share of the learning rate: linear warm-up, then a cosine down to 2 % at the planned end."""
+def rate_at(job: Job, step: int, seconds: float = 0.0) -> float:
+    """Share of the learning rate: linear warm-up, then a cosine down to 2 % at the planned end, of
+    steps or of time, whichever is nearer.
+    """
     if step < job.warmup:
         return (step + 1) / job.warmup
     progress = (step - job.warmup) / max(1, job.steps - job.warmup)
+    progress = max(progress, seconds / job.most_seconds)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
@@ -229,7 +234,7 @@ class Trainer:
         )
 
     def _update(self) -> Tensor:
-        share = rate_at(self.job, self.step)
+        share = rate_at(self.job, self.step, self.seconds)
         for optimiser, rate in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
@@ -256,7 +261,7 @@ class Trainer:
         before = self.seconds
         with _bar(job.quiet or job.team.rank > 0) as bar:
             task = bar.add_task(job.name, total=job.steps, completed=self.step, note="")
-            while self.step < end:
+            while self.step < end and self.seconds < job.most_seconds:
                 value = self._update()
                 mean = value if mean is None else mean.lerp(value, 0.02)
                 now = time.monotonic()
