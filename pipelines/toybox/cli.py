@@ -38,6 +38,10 @@ Compiled = Annotated[
     bool, typer.Option("--compile/--no-compile", help="compile the denoiser; needs a C++ compiler")
 ]
 Pool = Annotated[int, typer.Option(min=1, help="pictures that a denoiser's batches come from")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="a denoiser's, at the most; its last steps are small"),
+]
 Init = Annotated[
     Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
 ]
@@ -70,10 +74,7 @@ def train(
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
     pool: Pool = 60_000,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="a denoiser's, at the most; its last steps are small"),
-    ] = None,
+    minutes: Minutes = None,
     init: Init = None,
     parts: Parts = None,
     export: Annotated[
