@@ -142,8 +142,8 @@ def _snapped(codes: ndarray, known: ndarray, name: str) -> ndarray:
         LayoutError: so much is left, or so much of one colour, that a region was forgotten.
     """
     stray = ~np.isin(codes, known)
-    share = float(stray.mean())
-    if not share:
+    count = int(stray.sum())
+    if not count:
         return codes
     close = codes.copy()
     close[stray] = _nearest(codes[stray], known)
@@ -151,13 +151,13 @@ def _snapped(codes: ndarray, known: ndarray, name: str) -> ndarray:
     _refuse_forgotten(np.where(edges, codes, -1), name)
     _refuse_stray(np.where(edges, codes, -1), {-1}, _written, name, MOST_EDGES)
     close[edges] = _from_around(codes, close, np.argwhere(edges))
-    if share > STRAY:
-        warnings.warn(
-            f"{share:.1%} of {name} had colours that its legend lacks, as smoothed edges do; they "
-            "were taken for the nearest colours around them",
-            GuidanceWarning,
-            stacklevel=6,
-        )
+    pixels = "pixel" if count == 1 else "pixels"
+    warnings.warn(
+        f"{count:,} {pixels} ({count / codes.size:.1%}) of {name} had colours that its legend "
+        "lacks, as smoothed edges do; they were taken for the nearest colours around them",
+        GuidanceWarning,
+        stacklevel=6,
+    )
     return close
 
 

@@ -130,7 +130,7 @@ class Layout:
             LayoutError: the legend is missing, or it and the picture do not fit one another.
 
         Warns:
-            GuidanceWarning: how large a share of the pixels had other colours.
+            GuidanceWarning: how many pixels had other colours, and were taken for its own.
         """
         return cls._of(format.from_labels(Path(png), legend))
 

@@ -300,11 +300,13 @@ class Engine:
         if reason:
             raise ModelError(reason)
         inside = (
-            self.passes.biases
+            self.passes.biasing
             or self.passes.extras.guides
             or self.own_pass.watching
             or state.setup.record
         )
+        if inside:
+            self._refuse_no_attention()
         if gradient or inside or state.overriding("finished"):
             refuse_caches(family.denoiser)
         if gradient:
@@ -320,6 +322,20 @@ class Engine:
                 "that steer the prediction have no effect; use a guidance_scale above 1, or nag or "
                 "vsf for negatives, which need none"
             )
+
+    def _refuse_no_attention(self) -> None:
+        """Raise `ModelError` for a guide that changes attention of kinds that are not there."""
+        state, there = self.state, {layer.kind for layer in self.state.family.attention_layers()}
+        attending = [(guide, frozenset({"cross"})) for guide in self.passes.extras.guides]
+        wanted = [*attending, *((guide, guide.biases) for guide in self.passes.biasing)]
+        for guide, kinds in wanted:
+            if not kinds & there:
+                name = state.names[state.guides.index(guide)]
+                what = "text" if "cross" in kinds else "the picture itself"
+                raise ModelError(
+                    f"no layer of this {type(state.family.denoiser).__name__} attends to {what}, "
+                    f"so {name} has nothing to change; leave it out, or use another model"
+                )
 
     def _moved_sample(self, now: Now, sample: Tensor) -> Tensor:
         family = self.state.family

@@ -333,7 +333,7 @@ def test_published_label_pictures_are_read_to_the_nearest_colour(tmp_path: Path,
     exact, other = tmp_path / "exact.png", tmp_path / "other.png"
     fields().save(exact)
     published(kind).save(other)
-    with pytest.warns(GuidanceWarning, match=r"\d\.\d% of other\.png had colours"):
+    with pytest.warns(GuidanceWarning, match=r"[\d,]+ pixels \(\d+\.\d%\) of other\.png"):
         read = Layout.from_label_png(other, FIELDS)
     # An edge that moves by a pixel costs a region of 64 pixels' width 3 % along each axis.
     assert agreement(read, Layout.from_label_png(exact, FIELDS)) > 0.93
@@ -361,7 +361,7 @@ def test_an_edge_between_two_regions_is_shared_out_between_them_only(tmp_path: P
     pixels[:50, 31] = np.stack([red, 0 * red, 255 - red], axis=-1)
     Image.fromarray(pixels).save(tmp_path / "scene.png")
     legend = {"#ff0000": "a cat", "#0000ff": "a dog", "#7f007f": "a rug"}
-    with pytest.warns(GuidanceWarning, match=r"1\.2% of scene\.png"):
+    with pytest.warns(GuidanceWarning, match=r"50 pixels \(1\.2%\) of scene\.png"):
         layout = Layout.from_label_png(tmp_path / "scene.png", legend)
     assert layout.mask("a rug", (64, 64))[:50].sum() == 0
     assert layout.mask("a cat", (64, 64))[:50].sum() == 50 * 32

@@ -341,3 +341,22 @@ def test_the_size_that_counts_is_the_one_that_was_asked_for() -> None:
     tiny.latents(pipe, guidance=guidance, size=(48, 32))
     with pytest.raises(LayoutError, match="is 48x32, and the picture is 32x48"):
         tiny.latents(pipe, guidance=guidance, size=(32, 48))
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [PLUGINS["nag"](), PLUGINS["regional-prompting"](tiny.LAYOUT), PLUGINS["taca"]()],
+    ids=lambda plugin: plugin.name,
+)
+def test_attention_without_text_is_refused(plugin: Any) -> None:
+    """As in a model of pictures alone."""
+    unet = tiny.unet(
+        down_block_types=("DownBlock2D",) * 4,
+        up_block_types=("UpBlock2D",) * 4,
+        mid_block_type="UNetMidBlock2D",
+    )
+    pipe, match = (
+        tiny.sd1(unet=unet),
+        f"no layer of this UNet2D.* attends to text, so {plugin.name}",
+    )
+    refused(pipe, ModelError, match, plugin)

@@ -35,7 +35,7 @@ class OwnPass:
         """Hook what is wanted of the call that is about to be made, if anything is."""
         scales = self.passes.scales(self._reads)
         splits = bool(self.passes.extras.acting(now.step))
-        if not (scales or splits or self.state.texts or self.passes.biases):
+        if not (scales or splits or self.state.texts or self.passes.biasing):
             return
         refuse_compiled_in_place(self.state.family.denoiser)
         self._running = self.passes.own(now, scales)

@@ -34,12 +34,16 @@ Scales = Mapping[Read, Sequence[str]]
 
 
 class Passes:
-    """Makes the extra passes of a run; aimed at one step's call at a time."""
+    """Makes the extra passes of a run; aimed at one step's call at a time.
+
+    Attributes:
+        biasing: the guides that bias attention in this run.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.extras = ExtraTexts(state)
-        self._biasing = [guide for guide in state.overriding("bias") if guide.biases]
+        self.biasing = [guide for guide in state.overriding("bias") if guide.biases]
         self._call: Call | None = None
         self._ahead = False
         self.now: Step | None = None
@@ -55,11 +59,6 @@ class Passes:
         assert rows is not None
         self._call, self._ahead = call.select(rows), ahead
         self.now = step
-
-    @property
-    def biases(self) -> bool:
-        """Whether some guide biases attention in this run."""
-        return bool(self._biasing)
 
     def scales(self, reads: Sequence[Read]) -> Scales:
         """The layers, by name, that serve each read.
@@ -208,12 +207,12 @@ class Passes:
 
     def bias_of(self, step: Step) -> Callable[[BiasedLayer], Tensor | None] | None:
         """All guides' biases for a layer, added up; None when no guide biases."""
-        if not self._biasing:
+        if not self.biasing:
             return None
 
         def total(layer: BiasedLayer) -> Tensor | None:
             kind = layer.site.kind
-            parts = [guide.bias(step, layer) for guide in self._biasing if kind in guide.biases]
+            parts = [guide.bias(step, layer) for guide in self.biasing if kind in guide.biases]
             given = [part for part in parts if part is not None]
             return torch.stack(torch.broadcast_tensors(*given)).sum(0) if given else None
 
@@ -253,7 +252,7 @@ class Passes:
     @cached_property
     def _biased(self) -> frozenset[str]:
         """The layers, by name, of the kinds that some guide biases."""
-        kinds = {kind for guide in self._biasing for kind in guide.biases}
+        kinds = {kind for guide in self.biasing for kind in guide.biases}
         layers = self.state.family.attention_layers()
         return frozenset(layer.name for layer in layers if layer.kind in kinds)
 
