@@ -3,18 +3,23 @@
     python -m benchmarks.flops_regions         # writes benchmarks/results/flops_regions.json
 
 For the published configurations of SD 1.5, SDXL and FLUX.1 [dev]: the conditional pass of one
-image, as it is, with three regions that each have a text of their own, and with Normalized
-Attention Guidance, as multiples of it.
+image, as it is, with three regions that each have a text of their own (and see the others, or do
+not), with Normalized Attention Guidance and with Value Sign Flip, as multiples of it; and the
+largest mask that any attention is given on the way, in entries of one head (a mask over all pairs
+of FLUX's tokens has 21 million).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from adhere.guides.guide import Attention, Guide, Step
 from adhere.guides.run import Prompt, Run
@@ -25,6 +30,7 @@ from adhere.pipelines.hooks.attending import ExtraText, Pass, Split
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.readout import reading
 from adhere.plugins.negate.nag import NormalizedAttentionGuidance
+from adhere.plugins.negate.vsf import ValueSignFlip
 from adhere.plugins.place.regional_prompting import RegionalPrompting
 from benchmarks import models, record
 from benchmarks.flops_meta import count
@@ -90,6 +96,20 @@ class Case:
         assert running.split.met == set(cross), "a layer was not split"
 
 
+class Masks(TorchFunctionMode):
+    """Watches which masks attention is given; `largest` has so many entries in one head."""
+
+    largest = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+            if mask is not None:
+                self.largest = max(self.largest, math.prod(mask.shape[-2:]))
+        return func(*args, **kwargs)
+
+
 class _Only:
     def __init__(self, denoiser: Any) -> None:
         self.transformer = denoiser
@@ -111,12 +131,19 @@ def _flux_call() -> dict[str, Any]:
 def measure(name: str) -> dict[str, Any]:
     case = Case(name)
     run = Run((Prompt("a photo", layout=THIRDS),), (), case.grid, 50, case.family.name)
-    regions = RegionalPrompting().guide(run)
-    negative = NormalizedAttentionGuidance().guide(run)
+    methods = {
+        "three_regions": RegionalPrompting(),
+        "three_regions_not_apart": RegionalPrompting(apart=False),
+        "nag": NormalizedAttentionGuidance(),
+        "vsf": ValueSignFlip(),
+    }
     plain = count(case.plain)
     found: dict[str, Any] = {"pass_in_gigaflops": round(plain / 1e9, 1)}
-    for label, guide in {"three_regions": regions, "nag": negative}.items():
-        found[f"{label}_over_plain"] = round(count(lambda g=guide: case.guided(g)) / plain, 4)
+    for label, method in methods.items():
+        guide = method.guide(run)
+        with Masks() as masks:
+            found[f"{label}_over_plain"] = round(count(lambda g=guide: case.guided(g)) / plain, 4)
+        found[f"{label}_largest_mask"] = masks.largest
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from adhere import Guidance
-from benchmarks import runs, stacking
+from benchmarks import flops_regions, record, runs, stacking
 from benchmarks.flops_meta import measure
 from tests import tiny
 from tests.probes import descending
@@ -55,3 +56,18 @@ def test_all_energies_cost_little_more_than_the_dearest() -> None:
     found = stacking.compared(lambda plugins: stacking.flops(asked, plugins))
     assert min(found["alone_of_plain"].values()) > 1.2
     assert 1 <= found["all_over_dearest"] <= 1.15
+
+
+def test_regions_and_negatives_cost_what_they_may() -> None:
+    """FLUX counted anew, the U-Nets as they were recorded; no mask is over cells and tokens."""
+    recorded = json.loads((record.RESULTS / "flops_regions.json").read_text("utf-8"))["results"]
+    counted = {**recorded, "flux": flops_regions.measure("flux")}
+    assert set(counted) == {"sd15", "sdxl", "flux"}
+    for name, found in counted.items():
+        for regions in ("three_regions", "three_regions_not_apart"):
+            assert 1 < found[f"{regions}_over_plain"] <= 1.3, name
+        assert 1 < found["nag_over_plain"] <= 1.25, name
+        masks = [entries for label, entries in found.items() if label.endswith("_largest_mask")]
+        assert max(masks) < 10_000, name
+    # What VSF takes off its text's logits is one row for all cells: the count sees masks at all.
+    assert counted["flux"]["vsf_largest_mask"] == 512 + 24 + 4096
