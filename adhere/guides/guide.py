@@ -169,7 +169,8 @@ class Logits(Protocol):
 class Attention(Protocol):
     """A layer that has attended, as a guide that changes what it gives out sees it.
 
-    `number` of `count`: its place among the layers that attend to text, in the model's order.
+    `number` of `count`: its place among the layers that attend to text, in the model's order, of
+    its own part of the model: FLUX's double blocks and single blocks are counted apart.
     """
 
     @property

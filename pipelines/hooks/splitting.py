@@ -247,12 +247,14 @@ class SplitCall:
             return key[:, :, columns], value[:, :, columns], shown
 
         queries = reader.places(site, attending_of(self._whole))[0]
+        part_of_model = self.layer.name.partition(".")[0]
+        alike = [x for x in self.split.layers if x.partition(".")[0] == part_of_model]
         extras = self.split.extras.items()
         return SplitAttention(
             site=site,
             images=self.running.images,
-            number=self.split.layers.index(self.layer.name),
-            count=len(self.split.layers),
+            number=alike.index(self.layer.name),
+            count=len(alike),
             base=base,
             query=query[:, :, image],
             parts={PROMPT: part(text), **{name: self._part(one, queries) for name, one in extras}},

@@ -10,10 +10,11 @@ its text, and what no region covers follows the base prompt.
 With hard masks this is the published h = (1 - beta) h_region + beta h_base (the authors' FLUX code,
 instantX-research/Regional-Prompting-FLUX@6011179), without a mask over all pairs of tokens. There a
 region's cells see no other cells, and its text sees itself and them; `apart=False` lets them see
-all, as InvokeAI found better on Z-Image. It acts in every `every`-th layer, and in the share of the
-run that the region says. Differs from that code: soft masks, strengths and overlaps; the pooled
-text stays the base prompt's; a region's `negative` is Normalized Attention Guidance within the
-region, so no guidance scale is needed. A region without a text of its own is given its phrase.
+all, as InvokeAI found better on Z-Image. It acts in every `every`-th layer (double and single
+blocks are counted apart, as there), and in the share of the run that the region says. Differs from
+that code: soft masks, strengths and overlaps; the pooled text stays the base prompt's; a region's
+`negative` is Normalized Attention Guidance within the region, so no guidance scale is needed. A
+region without a text of its own is given its phrase.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class RegionalPrompting(Method):
     layout: Layout | None = param(None, "regions with their texts; else the call's")
     base: float = share(0.1, "the base prompt's share in a region, if the layout has none")
     apart: bool = param(True, "a region's cells see no others (models with joint attention)")
-    every: int = param(1, "act in every so many-th layer", low=1, high=100)
+    every: int = param(1, "act in every so many-th layer of each kind of block", low=1, high=100)
     stop: float = share(1.0, "share of the steps in which regions are heard at all")
     negative_scale: float = param(5.0, "how far from a region's negative", low=1, high=100)
 

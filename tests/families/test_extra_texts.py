@@ -146,6 +146,24 @@ def test_a_batch_is_its_images_one_by_one(case: Case) -> None:
         assert not torch.allclose(alone, plain, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["flux", "flux2", "chroma", "sd3"])
+def test_layers_are_numbered_in_their_own_kind_of_block(name: str) -> None:
+    """As published codes choose blocks: every second double block, every second single block."""
+    found: dict[str, list[tuple[int, int]]] = {}
+
+    def note(attention: Attention) -> None:
+        kind, block, _ = attention.site.name.split(".")
+        assert attention.number == int(block)
+        found.setdefault(kind, []).append((attention.number, attention.count))
+
+    draw(CASES[name], Attends(note), num_inference_steps=1)
+    assert set(found) == {"transformer_blocks", "single_transformer_blocks"} - (
+        {"single_transformer_blocks"} if name == "sd3" else set()
+    )
+    for numbers in found.values():
+        assert numbers == [(k, len(numbers)) for k in range(len(numbers))]
+
+
 LONG = "a cat and " + "big " * 1100 + "frog"
 """Beyond what any encoder reads."""
 
