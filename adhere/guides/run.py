@@ -88,6 +88,8 @@ class Run(Renamed):
         steps: number of steps that was asked for.
         family: name of the model family, for reports.
         sampling: True when the run starts from pure noise (text-to-image).
+        multistep: whether the sampler steps from predictions of earlier steps, which an image that
+            is begun again would not have.
         notes: sentences for the report.
         used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
             guide has asked for.
@@ -109,6 +111,7 @@ class Run(Renamed):
     steps: int
     family: str
     sampling: bool = True
+    multistep: bool = False
     unread: GuidanceError | None = None
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)

@@ -69,6 +69,7 @@ def begun(
         steps=clock.count,
         family=family.name,
         sampling=family.samples_from_noise() and clock.sampling,
+        multistep=edits.remembers(scheduler),
         unread=unread,
         pictures=sum(family.pictures(call)),
         size=_size(family),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from adhere import verifiers
+from adhere.errors import ModelError
 from adhere.guides.guide import Guide, Step, strides
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
@@ -46,7 +47,14 @@ class Restart(Method):
     )  # fmt: skip
 
     def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
+        guide = _Guide(self, run)
+        if run.multistep and not guide.off:
+            raise ModelError(
+                f"{self.name} begins pictures again on the way, and the pipeline's scheduler steps "
+                "from predictions of earlier steps, which such a picture does not have; give the "
+                "pipeline a single-step scheduler (DDIM, Euler), or use best-of-n"
+            )
+        return guide
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""

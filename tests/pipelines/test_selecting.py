@@ -17,6 +17,7 @@ from adhere.guides.guide import Guide, Step
 from adhere.guides.selection import Selection
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks import decoding
+from adhere.pipelines.hooks.schedulers import edits
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES, Case
@@ -232,6 +233,19 @@ def test_a_multistep_solver_cannot_begin_again() -> None:
     pipe.scheduler = made(next(k for k in SERVED if k.__name__ == "DPMSolverMultistepScheduler"))
     with pytest.raises(ModelError, match="steps from predictions of earlier steps"):
         choosing(pipe, Selection((0, 1), again=(0,)))
+
+
+@pytest.mark.parametrize("kind", SERVED, ids=lambda kind: kind.__name__)
+def test_what_a_solver_will_remember_is_known_before_its_first_step(kind: type) -> None:
+    scheduler: Any = timed(kind, 6)
+    said, sample = edits.remembers(scheduler), torch.randn(1, 4, 8, 8)
+    for timestep in scheduler.timesteps[:3]:
+        seen = sample
+        if hasattr(scheduler, "scale_model_input"):
+            seen = scheduler.scale_model_input(sample, timestep)
+        sample = scheduler.step(torch.randn_like(seen), timestep, sample).prev_sample
+    kept = [one for value in vars(scheduler).values() if isinstance(value, list) for one in value]
+    assert said is any(isinstance(one, Tensor) and one.shape == sample.shape for one in kept)
 
 
 @pytest.mark.parametrize(

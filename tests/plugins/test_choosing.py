@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from adhere import Guidance
+from adhere.errors import ModelError
 from adhere.guides.guide import Step, passes_of_preview
 from adhere.guides.run import Prompt, Run
 from adhere.plugins.choose.best_of_n import BestOfN
@@ -185,6 +187,17 @@ def test_one_picture_is_left_alone_and_it_says_so() -> None:
 
 
 # ---- Restart -----------------------------------------------------------------
+
+
+def test_a_sampler_with_a_memory_is_refused_before_anything_is_made() -> None:
+    pipe, asked = tiny.sd1(), []
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.unet.register_forward_hook(lambda *_: asked.append(1))
+    with pytest.raises(ModelError, match=r"restart begins .* give the pipeline a single-step"):
+        tiny.latents(pipe, PROMPT, guidance=Guidance(Restart("told", 0.5)))
+    assert not asked
+    # Switched off it asks for nothing.
+    tiny.latents(pipe, PROMPT, guidance=Guidance(Restart("told", 0.5, ())))
 
 
 def test_only_what_fails_begins_again_and_looks_are_counted() -> None:

@@ -118,7 +118,7 @@ class Selecting:
         """The sample with some images begun again from other noise."""
         if not images:
             return sample
-        if edits.remembers(self.state.scheduler, sample.shape):
+        if edits.remembers(self.state.scheduler):
             raise ModelError(
                 f"{type(self.state.scheduler).__name__} steps from predictions of earlier steps, "
                 "which a picture that is begun again does not have; use a single-step scheduler "

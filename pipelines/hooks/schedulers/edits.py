@@ -23,6 +23,9 @@ from torch import Tensor
 from adhere.pipelines.hooks.compat import picture_and_noise
 from adhere.pipelines.hooks.schedulers.fit import names
 
+_EARLIER = ("model_outputs", "ets", "derivatives")
+"""Where diffusers' multistep solvers keep them."""
+
 
 def moved(scheduler: Any, move: Tensor) -> None:
     """Tell a scheduler that a sample was moved, and by how much.
@@ -53,10 +56,11 @@ def _reordered(value: Any, rows: Tensor, shape: torch.Size) -> Any:
     return value
 
 
-def remembers(scheduler: Any, shape: Sequence[int]) -> bool:
-    """Whether a scheduler keeps predictions of earlier steps, as multistep solvers do."""
-    kept = [one for value in vars(scheduler).values() if isinstance(value, list) for one in value]
-    return any(isinstance(one, Tensor) and one.shape == torch.Size(shape) for one in kept)
+def remembers(scheduler: Any) -> bool:
+    """Whether a scheduler keeps predictions of earlier steps, as multistep solvers do. It can be
+    asked before the first.
+    """
+    return any(isinstance(vars(scheduler).get(name), list) for name in _EARLIER)
 
 
 @contextmanager
