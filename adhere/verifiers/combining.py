@@ -27,41 +27,41 @@ def read(text: str, named: Named) -> Scores:
     Raises:
         ParameterError: the text does not read.
     """
-    scores, rest = _sum(text, named)
+    scores, rest = _sum(text, text, named)
     if rest.strip():
         raise _unread(text, rest)
     return scores
 
 
-def _sum(text: str, named: Named) -> tuple[Scores, str]:
-    scores, rest = _term(text, named)
+def _sum(whole: str, text: str, named: Named) -> tuple[Scores, str]:
+    scores, rest = _term(whole, text, named)
     terms = [scores]
     while rest.lstrip().startswith("+"):
-        scores, rest = _term(rest.lstrip()[1:], named)
+        scores, rest = _term(whole, rest.lstrip()[1:], named)
         terms.append(scores)
     return (terms[0] if len(terms) == 1 else _combined(terms, sum)), rest
 
 
-def _term(text: str, named: Named) -> tuple[Scores, str]:
+def _term(whole: str, text: str, named: Named) -> tuple[Scores, str]:
     found = _TERM.match(text)
     if found is None:
-        raise _unread(text, text)
+        raise _unread(whole, text)
     weight, name, column, opened = found.groups()
     rest = text[found.end() :]
     if name == "min" and opened:
-        scores, rest = _least(text, rest, named)
+        scores, rest = _least(whole, rest, named)
     else:
         values, closed, rest = rest.partition(")") if opened else ("", ")", rest)
         if not closed:
-            raise _unread(text, values)
+            raise _unread(whole, values)
         scores = named(name, column, values)
-    return (scores if weight is None else _weighted(_number(weight, text), scores)), rest
+    return (scores if weight is None else _weighted(_number(weight, whole), scores)), rest
 
 
 def _least(whole: str, text: str, named: Named) -> tuple[Scores, str]:
     terms = []
     while True:
-        scores, rest = _sum(text, named)
+        scores, rest = _sum(whole, text, named)
         terms.append(scores)
         mark, text = rest.lstrip()[:1], rest.lstrip()[1:]
         if mark == ")":
@@ -97,8 +97,9 @@ def _weighted(weight: float, term: Scores) -> Scores:
 
 
 def _unread(text: str, where: str) -> ParameterError:
+    at = f"from {where.strip()[:30]!r} on" if where.strip() else "at its end"
     return ParameterError(
-        f"the verifier {text.strip()!r} does not read from {where.strip()[:30]!r} on; write names "
+        f"the verifier {text.strip()!r} does not read {at}; write names "
         "with weights and minima, as in 'clip-score', '0.7*clip-score + 0.3*judge.binding' or "
         "'min(judge.present, judge.binding)'"
     )

@@ -55,7 +55,9 @@ def test_names_combine(text: str, expected: list[float]) -> None:
     "text", ["", "red +", "min(red", "min()", "2**red", "1.2.3*red", "red letters", "(red)", "red)"]
 )
 def test_what_does_not_read_says_where(text: str) -> None:
-    with pytest.raises(ParameterError, match=r"does not read from .* on; write names with weights"):
+    with pytest.raises(
+        ParameterError, match=r"does not read (from .* on|at its end); write names with weights"
+    ):
         verifier(text)
 
 

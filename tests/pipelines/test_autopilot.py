@@ -458,7 +458,7 @@ def test_a_plan_that_does_not_read_says_so(
         (["--budget", "3"], "--budget says how --auto chooses"),
         (["--verifier", "judge"], "--verifier says how --best-of chooses"),
         (["--auto", "--verifier", "nope"], "no verifier is called 'nope'"),
-        (["--best-of", "4", "--verifier", "min("], "does not read from"),
+        (["--best-of", "4", "--verifier", "min("], "does not read"),
         (["--auto", "--look-at", "1"], "no share of a run"),
     ],
 )
