@@ -79,6 +79,14 @@ class Flight:
         return [one for one in self.tries if one.picture is not None]
 
     @property
+    def blind(self) -> bool:
+        """Whether a picture is finished and the verifier had no score for anything: more of them
+        could not be told apart.
+        """
+        scores = [one.foreseen if one.score is None else one.score for one in self.tries]
+        return bool(self.finished) and all(one is None for one in scores)
+
+    @property
     def best(self) -> Try:
         return max(self.finished, key=lambda one: -math.inf if one.score is None else one.score)
 
@@ -189,7 +197,7 @@ class Flying:
                 break
             flight.tries.append(one)
             self._fly(one, flight)
-            if flight.satisfied:
+            if flight.satisfied or flight.blind:
                 break
         if not flight.finished:
             self._finish(max(flight.tries, key=_promise), flight)

@@ -79,7 +79,7 @@ class Foreseeing:
         if not self.pictures:
             raise ModelError(
                 "a run of one step shows nothing before its end; use more steps, or finish all "
-                "candidates (look_at=None, --look-at 1)"
+                "candidates (look_at=1, --look-at 1)"
             )
         return self.pictures
 

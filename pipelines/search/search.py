@@ -207,10 +207,12 @@ def search(
         ModelError: the pipeline cannot be guided.
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
-    if not 1 <= keep <= n:
-        raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
     check_call(prompt, call)
     how = Search(n, named, look_at, finish)
+    if not 1 <= keep <= n:
+        raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
+    if together < 1:
+        raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     if how.finalists < keep:
         how = Search(n, named, look_at, keep)
     guided = _Guided(pipe, prompt, guidance or Guidance(), call, together, previews)
@@ -270,9 +272,16 @@ class _Guided:
         return pictures
 
     def _parts(self, seeds: Sequence[int]) -> Iterator[Sequence[int]]:
-        size = max(1, self.together)
+        size = self.together
         return (seeds[start : start + size] for start in range(0, len(seeds), size))
 
     def _called(self, seeds: Sequence[int]) -> Any:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        return self.pipe(prompt=[self.prompt] * len(seeds), generator=generators, **self.call)
+        # Pipelines want further texts of a call to be as many as its prompts.
+        given = {
+            name: [value] * len(seeds)
+            if isinstance(value, str) and name.startswith(("negative_prompt", "prompt_"))
+            else value
+            for name, value in self.call.items()
+        }
+        return self.pipe(prompt=[self.prompt] * len(seeds), generator=generators, **given)

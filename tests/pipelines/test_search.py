@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +84,17 @@ def test_guided_candidates_are_guided() -> None:
     assert alone(pipe, best.seed).tobytes() != best.picture.tobytes()
 
 
+@pytest.mark.parametrize("make", [tiny.sd1, tiny.sdxl])
+def test_further_texts_of_a_call_are_those_of_every_candidate(make: Any) -> None:
+    pipe, negative = make(), {"negative_prompt": "a dog", "guidance_scale": 7.5}
+    result = found(pipe, n=2, look_at=1, keep=2, **negative)
+    best = result.candidates[0]
+    generator = torch.Generator().manual_seed(best.seed)
+    one = pipe(PROMPT, generator=generator, **CALL, **negative).images[0]
+    difference = np.abs(np.asarray(one, float) - np.asarray(best.picture, float))
+    assert difference.max() <= 1
+
+
 def test_the_pipeline_is_left_as_it_was() -> None:
     pipe = tiny.sd1()
     with nothing_left(pipe):
@@ -133,7 +145,8 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n": 0}, "keep=1 of n=0"),
+        ({"n": 0}, "candidates=0; give a whole number from 1 on"),
+        ({"together": 0}, "together=0 pictures at once; give 1 or more"),
         ({"n": 2, "keep": 3}, "keep=3 of n=2"),
         ({"look_at": 1.5}, "look_at=1.5 is no share"),
         ({"n": 4, "finish": 9}, "finish=9 of 4"),
@@ -156,7 +169,7 @@ def test_what_is_no_prompt_is_said(prompt: Any) -> None:
 
 
 def test_one_step_cannot_be_foreseen() -> None:
-    with pytest.raises(ModelError, match="a run of one step shows nothing before its end"):
+    with pytest.raises(ModelError, match=r"one step shows nothing before its end.*\(look_at=1"):
         found(n=3, num_inference_steps=1)
     assert len(found(n=3, num_inference_steps=1, look_at=1).pictures) == 1
 
