@@ -1,6 +1,6 @@
 """What TIME does to a toybox's assumptions, by its paper's three questions.
 
-    python -m benchmarks.effects.assumptions [--model FOLDER] [--noises 20]
+    python -m benchmarks.effects.assumptions [--model FOLDER] [--noises 8]
 
 A kind whose colour is not named has its usual one (`TYPICAL`). Each kind is edited to a colour that
 is not usual for it, and pictures are drawn with and without the edit, from the same noises:
@@ -10,8 +10,11 @@ is not usual for it, and pictures are drawn with and without the edit, from the 
     specificity   texts that name another colour, "a yellow apple", or another thing, "a cat":
                   is that colour, or that thing, there as often as without the edit?
 
-Shares with Wilson's intervals, of the pictures that show the thing, at several weights of keeping
-other texts as they are. Kinds, colours and noises are not the effect study's.
+    there         in the pictures of all of these but the last: is the thing there at all?
+
+Shares of the pictures that show the thing, and what each edit changes in pictures of the same noise
+that show it with and without, at several weights of keeping other texts as they are. A kind is one
+witness. Prompts, edits and noises are not the effect study's.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ import torch
 
 from adhere import Guidance
 from adhere.pipelines.toybox import load_toybox
-from adhere.pipelines.toybox.card.figures import Figure, share
 from adhere.pipelines.toybox.card.suites import article
 from adhere.pipelines.toybox.judge.judge import Judge
 from adhere.pipelines.toybox.world.faults import TYPICAL
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time
 from benchmarks import record
+from benchmarks.effects.paired import told
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)
 SEED = 5_000_000
@@ -78,31 +81,37 @@ def drawn(pipe: Any, prompt: str, plugin: Any, noises: int) -> Sequence[Any]:
     return images
 
 
-def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[bool]:
-    """Of the pictures that show the kind, whether one is of the colour; of all, whether it is
-    there, where no colour is asked.
+def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[float | None]:
+    """Of each picture 1 or 0: is the kind there in the colour? None where the kind is not there at
+    all. Where no colour is asked: is the kind there?
     """
     shown = [[thing.colour for thing in each.things if thing.kind == kind] for each in verdicts]
-    return [bool(one) for one in shown] if colour is None else [colour in o for o in shown if o]
+    if colour is None:
+        return [float(bool(colours)) for colours in shown]
+    return [float(colour in colours) if colours else None for colours in shown]
 
 
-def measured(pipe: Any, kinds: Sequence[str], noises: int) -> dict[str, dict[str, Figure]]:
-    """Each question's share, without the edit and at each weight."""
-    judge, found = Judge.load(), dict[str, dict[str, list[bool]]]()
+def measured(pipe: Any, kinds: Sequence[str], noises: int) -> dict[str, dict[str, Any]]:
+    """Each question's shares, without the edit and at each weight, and what the edits change."""
+    judge = Judge.load()
+    found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
+
+    def count(question: str, arm: str, kind: str, first: int, rows: Sequence[float | None]) -> None:
+        kept = found.setdefault(question, {}).setdefault(arm, {})
+        kept |= {(kind, n): row for n, row in enumerate(rows, first) if row is not None}
+
     for kind in kinds:
         edit = f"{a(kind)} > {a(f'{unusual(kind)[0]} {kind}')}"
         edits = {f"keep={keep:g}": Time((edit,), keep=keep) for keep in KEEPS}
-        for question, prompts in asked(kind).items():
-            for prompt, looked_at, colour in prompts:
-                for name, plugin in {"plain": None, **edits}.items():
-                    verdicts = judge(list(drawn(pipe, prompt, plugin, noises)))
-                    row = found.setdefault(question, {}).setdefault(name, [])
-                    row += hits(verdicts, looked_at, colour)
+        asks = [(name, *one) for name, prompts in asked(kind).items() for one in prompts]
+        for number, (question, prompt, looked_at, colour) in enumerate(asks):
+            for arm, plugin in {"plain": None, **edits}.items():
+                verdicts, first = judge(list(drawn(pipe, prompt, plugin, noises))), number * noises
+                count(question, arm, kind, first, hits(verdicts, looked_at, colour))
+                if colour is not None:
+                    count("the thing is there", arm, kind, first, hits(verdicts, looked_at, None))
         print(f"{kind} is done", flush=True)
-    return {
-        question: {name: share(row) if row else {"n": 0} for name, row in rows.items()}
-        for question, rows in found.items()
-    }
+    return {question: told(rows, "plain") for question, rows in found.items()}
 
 
 def main() -> None:
@@ -112,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, help="a toybox's folder; the bundled one if left out")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--noises", type=int, default=20, help="pictures of each prompt")
+    parser.add_argument("--noises", type=int, default=8, help="pictures of each prompt")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "assumptions.json")
     given = parser.parse_args()
     pipe = load_toybox(folder=given.model)

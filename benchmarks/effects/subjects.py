@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +27,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adhere import Guidance
-from adhere.eval.report.statistics import difference, interval
 from adhere.pipelines.toybox import (
     COLOURS,
     KINDS,
@@ -47,6 +46,7 @@ from adhere.pipelines.toybox.world.faults import TYPICAL
 from adhere.pipelines.toybox.world.world import place
 from adhere.plugins.bind.subject_guidance import SubjectGuidance
 from benchmarks import record
+from benchmarks.effects.paired import told
 
 ALONE = 8
 """Pictures of each kind in each colour, for the regression."""
@@ -158,17 +158,7 @@ def measured(pipe: Any, clip: Any, count: int, noises: int, rng: Random) -> dict
                 for name, value in scores.items():
                     found.setdefault(name, {}).setdefault(arm, {})[f"{number}", noise] = value
         print(number, {n: {a: sum(v.values()) for a, v in r.items()} for n, r in found.items()})
-    return {name: _told(rows) for name, rows in found.items()}
-
-
-def _told(rows: dict[str, dict[tuple[str, int], float]]) -> dict[str, Any]:
-    plain, masked = rows["ip-adapter"], rows["subject-guidance"]
-    told: dict[str, Any] = {arm: _plain(interval(row, share=True)) for arm, row in rows.items()}
-    return told | {"difference": _plain(difference(masked, plain, share=True))}
-
-
-def _plain(found: Any) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if value is not None}
+    return {name: told(rows, "ip-adapter") for name, rows in found.items()}
 
 
 def main() -> None:

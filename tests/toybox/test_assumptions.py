@@ -28,8 +28,8 @@ def test_colours_are_unusual_ones_and_prompts_name_what_is_looked_at() -> None:
 def test_pictures_without_the_thing_do_not_count_for_its_colour() -> None:
     red, blue = (Thing("apple", colour, "big", 8, 8) for colour in ("red", "blue"))
     verdicts = Judge()([render(Scene((one,))) for one in (red, blue)] + [render(Scene(()))])
-    assert assumptions.hits(verdicts, "apple", "blue") == [False, True]
-    assert assumptions.hits(verdicts, "apple", None) == [True, True, False]
+    assert assumptions.hits(verdicts, "apple", "blue") == [0, 1, None]
+    assert assumptions.hits(verdicts, "apple", None) == [1, 1, 0]
 
 
 def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +42,5 @@ def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assumptions.main()
     found = json.loads(out.read_text())["results"]
     assert found["specificity, another thing"]["plain"]["n"] == 2
-    assert set(found["efficacy"]) == {"plain", "keep=30"}
+    assert set(found["the thing is there"]) == {"plain", "keep=30", "keep=30 - plain"}
+    assert found["the thing is there"]["plain"]["n"] == 8  # all but the other thing's pictures

@@ -54,8 +54,8 @@ def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", given)
     subjects.main()
     found = json.loads(out.read_text())["results"]
-    assert found["both with their looks"]["difference"]["n"] == 2
-    assert set(found["both there"]) == {*subjects.ARMS, "difference"}
+    assert found["both with their looks"]["subject-guidance - ip-adapter"]["n"] == 2
+    assert set(found["both there"]) == {*subjects.ARMS, "subject-guidance - ip-adapter"}
     assert kept.stat().st_size < 2e6
     pipe = load_toybox()
     pipe.load_ip_adapter(
