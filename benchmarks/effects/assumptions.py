@@ -29,8 +29,8 @@ import torch
 
 from adhere import Guidance
 from adhere.pipelines.toybox import load_toybox
-from adhere.pipelines.toybox.card.suites import article
 from adhere.pipelines.toybox.judge.judge import Judge
+from adhere.pipelines.toybox.world.captions import article
 from adhere.pipelines.toybox.world.faults import TYPICAL
 from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time

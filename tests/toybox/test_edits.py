@@ -1,0 +1,48 @@
+"""What is asked of pictures that were mixed, edited, or begun with other noise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from adhere.pipelines.toybox import Judge, render
+from adhere.pipelines.toybox.world.faults import TYPICAL
+from benchmarks.effects import edits
+
+
+def test_looks_are_unusual_ones() -> None:
+    rng = Random(0)
+    for _ in range(200):
+        one, other = edits.looks(rng)
+        assert len({one[0], other[0]}) == len({one[1], other[1]}) == 2
+        assert not {one[1], other[1]} & {*TYPICAL[one[0]], *TYPICAL[other[0]]}
+    assert edits.a(("apple", "blue")) == "a blue apple"
+    assert edits.a(("apple", "")) == "an apple"
+
+
+def test_a_drawn_picture_shows_its_two_things() -> None:
+    rng, judge = Random(1), Judge.load()
+    for _ in range(20):
+        one, other = edits.looks(rng)
+        (verdict,) = judge([render(edits.scene(one, other, rng))])
+        assert {(thing.kind, thing.colour) for thing in verdict.things} == {one, other}
+
+
+def test_all_three_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "found.json"
+    monkeypatch.setattr(edits, "STEPS", 2)
+    few = {arm: replace(how, steps=2) for arm, how in edits.SCALES.items()}
+    monkeypatch.setattr(edits, "SCALES", few)
+    given = ["edits", "--count", "2", "--library", "3", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", given)
+    edits.main()
+    found = json.loads(out.read_text())["results"]
+    assert found["noise-query"]["brightness"]["lowest - plain"]["n"] == 2
+    assert set(found["noise-query"]["all there"]) == {"plain", "by prompt", "by prompt - plain"}
+    assert len(found["p-plus"]["mixed: that kind in that colour"]) == 7  # four arms, three changes
+    assert found["scaling-concept"]["the concept is seen"]["scale 0"]["n"] == 2
