@@ -84,6 +84,7 @@ from adhere.plugins.place.paint_with_words import PaintWithWords as PaintWithWor
 from adhere.plugins.place.regional_prompting import RegionalPrompting as RegionalPrompting
 from adhere.plugins.place.zestguide import ZestGuide as ZestGuide
 from adhere.plugins.safe.caption_jitter import CaptionJitter as CaptionJitter
+from adhere.plugins.safe.prototype import Prototype as Prototype
 from adhere.plugins.safe.safe_latent_diffusion import SafeLatentDiffusion as SafeLatentDiffusion
 from adhere.plugins.safe.safree import Safree as Safree
 from adhere.plugins.scale.apg import Apg as Apg
@@ -160,6 +161,7 @@ __all__ = [
     "PredictionGuider",
     "Prompt",
     "PromptError",
+    "Prototype",
     "Read",
     "Region",
     "RegionalPrompting",

@@ -17,6 +17,7 @@ from adhere.pipelines.tools.autoencoder import Network, hidden_states
 from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE
 from adhere.plugins.mathematics.noise_library import LIBRARY
 from adhere.plugins.mathematics.noise_network import NETWORK, NoiseNetwork
+from adhere.plugins.mathematics.prototypes import PROTOTYPES
 from tests import tiny
 
 SHAPE = (4, 16, 16)
@@ -74,6 +75,26 @@ def noise_network(shape: tuple[int, ...], pipe: Any) -> str:
     return str(path)
 
 
+def prototypes(pipe: Any) -> str:
+    """Random prototypes, one of which some text is near to, for a pipeline's texts."""
+    family = family_of(pipe)
+    with torch.no_grad():
+        embeds = family.encode([PROBE]).values[family.text][0].float()
+    place = len(pipe.tokenizer(PROBE).input_ids) - 1 if hasattr(pipe, "unet") else 0
+    draw = torch.Generator().manual_seed(1)
+    vectors = torch.nn.functional.normalize(torch.randn(16, 3, generator=draw), dim=1)
+    tensors = {
+        "embeds": torch.randn(16, *embeds.shape, generator=draw),
+        "vectors": vectors,
+        "projection": torch.randn(embeds.shape[1], 3, generator=draw),
+        "probe": embeds[place],
+    }
+    size = "x".join(map(str, embeds.shape))
+    path = folder() / f"prototypes-{type(pipe).__name__}-{size}.safetensors"
+    stored.write(path, PROTOTYPES, tensors, {"model": "none"})
+    return str(path)
+
+
 @functools.cache
 def of_sd1(kind: Callable[..., str], *given: Any) -> str:
     """Made once, not by two threads that draw their weights from one generator."""
@@ -96,4 +117,6 @@ def needed(names: set[str], shape: tuple[int, ...] = SHAPE, pipe: Any = None) ->
     if "network" in names:
         path = of_sd1(noise_network, shape) if pipe is None else noise_network(shape, pipe)
         return {"network": path, "any_model": True}
+    if "prototypes" in names:
+        return {"prototypes": of_sd1(prototypes) if pipe is None else prototypes(pipe)}
     return {}

@@ -120,6 +120,8 @@ class Text:
     stand in them, by text encoder. `within` is `encode` with what a layer of one of the pipeline's
     text encoders gives out changed on the way: `(texts, "text_encoder", layer from 0, change)`,
     where `change` is given hidden states, `Float[rows tokens channels]`, and gives others.
+    `extra` has embeddings that the model is told in place of the guide's own `texts`, by their
+    places: one for each image, of the size of `cond`.
     """
 
     cond: Float[Tensor, "batch tokens channels"]
@@ -129,6 +131,7 @@ class Text:
     layers: Mapping[str, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
     tracks: Callable[[Sequence[str]], tuple[Track, ...]] = lambda texts: ()
     within: Callable[[Sequence[str], str, int, Change], Tensor] = _nowhere
+    extra: Mapping[int, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Text:
         return replace(self, **changes)

@@ -58,6 +58,7 @@ class State:
         clock: how far the run is.
         level: what the latents of the current step are made of.
         texts: text embeddings that the guides gave to single attention layers at this step.
+        extra: by the guides' identities, those that they gave in place of their own texts.
         busy: whether the pipeline's parts are being called by the engine.
         unread: why recorded attention cannot be read by words, where it cannot.
     """
@@ -72,6 +73,7 @@ class State:
     guides: tuple[Guide, ...]
     level: levels.Level = levels.CLEAN
     texts: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: dict[int, Mapping[int, Tensor]] = field(default_factory=dict)
     busy: bool = False
     unread: str = ""
 

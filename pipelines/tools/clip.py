@@ -17,6 +17,7 @@ from adhere.pipelines.folders import saved
 from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.toybox import TOYBOXES, load_clip
+from adhere.plugins.mathematics.noise_library import PROBE
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,29 @@ def _from_folder(folder: Path, device: str) -> Clip:
         return pixels
 
     return Clip(str(folder), model.eval().requires_grad_(False).to(device), tokenizer, preprocess)
+
+
+def own_texts(pipe: Any, clip: Clip) -> dict[str, Tensor] | None:
+    """How a pipeline's own text embeddings come into a CLIP's space: the `projection` of a text's
+    end, and the `probe` that this was tried on; None where the CLIP has another text encoder.
+    """
+    found = end_embedding(pipe, PROBE)
+    projection = clip.model.text_projection.weight.detach().float().cpu().T
+    if found is None or found.shape[0] != projection.shape[0]:
+        return None
+    mine, own = found @ projection, clip.texts([PROBE])[0].cpu()
+    if torch.cosine_similarity(mine, own, dim=0) < 0.99:
+        return None
+    return {"projection": projection, "probe": found}
+
+
+def end_embedding(pipe: Any, text: str) -> Tensor | None:
+    """A text's end by a pipeline's own encoder, as its denoiser reads it; None where the texts
+    of several encoders are joined, or it has no end token.
+    """
+    if getattr(pipe, "text_encoder_2", None) is not None or not hasattr(pipe, "unet"):
+        return None
+    embeds = pipe.encode_prompt(text, pipe.device, 1, False)[0]
+    ids = pipe.tokenizer(text).input_ids
+    found: Tensor = embeds[0, len(ids) - 1].detach().float().cpu()
+    return found

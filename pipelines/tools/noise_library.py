@@ -24,9 +24,9 @@ from adhere.guides.stored import KIND, Stored, read, write
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
-from adhere.pipelines.tools.clip import Clip
+from adhere.pipelines.tools.clip import Clip, own_texts
 from adhere.pipelines.tools.statistics import STATISTICS, statistics
-from adhere.plugins.mathematics.noise_library import LIBRARY, MAKE, PROBE, noise_of
+from adhere.plugins.mathematics.noise_library import LIBRARY, MAKE, noise_of
 
 PART = 64
 """Seeds in a part: what is lost at the most when a process is killed."""
@@ -172,7 +172,9 @@ class Maker:
         tensors = {
             name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors
         }
-        write(self.out, LIBRARY, {**tensors, **self._words()}, parts[0].about)
+        # The way from the model's own text embeddings to the CLIP's space, if there is one.
+        words = own_texts(self.studio.pipe, self.clip) if self.clip else None
+        write(self.out, LIBRARY, {**tensors, **(words or {})}, parts[0].about)
         for seeds in ranges:
             self._path(seeds).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
@@ -206,19 +208,6 @@ class Maker:
         shape = made[0].report["plugins"][_OfSeeds.name]["shape"]
         return [picture.image for picture in made], "x".join(map(str, shape))
 
-    def _words(self) -> dict[str, Tensor]:
-        """The way from the model's own text embeddings to the CLIP's space, if there is one."""
-        if self.clip is None:
-            return {}
-        found = end_embedding(self.studio.pipe, PROBE)
-        projection = self.clip.model.text_projection.weight.detach().float().cpu().T
-        if found is None or found.shape[0] != projection.shape[0]:
-            return {}
-        mine, own = found @ projection, self.clip.texts([PROBE])[0].cpu()
-        if torch.cosine_similarity(mine, own, dim=0) < 0.99:
-            return {}
-        return {"projection": projection, "probe": found}
-
     def _path(self, seeds: range) -> Path:
         return self.folder / f"{seeds.start:07}-{seeds.stop - 1:07}.safetensors"
 
@@ -239,15 +228,3 @@ class Maker:
                     f"{found.about.get(key)!r}, and this one is to have {value!r}; give another "
                     "--out, or take it away"
                 )
-
-
-def end_embedding(pipe: Any, text: str) -> Tensor | None:
-    """A text's end by a pipeline's own encoder, as its denoiser reads it; None where the texts
-    of several encoders are joined, or it has no end token.
-    """
-    if getattr(pipe, "text_encoder_2", None) is not None or not hasattr(pipe, "unet"):
-        return None
-    embeds = pipe.encode_prompt(text, pipe.device, 1, False)[0]
-    ids = pipe.tokenizer(text).input_ids
-    found: Tensor = embeds[0, len(ids) - 1].detach().float().cpu()
-    return found

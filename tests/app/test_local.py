@@ -62,7 +62,7 @@ def test_every_parameter_that_names_a_file_or_a_verifier_says_so() -> None:
 
 def test_what_cannot_be_used_here_is_not_offered() -> None:
     left_out = set(PLUGINS) - set(offered())
-    files = {"concept-steering", "golden-noise", "noise-query"}
+    files = {"concept-steering", "golden-noise", "noise-query", "prototype"}
     assert left_out == {*files, "fk-steering", "subject-guidance"}
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import noise_library
-from adhere.pipelines.tools.clip import clip_of
-from adhere.pipelines.tools.noise_library import Maker, Plan, Shard, end_embedding
+from adhere.pipelines.tools.clip import clip_of, end_embedding
+from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
 from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
 from adhere.plugins.mathematics.noise_library import NoiseLibrary
 from tests import tiny

@@ -65,5 +65,6 @@ class Embedding:
 
         text = Text(cond, uncond, encode, sites=self.sites, tracks=tracks, within=within)
         for guide in self.guides:
-            text = guide.embed(step, text)
+            text = guide.embed(step, text.replace(extra={}))
+            self.state.extra[id(guide)] = text.extra
         return text

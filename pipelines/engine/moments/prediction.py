@@ -59,7 +59,20 @@ class Predictions:
             return call
         call, extra = self.state.family.fitted(call, self._extra)
         longer = call.repeat_rows(rows, len(self.texts))
-        return longer.replace(**spliced(longer.values, extra, call.rows, self.state.run.batch))
+        longer = longer.replace(**spliced(longer.values, extra, call.rows, self.state.run.batch))
+        return self._own_embeds(longer, call.rows)
+
+    def _own_embeds(self, call: Call, start: int) -> Call:
+        """The call with what guides gave in place of their texts, whose rows begin at `start`."""
+        family, batch = self.state.family, self.state.run.batch
+        embeds: Tensor = call.values[family.text]
+        for guide in self.guides:
+            for place, own in self.state.extra.get(id(guide), {}).items():
+                first = start + place * batch
+                embeds = embeds.clone()
+                embeds[first : first + batch] = own.to(embeds)
+            start += len(guide.texts) * batch
+        return call if embeds is call.values[family.text] else family.retexted(call, embeds)
 
     def after(self, now: Now, output: Any) -> Any:
         """The call with the conditional rows has been made. Returns another output, or None."""

@@ -1,0 +1,78 @@
+"""Prototypes of a concept: what their file holds, and which of them is nearest to a prompt.
+
+Made by `adhere train prototype`; `prototype.py` guides away from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from adhere.errors import ParameterError
+from adhere.guides.stored import Stored, read
+from adhere.plugins.mathematics.noise_library import PROBE
+
+__all__ = ["MAKE", "PROBE", "PROTOTYPES", "Prototypes"]
+
+PROTOTYPES = "file of prototypes"
+MAKE = "adhere train prototype --model MODEL --concept WORDS --out prototypes.safetensors"
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """A file's contents.
+
+    Attributes:
+        embeds: of each prototype, as the denoiser reads a text.
+        vectors: of each prototype, of length one, in the space of the CLIP.
+        projection: from the embedding of a text's end to that space.
+        probe: the embedding of the end of `PROBE`.
+    """
+
+    stored: Stored
+    embeds: Float[Tensor, "prototypes tokens width"]
+    vectors: Float[Tensor, "prototypes channels"]
+    projection: Float[Tensor, "width channels"]
+    probe: Float[Tensor, " width"]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Prototypes:
+        """From a file.
+
+        Raises:
+            ParameterError: it holds no prototypes.
+        """
+        stored = read(path, PROTOTYPES, MAKE)
+        return cls(
+            stored,
+            *(stored.tensors[n].float() for n in ("embeds", "vectors", "projection", "probe")),
+        )
+
+    def check(self, probe: Float[Tensor, " width"], tokens: int) -> None:
+        """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`, or for
+        texts of another length.
+        """
+        own = self.probe
+        if own.shape != probe.shape or torch.cosine_similarity(own, probe, dim=0) < 0.99:
+            raise ParameterError(
+                f"{str(self.stored.path)!r} was made with the text encoder of the model "
+                f"{self.stored.about.get('model', 'of another name')!r}, and this model's is "
+                f"another; make one with it: {MAKE}"
+            )
+        if self.embeds.shape[1] != tokens:
+            raise ParameterError(
+                f"{str(self.stored.path)!r} has prototypes of {self.embeds.shape[1]} tokens, and "
+                f"this call's texts have {tokens}; give a prompt of the encoder's own length"
+            )
+
+    def nearest(
+        self, ends: Float[Tensor, "texts width"]
+    ) -> tuple[Float[Tensor, " texts"], Int[Tensor, " texts"]]:
+        """Of each text, by the embedding of its end, the highest cosine and whose it is."""
+        texts = torch.nn.functional.normalize(ends @ self.projection, dim=1)
+        cosines, places = (texts @ self.vectors.T).max(dim=1)
+        return cosines, places
