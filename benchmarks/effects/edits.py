@@ -1,6 +1,6 @@
 """What noise-query, p-plus and scaling-concept do to a toybox's pictures, by its judge.
 
-    python -m benchmarks.effects.edits [--noises 1] [--library 512]
+    python -m benchmarks.effects.edits noise-query p-plus scaling-concept [--count 60]
 
 noise-query      pictures of one thing or two, begun at the seeds of a library that are highest and
                  lowest in each statistic: what is the statistic of the finished picture? And by the
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +52,6 @@ SCALES: Mapping[str, Scaling] = {
     "scale 0": Scaling("-", scale=0, steps=STEPS),
     "scale 1.5": Scaling("-", scale=1.5, steps=STEPS),
     "scale 3": Scaling("-", scale=3, steps=STEPS),
-    "scale 5": Scaling("-", scale=5, steps=STEPS),
 }
 
 Look = tuple[str, str]
@@ -107,7 +106,9 @@ def library(studio: Studio, clip: Clip | None, size: int, path: Path) -> str:
     return str(path)
 
 
-def noise_query(pipe: Any, path: str, count: int, noises: int) -> dict[str, Any]:
+def noise_query(
+    pipe: Any, path: str, names: Sequence[str], count: int, noises: int
+) -> dict[str, Any]:
     """Statistics at their highest and lowest, and what suits the prompt."""
     rng, found = Random(SEED), Found()
     for number in range(count):
@@ -117,7 +118,8 @@ def noise_query(pipe: Any, path: str, count: int, noises: int) -> dict[str, Any]
         seeds = [number * noises + noise for noise in range(noises)]
         plain = drawn(pipe, prompt, None, seeds)
         values = statistics(plain)
-        for column, name in enumerate(STATISTICS):
+        for name in names:
+            column = list(STATISTICS).index(name)
             for arm, level in (("highest", 1.0), ("lowest", 0.0)):
                 plugin = NoiseQuery(path, target=name, level=level)
                 there = statistics(drawn(pipe, prompt, plugin, seeds))
@@ -130,7 +132,7 @@ def noise_query(pipe: Any, path: str, count: int, noises: int) -> dict[str, Any]
             for noise, seen in enumerate(shown(images)):
                 score(found, arm, (f"{number}", noise), {"all there": wanted <= seen})
         print(f"noise-query: {number + 1} of {count}", flush=True)
-    whole = {name: told(_plain_first(found[name]), "plain", share=False) for name in STATISTICS}
+    whole = {name: told(_plain_first(found[name]), "plain", share=False) for name in names}
     return whole | {"all there": told(found["all there"], "plain")}
 
 
@@ -208,36 +210,44 @@ def _unheard(amount: float) -> None:
     pass
 
 
+STUDIES = ("noise-query", "p-plus", "scaling-concept")
+
+
+def studied(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One study's results."""
+    studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
+    assert clip is not None
+    if name == "p-plus":
+        return p_plus(studio.pipe, given.count, given.noises)
+    if name == "scaling-concept":
+        return scaling_concept(studio.pipe, clip, given.count)
+    with tempfile.TemporaryDirectory() as folder:
+        path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
+        return noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
+
+
 def main() -> None:
-    """Measure, print, and keep JSON."""
+    """Measure, print, and keep JSON, a file a study."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("studies", nargs="+", choices=STUDIES)
     parser.add_argument("--count", type=int, default=60, help="prompts, or pictures, of each")
     parser.add_argument("--noises", type=int, default=1, help="pictures of each prompt")
-    parser.add_argument("--library", type=int, default=512, help="seeds of the noise library")
-    parser.add_argument("--out", type=Path, default=record.RESULTS / "edits.json")
+    parser.add_argument("--library", type=int, default=256, help="seeds of the noise library")
+    parser.add_argument("--statistics", nargs="+", choices=STATISTICS, default=list(STATISTICS))
+    parser.add_argument("--out", type=Path, default=record.RESULTS, help="a folder")
     given = parser.parse_args()
-    studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
-    assert clip is not None
-    pipe, count, noises = studio.pipe, given.count, given.noises
-    with tempfile.TemporaryDirectory() as folder:
-        path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
-        studies: dict[str, Callable[[], dict[str, Any]]] = {
-            "scaling-concept": lambda: scaling_concept(pipe, clip, count),
-            "p-plus": lambda: p_plus(pipe, count, noises),
-            "noise-query": lambda: noise_query(pipe, path, count, noises),
-        }
-        found = {name: study() for name, study in studies.items()}
     how = {
         "device": "cpu",
-        "count": count,
-        "noises": noises,
+        "count": given.count,
+        "noises": given.noises,
         "library": given.library,
         "steps": STEPS,
         "guidance_scale": SCALE,
     }
-    record.write(given.out, how, found)
+    for name in given.studies:
+        record.write(given.out / f"{name}.json", how, studied(name, given))
 
 
 if __name__ == "__main__":

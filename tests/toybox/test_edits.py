@@ -34,14 +34,16 @@ def test_a_drawn_picture_shows_its_two_things() -> None:
 
 
 def test_all_three_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "found.json"
     monkeypatch.setattr(edits, "STEPS", 2)
     few = {arm: replace(how, steps=2) for arm, how in edits.SCALES.items()}
     monkeypatch.setattr(edits, "SCALES", few)
-    given = ["edits", "--count", "2", "--library", "3", "--out", str(out)]
+    given = ["edits", *edits.STUDIES, "--count", "2", "--library", "3", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", given)
     edits.main()
-    found = json.loads(out.read_text())["results"]
+    found = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())["results"]
+        for name in edits.STUDIES
+    }
     assert found["noise-query"]["brightness"]["lowest - plain"]["n"] == 2
     assert set(found["noise-query"]["all there"]) == {"plain", "by prompt", "by prompt - plain"}
     assert len(found["p-plus"]["mixed: that kind in that colour"]) == 7  # four arms, three changes
