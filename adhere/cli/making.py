@@ -16,6 +16,7 @@ from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
+from adhere.pipelines.folders.ip_adapters import IPAdapter
 from adhere.pipelines.search.plan import Plan as Flown
 from adhere.pipelines.search.search import Search
 from adhere.pipelines.studio import prompts
@@ -154,7 +155,20 @@ def studio(loading: Loading) -> Studio:
         loras=[Lora.read(text) for text in loading.lora or ()],
         together=loading.batch_size,
         previews=loading.previews,
+        adapter=_adapter(loading),
     )
+
+
+def _adapter(loading: Loading) -> IPAdapter | None:
+    """What `--ip-adapter` and `--picture` say."""
+    shown = [str(path) for path in loading.picture or ()]
+    if loading.ip_adapter is not None:
+        return IPAdapter.read(loading.ip_adapter, shown)
+    if shown:
+        raise ParameterError(
+            f"--picture {shown[0]} is shown by an IP-Adapter; give one, too: --ip-adapter FILE"
+        )
+    return None
 
 
 def make(

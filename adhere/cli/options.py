@@ -208,6 +208,22 @@ class Loading:
             rich_help_panel=_MODEL,
         ),
     ] = None
+    ip_adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="An IP-Adapter's .safetensors file, or its place on the hub, with a strength as "
+            "in `h94/IP-Adapter/models/ip-adapter_sd15.safetensors:0.6`; it shows each --picture.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    picture: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture that the IP-Adapter shows to the model; may be repeated, in the order "
+            "of the subjects of `subject-guidance`.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
     variant: Annotated[
         str | None,
         typer.Option(help="Variant of the weight files, such as fp16.", rich_help_panel=_MODEL),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from adhere.errors import ParameterError
@@ -22,12 +23,13 @@ class Calling:
     """How one pipeline is called: what it takes, and what holds where a request does not say.
 
     Attributes:
+        pictures: what its IP-Adapter shows in every call.
         steps: steps of a request that does not say: the toybox's, or the call's own default.
         guidance_scale: likewise; None where the model has none.
     """
 
-    def __init__(self, pipe: Any, toybox: bool) -> None:
-        self.pipe = pipe
+    def __init__(self, pipe: Any, toybox: bool, pictures: Sequence[Image.Image] = ()) -> None:
+        self.pipe, self.pictures = pipe, list(pictures)
         self._parameters = inspect.signature(type(pipe).__call__).parameters
         self.steps = int(self.default("num_inference_steps"))
         self.guidance_scale: float | None = self.default("guidance_scale")
@@ -99,6 +101,8 @@ class Calling:
             arguments["use_resolution_binning"] = False
         if any(request.negative_prompt for request in batch):
             arguments["negative_prompt"] = [request.negative_prompt for request in batch]
+        if self.pictures:
+            arguments["ip_adapter_image"] = [self.pictures]
         if on_step is not None:
             arguments.update(self._watched(on_step, steps))
         return {name: value for name, value in arguments.items() if value is not None}

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from adhere import __version__
 from adhere.errors import ExtraMissing, ModelError, ParameterError, first_line
 from adhere.pipelines.folders import saved, single_file
+from adhere.pipelines.folders.ip_adapters import IPAdapter, put_on
 from adhere.pipelines.toybox import TOYBOXES
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -63,6 +64,7 @@ def load(
     revision: str | None = None,
     offload: str | None = None,
     loras: Sequence[Lora] = (),
+    adapter: IPAdapter | None = None,
 ) -> Any:
     """A pipeline, on its device.
 
@@ -74,6 +76,7 @@ def load(
         revision: of a hub repository: a branch, tag or commit.
         offload: keep parts in main memory until needed: whole models, or layers (`sequential`).
         loras: low-rank weights to add.
+        adapter: an IP-Adapter to put on.
 
     Raises:
         ModelError: there is no such model, its weights are pickled or not all there, or there is
@@ -88,6 +91,8 @@ def load(
     })  # fmt: skip
     saved.refuse_unloaded(pipe, model)
     add_loras(pipe, loras)
+    if adapter is not None:
+        put_on(pipe, adapter)
     if offload is None:
         return pipe.to(device)
     enable = "enable_model_cpu_offload" if offload == "model" else "enable_sequential_cpu_offload"

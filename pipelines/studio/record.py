@@ -177,6 +177,8 @@ class Record:
 
 def _identity(job: Job, about: Mapping[str, Any]) -> str:
     identity = {"request": job.request.to_json(), **{key: about.get(key) for key in _IDENTITY}}
+    if "ip_adapter" in about:
+        identity["ip_adapter"] = about["ip_adapter"]
     if "previews" in about:  # by what was seen through it, another picture may have been chosen
         identity["previews"] = about["previews"]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]

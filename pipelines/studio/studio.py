@@ -16,6 +16,7 @@ from adhere.guides.run import Prompt
 from adhere.pipelines.engine.guidance import Attached, Guidance
 from adhere.pipelines.engine.memory import Memory
 from adhere.pipelines.folders.decoders import decoder
+from adhere.pipelines.folders.ip_adapters import IPAdapter, shown
 from adhere.pipelines.hooks import decoding
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.studio import samplers
@@ -42,6 +43,7 @@ class Studio:
         together: candidates of a search that are made at once, at the most.
         previews: an autoencoder that decodes what methods look at on the way, such as
             `madebyollin/taesd`; the model's own if left out.
+        adapter: an IP-Adapter, which shows its pictures in every call.
 
     Raises:
         ModelError: the model cannot be loaded, or is of no known family.
@@ -62,22 +64,26 @@ class Studio:
         loras: Sequence[Lora] = (),
         together: int = 4,
         previews: str | None = None,
+        adapter: IPAdapter | None = None,
     ) -> None:
         self.model, self.together = model, max(1, together)
         self.device = device or best_device()
         self.memory = memory or Memory()
+        pictures = shown(adapter) if adapter else []
         self.pipe = load(
             model, self.device, dtype,
             variant=variant, revision=revision, offload=offload, loras=loras,
+            adapter=adapter,
         )  # fmt: skip
         self.previews = decoder(previews, self.pipe) if previews else None
         if attention_backend:
             set_backend(self.pipe, attention_backend)
         self.pipe.set_progress_bar_config(disable=True)
         self._schedulers: dict[str | None, Any] = {None: self.pipe.scheduler}
-        self._calling = Calling(self.pipe, self.is_toybox)
+        self._calling = Calling(self.pipe, self.is_toybox, pictures)
         self.about = about(self.pipe, model, variant, revision, loras)
         self.about |= {"previews": previews} if previews else {}
+        self.about |= {"ip_adapter": adapter.to_json()} if adapter else {}
 
     @property
     def is_toybox(self) -> bool:
