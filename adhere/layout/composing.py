@@ -3,9 +3,9 @@
 "A red cat to the left of a blue car" says where things belong. Relations make an order from left to
 right and one from top to bottom; things that are one above the other share a column, all others
 stand side by side in the order of the prompt; counts share their ground; what a thing has or is in
-("a cat in a hat") goes with it. What no rule reads (sizes, "behind", stories) changes nothing.
-`composed(prompt, by=function)` lets anything else, such as a language model, write the layout, and
-checks what it wrote.
+("a cat in a hat") goes with it; "the dog" is the dog that was named before. What no rule reads
+(sizes, "behind", stories) changes nothing. `composed(prompt, by=function)` lets anything else, such
+as a language model, write the layout, and checks what it wrote.
 """
 
 from __future__ import annotations
@@ -37,12 +37,17 @@ _PLACES: tuple[tuple[str, str], ...] = (
     ("left", "x0"), ("right", "x1"), ("top", "y0"), ("upper", "y0"), ("bottom", "y1"),
     ("lower", "y1"),
 )  # fmt: skip
-_PLACE = re.compile(
-    r"^[\s,]*(?:is |are )?(?:on|at|in) the "
-    r"((?:(?:top|upper|bottom|lower|left|right)[\s-]*)+)"
-    r"(?:hand side|side|corner|half)?(?![\w\s-]*\bof\b)",
+_SPOT = (
+    r"(?:on|at|in) the ((?:(?:top|upper|bottom|lower|left|right)[\s-]*)+)"
+    r"(?:hand side|side|corner|half)?"
+)
+_PLACE = re.compile(rf"^[\s,]*(?:is |are )?{_SPOT}(?![\w\s-]*\bof\b)", re.IGNORECASE)
+_PLACE_AHEAD = re.compile(
+    rf"(?:[;.:]\s*{_SPOT},?|(?:,|\band)\s*{_SPOT})"
+    r"\s*(?:there (?:is|are) |sits |stands |is |are )?(?:an? |the |[\w-]+ )?$",
     re.IGNORECASE,
 )
+"""A place in front of its thing: "on the left a cat, on the right a dog"."""
 _POSITIONS = frozenset({"left", "right", "top", "bottom", "corner", "side", "middle", "center",
                         "centre", "half", "upper", "lower", "hand"})  # fmt: skip
 _WHERE = re.compile(r"\b(?:in|on|at|inside|within) (?:an? |the )?$", re.IGNORECASE)
@@ -125,6 +130,7 @@ def _read(prompt: str) -> Scene:
     parsed, scene = parse(prompt), Scene()
     text, names = parsed.text, list[str]()
     before: Entity | None = None
+    here = -1  # the number of the thing that was named last
     for entity in parsed.entities:
         words = entity.phrase.text.lower().split()
         start = before.phrase.end if before is not None else 0
@@ -136,10 +142,18 @@ def _read(prompt: str) -> Scene:
             continue
         names.append(entity.phrase.text)
         again = names.count(entity.phrase.text)
-        label = entity.phrase.text + (f"#{again}" if again > 1 else "")
-        scene.things.append(Thing(label, _count(text, entity), _edges(text[entity.phrase.end :])))
+        last, here = here, len(scene.things)
+        if again > 1 and between.lower().endswith("the "):
+            here = [one.phrase for one in scene.things].index(entity.phrase.text)
+        else:
+            label = entity.phrase.text + (f"#{again}" if again > 1 else "")
+            ahead = between if before else f";{between}"
+            after = _next(entity, parsed.entities)
+            behind = text[entity.phrase.end : after]
+            edges = _edges(ahead, behind, last=after is None)
+            scene.things.append(Thing(label, _count(text, entity), edges))
         if way is not None:
-            scene.relations.append(Relation(len(scene.things) - 2, way, len(scene.things) - 1))
+            scene.relations.append(Relation(last, way, here))
         before = entity
     return scene
 
@@ -160,9 +174,19 @@ def _count(text: str, entity: Entity) -> int:
     return _NUMBERS.get(nearest[-1], 1) if nearest else 1
 
 
-def _edges(behind: str) -> frozenset[str]:
-    found = _PLACE.match(behind)
-    words = found[1].lower() if found else ""
+def _next(entity: Entity, entities: Sequence[Entity]) -> int | None:
+    """Where the next thing's phrase begins; None where none follows."""
+    later = [one.phrase for one in entities if one.phrase.start > entity.phrase.start]
+    things = (one for one in later if not set(one.text.lower().split()) <= _POSITIONS)
+    return next((one.start for one in things), None)
+
+
+def _edges(between: str, behind: str, last: bool) -> frozenset[str]:
+    """The edges that a thing keeps to, by what stands before it, and behind it up to the next."""
+    neighbours = None if last else _PLACE_AHEAD.search(behind)
+    own = behind[: neighbours.start()] if neighbours else behind
+    found = _PLACE_AHEAD.search(between) or _PLACE.match(own)
+    words = " ".join(filter(None, found.groups())).lower() if found else ""
     return frozenset(edge for word, edge in _PLACES if re.search(rf"\b{word}\b", words))
 
 

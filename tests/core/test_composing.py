@@ -91,6 +91,36 @@ def test_places_in_the_picture(place: str, x: float, y: float) -> None:
     assert abs(found["cat"][0] - x) > 0.3
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "on the left a cat, on the right a frog",
+        "On the left, a cat; on the right, a frog.",
+        "on the right a frog and on the left a cat",
+        "a cat on the left, a frog on the right",
+        "a cat, on the left, and a frog, on the right",
+        "a frog on the right side, a cat on the left side",
+        "a frog, on the left a cat",
+    ],
+)
+def test_places_stand_before_or_behind_their_things(prompt: str) -> None:
+    boxes = {one.label: one.box for one in composed(prompt).regions}
+    cat, frog = boxes["cat"], boxes["frog"]
+    assert cat is not None
+    assert frog is not None
+    assert cat[2] <= 0.5 <= frog[0]
+
+
+def test_the_thing_is_the_one_that_was_named_before() -> None:
+    layout = composed("a lamp above a table, and a cat under the table")
+    boxes = {one.label: one.box for one in layout.regions}
+    assert set(boxes) == {"lamp", "table", "cat"}
+    lamp, table, cat = (boxes[name] or (0, 0, 0, 0) for name in ("lamp", "table", "cat"))
+    assert lamp[3] <= table[1] < table[3] <= cat[1]
+    with pytest.raises(LayoutError, match="contradict each other"):
+        composed("a cat above a dog, the dog above the cat")
+
+
 def test_what_is_inside_lies_inside_and_is_painted_over() -> None:
     layout = composed("a cat inside a box")
     box, cat = layout.regions
