@@ -307,6 +307,8 @@ class Guide:
     They are encoded by the pipeline's own encoders and stand beside the prompt. No other text sees
     them, and the image only as `attend` says; in joint attention each sees itself and the image.
     """
+    adapters: Sequence[str] = ()
+    """LoRA adapters, by name, that are heard where `adapt` says and nowhere else."""
     off: bool = False
     """Whether it will change nothing in this run: the engine then leaves it out altogether."""
     negative: bool = False
@@ -355,6 +357,17 @@ class Guide:
     def sees(self, name: str, grid: tuple[int, int]) -> Bool[Tensor, "batch cells"] | None:
         """The image cells that one of `columns` sees in joint attention; None for all of them."""
         return None
+
+    def adapt(
+        self, step: Step, adapter: str, where: tuple[int, int] | str
+    ) -> Float[Tensor, "batch cells"]:
+        """How much one of `adapters` is heard, in [0, 1].
+
+        Args:
+            where: a grid, for a number in each of its cells; or the name of one of `columns`, or
+                `PROMPT` for all other text, for one number for each image.
+        """
+        raise NotImplementedError
 
     def watch(self, step: Step, maps: Maps) -> None:
         """After the step's own pass, without a gradient: keep what later steps need of its maps."""

@@ -100,12 +100,6 @@ def _region(value: Any, folder: Path | None) -> Region:
 
 def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(value) - known)
-    if {"lora", "loras"} & set(unknown):
-        raise LayoutError(
-            f"{what} asks for a LoRA of its own, and cells that it does not cover would hear it "
-            "too: they read the same keys and values of the text, which it changes; load it for "
-            "the whole picture (--lora FILE), or draw the region by inpainting with it"
-        )
     if unknown:
         raise LayoutError(
             f"{what} has unknown {', '.join(map(repr, unknown))}; "

@@ -43,6 +43,7 @@ class Region:
         strength: how loud the region's text is beside other regions' on the same ground.
         start, stop: the share of the steps in which its text is heard.
         feather: over what share of the picture's shorter side its edges fade.
+        lora: the name of a LoRA adapter of the pipeline that the region alone hears.
     """
 
     phrase: str = ""
@@ -55,6 +56,7 @@ class Region:
     start: float = 0.0
     stop: float = 1.0
     feather: float = 0.0
+    lora: str = ""
 
     def __post_init__(self) -> None:
         """Makes tuples of lists, and refuses what is no region."""
@@ -71,7 +73,7 @@ class Region:
             object.__setattr__(self, "polygon", _checked_polygon(self.label, self.polygon))
 
     def _check_words(self) -> None:
-        for name in ("phrase", "text", "negative"):
+        for name in ("phrase", "text", "negative", "lora"):
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise LayoutError(f"a region's {name} is {value!r}; it must be text")
@@ -152,7 +154,7 @@ class Region:
         return value | {name: given for name, given in said.items() if given != _DEFAULTS[name]}
 
 
-OWN = ("text", "negative", "strength", "start", "stop", "feather")
+OWN = ("text", "negative", "strength", "start", "stop", "feather", "lora")
 """What a region has beside its phrase and its place."""
 
 _DEFAULTS = {one.name: one.default for one in fields(Region)}

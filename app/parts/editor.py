@@ -131,6 +131,7 @@ _TEXTS = {
     "phrase": "phrase of a region",
     "text": "own text of a region",
     "negative": "negative of a region",
+    "lora": "LoRA of a region",
 }
 
 

@@ -152,9 +152,7 @@ class Engine:
         self._first = self._first or now
         with self.state.occupied():
             self._guide(now)
-        self.own_pass.open(now)
-        images = range(self.state.run.batch)
-        longer = self.passes.extras.lengthened(now.call, rows, images, step)
+        longer = self.own_pass.open(now)
         return None if longer is call else longer
 
     def _guide(self, now: Now) -> None:
@@ -184,6 +182,7 @@ class Engine:
         if now is None:
             return None
         self._refuse_other_latents(call, now)
+        self.passes.adapters.aim(call, now.step, range(self.state.run.batch))
         changed = self.masking.applied(call)
         if self.predictions.apart:
             with self.state.occupied():
@@ -208,6 +207,7 @@ class Engine:
         """After the denoiser's own pass: reads what was recorded, changes the prediction."""
         now, answering = self._now, self._answering
         self._answering = False
+        self.passes.adapters.done()
         self.own_pass.finish()
         if now is None:
             return None

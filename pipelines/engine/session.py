@@ -23,6 +23,7 @@ from adhere.pipelines.engine.engine import Engine, begun
 from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import Family
+from adhere.pipelines.hooks.compat import in_foreign_thread
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_other_loops
 from adhere.pipelines.hooks.pipeline_call import PipelineCall
@@ -133,6 +134,11 @@ class Session:
         """How far the call is; None before its first pass."""
         return None if self._engine is None else self._engine.state.clock
 
+    def _works(self) -> bool:
+        """Whether the thread works for this call; those that replay checkpointed blocks do."""
+        current = running.get()
+        return current is self or (current is None and in_foreign_thread())
+
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self.mine():
             given = inspect.signature(original).bind(*args, **kwargs).arguments
@@ -219,6 +225,8 @@ class Session:
             self.setup, self.family, self.scheduler, each, self.asked, call, self._unscaled
         )
         engine = Engine(state, call)
+        self._stack.callback(engine.passes.adapters.close)
+        engine.passes.adapters.open(self._works)
         if self.setup.plugins:
             own = [*engine.predictions.texts, *engine.passes.extras.said]
             for sentence in self.annotations.unread(self.prompts, self.family.asked, own):

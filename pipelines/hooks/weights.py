@@ -1,15 +1,20 @@
-"""A model's weights: frozen while anybody guides with them, and told from another model's."""
+"""A model's weights: frozen while anybody guides with them, told from another model's; and its LoRA
+adapters, of which peft keeps each in two layers: `lora_A`, and `lora_B`, which gives out what is
+added.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
+from adhere.errors import ModelError
 from adhere.pipelines.hooks.compat import unwrapped
 
 _lock = threading.Lock()
@@ -67,3 +72,49 @@ def fingerprint(module: nn.Module) -> str:
         signs = weight.detach().flatten()[:FIRST].half() > 0
         found.update(signs.cpu().numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+Weighing = Callable[[str, Tensor], Tensor]
+"""What becomes of what an adapter adds in a layer, given the layer's name."""
+
+
+def adapters_of(module: nn.Module) -> tuple[str, ...]:
+    """The names of a model's LoRA adapters."""
+    each = (getattr(layer, "lora_B", {}) for layer in unwrapped(module).modules())
+    return tuple(sorted({name for layers in each for name in layers}))
+
+
+@contextmanager
+def weighed(module: nn.Module, adapter: str, weighing: Weighing) -> Iterator[None]:
+    """Inside, what an adapter adds is changed before it is added.
+
+    Raises:
+        ModelError: it is not active, fused into the weights, or adds by another rule (DoRA).
+    """
+    layers = [
+        (name, layer)
+        for name, layer in unwrapped(module).named_modules()
+        if adapter in getattr(layer, "lora_B", {})
+    ]
+    for _, layer in layers:
+        _refuse_inseparable(adapter, layer)
+    with ExitStack() as stack:
+        for name, layer in layers:
+
+            def hook(_: nn.Module, given: object, output: Tensor, name: str = name) -> Tensor:
+                return weighing(name, output)
+
+            stack.callback(layer.lora_B[adapter].register_forward_hook(hook).remove)
+        yield
+
+
+def _refuse_inseparable(adapter: str, layer: Any) -> None:
+    if adapter in layer.merged_adapters:
+        why, do = "is fused into the weights", "call pipe.unfuse_lora() first"
+    elif layer.disable_adapters or adapter not in layer.active_adapters:
+        why, do = "is switched off", f"call pipe.set_adapters([{adapter!r}]) first"
+    elif adapter in layer.lora_variant:
+        why, do = "adds by a rule of its own (DoRA)", "load it for the whole picture"
+    else:
+        return
+    raise ModelError(f"the LoRA {adapter!r} of a region {why}; {do}")

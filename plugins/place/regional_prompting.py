@@ -13,8 +13,9 @@ region's cells see no other cells, and its text sees itself and them; `apart=Fal
 all, as InvokeAI found better on Z-Image. It acts in every `every`-th layer (double and single
 blocks are counted apart, as there), and in the share of the run that the region says. Differs from
 that code: soft masks, strengths and overlaps; the pooled text stays the base prompt's; a region's
-`negative` is Normalized Attention Guidance within the region, so no guidance scale is needed. A
-region without a text of its own is given its phrase.
+`negative` is Normalized Attention Guidance within the region, so no guidance scale is needed; a
+region's `lora` is weighed by its mask, and by 1 in its text. A region without a text of its own is
+given its phrase.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adhere.guides.guide import Attention, Guide, Step
+from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
@@ -57,8 +58,11 @@ class _Guide(Guide):
         self.plugin = plugin
         self.layouts = run.own_texts(plugin.layout)
         self.kept = [plugin.base if one.base is None else one.base for one in self.layouts]
-        self.off = plugin.stop == 0 or min(self.kept) == 1
-        if not self.off:
+        regions = [region for layout in self.layouts for region in layout.regions]
+        self.adapters = tuple(dict.fromkeys(one.lora for one in regions if one.lora))
+        silent = plugin.stop == 0 or min(self.kept) == 1
+        self.off = silent and not self.adapters
+        if not silent:
             self._note_unheard(run)
         self.most = max(len(layout.regions) for layout in self.layouts)
         spoken = {f"region {k}": [r.said if r else None for r in self._each(k)] for k in self._all}
@@ -109,6 +113,22 @@ class _Guide(Guide):
 
     def sees(self, name: str, grid: tuple[int, int]) -> Bool[Tensor, "batch cells"] | None:
         return self._covers(grid)[:, int(name.split()[1])] > 0 if self.plugin.apart else None
+
+    def adapt(
+        self, step: Step, adapter: str, where: tuple[int, int] | str
+    ) -> Float[Tensor, "batch cells"]:
+        own = [[r is not None and r.lora == adapter for r in self._each(k)] for k in self._all]
+        named = torch.tensor(own).T
+        # A picture whose own regions do not name it has it as it was loaded: everywhere.
+        whole = ~named.any(dim=1, keepdim=True)
+        if where == PROMPT:
+            return whole.float()
+        heard = named & (self._heard(step)[..., 0] > 0)
+        heard &= torch.tensor(step.progress < self.plugin.stop)
+        if isinstance(where, str):
+            return (heard[:, [int(where.split()[1])]] | whole).float()
+        cells = (heard[..., None] * self._covers(where)).sum(dim=1).clamp(max=1)
+        return torch.where(whole, torch.ones_like(cells), cells)
 
     def attend(self, step: Step, attention: Attention) -> Tensor | None:
         if attention.number % self.plugin.every:

@@ -261,7 +261,7 @@ def told(painting: Visit) -> Visit:
     page.click("#paint-editor [data-part=brush]")
     pull(painting, (0.7, 0.3), (0.8, 0.7))
     page.click("#paint-editor [data-part=box]")
-    details(painting, start="0,2", stop="0.8", base="0.3")
+    details(painting, start="0,2", stop="0.8", lora="ink", base="0.3")
     page.locator("#paint-editor [data-whole=overlap]").select_option("share")
     another = page.get_by_label("Another region")
     another.fill("a blue hill")
@@ -277,6 +277,7 @@ def test_what_regions_say_is_asked_for_and_outlives_everything(told: Visit, serv
     assert (first.overlap, first.base) == ("share", 0.3)
     assert (cat.text, cat.negative, cat.strength) == ("a red cat, sitting", "a dog", 0.5)
     assert (cat.feather, car.start, car.stop, car.text) == (0.1, 0.2, 0.8, "")
+    assert (cat.lora, car.lora) == ("", "ink")
     assert (hill.phrase, hill.text) == ("", "a blue hill")
     assert places(visit)["red cat"] == "box, 4 details"
     with page.expect_download() as picture:

@@ -517,6 +517,7 @@ OWN = Region(
     start=0.1,
     stop=0.6,
     feather=0.2,
+    lora="ink",
 )
 
 
@@ -598,7 +599,7 @@ def test_a_black_and_white_mask_has_no_levels(tmp_path: Path) -> None:
         ({"text": 3}, "a region's text is 3; it must be text"),
         ({"text": "a cat", "strength": float("nan")}, "strength of 'a cat' is nan"),
         ({"text": "a cat", "negativ": "a dog"}, "unknown 'negativ'"),
-        ({"text": "a cat", "lora": "ink.safetensors"}, "region 'a cat' asks for a LoRA of its own"),
+        ({"text": "a cat", "lora": 1}, "a region's lora is 1; it must be text"),
     ],
 )
 def test_odd_regions_are_refused(given: dict[str, Any], said: str) -> None:

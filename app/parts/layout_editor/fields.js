@@ -51,7 +51,7 @@ function stateOf(region) {
   return [place, ...(said.length > 1 ? [`${said.length} details`] : said)].join(", ");
 }
 
-const NAMES = {text: "own text", feather: "soft edge"};
+const NAMES = {text: "own text", feather: "soft edge", lora: "LoRA"};
 const marks = (region) => Object.keys(OWN).filter((name) => name in region.own)
   .map((name) => NAMES[name] || name);
 

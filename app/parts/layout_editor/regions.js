@@ -3,7 +3,7 @@
 // `phrases`, `prompt`, `picture` and `cells` come from the server; what a person drew or wrote never
 // does, except when a whole layout is put in (an example, a link, a file).
 // A mask is kept as it came until somebody paints: `cover` is what of it the canvas can show.
-const OWN = {text: "", negative: "", strength: 1, feather: 0, start: 0, stop: 1};
+const OWN = {text: "", negative: "", strength: 1, feather: 0, start: 0, stop: 1, lora: ""};
 const COLOURS = ["#0f766e", "#d97706", "#7c3aed", "#e11d48", "#2563eb", "#65a30d", "#0891b2",
   "#a16207", "#be185d", "#4338ca", "#15803d", "#b45309"];
 const find = (name) => element.querySelector(`[data-part="${name}"]`);

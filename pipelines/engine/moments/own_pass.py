@@ -14,6 +14,7 @@ from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.moments.passes import Passes, Scales
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import Pass
+from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hazards import refuse_compiled_in_place, refuse_unheard
 
 
@@ -31,8 +32,20 @@ class OwnPass:
         self._step: Step | None = None
         self._stack = ExitStack()
 
-    def open(self, now: Now) -> None:
-        """Hook what is wanted of the call that is about to be made, if anything is."""
+    def open(self, now: Now) -> Call:
+        """Hook what is wanted of the call that is about to be made, if anything is.
+
+        Returns:
+            The call with the guides' texts.
+        """
+        images = range(self.state.run.batch)
+        longer = self.passes.extras.lengthened(now.call, now.rows, images, now.step)
+        self._hook(now)
+        split = None if self._running is None else self._running.split
+        self.passes.adapters.aim(longer, now.step, images, now.rows, split)
+        return longer
+
+    def _hook(self, now: Now) -> None:
         scales = self.passes.scales(self._reads)
         splits = bool(self.passes.extras.acting(now.step))
         if not (scales or splits or self.state.texts or self.passes.biasing):

@@ -14,6 +14,7 @@ from torch import Tensor
 from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.guides.guide import Step
 from adhere.guides.maps import Layer, Maps, Read, Site
+from adhere.pipelines.engine.moments.adapting import Adapting
 from adhere.pipelines.engine.moments.extra_texts import ExtraTexts
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.attending import BiasedLayer, Pass, StopForward
@@ -42,7 +43,7 @@ class Passes:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.extras = ExtraTexts(state)
+        self.extras, self.adapters = ExtraTexts(state), Adapting(state)
         self.biasing = [guide for guide in state.overriding("bias") if guide.biases]
         self._call: Call | None = None
         self._ahead = False
@@ -111,7 +112,9 @@ class Passes:
         texts = {name: rows[list(images)] for name, rows in self.state.texts.items()}
         read = _names(scales)
         self.running = self._pass(call, rows, images, step, read=read, texts=texts, stop=True)
-        args, kwargs = family.form(self.extras.lengthened(call, rows, images, step))
+        longer = self.extras.lengthened(call, rows, images, step)
+        self.adapters.aim(longer, step, images, rows, self.running.split)
+        args, kwargs = family.form(longer)
         with self.open(self.running), suppress(StopForward):
             family.denoiser(*args, **kwargs)
         refuse_unread(self.running)
@@ -149,11 +152,12 @@ class Passes:
         self.state.heed_interrupt()
         family, running = self.state.family, self._pass(call, rows, images, step)
         refuse_caches(family.denoiser)
+        longer = self.extras.lengthened(call, rows, images, step)
+        self.adapters.aim(longer, step, images, rows, running.split)
+        args, kwargs = family.form(longer)
         if running.bias is None and running.split is None:
-            args, kwargs = family.form(call)
             return family.denoiser(*args, **kwargs)
         refuse_compiled_in_place(family.denoiser)
-        args, kwargs = family.form(self.extras.lengthened(call, rows, images, step))
         with self.open(running):
             output = family.denoiser(*args, **kwargs)
         refuse_unheard(running, family.attention_layers())
