@@ -15,6 +15,7 @@ from adhere import Guidance
 from adhere.errors import GuidanceWarning, ModelError
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.engine.moments.adapting import Adapting
+from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES
@@ -112,6 +113,18 @@ def test_a_region_that_is_the_picture_is_the_lora_as_usual(name: str) -> None:
     for other in (plain, usual):
         assert not torch.allclose(half, other, rtol=1e-2, atol=1e-2)
     assert torch.equal(host(), usual)
+
+
+def test_as_many_columns_as_cells_are_told_apart_by_the_layer() -> None:
+    """The toybox reads 32 columns a text, and a layer has 64 cells."""
+    pipe = load_toybox()
+    adapt(pipe.unet, "ink", targets=PICTURE)
+    call = {"num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0}
+    usual = pipe(["a red cat"], generator=tiny.generators(0), **call).images
+    whole = Layout((Region(text="a red cat", box=(0, 0, 1, 1), lora="ink"),), base=0.0)
+    with Guidance(Regional(whole)).attach(pipe):
+        found = pipe(["a red cat"], generator=tiny.generators(0), **call).images
+    torch.testing.assert_close(found, usual, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["sd1", "flux", "qwen-image"])

@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from adhere.pipelines.hooks import weights
 from adhere.pipelines.hooks.attending import Split
 from adhere.pipelines.hooks.compat import compiled_in_place, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
+
+_OF_TEXT = re.compile(r"\battn2\.to_[kv]$|add_[qkv]|to_add_out|context|txt")
+"""Layers, by name, that work on text, where there are as many cells."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class Adapting:
         if output.ndim != 3 or output.shape[1] == 1:
             self._note_left_out(adapter, layer)
             return torch.zeros_like(output)
-        found = self._tokens(adapter, output.shape[1], rows)
+        found = self._tokens(adapter, layer, output.shape[1], rows)
         if len(found) != 1:
             raise ModelError(
                 f"{layer} works on {output.shape[1]} tokens, and which of them are a region's "
@@ -152,12 +156,14 @@ class Adapting:
             )
 
     def _tokens(
-        self, adapter: str, count: int, rows: Sequence[int]
+        self, adapter: str, layer: str, count: int, rows: Sequence[int]
     ) -> list[Float[Tensor, "rows tokens"]]:
         """The weights of so many tokens: of the text, of the cells of a grid, or of both."""
         family, (h, w) = self.state.family, self.state.run.grid
         texts = self._filled(self._texts(adapter, rows))
-        found = [texts] if count == texts.shape[1] else []
+        if count == texts.shape[1] and _OF_TEXT.search(layer):
+            return [texts]
+        found = []
         factors = {layer.factor for layer in family.attention_layers()}
         beside = int(getattr(family, "beside", 0))
         for grid in {(math.ceil(h / f), math.ceil(w / f)) for f in factors}:
@@ -168,7 +174,7 @@ class Adapting:
             if family.joint and count == texts.shape[1] + picture.shape[1]:
                 first = getattr(family, "text_first", False)
                 found.append(torch.cat([texts, picture] if first else [picture, texts], dim=1))
-        return found
+        return found or ([texts] if count == texts.shape[1] else [])
 
     def _filled(self, weights: Float[Tensor, "rows tokens"]) -> Float[Tensor, "rows more_tokens"]:
         """With the filling that the model puts behind tokens, which hears nothing."""
