@@ -43,7 +43,7 @@ def test_what_is_open_to_all_is(name: str, parameter: str) -> None:
 
 
 NAMES = (
-    *("verifier", "library", "autoencoder", "network"),
+    *("verifier", "library", "autoencoder", "network", "prototypes"),
     *("model", "path", "file", "checkpoint", "weights"),
 )
 
