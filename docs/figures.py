@@ -108,3 +108,63 @@ def effect(study: str) -> str:
     """The short tables of an effect study, as `benchmarks/effect_toybox.py report` wrote them."""
     text = (RESULTS / f"{study}_short.md").read_text("utf-8")
     return text.strip().replace("](../../docs/", "](")
+
+
+PAIRED = {
+    "assumptions": "**TIME**: an edit to an unusual colour, at several weights of other texts",
+    "noise-query": "**NoiseQuery**: begun at the highest and lowest of a statistic, and by prompt",
+    "p-plus": "**P+**: the shape of one text, the style of another",
+    "scaling-concept": "**ScalingConcept**: one of two things in a drawn picture",
+    "prototypes": "**Prototypes** of a skull",
+    "subjects": "**Subject guidance**: two things given as pictures",
+}
+"""Studies whose arms are held against the first of them, from the same noises."""
+SCALES = ("brightness", "saturation", "colourfulness", "warmth", "sharpness", "likeness")
+"""What questions that are no shares begin with."""
+
+
+def paired() -> str:
+    """Of each such study that has been made the means, and what each arm changes."""
+    made = {name: says for name, says in PAIRED.items() if (RESULTS / f"{name}.json").is_file()}
+    return "\n\n".join(_paired(name, says) for name, says in made.items())
+
+
+def _paired(name: str, says: str) -> str:
+    told = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["results"]
+    lines = [f"{says} ([all numbers](../benchmarks/results/{name}.json)).", ""]
+    heads: list[str] = []
+    for question, rows in _questions(told):
+        arms = [arm for arm in rows if " - " not in arm]
+        if arms != heads:
+            lines += [""] if heads else []
+            lines += [f"| | {' | '.join(arms)} | n |", "|---" * (len(arms) + 2) + "|"]
+            heads = arms
+        number = question.split(": ")[-1].startswith(SCALES)
+        cells = [_cell(rows, arm, arms[0], number) for arm in arms]
+        count = min(rows[arm].get("n", 0) for arm in arms)
+        lines.append(f"| {question} | {' | '.join(cells)} | {count} |")
+    return "\n".join(lines)
+
+
+def _questions(told: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Questions and their arms; where there are several places, with the place."""
+    found = []
+    for name, rows in told.items():
+        deeper = not any("mean" in row for row in rows.values())
+        found += [(f"{name}: {q}", r) for q, r in rows.items()] if deeper else [(name, rows)]
+    return found
+
+
+def _cell(rows: dict[str, Any], arm: str, base: str, number: bool) -> str:
+    """An arm's mean, and its change with the interval, bold where that excludes zero."""
+
+    def shown(value: float, sign: str = "") -> str:
+        return f"{value:{sign}.3f}" if number else f"{100 * value:{sign}.0f}"
+
+    mean = shown(rows[arm]["mean"]) + ("" if number else " %") if rows[arm] else "-"
+    change = rows.get(f"{arm} - {base}")
+    if not change:
+        return mean
+    clear = change.get("p", 1) < 0.05 and change["prompts"] >= 10
+    moved = f"**{shown(change['mean'], '+')}**" if clear else shown(change["mean"], "+")
+    return f"{mean} ({moved} [{shown(change['low'])}, {shown(change['high'])}])"

@@ -56,6 +56,7 @@ def readme(text: str) -> str:
 def results(text: str) -> str:
     text = block(text, "effect", figures.effect("effect_toybox"))
     text = block(text, "curves", figures.curves())
+    text = block(text, "paired", figures.paired())
     return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
 
 
