@@ -137,7 +137,8 @@ class FakeFlight:
     scored 0.6, without 0.2.
     """
 
-    rows = 0
+    counted: Any = None
+    """What `Rows` would count, a row a step."""
 
     def __init__(self, studio: FakeStudio, request: Request, on_step: Any, interrupt: Any) -> None:
         self.studio, self.request = studio, request
@@ -161,15 +162,19 @@ class FakeFlight:
         steps = self.request.steps or self.studio.steps
         if look is not None and self._seen(one, look, max(1, steps // 3), steps):
             return None
-        self.rows = steps
+        self._count(steps, steps)
         self.made[one] = self._drawn(one, steps, last=True)
         return self.made[one].image
 
     def _seen(self, one: Try, look: Any, at: int, steps: int) -> bool:
         """Whether a look ends the try."""
-        self.rows = at
-        look.looked([self._drawn(one, at, last=False).image], at / steps)
+        self._count(at, steps)
+        look.looked([self._drawn(one, at, last=False).image])
         return bool(look.done())
+
+    def _count(self, made: int, steps: int) -> None:
+        counts = {"rows": made, "own": made, "share": made / steps}
+        self.counted = SimpleNamespace(**counts, steps=steps, evaluations=steps)
 
     def _drawn(self, one: Try, steps: int, last: bool) -> Picture:
         plugins = one.attempt.plugins
