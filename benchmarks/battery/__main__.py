@@ -23,6 +23,7 @@ from typing import Any
 from adhere.pipelines.studio.output import write_json
 from adhere.pipelines.toybox import toybox_folder
 from benchmarks import record
+from benchmarks.battery.sharing import shared
 from benchmarks.battery.tasks import Setting, Task, tasks
 
 DONE, FAILED, UNFINISHED = "done", "failed", "out of time"
@@ -84,7 +85,9 @@ def main() -> None:
     )
     wanted = [t for t in tasks(setting) if given.only is None or t.name.split()[0] in given.only]
     until = time.monotonic() + 60 * given.minutes
-    if not battery(wanted, setting, until, set(given.again)):
+    with shared(given.device):
+        whole = battery(wanted, setting, until, set(given.again))
+    if not whole:
         sys.exit("something is left: the same command goes on with it")
 
 

@@ -42,7 +42,7 @@ class Setting:
 
 
 def _train(setting: Setting, model: str) -> Task:
-    size: tuple[str, ...] = ("--batch", "256", "--pool", "400000", "--samples", "2000000")
+    size: tuple[str, ...] = ("--batch", "512", "--pool", "400000", "--samples", "4000000")
     if setting.toy:
         size = ("--batch", "8", "--pool", "20", "--samples", "8", "--no-compile")
     return Task(
@@ -77,7 +77,8 @@ def _study(setting: Setting, model: str) -> tuple[Task, ...]:
     )  # fmt: skip
     only = ("--variant", "plain") if setting.toy else ()
     made = Task(f"study {model}", (*base, "run", *shared, *how, *only), 90, (f"train {model}",))
-    return made, Task(f"report {model}", (*base, "report", *shared), 30, (made.name,))
+    scored = Task(f"score {model}", (*base, "score", *shared, *how), 30, (made.name,))
+    return made, scored, Task(f"report {model}", (*base, "report", *shared), 30, (scored.name,))
 
 
 def _foretell(setting: Setting) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from benchmarks.battery import __main__ as battery
 from benchmarks.battery import speed
 from benchmarks.battery.hosts import hosts
+from benchmarks.battery.sharing import CONTROL, shared
 from benchmarks.battery.tasks import Setting, Task, tasks
 
 
@@ -128,3 +130,22 @@ def test_the_whole_battery_at_toy_size(tmp_path: Path) -> None:
     names = {path.name for path in here.out.glob("*.json")}
     assert {"battery.json", "effect_toybox.json", "effect_toybox_sd3.json"} <= names
     assert {"foretell_toybox.json", "foretell_toybox-sd3.json", "speed_tiny.json"} <= names
+
+
+def test_processes_share_a_gpu_while_the_battery_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, log = tmp_path / CONTROL, tmp_path / "log"
+    program.write_text(f'#!/bin/sh\necho "$@" "$([ -n "$1" ] || cat)" >> {log}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    with shared("cpu") as sharing:
+        assert not sharing
+        assert not log.exists()
+    with shared("cuda:0") as sharing:
+        assert sharing
+        assert Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"]).is_dir()
+        assert log.read_text().split() == ["-d"]
+    assert log.read_text().split() == ["-d", "quit"]
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ

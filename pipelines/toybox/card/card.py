@@ -151,7 +151,7 @@ def training_logs(out: Path | None, folder: Path, stages: Sequence[str]) -> dict
             log = json.loads(path.read_text(encoding="utf-8"))
             log["loss"] = log["loss"][:: max(1, len(log["loss"]) // 40)]
             logs[name] = log
-    if "unet" in stages and (out / "notes.txt").is_file():
+    if (out / "notes.txt").is_file():
         logs["notes"] = (out / "notes.txt").read_text(encoding="utf-8").strip()
     if "clip" in stages and (out / "clip.quality.json").is_file():
         quality = (out / "clip.quality.json").read_text(encoding="utf-8")

@@ -173,8 +173,8 @@ _MADE = {
         "rectified flow with logit-normal noise levels, Muon on the blocks' matrices and AdamW on "
         "the rest, a cosine schedule, averaged weights (0.999), 10 % empty captions, end and "
         "padding columns masked in half of the samples, grounded attention in all blocks "
-        "(`docs/design/0007-transformer-toybox.md`). bfloat16 arithmetic on two CPU cores shared "
-        "with other work; weights are stored in half precision.",
+        "(`docs/design/0007-transformer-toybox.md`). bfloat16 arithmetic; weights are stored in "
+        "half precision.",
         "",
     ),
 }

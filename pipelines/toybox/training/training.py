@@ -206,6 +206,7 @@ class Trainer:
         """Writes the state and the loss curve; an interrupted write leaves the last one."""
         if self.job.team.rank:
             return
+        planned = self.step if self.seconds >= self.job.most_seconds else self.job.steps
         state = {
             "model": self.job.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser, _ in self.optimisers],
@@ -222,7 +223,7 @@ class Trainer:
                 "stage": self.job.name,
                 "step": self.step,
                 "samples": self.step * self.job.batch,
-                "planned_samples": self.job.steps * self.job.batch,
+                "planned_samples": planned * self.job.batch,
                 "seconds": round(self.seconds, 1),
                 "seed": self.job.seed,
                 "batch": self.job.batch,
