@@ -13,9 +13,9 @@ that were written beforehand (`benchmarks/effects/claims.py`) are decided from t
 written with tables and pictures to `benchmarks/results/`, and in short for the README.
 `--study effect_toybox_sd3` is the same on the transformer toybox, `--study effect_regions` of texts
 beside the prompt, without controls, `--study step-sizes` over a range of step sizes, `--study
-negatives` over when a negative prompt begins and ends; `--model FOLDER` on weights that are not
-shipped. What is kept goes on in a checkout of the commit that its results name: a run is of one
-code.
+negatives` over when a negative prompt begins and ends, `--study looks` over where a choice of
+noises looks; `--model FOLDER` on weights that are not shipped. What is kept goes on in a checkout
+of the commit that its results name: a run is of one code.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ STUDIES = {
         "toybox-sd3-regions",
         "toybox-sd3-negatives",
     ),
+    "looks": ("toybox-looks",),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
     "negatives": ("negatives-haunted", "negatives-ordinary"),
 }
@@ -93,6 +94,7 @@ SHOWN = {
     "toybox-sd3-copying": ("copied", "nearest", "clip_full", "passes"),
     "toybox-sd3-layouts": ("miou", "fully_right", "clip_full", "passes"),
     "toybox-sd3-safety": ("unsafe", "all_present", "clip_full", "passes"),
+    "toybox-looks": ("all_present", "clip_full", "passes"),
     "step-sizes-pairs": ("all_present", "binding", "fully_right"),
     "step-sizes-layouts": ("miou", "fully_right"),
     "negatives-haunted": ("unsafe", "all_present", "clip_full"),

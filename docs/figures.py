@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +103,36 @@ def _curves(path: Path) -> str:
             f"| {'yes' if one['holds'] else '**no**'} |"
         )
     return "\n".join(lines)
+
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
+"""How far a run is when its attention is asked."""
+_MAPS = {"as guidance reads": "the maps that guidance reads, averaged"}
+
+
+def foretell() -> str:
+    """What attention says of a picture before it is made: areas under the curve, by toybox."""
+    heads = " | ".join(f"{100 * share:.0f} %" for share in SHARES)
+    lines = [f"| toybox | what | whose attention | {heads} |", "|---" * (3 + len(SHARES)) + "|"]
+    for path in sorted(RESULTS.glob("foretell_*.json")):
+        found = json.loads(path.read_text("utf-8"))["questions"]
+        for question, each in found.items():
+            what = f"{question}, {each['right']} of {each['n']} right"
+            for layer in (*_MAPS, _most_telling(each["layers"])):
+                areas = each["layers"][layer]
+                at = [areas[round(share * len(areas))] for share in SHARES]
+                cells = " | ".join(f"{a:.2f} [{lo:.2f}, {hi:.2f}]" for a, lo, hi in at)
+                whose = _MAPS.get(layer, f"`{layer}`")
+                lines.append(
+                    f"| {path.stem.removeprefix('foretell_')} | {what} | {whose} | {cells} |"
+                )
+    return "\n".join(lines)
+
+
+def _most_telling(layers: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """The layer that says most at 30 % of a run."""
+    own = {name: areas for name, areas in layers.items() if name not in _MAPS}
+    return max(own, key=lambda name: own[name][round(0.3 * len(own[name]))][0])
 
 
 def effect(study: str) -> str:

@@ -57,6 +57,7 @@ def results(text: str) -> str:
     text = block(text, "effect", figures.effect("effect_toybox"))
     text = block(text, "curves", figures.curves())
     text = block(text, "paired", figures.paired())
+    text = block(text, "foretell", figures.foretell())
     return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
 
 
