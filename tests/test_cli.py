@@ -636,3 +636,11 @@ def test_pictures_of_earlier_versions_and_other_programs(
     for name, said in (("damaged", "are damaged"), ("bare", "holds no settings"), ("no", "no pic")):
         assert adhere("show", tmp_path / f"{name}.png") == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_group_may_not_take_the_name_of_an_argument() -> None:
+    def command(picture: Path, loading: Loading, device: str = "") -> None:
+        """Takes a device twice."""
+
+    with pytest.raises(TypeError, match="command and its groups both have device"):
+        in_groups(command)

@@ -161,7 +161,7 @@ def studio(loading: Loading) -> Studio:
 
 def _adapter(loading: Loading) -> IPAdapter | None:
     """What `--ip-adapter` and `--picture` say."""
-    shown = [str(path) for path in loading.picture or ()]
+    shown = [str(path) for path in loading.adapter_pictures or ()]
     if loading.ip_adapter is not None:
         return IPAdapter.read(loading.ip_adapter, shown)
     if shown:

@@ -216,9 +216,10 @@ class Loading:
             rich_help_panel=_MODEL,
         ),
     ] = None
-    picture: Annotated[
+    adapter_pictures: Annotated[  # `picture` is the argument of some commands
         list[Path] | None,
         typer.Option(
+            "--picture",
             help="A picture that the IP-Adapter shows to the model; may be repeated, in the order "
             "of the subjects of `subject-guidance`.",
             rich_help_panel=_MODEL,
@@ -300,6 +301,8 @@ def in_groups(command: Callable[..., None]) -> Callable[..., None]:
             if group is None
             else list(_parameters(group))
         )
+        if twice := offered.keys() & {one.name for one in found}:
+            raise TypeError(f"{command.__name__} and its groups both have {', '.join(twice)}")
         offered.update({one.name: one.replace(kind=one.KEYWORD_ONLY) for one in found})
     taken_apart.__signature__ = inspect.Signature(list(offered.values()))  # type: ignore[attr-defined]
     taken_apart.__annotations__ = {name: one.annotation for name, one in offered.items()}
