@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from adhere import cli
+from adhere.cli.options import Loading, in_groups
 from adhere.errors import GuidanceWarning
 from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
