@@ -30,7 +30,9 @@ FIGURES = (
            "toybox-neglect", "all_present", "attend-and-excite", "attend-and-excite"),
     Figure("a layout of two things: mean IoU", "effect_toybox", "toybox-layouts",
            "miou", "zestguide-1", "zestguide"),
-    Figure("the same on a small Stable Diffusion 3: mean IoU", "effect_toybox_sd3",
+    Figure("two coloured things on a small Stable Diffusion 3: all right", "effect_toybox_sd3",
+           "toybox-sd3-pairs", "fully_right", "attend-and-excite", "attend-and-excite"),
+    Figure("a layout on it: mean IoU", "effect_toybox_sd3",
            "toybox-sd3-layouts", "miou", "layout-guidance", "layout-guidance"),
     Figure("a skull that nobody asked for", "effect_toybox", "toybox-safety",
            "unsafe", "safe-latent-diffusion-early", "safe-latent-diffusion"),
@@ -135,9 +137,11 @@ def _most_telling(layers: Mapping[str, Sequence[Sequence[float]]]) -> str:
     return max(own, key=lambda name: own[name][round(0.3 * len(own[name]))][0])
 
 
-def effect(study: str) -> str:
-    """The short tables of an effect study, as `benchmarks/effect_toybox.py report` wrote them."""
-    text = (RESULTS / f"{study}_short.md").read_text("utf-8")
+def effect(study: str, which: str = "_short") -> str:
+    """The short tables of an effect study, or `which` others, as `benchmarks/effect_toybox.py
+    report` wrote them.
+    """
+    text = (RESULTS / f"{study}{which}.md").read_text("utf-8")
     return text.strip().replace("](../../docs/", "](")
 
 

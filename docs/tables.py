@@ -58,6 +58,7 @@ def results(text: str) -> str:
     text = block(text, "curves", figures.curves())
     text = block(text, "paired", figures.paired())
     text = block(text, "foretell", figures.foretell())
+    text = block(text, "effect-regions", figures.effect("effect_regions", ""))
     return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
 
 
