@@ -41,6 +41,7 @@ from adhere.pipelines.studio.output import write_json, write_text
 from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
+from benchmarks.battery.sharing import shared
 from benchmarks.effects import kept, making
 from benchmarks.effects.deciding import Study, claims_table, controls_table, decided
 from benchmarks.effects.making import How
@@ -255,17 +256,19 @@ def make(wanted: Sequence[Experiment], runs: Path, how: How, variants: Sequence[
     return True
 
 
-def together(workers: int) -> None:
+def together(workers: int, device: str | None) -> None:
     """This command in several processes, each with its shard; ends as the worst of them."""
     given = [one for one in sys.argv[1:] if not one.startswith("--workers")]
     if "--workers" in sys.argv:
         del given[sys.argv.index("--workers") - 1]
     command = [sys.executable, "-m", "benchmarks.effect_toybox", *given]
-    started = [
-        subprocess.Popen([*command, "--shard", f"{index}/{workers}"])
-        for index in range(1, workers + 1)
-    ]
-    sys.exit(max(abs(one.wait()) for one in started))
+    with shared(device or "cuda"):
+        started = [
+            subprocess.Popen([*command, "--shard", f"{index}/{workers}"])
+            for index in range(1, workers + 1)
+        ]
+        worst = max(abs(one.wait()) for one in started)
+    sys.exit(worst)
 
 
 def left_out() -> list[str]:
@@ -303,7 +306,7 @@ def asked_for() -> argparse.Namespace:
 def make_or_score(asked: argparse.Namespace, given: Given) -> None:
     """`run` and `score`, in this process or in several."""
     if asked.workers > 1:
-        together(asked.workers)
+        together(asked.workers, asked.device)
     part = Shard.parse(asked.shard)
     wanted = plans(asked.study, asked.only, given, not asked.no_controls)
     if asked.what == "run":
