@@ -14,7 +14,7 @@ from PIL import Image
 from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import noise_library
-from adhere.pipelines.tools.clip import clip_of, end_embedding
+from adhere.pipelines.tools.clip import clip_of, end_embedding, own_texts
 from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
 from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
 from adhere.plugins.mathematics.noise_library import NoiseLibrary
@@ -172,11 +172,12 @@ def test_the_toyboxes_words_are_its_clips() -> None:
     """The library's way to the CLIP's space is that of the CLIP itself."""
     studio, clip = Studio("toybox"), clip_of("toybox", None)
     assert clip is not None
-    words = Maker(studio, clip, PLAN, Path("unused"))._words()
+    words = own_texts(studio.pipe, clip)
+    assert words is not None
     texts = ["a red cat", "two dogs on the grass"]
     for text, own in zip(texts, clip.texts(texts), strict=True):
         embed = end_embedding(studio.pipe, text)
         assert embed is not None
         found = embed @ words["projection"]
         assert torch.cosine_similarity(found, own, dim=0) > 0.999
-    assert Maker(Studio("toybox-sd3"), clip, PLAN, Path("unused"))._words() == {}
+    assert own_texts(Studio("toybox-sd3").pipe, clip) is None
