@@ -104,7 +104,9 @@ def test_it_runs_on_every_family(spread: Any, family: str) -> None:
     assert len(still) == len(moved) >= 2
     assert moved[0] == pytest.approx(still[0])
     assert moved[-1] != still[-1]
-    if family != "toybox":  # trained: in four steps its next maps are another noise level's
+    if not family.startswith(
+        "toybox"
+    ):  # trained: in four steps its next maps are another noise level's
         assert moved[-1] < still[-1]
 
 
