@@ -339,7 +339,7 @@ def run(
         print(f"{place} of {len(own)} prompts of {shard}", flush=True)
 
 
-def shared(processes: int, work: Callable[..., None]) -> None:
+def in_processes(processes: int, work: Callable[..., None]) -> None:
     """A run, in several processes: each has its part of the prompts."""
     if processes == 1:
         work()
@@ -492,7 +492,7 @@ def main() -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         begun(runs, asked.device)
         work = partial(run, asked.suite, names, asked.prompts, runs, toybox, asked.device)
-        shared(asked.processes, work)
+        in_processes(asked.processes, work)
     elif asked.command == "restore":
         restore(runs, toybox.results(runs)[0])
     else:

@@ -121,7 +121,7 @@ def test_no_prompt_was_looked_at_before(tmp_path: Path) -> None:
 def test_processes_share_the_prompts_out(runs: Path, tmp_path: Path) -> None:
     """Their rows are those of one process, in the same order."""
     made = partial(search_curves.run, PAIRS, ["plain"], 3, tmp_path, TOYBOX, "cpu")
-    search_curves.shared(2, made)
+    search_curves.in_processes(2, made)
     numbers = [one["number"] for one in search_curves.rows(tmp_path, PAIRS, "plain")]
     assert numbers == [22, 23, 24]
     assert next(search_curves.rows(tmp_path, PAIRS, "plain")) == next(
