@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adhere.plugins import PLUGINS
-from docs import cards, figures
+from docs import cards, effects, figures
 from docs.stub import stub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,16 +69,19 @@ def card(name: str, text: str) -> str:
 
 
 def families(text: str) -> str:
-    """The table of families: what stands is kept, plugins that are not in it are tried out.
+    """The table of families, with the effects of the committed studies.
 
+    What a plugin does is kept; plugins that are not in it are tried out.
     `python -m tests.families.table --write` tries everything anew.
     """
     rows = {name: line for line, name in re.findall(r"^(\| `([a-z0-9-]+)` \|.*)$", text, re.M)}
-    if rows.keys() == PLUGINS.keys():
-        return text
-    from tests.families import table
+    head = re.findall(r"^\| plugin \|.*\n\|.*$", text, re.M)[0].splitlines()
+    if rows.keys() != PLUGINS.keys():
+        from tests.families import table
 
-    lines = [*table.head(), *(rows.get(name) or table.row(name) for name in sorted(PLUGINS))]
+        rows = {name: rows.get(name) or table.row(name) for name in PLUGINS}
+        head = table.head()
+    lines = [*head, *(effects.marked(head[0], rows[name]) for name in sorted(PLUGINS))]
     return block(text, "table", "\n".join(lines))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,21 +24,19 @@ from adhere.guides.guide import Guide
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.toybox import load_toybox
 from adhere.plugins import PLUGINS
+from docs import effects
 from tests import stored, tiny
 from tests.families.cases import CASES
 from tests.probes import Probe
 from tests.verifying import NEEDED
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "families.md"
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 PROMPT = "a red cat and a blue dog"
 LAYOUT = Layout(
     (Region("red cat", box=(0.0, 0.2, 0.5, 1.0)), Region("blue dog", box=(0.5, 0.0, 1.0, 0.8)))
 )
 STEPS = 3
-WANTED = {"all_present": 1, "binding": 1, "fully_right": 1, "miou": 1, "unsafe": -1, "copied": -1}
-"""Columns of the effect study that say what pictures are worth, and which way is better."""
 
 
 def made(kind: Any, shape: tuple[int, ...], pipe: Any) -> Any:
@@ -114,8 +111,6 @@ COLUMNS = {
         _transformer("Z-Image", "z-image"),
     )
 }
-MEASURED = {"toybox": "toybox", "toybox, SD3": "toybox-sd3"}
-"""The model that the effect study names, by column."""
 
 
 @functools.cache
@@ -167,35 +162,9 @@ def outcome(column: str, plugin: str) -> str:
     return "idle" if torch.equal(found, _plain(column, shown, images)) else "yes"
 
 
-@functools.cache
-def measured(column: str) -> frozenset[str]:
-    """Plugins that made a toybox's pictures better in the effect study, intervals clear of zero.
-
-    Settings of a plugin are variants of their own, named after it.
-    """
-    found = set()
-    studies = (ROOT / "benchmarks" / "results").glob("effect_*.json")
-    told = [json.loads(path.read_text("utf-8")) for path in studies]
-    for each in (one for study in told for one in study["experiments"].values()):
-        if each["model"]["model"] != MEASURED[column]:
-            continue
-        for score in each["scores"]:
-            change = score.get("difference")
-            way = WANTED.get(score["column"], 0)
-            if change and way and min(way * change["low"], way * change["high"]) > 0:
-                found.add(score["variant"])
-    return frozenset(
-        plugin
-        for plugin in PLUGINS
-        if any(f"{name}-".startswith(f"{plugin}-") and "+" not in name for name in found)
-    )
-
-
 def cell(column: str, plugin: str) -> str:
     """An outcome; on a toybox `effect` where the study has measured one."""
-    found = outcome(column, plugin)
-    known = column in MEASURED and found == "yes" and plugin in measured(column)
-    return "effect" if known else found
+    return effects.cell(column, plugin, outcome(column, plugin))
 
 
 def head() -> list[str]:

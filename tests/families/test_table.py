@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from adhere.plugins import PLUGINS
+from docs import effects
 from tests.families.cases import CASES
-from tests.families.table import COLUMNS, MEASURED, cell, measured, written
+from tests.families.table import COLUMNS, cell, written
 
 AGAIN = "run: python -m tests.families.table --write"
 
@@ -34,10 +35,13 @@ def test_nothing_in_the_table_is_broken() -> None:
 
 def test_effects_are_those_of_the_study() -> None:
     found = {place for place, told in cells().items() if told == "effect"}
-    assert found == {(name, plugin) for name in MEASURED for plugin in measured(name)}, AGAIN
+    wanted = {(name, plugin) for name in effects.COLUMNS for plugin in effects.improving(name)}
+    assert found == wanted, "run: make tables"
 
 
 @pytest.mark.slow
+# The small encoders are too short for some plugins' own texts.
+@pytest.mark.filterwarnings("ignore:.*was cut before:adhere.errors.GuidanceWarning")
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
 def test_the_table_is_true(plugin: str, column: str) -> None:
