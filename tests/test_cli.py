@@ -115,6 +115,9 @@ def test_explain_says_what_words_are_to_a_picture(
         (["--width", "65"], "width=65 is not a multiple of 8 pixels; use 64 or 72"),
         (["--seeds", "5-1"], "run backwards; write 1-5"),
         (["--seeds", "0-10000"], "at most 10000"),
+        (["--seed", str(2**63)], "less than or equal to 9223372036854775807"),
+        (["--layout", "/"], "--layout '/' is a folder"),
+        (["-p", "attend-and-excite:stop=0.1,stop=0.2"], "stop is given twice, '0.1' and '0.2'"),
         (["-p", " "], "names no plugin"),
         (["-p", '{"plugin": 1'], "does not read as JSON"),
         (["--device", "potato"], "device 'potato' cannot be used"),
@@ -161,6 +164,8 @@ def test_prompt_files_that_do_not_read(tmp_path: Path, capsys: pytest.CaptureFix
         assert adhere("generate", "--prompts", odd, "--out", tmp_path / "o") == 2
         assert said in capsys.readouterr().err
     assert adhere("generate", "--prompts", tmp_path, "--out", tmp_path / "o") == 2
+    assert "is a folder; give the file" in capsys.readouterr().err
+    assert adhere("generate", "--prompts", tmp_path / "no", "--out", tmp_path / "o") == 2
     assert "no such file" in capsys.readouterr().err
     odd.write_bytes("\ufeffa cat\n".encode())  # as some editors save it
     assert [line.prompt for line in prompts.read(odd).lines] == ["a cat"]

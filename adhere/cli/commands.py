@@ -9,6 +9,7 @@ import typer
 
 from adhere import __version__
 from adhere.cli.options import (
+    LAST_SEED,
     ClipFolder,
     Content,
     Drawing,
@@ -86,7 +87,9 @@ def generate(
     noises = seeds_from(seed, seeds, default="0-0")
     make(content, drawing, loading, [variant], noises, out, maps)
     if seeds and seeds.strip().isdecimal():
-        typer.echo(f"note: --seeds {seeds} are {seeds} seeds; seed {seeds} alone is --seed {seeds}")
+        typer.echo(
+            f"note: --seeds {seeds} counts them from 0; seed {seeds} alone is --seed {seeds}"
+        )
 
 
 @app.command()
@@ -169,7 +172,7 @@ def explain(
     levels: Annotated[int, typer.Option(min=1, max=1000, help="Levels of noise.")] = 20,
     draws: Annotated[int, typer.Option(min=1, max=1000, help="Noises at each level.")] = 1,
     plugin: Plugins = None,
-    seed: Annotated[int, typer.Option(min=0, help="The seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="The seed.")] = 0,
     out: Out = Path("out"),
 ) -> None:
     """Say what each word of a prompt is to its picture: alone, and two by two.
@@ -225,7 +228,9 @@ def invert(
     clip: ClipFolder = None,
     length: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the tokens that it begins with.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="Of the tokens that it begins with.")
+    ] = 0,
     any_token: Annotated[
         bool, typer.Option("--any-token", help="Also parts of words and punctuation.")
     ] = False,

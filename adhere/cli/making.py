@@ -110,6 +110,8 @@ def _laid_out(line: prompts.PromptLine) -> prompts.PromptLine:
 
 def _layout_file(path: Path) -> Path:
     """A layout's file; the name of one that comes with adhere stands for it."""
+    if path.is_dir():
+        raise LayoutError(f"--layout {str(path)!r} is a folder; give the layout file itself")
     if path.exists():
         return path
     bundled = {one.stem: one for one in sorted((assets.FOLDER / "layouts").glob("*.json"))}

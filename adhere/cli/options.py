@@ -19,7 +19,9 @@ Seeds = Annotated[
     str | None,
     typer.Option(help="Several seeds: `4` are seeds 0 to 3; also `2-5`, or `1,5,8-9`."),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="The one seed, such as 42.")]
+LAST_SEED = 2**63 - 1
+"""The largest that torch's generators take on every device."""
+Seed = Annotated[int | None, typer.Option(min=0, max=LAST_SEED, help="The one seed, such as 42.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and report.")]
 Device = Annotated[
     str | None,

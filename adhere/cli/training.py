@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adhere.cli.options import ClipFolder, Loading, in_groups
+from adhere.cli.options import LAST_SEED, ClipFolder, Loading, in_groups
 from adhere.errors import ParameterError
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -52,7 +52,7 @@ class Learning:
     ] = None
     steps: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1500
     batch: Annotated[int, typer.Option(min=1, help="Tokens in a training step.")] = 1024
-    seed: Annotated[int, typer.Option(min=0, help="Of texts and training.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of texts and training.")] = 0
 
 
 @train_app.command("concept-steering")
@@ -137,7 +137,7 @@ def golden_noise(
     ] = "clip-score",
     steps: Annotated[int | None, typer.Option(min=2, max=1000, help="Denoising steps.")] = None,
     training: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED)] = 0,
     width: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
 ) -> None:
@@ -196,7 +196,9 @@ def prototype(
     ] = 16,
     clip: ClipFolder = None,
     training: Annotated[int, typer.Option(min=0, help="Training steps.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of texts, pictures and training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="Of texts, pictures and training.")
+    ] = 0,
 ) -> None:
     """Make prototypes of a concept, from pictures of texts with it and without.
 

@@ -167,7 +167,13 @@ def from_text(plugin: type[T], text: str) -> T:
                 f"{plugin.name}: {part!r} is not key=value; "  # type: ignore[attr-defined]
                 "write for example step_size=10,stop=0.4"
             )
-        values[key.strip().replace("-", "_")] = value.strip()
+        name = key.strip().replace("-", "_")
+        if name in values:
+            raise ParameterError(
+                f"{plugin.name}: {name} is given twice, "  # type: ignore[attr-defined]
+                f"{values[name]!r} and {value.strip()!r}; give it once"
+            )
+        values[name] = value.strip()
     return from_json(plugin, values)
 
 

@@ -82,7 +82,9 @@ def read(path: Path) -> PromptFile:
 
 
 def _text(path: Path) -> str:
-    if path != STREAM and not path.is_file():
+    if path != STREAM and path.is_dir():
+        raise PromptError(f"--prompts {str(path)!r} is a folder; give the file of prompts itself")
+    if path != STREAM and not path.exists():
         raise PromptError(f"--prompts {str(path)!r}: there is no such file")
     try:
         raw = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
