@@ -108,7 +108,7 @@ def library(studio: Studio, clip: Clip | None, size: int, path: Path) -> str:
 
 def noise_query(
     pipe: Any, path: str, names: Sequence[str], count: int, noises: int
-) -> dict[str, Any]:
+) -> Iterator[dict[str, Any]]:
     """Statistics at their highest and lowest, and what suits the prompt."""
     rng, found = Random(SEED), Found()
     for number in range(count):
@@ -131,16 +131,15 @@ def noise_query(
         for arm, images in (("plain", plain), ("by prompt", suited)):
             for noise, seen in enumerate(shown(images)):
                 score(found, arm, (f"{number}", noise), {"all there": wanted <= seen})
-        print(f"noise-query: {number + 1} of {count}", flush=True)
-    whole = {name: told(_plain_first(found[name]), "plain", share=False) for name in names}
-    return whole | {"all there": told(found["all there"], "plain")}
+        whole = {name: told(_plain_first(found[name]), "plain", share=False) for name in names}
+        yield whole | {"all there": told(found["all there"], "plain")}
 
 
 def _plain_first(rows: dict[str, Any]) -> dict[str, Any]:
     return {"plain": rows["plain"], **rows}
 
 
-def p_plus(pipe: Any, count: int, noises: int) -> dict[str, Any]:
+def p_plus(pipe: Any, count: int, noises: int) -> Iterator[dict[str, Any]]:
     """One text's shape in another's colours."""
     rng, found = Random(SEED + 1), Found()
     for number in range(count):
@@ -167,8 +166,7 @@ def p_plus(pipe: Any, count: int, noises: int) -> dict[str, Any]:
                         "mixed: that kind in that colour": (kind, style[1]) in seen,
                     },
                 )
-        print(f"p-plus: {number + 1} of {count}", flush=True)
-    return {question: told(rows, "the shape's text") for question, rows in found.items()}
+        yield {question: told(rows, "the shape's text") for question, rows in found.items()}
 
 
 def scene(one: Look, other: Look, rng: Random) -> Scene:
@@ -180,7 +178,7 @@ def scene(one: Look, other: Look, rng: Random) -> Scene:
 
 
 @torch.no_grad()
-def scaling_concept(pipe: Any, clip: Clip, count: int) -> dict[str, Any]:
+def scaling_concept(pipe: Any, clip: Clip, count: int) -> Iterator[dict[str, Any]]:
     """One of two things removed, suppressed and enhanced."""
     rng, found = Random(SEED + 2), Found()
     for number in range(count):
@@ -199,11 +197,10 @@ def scaling_concept(pipe: Any, clip: Clip, count: int) -> dict[str, Any]:
                 "likeness to the concept": alike,
             }
             score(found, arm, (f"{number}", 0), scores)
-        print(f"scaling-concept: {number + 1} of {count}", flush=True)
-    return {
-        question: told(rows, "drawn again", share=question != "likeness to the concept")
-        for question, rows in found.items()
-    }
+        yield {
+            question: told(rows, "drawn again", share=question != "likeness to the concept")
+            for question, rows in found.items()
+        }
 
 
 def _unheard(amount: float) -> None:
@@ -213,21 +210,23 @@ def _unheard(amount: float) -> None:
 STUDIES = ("noise-query", "p-plus", "scaling-concept")
 
 
-def studied(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """One study's results."""
+def studied(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One study's results, after each prompt or picture those of all so far."""
     studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
     assert clip is not None
     if name == "p-plus":
-        return p_plus(studio.pipe, given.count, given.noises)
+        yield from p_plus(studio.pipe, given.count, given.noises)
+        return
     if name == "scaling-concept":
-        return scaling_concept(studio.pipe, clip, given.count)
+        yield from scaling_concept(studio.pipe, clip, given.count)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
-        return noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
+        yield from noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
 
 
 def main() -> None:
-    """Measure, print, and keep JSON, a file a study."""
+    """Measure, print, and keep JSON, a file a study, which has what is done if it is cut short."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -247,7 +246,8 @@ def main() -> None:
         "guidance_scale": SCALE,
     }
     for name in given.studies:
-        record.write(given.out / f"{name}.json", how, studied(name, given))
+        for done, results in enumerate(studied(name, given), 1):
+            record.write(given.out / f"{name}.json", how | {"count": done}, results)
 
 
 if __name__ == "__main__":
