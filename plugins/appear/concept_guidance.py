@@ -32,10 +32,9 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.directions import across, strongest
+from adhere.plugins.mathematics.directions import across, beyond, strongest
 
 SOURCE = "ours.yaml@15d90e5"
-
 
 MANY = 8
 """Noun phrases that hardly any prompt has more of."""
@@ -87,7 +86,7 @@ class _Guide(Guide):
         self.texts = tuple(dict.fromkeys(text for own in concepts for text in own))
         self.concepts = [[self.texts.index(text) for text in own] for own in concepts]
         self.likeness: list[list[Tensor]] = [[] for _ in concepts]
-        self.nu: list[Tensor | None] = [None] * len(concepts)
+        self.nu: list[Tensor | float] = [0.0] * len(concepts)
 
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         prompt = eps.cond - eps.uncond
@@ -100,18 +99,13 @@ class _Guide(Guide):
 
     def _tuned(self, step: Step, image: int, prompt: Tensor, concepts: list[Tensor]) -> Tensor:
         """G of one image, from its `Float[channels h w]` directions."""
-        plugin, rest, seen = self.plugin, prompt, self.likeness[image]
-        for one in concepts:
-            rest = across(rest, one)
-        every = torch.stack([*concepts, rest])
+        plugin, nu, seen = self.plugin, self.nu[image], self.likeness[image]
+        every = torch.stack([*concepts, beyond(prompt, concepts)])
         before = seen[-plugin.window :]
         seen.append(torch.cosine_similarity(every.flatten(1), prompt.flatten()[None]).abs())
-        moves = torch.stack([across(one, prompt) for one in every])
-        nu = self.nu[image]
-        moves = moves if nu is None else moves + plugin.momentum_scale * nu
-        nu = torch.zeros_like(moves) if nu is None else nu
+        moves = torch.stack([across(one, prompt) for one in every]) + plugin.momentum_scale * nu
         self.nu[image] = plugin.momentum * nu + (1 - plugin.momentum) * moves
-        total = (rest - prompt) / len(every)
+        total = (every[-1] - prompt) / len(every)
         if before and plugin.start < step.progress < plugin.stop:
             behind = torch.stack(before).mean(dim=0) < plugin.threshold
             total = total + moves[behind].sum(dim=0)

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from adhere.guides.energy import EnergyGuide, SubjectMethod
 from adhere.guides.guide import Guide, Here, Step
-from adhere.guides.maps import Maps
 from adhere.guides.parameters import param, share, step_length
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import response, subject_maps
+from adhere.plugins.mathematics.noise import crowding, subject_maps
+from adhere.plugins.mathematics.variation import capped
 from adhere.prompt.tokens import Phrase
 
 SOURCE = "config, SD 1.4"
@@ -105,35 +105,12 @@ class _Guide(EnergyGuide[tuple[Phrase, ...]]):
         """The gradient of L in the mean, under one noise."""
         with torch.enable_grad():
             leaf = mean.clone().requires_grad_(True)
-            losses = self.missing(here(a * leaf + noise, images))
+            spots = subject_maps(here(a * leaf + noise, images), self.wanted)
+            losses = torch.stack([crowding(one) for one in spots])
             (slope,) = torch.autograd.grad(losses.sum(), [leaf])
         self.losses.append(losses.tolist())
         return torch.nan_to_num(slope, 0.0, 0.0, 0.0)
 
-    def missing(self, maps: Maps) -> Float[Tensor, " batch"]:
-        """L of every row of the maps."""
-        return torch.stack([missing(spots) for spots in subject_maps(maps, self.wanted)])
-
     def report(self) -> Mapping[str, Any]:
         rows = zip(*self.losses, strict=True)
         return {"images": [{"search": list(one)} for one in rows]} if self.losses else {}
-
-
-def missing(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, ""]:
-    """L of one image: how far its subjects are from having places, each its own."""
-    if len(spots) < 2:
-        return response(spots) / 2
-    one, other = torch.triu_indices(len(spots), len(spots), 1, device=spots.device)
-    first, second = spots[one], spots[other]
-    shared = torch.minimum(first, second).sum(dim=(1, 2)) / (first + second).sum(dim=(1, 2))
-    return (response(spots) + shared.mean()) / 2
-
-
-def capped(
-    mean: Float[Tensor, "batch channels h w"], picture: Float[Tensor, "batch channels h w"]
-) -> Float[Tensor, "batch channels h w"]:
-    """A mean no more spread, in each channel, than a picture."""
-    spread, most = (x.std(dim=(2, 3), keepdim=True) for x in (mean, picture))
-    centre = mean.mean(dim=(2, 3), keepdim=True)
-    less = (most / spread.clamp_min(torch.finfo(spread.dtype).tiny)).clamp_max(1)
-    return centre + (mean - centre) * less

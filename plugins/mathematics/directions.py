@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,3 +24,12 @@ def across(
     """The one without its part along the other."""
     square = other.square().sum().clamp_min(torch.finfo(other.dtype).tiny)
     return one - (one * other).sum() / square * other
+
+
+def beyond(
+    one: Float[Tensor, "channels h w"], others: Sequence[Float[Tensor, "channels h w"]]
+) -> Float[Tensor, "channels h w"]:
+    """The one without its parts along others, which are taken from it in turn."""
+    for other in others:
+        one = across(one, other)
+    return one

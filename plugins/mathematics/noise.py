@@ -78,9 +78,24 @@ def conflict(
         return own.sum() * 0
     peaks = spots.flatten(1).argmax(dim=1)
     places = smooth(own.flatten(0, 1)[peaks])
-    one, other = torch.triu_indices(len(spots), len(spots), 1, device=own.device)
-    shared = torch.minimum(places[one], places[other]).sum(dim=(1, 2))
-    return (shared / ((places[one] + places[other]).sum(dim=(1, 2)) + 1e-6)).mean()
+    return overlap(places, 1e-6)
+
+
+def overlap(spots: Float[Tensor, "subjects h w"], least: float = 0.0) -> Float[Tensor, ""]:
+    """What two maps share of what both have, averaged over pairs, in [0, 1/2].
+
+    `least` is added to what both have, for maps that may be zero everywhere.
+    """
+    one, other = torch.triu_indices(len(spots), len(spots), 1, device=spots.device)
+    first, second = spots[one], spots[other]
+    shared = torch.minimum(first, second).sum(dim=(1, 2))
+    return (shared / ((first + second).sum(dim=(1, 2)) + least)).mean()
+
+
+def crowding(spots: Float[Tensor, "subjects h w"]) -> Float[Tensor, ""]:
+    """How far subjects are from having places, each its own, in [0, 3/4] (SAGA's loss)."""
+    lacking = response(spots)
+    return (lacking if len(spots) < 2 else lacking + overlap(spots)) / 2
 
 
 def clean(spots: Sequence[Float[Tensor, "_subjects h w"]]) -> Float[Tensor, " batch"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +105,21 @@ class NoiseLibrary:
                 f"has {', '.join(self.names)}; a text of several words is read as a text"
             )
         return None
+
+    def noise(
+        self, seeds: Sequence[int], shape: tuple[int, ...]
+    ) -> Float[Tensor, "seeds channels h w"]:
+        """The starting noise of some seeds.
+
+        Raises:
+            ParameterError: the library's latents are of another shape.
+        """
+        self.check_shape(shape)
+        return torch.stack([noise_of(seed, shape) for seed in seeds])
+
+    def picked(self, scores: Float[Tensor, " n"], top: int, chance: float) -> int:
+        """One of the `top` best seeds, by a draw of a standard normal variable."""
+        return int(self.seeds[chosen(best(scores, top), chance)])
 
     def space(self, target: str) -> Space:
         """Where the model's own texts can be compared with the library's pictures.

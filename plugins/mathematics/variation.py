@@ -1,4 +1,4 @@
-"""How much a map goes up and down, and how far two maps are from each other."""
+"""How much maps and latents go up and down, and how far two maps are from each other."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def divergence(
     p, q = (p - floor).relu() + 1e-5, (q - floor).relu() + 1e-5
     middle = (p + q) / 2
     return ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2
+
+
+def capped(
+    mean: Float[Tensor, "batch channels h w"], picture: Float[Tensor, "batch channels h w"]
+) -> Float[Tensor, "batch channels h w"]:
+    """A mean no more spread, in each channel, than a picture."""
+    spread, most = (x.std(dim=(2, 3), keepdim=True) for x in (mean, picture))
+    centre = mean.mean(dim=(2, 3), keepdim=True)
+    less = (most / spread.clamp_min(torch.finfo(spread.dtype).tiny)).clamp_max(1)
+    return centre + (mean - centre) * less

@@ -18,12 +18,10 @@ share of the library that lies below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,8 +29,7 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Look, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics import noise_library
-from adhere.plugins.mathematics.noise_library import MAKE, PROBE, NoiseLibrary, noise_of
+from adhere.plugins.mathematics.noise_library import MAKE, PROBE, NoiseLibrary, nearest_level
 from adhere.plugins.mathematics.texts import ends
 
 
@@ -72,7 +69,7 @@ class NoiseQuery(Method):
         values = library.statistic(self.target)
         if values is None:
             return _ByText(self, library, run)
-        scores, wanted = noise_library.nearest_level(values, self.level)
+        scores, wanted = nearest_level(values, self.level)
         return _Guide(self, library, [scores] * run.batch, {"wanted": float(wanted)})
 
 
@@ -82,10 +79,10 @@ class _Guide(Guide):
         plugin: NoiseQuery,
         library: NoiseLibrary | None,
         scores: Sequence[Tensor] = (),
-        about: Mapping[str, Any] = MappingProxyType({}),
+        about: dict[str, float] | None = None,
     ) -> None:
         self.plugin, self.library = plugin, library
-        self.scores, self.about = list(scores), about
+        self.scores, self.about = list(scores), about or {}
         self.off = library is None
         self.seeds: list[int] = []
 
@@ -93,13 +90,10 @@ class _Guide(Guide):
         self, noise: Float[Tensor, "batch channels h w"], look: Look
     ) -> Float[Tensor, "batch channels h w"]:
         assert self.library is not None
-        shape = tuple(noise.shape[1:])
-        self.library.check_shape(shape)
         for image, scores in enumerate(self.scores):
             chance = float(look.fresh((image,), 0).flatten()[0])
-            place = noise_library.chosen(noise_library.best(scores, self.plugin.top), chance)
-            self.seeds.append(int(self.library.seeds[place]))
-        return torch.stack([noise_of(seed, shape) for seed in self.seeds]).to(noise)
+            self.seeds.append(self.library.picked(scores, self.plugin.top, chance))
+        return self.library.noise(self.seeds, tuple(noise.shape[1:])).to(noise)
 
     def report(self) -> dict[str, Any]:
         return {"images": [{"seed": seed} for seed in self.seeds], **self.about}

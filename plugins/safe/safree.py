@@ -86,16 +86,15 @@ class _Guide(Guide):
         end = len(prompt) if own.cut is None else own.cut
         words = [word for word in split_words(prompt) if word.end <= end]
         masked = [prompt[: word.start] + prompt[word.end :] for word in words]
-        unsafe: list[int] = []
         self.words.append([])
         self.until.append(-1.0)
         if len(words) < 2:
             return embeds
         concepts, without = ends(text, plugin.concepts), ends(text, masked)
         away = torch.eye(embeds.shape[1]).to(embeds) - projection(concepts)
-        for k in triggers(without @ away, plugin.margin):
-            self.words[-1].append(words[k].text)
-            unsafe += columns_of(words[k], [own]).columns[0]
+        found = [words[k] for k in triggers(without @ away, plugin.margin)]
+        self.words[-1] += [word.text for word in found]
+        unsafe = [column for word in found for column in columns_of(word, [own]).columns[0]]
         changed = embeds @ projection(without) @ away
         seen = [*range(own.content[0]), *own.content, own.content[-1] + 1]
         alike = torch.cosine_similarity(embeds[seen], changed[seen], dim=1).mean()

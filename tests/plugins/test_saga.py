@@ -7,13 +7,15 @@ import itertools
 import pytest
 import torch
 
-from adhere.plugins.appear.saga import Saga, capped, missing
+from adhere.plugins.appear.saga import Saga
+from adhere.plugins.mathematics.noise import crowding
+from adhere.plugins.mathematics.variation import capped
 
 # a 1 cat 2 and 3 a 4 dog 5; frog 1 and 2 dog 3 and 4 a 5 cat 6
 PROMPTS = ("a cat and a dog", "frog and dog and a cat")
 
 
-def slow_missing(planes):
+def slow_crowding(planes):
     cells = list(itertools.product(range(len(planes[0])), range(len(planes[0][0]))))
     found = max(max(0.0, 1 - max(map(max, plane))) for plane in planes)
     pairs = [
@@ -27,8 +29,8 @@ def slow_missing(planes):
 def test_loss_and_its_slope(count):
     generator = torch.Generator().manual_seed(count)
     spots = torch.rand(count, 3, 4, generator=generator, dtype=torch.float64) * 0.9
-    assert float(missing(spots)) == pytest.approx(slow_missing(spots.tolist()), abs=1e-12)
-    assert torch.autograd.gradcheck(missing, (spots.requires_grad_(True),))
+    assert float(crowding(spots)) == pytest.approx(slow_crowding(spots.tolist()), abs=1e-12)
+    assert torch.autograd.gradcheck(crowding, (spots.requires_grad_(True),))
 
 
 def test_a_mean_is_no_more_spread_than_the_picture():
@@ -84,8 +86,8 @@ def test_the_search_is_the_published_one(make_run, make_maps, make_step, slow_sp
                     make_run(PROMPTS[image]), (z.permute(1, 2, 0).sigmoid() / 20)[None]
                 )
                 planes = slow_spots(maps.cross()[0].detach(), words[image])
-                loss = missing(guide_spots(maps, words[image]))
-                assert float(loss.detach()) == pytest.approx(slow_missing(planes), abs=1e-5)
+                loss = crowding(guide_spots(maps, words[image]))
+                assert float(loss.detach()) == pytest.approx(slow_crowding(planes), abs=1e-5)
                 slope += torch.autograd.grad(loss, [leaf])[0] / 2
             velocity = 0.5 * velocity + slope
             mu = mu - 20 * velocity
