@@ -19,6 +19,7 @@ from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.studio.request import Request, seeds_of
 from adhere.pipelines.studio.studio import Studio
+from adhere.verifiers import register
 from tests import tiny
 from tests.command import adhere
 
@@ -311,6 +312,42 @@ def test_an_interrupt_keeps_what_is_finished(
     assert len(report["pictures"]) == 2
     assert all((tmp_path / row["file"]).is_file() for row in report["pictures"])
     assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("how", ["--best-of", "--auto"])
+def test_an_interrupt_keeps_the_best_that_a_search_has_finished(
+    how: str, folder: Path, tmp_path: Path
+) -> None:
+    """And the same command again makes it whole."""
+    asked: list[int] = []
+
+    def stops_once(pictures: Any, prompts: Any) -> list[float]:
+        asked.append(len(pictures))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return [float(len(asked))] * len(pictures)
+
+    register("stops-once", stops_once)
+    chosen = ["--best-of", "4", "--look-at", "1"] if how == "--best-of" else ["--auto"]
+    words = [*chosen, "-b", "1", "--verifier", "stops-once", "--model", folder, *SMALL]
+    words += ["--out", tmp_path]
+    assert adhere("generate", PROMPT, *words) == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["stopped_by"] == "KeyboardInterrupt"
+    (row,) = report["pictures"]
+    assert (tmp_path / row["file"]).is_file()
+    told = row["report"]["search" if how == "--best-of" else "autopilot"]
+    assert told["stopped_by"] == "KeyboardInterrupt"
+    assert any("stopped by KeyboardInterrupt: the best" in note for note in row["report"]["notes"])
+    assert adhere("generate", PROMPT, *words) == 0
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["complete"] is True
+    (whole,) = again["pictures"]
+    assert whole["id"] == row["id"]
+    assert "stopped_by" not in whole["report"]["search" if how == "--best-of" else "autopilot"]
+    asked.clear()
+    assert adhere("generate", PROMPT, *words) == 0
+    assert not asked
 
 
 def test_seeds_read() -> None:

@@ -18,12 +18,14 @@ import torch
 from PIL import Image
 
 from adhere import verifiers
+from adhere.errors import GuidanceError
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows, extra_passes
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Attempt, Plan, planned
 from adhere.pipelines.search.search import APART, check_call
+from adhere.pipelines.search.stopped import carry
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
@@ -67,12 +69,14 @@ class Flight:
 
     Attributes:
         satisfied: whether the verifier was content with it.
+        stopped_by: the name of the exception that ended the flight before its time, if one did.
     """
 
     plan: Plan
     tries: list[Try] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     satisfied: bool = False
+    stopped_by: str | None = None
 
     @property
     def finished(self) -> list[Try]:
@@ -88,6 +92,16 @@ class Flight:
 
     @property
     def best(self) -> Try:
+        """The finished try that the verifier likes best.
+
+        Raises:
+            GuidanceError: the flight was stopped before a picture was finished.
+        """
+        if not self.finished:
+            raise GuidanceError(
+                f"the flight was stopped by {self.stopped_by} before a picture was finished: fly "
+                "it again (`finished` says whether there is one)"
+            )
         return max(self.finished, key=lambda one: -math.inf if one.score is None else one.score)
 
     @property
@@ -103,13 +117,15 @@ class Flight:
 
     def to_json(self) -> dict[str, Any]:
         """The plan, all tries and what came of them."""
+        stopped = {"stopped_by": self.stopped_by} if self.stopped_by else {}
         return {
             "plan": self.plan.to_json(),
             "tries": [one.to_json() for one in self.tries],
-            "chosen": self.tries.index(self.best),
+            "chosen": self.tries.index(self.best) if self.finished else None,
             "cost": round(self.cost, 3),
             "satisfied": self.satisfied,
             "notes": self.notes,
+            **stopped,
         }
 
 
@@ -141,6 +157,9 @@ def autopilot(
         previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
             own decoder if left out.
         call: further arguments of the pipeline's call.
+
+    Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
+    `Flight` so far as its `outcome`, with what is finished and what all tries cost.
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
@@ -186,10 +205,26 @@ class Flying:
     def flown(self, seed: int) -> Flight:
         """Tries until the verifier is content or the budget is spent.
 
+        What is raised on the way has the flight so far as its `outcome`.
+
         Args:
             seed: of the first noise.
         """
         flight = Flight(self.plan)
+        try:
+            self._try(flight, seed)
+        except BaseException as stop:
+            flight.stopped_by = type(stop).__name__
+            carry(stop, flight)
+            raise
+        if flight.cost > self.plan.budget + ROUNDING:
+            flight.notes.append(
+                f"the first picture alone cost {flight.cost:.2f} plain ones, and the budget is "
+                f"{self.plan.budget:g}: it was finished all the same"
+            )
+        return flight
+
+    def _try(self, flight: Flight, seed: int) -> None:
         for one in self._candidates(seed):
             if not self._affordable(one.attempt, flight):
                 if self._more(flight):
@@ -201,12 +236,6 @@ class Flying:
                 break
         if not flight.finished:
             self._finish(max(flight.tries, key=_promise), flight)
-        if flight.cost > self.plan.budget + ROUNDING:
-            flight.notes.append(
-                f"the first picture alone cost {flight.cost:.2f} plain ones, and the budget is "
-                f"{self.plan.budget:g}: it was finished all the same"
-            )
-        return flight
 
     @property
     def _guided(self) -> tuple[Attempt, ...]:
@@ -261,8 +290,7 @@ class Flying:
             return self._promises(one, flight) or self._is_last(one, flight)
 
         look = Foreseeing(self.plan.look_at, worth)
-        one.picture = self.make(one, look)
-        self._pay(one, self.make.counted.share if look.done() else 1.0)
+        one.picture = self._made(one, look)
         one.whole = one.whole if look.done() else one.cost
         self._verify(one, flight)
 
@@ -294,10 +322,21 @@ class Flying:
 
     def _finish(self, one: Try, flight: Flight) -> None:
         """Make one that was ended at its look from the beginning, and whole."""
-        spent = one.cost
-        one.picture = self.make(one, None)
-        self._pay(one, 1.0, spent)
+        one.picture = self._made(one, None)
         self._verify(one, flight)
+
+    def _made(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
+        """A try's picture, if a look does not end it. What is stopped has its cost, too."""
+        spent = one.cost
+        try:
+            picture = self.make(one, look)
+        except BaseException:
+            if self.make.counted.own:
+                self._pay(one, self.make.counted.share, spent)
+            raise
+        ended = look is not None and look.done()
+        self._pay(one, self.make.counted.share if ended else 1.0, spent)
+        return picture
 
     def _pay(self, one: Try, share: float, spent: float = 0.0) -> None:
         """What a try has cost now: a share of its run, after what it had `spent` before."""

@@ -8,9 +8,10 @@ made from the beginning, which costs them the looked-at steps twice and asks not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,14 +21,15 @@ from adhere import verifiers
 from adhere.errors import ParameterError
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.stopped import carry
 from adhere.verifiers import Verifier
-from adhere.verifiers.scoring import Scored, score
+from adhere.verifiers.scoring import score
 
 APART = 1_000_003
 """Between the seeds of one search's candidates: searches from seeds 0, 1, 2... share none."""
 
-Make = Callable[[Sequence[int]], Sequence[Image.Image]]
-"""Pictures of some seeds."""
+Make = Callable[[Sequence[int]], Iterable[Sequence[Image.Image]]]
+"""Pictures of some seeds, part by part as they are made."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The candidates of a search, best first: the finished by score, then the dropped."""
+    """The candidates of a search, best first: the finished by score, then the dropped.
+
+    Attributes:
+        stopped_by: the name of the exception that ended the search before its time, if one did.
+    """
 
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    stopped_by: str | None = None
 
     @property
     def finished(self) -> tuple[Candidate, ...]:
@@ -117,7 +124,8 @@ class Ranking:
             {"seed": c.seed, "foreseen": c.foreseen, "score": c.score, "finished": bool(c.picture)}
             for c in self.candidates
         ]
-        return {"candidates": told, "notes": list(self.notes)}
+        stopped = {"stopped_by": self.stopped_by} if self.stopped_by else {}
+        return {"candidates": told, "notes": list(self.notes), **stopped}
 
 
 def ranked(
@@ -130,37 +138,53 @@ def ranked(
         seed: of the first candidate.
         foresee: what pictures of some seeds will show; not asked where all are finished.
         finish: the pictures themselves.
+
+    What is raised on the way has the ranking of what was finished as its `outcome`.
     """
     each = [Candidate(one) for one in how.seeds(seed)]
     notes: dict[str, None] = {}
-    chosen = each
-    if how.finalists < len(each):
-        found = _scored(judged, foresee, each, prompt, notes)
-        for one, value in zip(each, found.scores, strict=True):
-            one.foreseen = _known(value)
+
+    def scores(pictures: Sequence[Image.Image]) -> Iterator[float | None]:
+        found = score(judged, pictures, [prompt] * len(pictures))
+        notes.update(dict.fromkeys(found.failures))
+        return map(_known, found.scores)
+
+    def ranking(stopped_by: str | None = None) -> Ranking:
+        return Ranking(tuple(sorted(each, key=_place)), tuple(notes), stopped_by)
+
+    try:
+        if how.finalists < len(each):
+            for some, pictures in _in_parts(foresee, each):
+                for one, value in zip(some, scores(pictures), strict=True):
+                    one.foreseen = value
         # What has no score is kept: the verifier failed, not the picture.
-        chosen = [
-            each[k]
-            for place, k in enumerate(found.order)
-            if place < how.finalists or each[k].foreseen is None
-        ]
-    made = list(finish([one.seed for one in chosen]))
-    found = score(judged, made, [prompt] * len(made))
-    notes.update(dict.fromkeys(found.failures))
-    for one, value, picture in zip(chosen, found.scores, made, strict=True):
-        one.score, one.picture = _known(value), picture
-    dropped = [one for one in each if one.picture is None]
-    order = [chosen[k] for k in found.order]
-    order += sorted(dropped, key=lambda one: -(one.foreseen or 0.0))
-    return Ranking(tuple(order), tuple(notes))
+        order = sorted(each, key=_place)
+        chosen = order[: how.finalists]
+        chosen += [one for one in order[how.finalists :] if one.foreseen is None]
+        for some, pictures in _in_parts(finish, chosen):
+            for one, picture in zip(some, pictures, strict=True):
+                one.picture = picture
+            for one, value in zip(some, scores(pictures), strict=True):
+                one.score = value
+    except BaseException as stop:
+        carry(stop, ranking(type(stop).__name__))
+        raise
+    return ranking()
 
 
-def _scored(
-    judged: Verifier, make: Make, each: Sequence[Candidate], prompt: str, notes: dict[str, None]
-) -> Scored:
-    found = score(judged, make([one.seed for one in each]), [prompt] * len(each))
-    notes.update(dict.fromkeys(found.failures))
-    return found
+def _in_parts(
+    make: Make, each: Sequence[Candidate]
+) -> Iterator[tuple[list[Candidate], Sequence[Image.Image]]]:
+    """Candidates with their pictures, as they are made."""
+    left = iter(each)
+    for pictures in make([one.seed for one in each]):
+        yield list(islice(left, len(pictures))), pictures
+
+
+def _place(one: Candidate) -> tuple[bool, float, float]:
+    """What candidates are sorted by: finished ones first, by score, then by what was foreseen."""
+    scored, foreseen = (math.inf if each is None else -each for each in (one.score, one.foreseen))
+    return one.picture is None, scored, foreseen
 
 
 def _known(value: float) -> float | None:
@@ -201,6 +225,14 @@ def search(
         previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
             own decoder if left out.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
+
+    Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
+    `Ranking` of what was finished as its `outcome`:
+
+        >>> try:  # doctest: +SKIP
+        ...     found = adhere.search(pipe, "a red cat and a blue car", n=16)
+        ... except KeyboardInterrupt as stop:
+        ...     found = stop.outcome  # found.stopped_by says so, found.finished may be empty
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
@@ -255,21 +287,19 @@ class _Guided:
     together: int
     previews: Any
 
-    def made(self, seeds: Sequence[int]) -> list[Image.Image]:
-        pictures: list[Image.Image] = []
+    def made(self, seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
         for some in self._parts(seeds):
             with self.guidance.attach(self.pipe):
-                pictures += self._called(some).images
-        return pictures
+                pictures: list[Image.Image] = self._called(some).images
+            yield pictures
 
-    def foreseen(self, seeds: Sequence[int], at: float) -> list[Image.Image]:
-        pictures: list[Image.Image] = []
+    def foreseen(self, seeds: Sequence[int], at: float) -> Iterator[list[Image.Image]]:
         for some in self._parts(seeds):
             look = Foreseeing(at)
             guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
             with guidance.attach(self.pipe, interrupt=look.done, previews=self.previews):
-                pictures += look.of(partial(self._called, some))
-        return pictures
+                pictures = look.of(partial(self._called, some))
+            yield pictures
 
     def _parts(self, seeds: Sequence[int]) -> Iterator[Sequence[int]]:
         size = self.together

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from PIL import Image
@@ -14,11 +15,12 @@ from adhere import verifiers
 from adhere.guides.guide import Plugin
 from adhere.guides.run import Prompt
 from adhere.pipelines.families import family_of
-from adhere.pipelines.search.autopilot import Flying, Try
+from adhere.pipelines.search.autopilot import Flight, Flying, Try
 from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.foreseeing import Foreseeing
 from adhere.pipelines.search.plan import Plan
-from adhere.pipelines.search.search import ranked
+from adhere.pipelines.search.search import Ranking, ranked
+from adhere.pipelines.search.stopped import carried, carry
 from adhere.pipelines.studio.request import Interrupt, OnStep, Picture, Progress, Request
 
 
@@ -56,13 +58,34 @@ class Choosing:
     record: bool = False
 
     def chosen(self, request: Request) -> Picture:
-        """The picture of a request with a `search` or `auto`."""
-        started = time.perf_counter()
-        picture = self._flown(request) if request.auto else self._best(request)
-        picture.request, picture.seconds = request, time.perf_counter() - started
-        return picture
+        """The picture of a request with a `search` or `auto`.
 
-    def _best(self, request: Request) -> Picture:
+        What is raised on the way has the best picture that was finished as its `outcome`, if any.
+        """
+        started = time.perf_counter()
+        choose, best = self._flown(request) if request.auto else self._best(request)
+
+        def picture(outcome: Any) -> Picture:
+            found = best(outcome)
+            found.request, found.seconds = request, time.perf_counter() - started
+            found.report["notes"].extend(outcome.notes)
+            if outcome.stopped_by:
+                found.report["notes"].append(
+                    f"stopped by {outcome.stopped_by}: the best of {len(outcome.finished)} "
+                    "finished until then; the same command again makes it whole"
+                )
+            return found
+
+        try:
+            outcome = choose()
+        except BaseException as stop:
+            outcome = carried(stop)
+            carry(stop, picture(outcome) if outcome and outcome.finished else None)
+            raise
+        return picture(outcome)
+
+    def _best(self, request: Request) -> tuple[Callable[[], Ranking], Callable[[Ranking], Picture]]:
+        """A search, and its picture."""
         how, made = request.search, dict[int, Picture]()
         assert how is not None  # one of the two is there
         size = self.studio.together
@@ -71,33 +94,38 @@ class Choosing:
             each = [replace(request, seed=seed, search=None) for seed in seeds]
             return (each[k : k + size] for k in range(0, len(each), size))
 
-        def finish(seeds: Sequence[int]) -> list[Image.Image]:
+        def finish(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
             for part in parts(seeds):
-                made.update((one.request.seed, one) for one in self._made(part))
-            return [made[seed].image for seed in seeds]
+                pictures = self._made(part)
+                made.update((one.request.seed, one) for one in pictures)
+                yield [one.image for one in pictures]
 
-        def foresee(seeds: Sequence[int]) -> list[Image.Image]:
-            looked = (self._foreseen(part, Foreseeing(how.look_at)) for part in parts(seeds))
-            return [one for pictures in looked for one in pictures]
+        def foresee(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
+            return (self._foreseen(part, Foreseeing(how.look_at)) for part in parts(seeds))
+
+        def picture(found: Ranking) -> Picture:
+            best = made[found.candidates[0].seed]
+            best.report["search"] = found.to_json()
+            return best
 
         judged = verifiers.verifier(how.verifier)
         prompt = Prompt(request.prompt).plain
-        found = ranked(prompt, how, judged, request.seed, foresee, finish)
-        best = made[found.candidates[0].seed]
-        best.report["search"] = found.to_json()
-        best.report["notes"].extend(found.notes)
-        return best
+        return partial(ranked, prompt, how, judged, request.seed, foresee, finish), picture
 
-    def _flown(self, request: Request) -> Picture:
+    def _flown(self, request: Request) -> tuple[Callable[[], Flight], Callable[[Flight], Picture]]:
+        """A flight, and its picture."""
         plan = request.flight_plan
         assert plan is not None  # `chosen` has seen to that
         make = _Flown(self, replace(request, auto=None), plan)
-        flight = Flying(plan, verifiers.verifier(plan.verifier), make).flown(request.seed)
-        best = make.pictures[flight.best]
-        best.tries = tuple(flight.tries)
-        best.report["autopilot"] = flight.to_json()
-        best.report["notes"].extend(flight.notes)
-        return best
+
+        def picture(flight: Flight) -> Picture:
+            best = make.pictures[flight.best]
+            best.tries = tuple(flight.tries)
+            best.report["autopilot"] = flight.to_json()
+            return best
+
+        flying = Flying(plan, verifiers.verifier(plan.verifier), make)
+        return partial(flying.flown, request.seed), picture
 
     def _made(self, batch: list[Request], look: Foreseeing | None = None) -> list[Picture]:
         """Their pictures; none where a look on the way ended them."""

@@ -76,7 +76,12 @@ class Record:
                 self._fault(line.place, line.prompt, line.fault, {})
 
     def _whole(self, row: Row) -> bool:
-        """Whether a picture is here, with its attention if that is wanted and can be had."""
+        """Whether a picture is here, with its attention if that is wanted and can be had, and is
+        what was asked for: the best of a search that was stopped is there until it is made whole.
+        """
+        found = row.get("report") or {}
+        if any("stopped_by" in (found.get(chosen) or {}) for chosen in ("search", "autopilot")):
+            return False
         if self.maps and "attention" not in row:
             return False
         files = (row["file"], row.get("attention") if self.maps else None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adhere.errors import GuidanceError, ModelError
+from adhere.pipelines.search.stopped import carried
 from adhere.pipelines.studio.plan import Job
 from adhere.pipelines.studio.progress import Tick, progress
 from adhere.pipelines.studio.record import Record
@@ -17,7 +18,7 @@ def run(studio: Studio, record: Record, batch_size: int) -> None:
     """Make what the record of a plan still lacks; each batch is recorded as it is done.
 
     A prompt that cannot be drawn as asked is recorded and passed over. Whatever stops the loop,
-    an interrupt too, leaves a report that says so.
+    an interrupt too, leaves a report that says so, and the best of what a search had finished.
 
     Args:
         studio: the model.
@@ -62,10 +63,13 @@ class _Ahead:
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Jobs in order; a batch holds only requests that can go through the model together."""
+    """Jobs in order; a batch holds only requests that can go through the model together. A chosen
+    picture has a batch of its own: it is made of several.
+    """
     batch: list[Job] = []
     for job in jobs:
-        if batch and (len(batch) == size or alike(batch[0].request) != alike(job.request)):
+        most = 1 if job.request.search or job.request.auto else size
+        if batch and (len(batch) == most or alike(batch[0].request) != alike(job.request)):
             yield batch
             batch = []
         batch.append(job)
@@ -89,4 +93,8 @@ def _attempt(
             for job in batch:
                 yield from _attempt(studio, [job], step, maps)
         return
+    except BaseException as stop:
+        if (picture := carried(stop)) is not None:  # of the batch's one job
+            yield batch[0], picture
+        raise
     yield from zip(batch, made, strict=True)

@@ -14,7 +14,7 @@ from diffusers import HeunDiscreteScheduler
 from PIL import Image
 
 import adhere
-from adhere.errors import ParameterError, PromptError
+from adhere.errors import GuidanceError, ParameterError, PromptError
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import Attempt, Plan, parted, planned
@@ -303,6 +303,36 @@ def test_every_family_is_flown(name: str) -> None:
     )  # fmt: skip
     assert flight.best.attempt.name == "zestguide"
     assert flight.satisfied
+
+
+@pytest.mark.parametrize(("at", "finished"), [(1, 0), (4, 0), (8, 1)])
+def test_what_is_finished_outlives_a_stop(at: int, finished: int) -> None:
+    """In the plain picture, in the second try after a first that was not finished, and after one
+    that was; with what the broken try has cost.
+    """
+    pipe, calls = tiny.sd1(), []
+
+    def stops(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == at + 1:
+            raise KeyboardInterrupt
+
+    pipe.unet.register_forward_hook(stops)
+    plan = Plan(PAIR, (Attempt("first"), Attempt("second")), enough=9.0, promising=0.5, budget=8)
+    told = Told(1.0, 0.9, 0.1, 0.1) if finished else Told(*[0.1] * 9)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        flown(pipe, replan(plan, told))
+    flight = raised.value.outcome  # type: ignore[attr-defined]
+    assert flight.stopped_by == "KeyboardInterrupt"
+    assert len(flight.finished) == finished
+    # Of five steps each; the look is after the third. The broken step is not paid: it gave nothing.
+    assert flight.cost == pytest.approx(at / 5)
+    data = json.loads(json.dumps(flight.to_json()))
+    assert data["stopped_by"] == "KeyboardInterrupt"
+    assert data["chosen"] == (0 if finished else None)
+    if not finished:
+        with pytest.raises(GuidanceError, match="stopped by KeyboardInterrupt before a picture"):
+            _ = flight.picture
 
 
 # ---- In the studio -----------------------------------------------------------

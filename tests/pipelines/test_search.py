@@ -132,6 +132,56 @@ def test_a_verifier_that_fails_drops_nobody() -> None:
     assert any("which is kept" in note for note in result.notes)
 
 
+class Stops:
+    """A verifier that something stops when it is asked for the nth time."""
+
+    def __init__(self, at: int, stop: type[BaseException]) -> None:
+        self.at, self.stop, self.asked = at, stop, 0
+
+    def __call__(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        self.asked += 1
+        if self.asked == self.at:
+            raise self.stop
+        return redness(pictures, prompts)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(("at", "finished", "scored"), [(2, 0, 0), (5, 1, 0), (6, 2, 1)])
+def test_what_is_finished_outlives_a_stop(
+    at: int, finished: int, scored: int, stop: type[BaseException]
+) -> None:
+    """Four looks, then two finalists."""
+    pipe, judged = tiny.sd1(), Stops(at, stop)
+    with nothing_left(pipe), pytest.raises(stop) as raised:
+        found(pipe, n=4, finish=2, look_at=0.3, together=1, verifier=judged)
+    outcome = raised.value.outcome  # type: ignore[attr-defined]
+    assert outcome.stopped_by == outcome.to_json()["stopped_by"] == stop.__name__
+    assert len(outcome.finished) == finished
+    assert sum(one.score is not None for one in outcome.candidates) == scored
+    assert len(outcome.candidates) == 4
+    for one in outcome.finished:
+        assert one.picture.tobytes() == alone(pipe, one.seed).tobytes()
+
+
+def test_a_later_part_without_memory_leaves_the_earlier_ones() -> None:
+    pipe, calls = tiny.sd1(), []
+
+    def no_memory(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) > 2 * 4 + 1:
+            raise MemoryError
+
+    hook = pipe.unet.register_forward_pre_hook(no_memory)
+    with pytest.raises(MemoryError) as raised:
+        found(pipe, n=6, look_at=1, together=2)
+    hook.remove()
+    outcome = raised.value.outcome  # type: ignore[attr-defined]
+    scores = [one.score for one in outcome.finished]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert "stopped_by" not in found(pipe, n=1).to_json()
+
+
 def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
     def breaks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         raise KeyError("weights")
