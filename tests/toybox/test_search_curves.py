@@ -11,9 +11,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import search_curves
-from benchmarks.curves_figure import figure
-from benchmarks.search_curves import CAPTIONS, DROPPING, FIRST, PAIRS, Toybox
+from benchmarks.curves import report, rows
+from benchmarks.curves.figure import figure
+from benchmarks.curves.rows import FIRST
+from benchmarks.curves.variants import (
+    CAPTIONS,
+    DROPPING,
+    PAIRS,
+    VARIANTS,
+    Counted,
+    Toybox,
+    best_of,
+)
 
 TOYBOX = replace(Toybox.of("toybox"), steps=8)
 NAMES = ("best of 2", "plain", "early dropping, 8", "autopilot, by the judge")
@@ -22,13 +31,13 @@ NAMES = ("best of 2", "plain", "early dropping, 8", "autopilot, by the judge")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curves")
-    search_curves.run(PAIRS, NAMES, 1, folder, TOYBOX)
-    search_curves.begun(folder, "cpu")
+    rows.run(PAIRS, NAMES, 1, folder, TOYBOX)
+    rows.begun(folder, "cpu")
     return folder
 
 
 def test_passes_are_those_that_were_made(runs: Path) -> None:
-    passes = {name: next(search_curves.rows(runs, PAIRS, name))["passes"] for name in NAMES}
+    passes = {name: next(rows.rows(runs, PAIRS, name))["passes"] for name in NAMES}
     assert passes["plain"] == 2 * TOYBOX.steps
     assert passes["best of 2"] == 4 * TOYBOX.steps
     assert 2 * TOYBOX.steps < passes["early dropping, 8"] < 8 * 2 * TOYBOX.steps
@@ -36,23 +45,23 @@ def test_passes_are_those_that_were_made(runs: Path) -> None:
 
 
 def test_a_picture_is_made_once_for_all_that_choose_it() -> None:
-    pipe = search_curves.Counted(replace(TOYBOX, steps=2))
-    ((_, prompt),) = search_curves.prompts(PAIRS, 1)
-    one, paid = pipe.counted(search_curves.best_of(1), prompt, 5)
+    pipe = Counted(replace(TOYBOX, steps=2))
+    ((_, prompt),) = rows.prompts(PAIRS, 1)
+    one, paid = pipe.counted(best_of(1), prompt, 5)
     calls: list[int] = []
     pipe.pipe.unet.register_forward_pre_hook(lambda module, args: calls.append(1))
-    again, paid_again = pipe.counted(search_curves.best_of(1), prompt, 5)
+    again, paid_again = pipe.counted(best_of(1), prompt, 5)
     assert not calls
     assert again is one
     assert paid == paid_again == 4
-    pipe.counted(search_curves.best_of(2), prompt, 5)
+    pipe.counted(best_of(2), prompt, 5)
     assert len(calls) == 2  # the second picture's two steps
 
 
 def test_what_is_made_is_not_made_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (runs / PAIRS / "plain.jsonl").read_text("utf-8")
-    monkeypatch.setattr(search_curves, "row", lambda *_: pytest.fail("it was made before"))
-    search_curves.run(PAIRS, NAMES, 1, runs, TOYBOX)
+    monkeypatch.setattr(rows, "row", lambda *_: pytest.fail("it was made before"))
+    rows.run(PAIRS, NAMES, 1, runs, TOYBOX)
     assert (runs / PAIRS / "plain.jsonl").read_text("utf-8") == before
 
 
@@ -69,7 +78,7 @@ def test_what_is_better_is_decided_by_pairs(tmp_path: Path) -> None:
     written(tmp_path, "plain", [False] * 40)
     written(tmp_path, "steered, 4", [True] * 20 + [False] * 20)
     written(tmp_path, "best of 4", [True] * 19 + [False] * 21)
-    found = {(one["one"], one["other"]): one for one in search_curves.differences(tmp_path)}
+    found = {(one["one"], one["other"]): one for one in report.differences(tmp_path)}
     assert set(found) == {("steered, 4", "plain"), ("steered, 4", "best of 4")}
     assert found["steered, 4", "plain"]["holds"]
     assert found["steered, 4", "plain"]["mean"] == 0.5
@@ -78,22 +87,22 @@ def test_what_is_better_is_decided_by_pairs(tmp_path: Path) -> None:
 
 def test_rows_outlive_their_machine(runs: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    kept = {PAIRS: {"rows": search_curves.packed(runs, PAIRS)}}
+    kept = {PAIRS: {"rows": rows.packed(runs, PAIRS)}}
     made = {"device": "cpu"}
     result.write_text(json.dumps({"made": made, "results": {"suites": kept}}))
-    search_curves.restore(tmp_path / "again", result)
+    rows.restore(tmp_path / "again", result)
     for name in NAMES:
-        again = list(search_curves.rows(tmp_path / "again", PAIRS, name))
-        assert again == list(search_curves.rows(runs, PAIRS, name))
+        again = list(rows.rows(tmp_path / "again", PAIRS, name))
+        assert again == list(rows.rows(runs, PAIRS, name))
 
 
 def test_the_figure_shows_every_point(tmp_path: Path) -> None:
     written(tmp_path, "plain", [False, True])
     written(tmp_path, "best of 2", [True, True])
-    curves = search_curves.report(tmp_path, PAIRS)
-    points: dict[str, Any] = search_curves.costs(curves, plain=50)
+    curves = report.report(tmp_path, PAIRS)
+    points: dict[str, Any] = report.costs(curves, plain=50)
     assert points["plain"]["cost"] == 1
-    drawn = ElementTree.fromstring(figure(points, search_curves.LINES))
+    drawn = ElementTree.fromstring(figure(points, report.LINES))
     texts = {one.text for one in drawn.iter() if one.tag.endswith("text")}
     assert {"plain", "best of 2", "1"} <= texts
     circles = [one for one in drawn.iter() if one.tag.endswith("circle")]
@@ -104,29 +113,27 @@ def test_the_figure_shows_every_point(tmp_path: Path) -> None:
 def test_no_worse_is_decided_by_what_may_be_lost(right: int, holds: bool, tmp_path: Path) -> None:
     for name, many in (("autopilot, thrifty", right), ("attend-and-excite+syngen", 60)):
         written(tmp_path, name, [k < many for k in range(200)], CAPTIONS)
-    (found,) = search_curves.differences(tmp_path)
+    (found,) = report.differences(tmp_path)
     assert found["at_most_lost"] == 0.05
     assert found["holds"] is holds
 
 
 def test_no_prompt_was_looked_at_before(tmp_path: Path) -> None:
-    numbers = [number for number, _ in search_curves.prompts(PAIRS, 3)]
+    numbers = [number for number, _ in rows.prompts(PAIRS, 3)]
     assert numbers == [22, 23, 24]
     written(tmp_path, "plain", [True] * 3)
     path = tmp_path / PAIRS / "plain.jsonl"
     path.write_text(path.read_text().replace('"number": 22', '"number": 21'))
-    assert len(list(search_curves.rows(tmp_path, PAIRS, "plain"))) == 2
+    assert len(list(rows.rows(tmp_path, PAIRS, "plain"))) == 2
 
 
 def test_processes_share_the_prompts_out(runs: Path, tmp_path: Path) -> None:
     """Their rows are those of one process, in the same order."""
-    made = partial(search_curves.run, PAIRS, ["plain"], 3, tmp_path, TOYBOX, "cpu")
-    search_curves.in_processes(2, made)
-    numbers = [one["number"] for one in search_curves.rows(tmp_path, PAIRS, "plain")]
+    made = partial(rows.run, PAIRS, ["plain"], 3, tmp_path, TOYBOX, "cpu")
+    rows.in_processes(2, made)
+    numbers = [one["number"] for one in rows.rows(tmp_path, PAIRS, "plain")]
     assert numbers == [22, 23, 24]
-    assert next(search_curves.rows(tmp_path, PAIRS, "plain")) == next(
-        search_curves.rows(runs, PAIRS, "plain")
-    )
+    assert next(rows.rows(tmp_path, PAIRS, "plain")) == next(rows.rows(runs, PAIRS, "plain"))
 
 
 def test_a_prompt_that_is_missing_ends_what_is_told(tmp_path: Path) -> None:
@@ -134,13 +141,13 @@ def test_a_prompt_that_is_missing_ends_what_is_told(tmp_path: Path) -> None:
     path = tmp_path / PAIRS / "plain.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[3], lines[0], lines[1]]) + "\n")
-    assert [one["number"] for one in search_curves.whole(tmp_path, PAIRS, "plain")] == [22, 23]
-    assert search_curves.report(tmp_path, PAIRS)["plain"]["fully_right"]["n"] == 2
+    assert [one["number"] for one in rows.whole(tmp_path, PAIRS, "plain")] == [22, 23]
+    assert report.report(tmp_path, PAIRS)["plain"]["fully_right"]["n"] == 2
 
 
 def test_rows_of_two_devices_are_not_mixed(runs: Path) -> None:
     with pytest.raises(SystemExit, match=r"made on cpu, and --device cuda .* another --runs"):
-        search_curves.begun(runs, "cuda")
+        rows.begun(runs, "cuda")
 
 
 def test_each_toybox_has_results_of_its_own(tmp_path: Path) -> None:
@@ -160,6 +167,6 @@ def test_each_toybox_has_results_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["toybox", "toybox-sd3"])
 def test_early_dropping_costs_what_four_pictures_do(name: str) -> None:
     toybox = Toybox.of(name)
-    pipe, ((_, prompt),) = search_curves.Counted(toybox), search_curves.prompts(PAIRS, 1)
-    _, passes = pipe.counted(search_curves.VARIANTS[PAIRS][DROPPING], prompt, 5)
+    pipe, ((_, prompt),) = Counted(toybox), rows.prompts(PAIRS, 1)
+    _, passes = pipe.counted(VARIANTS[PAIRS][DROPPING], prompt, 5)
     assert passes == 4 * toybox.plain

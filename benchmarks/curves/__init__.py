@@ -1,0 +1,1 @@
+"""What looking at pictures is worth, in equal passes: `python -m benchmarks.search_curves`."""
