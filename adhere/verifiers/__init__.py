@@ -58,6 +58,11 @@ def verifier(asked: str | Verifier) -> Verifier:
     """
     if callable(asked):
         return asked
+    if not isinstance(asked, str):
+        raise ParameterError(
+            f"verifier={asked!r} is neither a function (pictures, prompts) -> scores nor the name "
+            "of one, such as 'clip-score'"
+        )
     if asked not in _made:
         _made[asked] = read(asked, _named)
     return _made[asked]

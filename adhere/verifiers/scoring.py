@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -34,7 +35,8 @@ def score(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence
         GuidanceError: the verifier itself says that it cannot be used as asked.
     """
     try:
-        given = [float(one) for one in verifier(pictures, prompts)]
+        # It is given lists of its own, since it may sort or empty them.
+        given = _numbers(verifier(list(pictures), list(prompts)))
         if len(given) != len(pictures):
             raise ValueError(f"it gave {len(given)} scores for {len(pictures)} pictures")
     except GuidanceError:
@@ -50,6 +52,13 @@ def score(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence
         if not math.isfinite(one)
     ]
     return Scored(tuple(finite), tuple(dict.fromkeys(odd)))
+
+
+def _numbers(given: Any) -> list[float]:
+    """What a verifier gave, as numbers. What has no order, and the letters of a text, are none."""
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+        raise TypeError(f"it gave a {type(given).__name__}, not one number for each picture")
+    return [float(one) for one in given]
 
 
 def _alone(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Scored:

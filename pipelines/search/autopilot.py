@@ -164,7 +164,7 @@ def autopilot(
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
     """
-    check_call(prompt.prompt if isinstance(prompt, Plan) else prompt, call)
+    check_call(prompt.prompt if isinstance(prompt, Plan) else prompt, seed, call)
     if isinstance(prompt, Plan):
         plan, judged = prompt, verifiers.verifier(prompt.verifier)
     else:

@@ -14,6 +14,7 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.search.search import is_number
 from adhere.plugins import plugin
 from adhere.prompt.parser import Parse, parse
 
@@ -114,9 +115,15 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.attempts:
             raise ParameterError("a plan without attempts makes no picture; leave one in")
-        if not self.budget >= 1:
+        if not is_number(self.budget) or self.budget < 1:
             raise ParameterError(f"budget={self.budget!r}: a picture costs 1; give that or more")
-        if not 0 <= self.look_at < 1:
+        for name in ("enough", "promising"):
+            value = getattr(self, name)
+            if value is not None and not is_number(value):
+                raise ParameterError(
+                    f"{name}={value!r} is no score; give a number, or leave it out"
+                )
+        if not is_number(self.look_at) or not 0 <= self.look_at < 1:
             raise ParameterError(
                 f"look_at={self.look_at!r} is no share of a run, from 0 to below 1"
             )

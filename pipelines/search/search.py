@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import islice
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -49,12 +50,12 @@ class Search:
     finish: int | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.candidates, int) and not isinstance(self.candidates, bool)
-        if not whole or self.candidates < 1:
+        if not is_whole(self.candidates) or self.candidates < 1:
             raise ParameterError(f"candidates={self.candidates!r}; give a whole number from 1 on")
-        if not 0 <= self.look_at <= 1:
+        if not is_number(self.look_at) or not 0 <= self.look_at <= 1:
             raise ParameterError(f"look_at={self.look_at!r} is no share of a run, from 0 to 1")
-        if self.finish is not None and not 1 <= self.finish <= self.candidates:
+        finish = self.candidates if self.finish is None else self.finish
+        if not is_whole(finish) or not 1 <= finish <= self.candidates:
             raise ParameterError(
                 f"finish={self.finish!r} of {self.candidates} candidates; give 1 to "
                 f"{self.candidates}"
@@ -239,11 +240,15 @@ def search(
         ModelError: the pipeline cannot be guided.
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
-    check_call(prompt, call)
+    check_call(prompt, seed, call)
+    if guidance is not None and not isinstance(guidance, Guidance):
+        raise ParameterError(
+            f"guidance={guidance!r} is no Guidance; give plugins in one: Guidance(SynGen())"
+        )
     how = Search(n, named, look_at, finish)
-    if not 1 <= keep <= n:
+    if not is_whole(keep) or not 1 <= keep <= n:
         raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
-    if together < 1:
+    if not is_whole(together) or together < 1:
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     if how.finalists < keep:
         how = Search(n, named, look_at, keep)
@@ -259,12 +264,24 @@ GIVEN = ("generator", "num_images_per_prompt", "prompt", "output_type", "return_
 """Arguments of a pipeline's call that a search gives itself, or relies on."""
 
 
-def check_call(prompt: Any, call: Mapping[str, Any]) -> None:
+def is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and not math.isnan(value)
+
+
+def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
     """Refuse what a search cannot call a pipeline with.
 
     Raises:
-        ParameterError: the prompt is no text, or an argument is the search's own.
+        ParameterError: the prompt is no text, the seed no whole number, or an argument is the
+            search's own.
     """
+    if not is_whole(seed) or abs(seed) >= 2**62:
+        raise ParameterError(f"seed={seed!r} is no seed; give a whole number, from 0 to 2**62")
     if not isinstance(prompt, str):
         raise ParameterError(
             f"prompt={prompt!r} is no text; pictures are verified against one: search for each"

@@ -90,6 +90,10 @@ def test_a_plan_is_plain_data() -> None:
     [
         ({"budget": 0.5}, "a picture costs 1"),
         ({"budget": math.nan}, "a picture costs 1"),
+        ({"budget": "x"}, "a picture costs 1"),
+        ({"enough": "x"}, "enough='x' is no score"),
+        ({"enough": math.nan}, "enough=nan is no score"),
+        ({"look_at": "x"}, "no share of a run"),
         ({"look_at": 1.0}, "no share of a run"),
         ({"attempts": ()}, "without attempts makes no picture"),
     ],

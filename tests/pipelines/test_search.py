@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 import adhere
 from adhere.errors import Interrupted, ModelError, ParameterError
 from adhere.pipelines.search.search import APART, Search, ranked
+from adhere.verifiers.scoring import score
 from tests import tiny
 from tests.families.cases import CASES
 from tests.leftovers import nothing_left
@@ -182,6 +184,25 @@ def test_a_later_part_without_memory_leaves_the_earlier_ones() -> None:
     assert "stopped_by" not in found(pipe, n=1).to_json()
 
 
+@pytest.mark.parametrize("given", [0.5, None, "12", {0: 1.0, 1: 2.0}, {1.0, 2.0}])
+def test_what_is_no_list_of_scores_is_none(given: Any) -> None:
+    found = score(lambda pictures, prompts: given, [Image.new("RGB", (8, 8))] * 2, ["a", "b"])
+    assert all(map(math.isnan, found.scores))
+    assert "not one number for each picture" in found.failures[0]
+
+
+def test_a_verifier_may_do_what_it_likes_with_its_lists() -> None:
+    def empties(pictures: list[Image.Image], prompts: list[str]) -> list[float]:
+        scores = [1.0 for _ in pictures]
+        pictures.clear()
+        prompts.clear()
+        return scores
+
+    pictures = [Image.new("RGB", (8, 8))] * 2
+    assert score(empties, pictures, ["a", "b"]).scores == (1.0, 1.0)  # type: ignore[arg-type]
+    assert len(pictures) == 2
+
+
 def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
     def breaks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         raise KeyError("weights")
@@ -204,6 +225,14 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
         ({"generator": None}, "leave it out"),
         ({"num_images_per_prompt": 2}, "leave it out"),
         ({"output_type": "latent"}, "leave it out"),
+        ({"n": 4, "keep": 1.5}, "keep=1.5 of n=4"),
+        ({"together": "2"}, "together='2' pictures at once"),
+        ({"look_at": "x"}, "look_at='x' is no share"),
+        ({"n": 4, "finish": 1.5}, "finish=1.5 of 4"),
+        ({"seed": "a"}, "seed='a' is no seed"),
+        ({"seed": 2**64}, "is no seed"),
+        ({"verifier": 3}, "verifier=3 is neither a function"),
+        ({"guidance": adhere.SynGen()}, "is no Guidance; give plugins in one"),
     ],
 )
 def test_what_cannot_be_done_is_said(options: dict[str, Any], says: str) -> None:
