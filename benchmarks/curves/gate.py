@@ -114,20 +114,20 @@ def gates(rows: Sequence[Row], step: str) -> dict[str, Column]:
 
 def told(rows: Sequence[Row], steps: int) -> dict[str, dict[str, Any]]:
     """By step and gate: AUC, how much more than CLIP's (bootstrap over pictures), what it saves."""
-    right, found = np.array([row["right"] for row in rows]), {}
+    right, found = np.array([row["right"] for row in rows]), dict[str, dict[str, Any]]()
     for step in rows[0]["clip"]:
         rng, says = np.random.default_rng(0), gates(rows, step)
         draws = rng.integers(0, len(rows), (DRAWS, len(rows)))
         draws = draws[right[draws].any(1) & ~right[draws].all(1)]
         auc = {
-            name: np.array([area(each[some], right[some])[0] for some in draws])
+            name: np.array([area(each[some].tolist(), right[some].tolist())[0] for some in draws])
             for name, each in says.items()
         }
         for name, each in says.items():
             ended = each < np.quantile(each[right], 1 - GOING_ON)
             more = np.percentile(auc[name] - auc["clip"], [2.5, 97.5])
             found[f"{name} at step {step}"] = {
-                "auc": [round(one, 3) for one in area(each, right)],
+                "auc": [round(one, 3) for one in area(each.tolist(), right.tolist())],
                 "more_than_clip": None
                 if name == "clip"
                 else [round(float(one), 3) for one in more],

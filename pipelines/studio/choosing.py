@@ -63,7 +63,10 @@ class Choosing:
         What is raised on the way has the best picture that was finished as its `outcome`, if any.
         """
         started = time.perf_counter()
-        choose, best = self._flown(request) if request.auto else self._best(request)
+        chosen: tuple[Callable[[], Any], Callable[[Any], Picture]] = (
+            self._flown(request) if request.auto else self._best(request)
+        )
+        choose, best = chosen
 
         def picture(outcome: Any) -> Picture:
             found = best(outcome)
@@ -79,8 +82,8 @@ class Choosing:
         try:
             outcome = choose()
         except BaseException as stop:
-            outcome = carried(stop)
-            carry(stop, picture(outcome) if outcome and outcome.finished else None)
+            cut_short = carried(stop)
+            carry(stop, picture(cut_short) if cut_short and cut_short.finished else None)
             raise
         return picture(outcome)
 
