@@ -228,12 +228,7 @@ def search(
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
 
     Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
-    `Ranking` of what was finished as its `outcome`:
-
-        >>> try:  # doctest: +SKIP
-        ...     found = adhere.search(pipe, "a red cat and a blue car", n=16)
-        ... except KeyboardInterrupt as stop:
-        ...     found = stop.outcome  # found.stopped_by says so, found.finished may be empty
+    `Ranking` of what was finished as its `outcome` (`docs/errors.md`).
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
@@ -241,10 +236,9 @@ def search(
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
     check_call(prompt, seed, call)
-    if guidance is not None and not isinstance(guidance, Guidance):
-        raise ParameterError(
-            f"guidance={guidance!r} is no Guidance; give plugins in one: Guidance(SynGen())"
-        )
+    guided_by = Guidance() if guidance is None else guidance
+    if not isinstance(guided_by, Guidance):
+        raise ParameterError(f"guidance={guidance!r} is none; give Guidance(SynGen()), for example")
     how = Search(n, named, look_at, finish)
     if not is_whole(keep) or not 1 <= keep <= n:
         raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
@@ -252,7 +246,7 @@ def search(
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     if how.finalists < keep:
         how = Search(n, named, look_at, keep)
-    guided = _Guided(pipe, prompt, guidance or Guidance(), call, together, previews)
+    guided = _Guided(pipe, prompt, guided_by, call, together, previews)
     judged = verifiers.verifier(verifier)
     found = ranked(prompt, how, judged, seed, partial(guided.foreseen, at=look_at), guided.made)
     for one in found.candidates[keep:]:

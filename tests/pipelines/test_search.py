@@ -232,7 +232,7 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
         ({"seed": "a"}, "seed='a' is no seed"),
         ({"seed": 2**64}, "is no seed"),
         ({"verifier": 3}, "verifier=3 is neither a function"),
-        ({"guidance": adhere.SynGen()}, "is no Guidance; give plugins in one"),
+        ({"guidance": adhere.SynGen()}, "is none; give Guidance"),
     ],
 )
 def test_what_cannot_be_done_is_said(options: dict[str, Any], says: str) -> None:
