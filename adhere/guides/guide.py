@@ -142,8 +142,8 @@ class Prediction:
     """The denoiser's predictions of one step, `Float[batch channels h w]` each, as noise.
 
     `extra` holds one prediction for each of the guide's own `texts`, in their order.
-    `scale` is the pipeline's classifier-free guidance scale; `latents` are what the model was
-    shown, the picture by `noise / sigma` of the step and the noise by `noise`.
+    `scale` is the pipeline's classifier-free guidance scale, 1 where it has none; `latents` are
+    what the model was shown, the picture by `noise / sigma` of the step and the noise by `noise`.
     """
 
     uncond: Float[Tensor, "batch channels h w"]
@@ -313,6 +313,11 @@ class Guide:
     """Whether it will change nothing in this run: the engine then leaves it out altogether."""
     negative: bool = False
     """Whether it acts through the prediction without the prompt, though it has no extra texts."""
+    unguided: bool = False
+    """Whether `predict` makes sense where a call makes no prediction without the prompt.
+
+    One under an empty text is made for it there, in a further row of each image, and `scale` is 1.
+    """
 
     def initial(
         self, noise: Float[Tensor, "batch channels h w"], look: Look
@@ -378,6 +383,10 @@ class Guide:
         On any grid; the pictures are those of the first adapter, then those of the second...
         """
         return None
+
+    def predicts(self, step: Step) -> bool:
+        """Whether `predict` wants to be asked at this step; saves the rows where it does not."""
+        return True
 
     def predict(self, step: Step, eps: Prediction) -> Float[Tensor, "batch channels h w"]:
         """Change the conditional prediction."""

@@ -95,6 +95,8 @@ class Run(Renamed):
             guide has asked for.
         pictures: how many pictures were given to IP-Adapters that take masks.
         size: height and width that the call asked for, in pixels; None where it did not say.
+        guided: whether its steps make a prediction without the prompt, too: not where a model is
+            guidance-distilled or the guidance scale is 1.
         weights: tells a fingerprint of the model that runs, for methods whose files belong to one;
             an empty one where its weights are not in memory.
     """
@@ -117,6 +119,7 @@ class Run(Renamed):
     used: set[str] = field(default_factory=set)
     pictures: int = 0
     size: tuple[int, int] | None = None
+    guided: bool = True
     weights: Callable[[], str] = str
 
     @property

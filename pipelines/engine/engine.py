@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adhere.errors import GuidanceError, ModelError
-from adhere.guides.guide import Plugin
+from adhere.guides.guide import Guide, Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine.moments.descent import Descent
@@ -72,6 +72,7 @@ def begun(
         multistep=edits.remembers(scheduler),
         unread=unread,
         pictures=sum(family.pictures(call)),
+        guided=family.guided(call, len(prompts)),
         size=_size(family),
         weights=functools.partial(fingerprint, family.denoiser),
     )
@@ -171,7 +172,7 @@ class Engine:
         if now.moved is not now.latents:
             scaled = self.state.scaled(now.moved, now.given)
             now.call = self.state.family.with_latents(now.call, scaled)
-        now.call = self.predictions.extended(now.call, now.rows)
+        now.call = self.predictions.extended(now.call, now.rows, now.step)
 
     def _following(self, call: Call) -> Call | None:
         """A further call of a step follows the moved latents.
@@ -295,9 +296,9 @@ class Engine:
         """Refuse what cannot work, before any denoising."""
         state, family = self.state, self.state.family
         gradient = any(guide.reads for guide in state.guides)
-        steers = bool(self.predictions.texts) or any(guide.negative for guide in state.guides)
-        reason = family.refuse(prediction=steers, gradient=gradient)
-        reason = reason or self.masking.refuse(call)
+        predicting = state.overriding("predict")
+        steering = [g for g in state.guides if g.negative or (g.texts and g in predicting)]
+        reason = family.refuse(prediction=bool(steering)) or self.masking.refuse(call)
         if reason:
             raise ModelError(reason)
         inside = (
@@ -315,14 +316,22 @@ class Engine:
             doubt = fit.doubt(state.scheduler)
             if doubt:
                 state.warn(doubt)
-        if steers and not self.predictions.available(call):
-            if family.distilled:
-                raise ModelError(family.distilled)
-            state.warn(
-                "guidance_scale is 1 or less, so there is no unconditional prediction and methods "
-                "that steer the prediction have no effect; use a guidance_scale above 1, or nag or "
-                "vsf for negatives, which need none"
-            )
+        if not state.run.guided:
+            self._refuse_unguided(steering)
+
+    def _refuse_unguided(self, steering: Sequence[Guide]) -> None:
+        """Raise `ModelError`, or warn, for guides that need the pipeline's own guidance here."""
+        state = self.state
+        idle = [state.names[state.guides.index(guide)] for guide in steering if not guide.unguided]
+        if not idle:
+            return
+        if state.family.distilled:
+            raise ModelError(f"{', '.join(idle)}: {state.family.distilled}")
+        state.warn(
+            "guidance_scale is 1 or less, so there is no unconditional prediction to steer from, "
+            f"and no effect of {', '.join(idle)}; use a guidance_scale above 1, or, for "
+            "negatives, plugins that need none (nag, vsf, delayed-negative with negative=...)"
+        )
 
     def _refuse_no_attention(self) -> None:
         """Raise `ModelError` for a guide that changes attention of kinds that are not there."""

@@ -30,7 +30,8 @@ class Chroma(Flux):
     modular: ClassVar[dict[str, str]] = {}
     distilled = (
         "this call of Chroma makes no unconditional prediction to steer from; pass guidance_scale "
-        "above 1, or use plugins that work on attention, which need none (negatives: nag, vsf)"
+        "above 1, or use plugins that need none (negatives: nag, vsf, delayed-negative with "
+        "negative=...)"
     )
 
     def __init__(self, pipe: Any) -> None:

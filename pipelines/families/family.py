@@ -47,7 +47,9 @@ class Family:
         extras_first: whether extra texts stand before the prompt's columns, not behind them.
         rounds: whether the denoiser is shown a rounded copy of the scheduler's sample.
         distilled: for models that need no unconditional prediction, why a call without one cannot
-            be steered, and what works; None where a low guidance scale is the only reason.
+            be steered by methods that need the pipeline's own, and what works; None where a low
+            guidance scale is the only reason.
+        unsteered: why no method can steer the prediction in this loop; None where some can.
         asked: arguments of the pipeline's call that goes on, by name.
         encodings: arguments of the pipeline's own `encode_prompt` calls of the run that goes on.
         modular: this family's kinds of modular pipeline, by diffusers' name for their blocks: the
@@ -67,6 +69,7 @@ class Family:
     extras_first: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
     distilled: str | None = None
+    unsteered: str | None = None
     modular: ClassVar[Mapping[str, str]] = MappingProxyType({})
     scale: float | None = None
     from_picture: bool = False
@@ -181,6 +184,10 @@ class Family:
         value = call.values[name]
         filled = torch.full_like(value, time) if isinstance(value, Tensor) else type(value)(time)
         return call.replace(**{name: filled})
+
+    def guided(self, call: Call, batch: int) -> bool:
+        """Whether a step makes an unconditional prediction, in this call or in one of its own."""
+        return self.apart(call) or self.unconditional_rows(call, batch) is not None
 
     # Latents
 
@@ -398,9 +405,9 @@ class Family:
         takes = inspect.signature(type(self.pipe).__call__).parameters
         return "strength" not in takes and not self.from_picture
 
-    def refuse(self, prediction: bool, gradient: bool) -> str | None:
+    def refuse(self, prediction: bool) -> str | None:
         """Why this pipeline cannot be guided as asked; None if it can."""
-        return None
+        return self.unsteered if prediction else None
 
 
 def same_text(prompts: Sequence[str], other: Any) -> bool:

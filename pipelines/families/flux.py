@@ -123,7 +123,7 @@ class Flux(PackedFamily):
     distilled = (
         "FLUX.1 is guidance-distilled: this call makes no unconditional prediction to steer from; "
         "pass negative_prompt=... and true_cfg_scale above 1 (a second pass each step), or use "
-        "plugins that work on attention, which need none (negatives: nag, vsf)"
+        "plugins that need none (negatives: nag, vsf, delayed-negative with negative=...)"
     )
 
     @cached_property

@@ -35,8 +35,8 @@ class Flux2(Flux):
     }
     distilled = (
         "this call of FLUX.2 makes no unconditional prediction to steer from; use an undistilled "
-        "model (FLUX.2 [klein] base) with guidance_scale above 1, or plugins that work on "
-        "attention, which need none (negatives: nag, vsf)"
+        "model (FLUX.2 [klein] base) with guidance_scale above 1, or plugins that need none "
+        "(negatives: nag, vsf, delayed-negative with negative=...)"
     )
 
     def bind(self, args: Any, kwargs: Any) -> Call:

@@ -40,7 +40,7 @@ class QwenImage(PackedFamily):
     distilled = (
         "this call of Qwen-Image makes no unconditional prediction to steer from; pass "
         "negative_prompt=... (a space will do) and true_cfg_scale above 1, or use plugins that "
-        "work on attention, which need none (negatives: nag, vsf)"
+        "need none (negatives: nag, vsf, delayed-negative with negative=...)"
     )
 
     @cached_property

@@ -72,13 +72,13 @@ class Sana(CrossFamily):
         lines = self.encoded_with("complex_human_instruction") if any(texts) else None
         return super().encoding(texts) | {"complex_human_instruction": lines}
 
-    def refuse(self, prediction: bool, gradient: bool) -> str | None:
+    def refuse(self, prediction: bool) -> str | None:
         if self.config.guidance_embeds:
             return (
                 "Sana-Sprint makes a picture in one to four steps of a kind of its own, which "
                 "cannot be guided; use Sana itself"
             )
-        return None
+        return super().refuse(prediction)
 
 
 FAMILIES = (Sana,)

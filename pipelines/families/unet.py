@@ -38,6 +38,15 @@ _MASKS = "ip_adapter_masks"
 class UNetFamily(Family):
     """What all UNet pipelines share."""
 
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        if self.config.time_cond_proj_dim is not None:
+            self.distilled = (
+                "this UNet is guidance-distilled (it takes the guidance scale as an input), so "
+                "there is no unconditional prediction to steer from; use the undistilled model, or "
+                "plugins that need none (negatives: nag, vsf, delayed-negative with negative=...)"
+            )
+
     @classmethod
     def knows(cls, pipe: Any) -> bool:
         unet = unwrapped(getattr(pipe, "unet", None))
@@ -197,15 +206,6 @@ class UNetFamily(Family):
 
     def samples_from_noise(self) -> bool:
         return super().samples_from_noise() or "Inpaint" in type(self.pipe).__name__
-
-    def refuse(self, prediction: bool, gradient: bool) -> str | None:
-        if prediction and self.config.time_cond_proj_dim is not None:
-            return (
-                "this UNet is guidance-distilled (it takes the guidance scale as an input), so "
-                "there is no unconditional prediction to steer from; use the undistilled model, or "
-                "plugins that work on attention, which need none (negatives: nag, vsf)"
-            )
-        return None
 
 
 class StableDiffusion1(UNetFamily):

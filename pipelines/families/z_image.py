@@ -53,7 +53,7 @@ class ZImage(JointFamily):
     distilled = (
         "this call of Z-Image makes no unconditional prediction to steer from; pass guidance_scale "
         "above 0 (with Z-Image itself: Z-Image-Turbo is distilled and made for 0), or use plugins "
-        "that work on attention, which need none (negatives: nag, vsf)"
+        "that need none (negatives: nag, vsf, delayed-negative with negative=...)"
     )
 
     def __init__(self, pipe: Any) -> None:

@@ -189,10 +189,10 @@ def _joined(family: Family, guider: Any) -> None:
         family.distilled = (
             "this modular loop makes one prediction a step and none without the prompt to steer "
             "from; use the classic pipeline with a negative prompt and true_cfg_scale above 1, or "
-            "plugins that work on attention, which need none (negatives: nag, vsf)"
+            "plugins that need none (negatives: nag, vsf, delayed-negative with negative=...)"
         )
     elif type(guider) is not ClassifierFreeGuidance or guider.guidance_rescale != 0:
-        family.distilled = (
+        family.unsteered = (
             f"predictions are joined by {type(guider).__name__} here, and methods that steer "
             "the prediction are exact with ClassifierFreeGuidance without guidance_rescale "
             "only; use that guider, or these methods as the guider (prediction_guider)"
@@ -203,7 +203,8 @@ def _joined(family: Family, guider: Any) -> None:
         family.distilled = (
             "this loop's guider is switched off or at a scale of 1, so there is no unconditional "
             "prediction to steer from; pipe.update_components(guider=ClassifierFreeGuidance("
-            "guidance_scale=5.0)), or plugins that need none (negatives: nag, vsf)"
+            "guidance_scale=5.0)), or plugins that need none (negatives: nag, vsf, "
+            "delayed-negative with negative=...)"
         )
 
 

@@ -65,8 +65,10 @@ class ConceptGuidance(Method):
             raise ParameterError(f"{self.name}: a concept is empty; say in words what to watch")
 
     def extra_passes(self, steps: int) -> int:
-        """Passes that it adds to one picture: a row for each concept; of a prompt's own, `MANY`."""
-        return steps * (len(self.concepts) if self.concepts else MANY)
+        """Passes that it adds to one picture: a row for each concept (of a prompt's own, `MANY`),
+        and one for the empty text without guidance.
+        """
+        return steps * (1 + (len(self.concepts) if self.concepts else MANY))
 
     def guide(self, run: Run) -> Guide:
         return _Guide(self, [self._concepts(run, image) for image in range(run.batch)])
@@ -80,6 +82,8 @@ class ConceptGuidance(Method):
 
 
 class _Guide(Guide):
+    unguided = True
+
     def __init__(self, plugin: ConceptGuidance, concepts: Sequence[tuple[str, ...]]) -> None:
         self.plugin = plugin
         self.off = plugin.scale == 0

@@ -9,7 +9,8 @@ where it matters most: in the few latent values that the edit text changes stron
     nu   <- beta nu + (1 - beta) gamma            from the first step, also while warming up
     eps   = eps_0 + s_g (eps_p - eps_0) + gamma   once the warm-up is over
 
-which is the pipeline's own classifier-free guidance with eps_p + gamma / s_g.
+which is the pipeline's own classifier-free guidance with eps_p + gamma / s_g. Where it has none,
+s_g is 1, and eps_0 is predicted in a row of its own.
 
 An edit is written with its direction: "+smiling" adds, "-glasses" takes away; without a sign it
 adds. Differs from the authors' code (ml-research/semantic-image-editing; diffusers'
@@ -62,8 +63,8 @@ class Sega(Method):
                 raise ParameterError(f"{self.name}: edit {edit!r} names nothing; write +smiling")
 
     def extra_passes(self, steps: int) -> int:
-        """Passes that it adds to one picture: a row for each edit."""
-        return steps * len(self.edits)
+        """Passes that it adds to one picture: a row for each edit, and for the empty text."""
+        return steps * (len(self.edits) + 1)
 
     def guide(self, run: Run) -> Guide:
         if not self.edits:
@@ -75,6 +76,8 @@ class Sega(Method):
 
 
 class _Guide(Guide):
+    unguided = True
+
     def __init__(self, plugin: Sega) -> None:
         self.plugin = plugin
         signs, self.texts = zip(*map(split, plugin.edits), strict=True)

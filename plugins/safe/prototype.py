@@ -53,6 +53,10 @@ class Prototype(Method):
     rescale: float = share(0.5, "phi, how far the plain picture's contrast is kept", source="code")
     stop: float = share(0.6, "share of the steps at which it ends", source="code")
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture: a row, and without guidance an empty text's."""
+        return 2 * steps
+
     def guide(self, run: Run) -> Guide:
         if self.prototypes is None:
             raise ParameterError(
@@ -64,6 +68,7 @@ class Prototype(Method):
 
 class _Guide(Guide):
     texts = ("",)
+    unguided = True
 
     def __init__(self, plugin: Prototype, prototypes: Prototypes, run: Run) -> None:
         self.plugin, self.prototypes = plugin, prototypes

@@ -9,6 +9,8 @@ prompt's own prediction comes too near.
     nu   <- beta nu + (1 - beta) gamma          from the first step, also while warming up
     eps_p <- eps_p - gamma                      once the warm-up is over
 
+Models without classifier-free guidance are asked for eps_0 in a row of its own.
+
 Differs from the paper as printed, and agrees with the authors' code
 (ml-research/safe-latent-diffusion@a42923c): the scale is clamped to at most 1, not at least.
 Differs from that code: warm-up as a share of the run, equal to theirs at 50 steps, but for PNDM,
@@ -79,11 +81,17 @@ class SafeLatentDiffusion(Method):
         )
         return start, scale, threshold, momentum_scale, momentum
 
+    def extra_passes(self, steps: int) -> int:
+        """Passes that it adds to one picture: a row, and without guidance an empty text's."""
+        return 2 * steps
+
     def guide(self, run: Run) -> Guide:
         return _Guide(self)
 
 
 class _Guide(Guide):
+    unguided = True
+
     def __init__(self, plugin: SafeLatentDiffusion) -> None:
         self.start, self.scale, self.threshold, self.momentum_scale, self.beta = plugin.settings()
         # The published code is off below a scale of one.

@@ -36,6 +36,7 @@ PROMPT = "a red cat and a blue dog"
 LAYOUT = Layout(
     (Region("red cat", box=(0.0, 0.2, 0.5, 1.0)), Region("blue dog", box=(0.5, 0.0, 1.0, 0.8)))
 )
+NEGATIVE = "a big bird"
 STEPS = 3
 
 
@@ -49,6 +50,8 @@ def made(kind: Any, shape: tuple[int, ...], pipe: Any) -> Any:
     for one in parameters.parameters(kind):
         if isinstance(one.default, int) and not isinstance(one.default, bool) and one.default > 2:
             changes[one.name] = 12 if one.name == "candidates" else max(2, int(one.low or 0))
+        if one.name == "negative" and one.default is None:
+            changes[one.name] = NEGATIVE
         if one.name in NEEDED:
             changes[one.name] = NEEDED[one.name]
     return kind(**changes)
@@ -68,7 +71,7 @@ def _classic(name: str, make: Callable[[], Any]) -> Column:
     def call(pipe: Any, images: int) -> Tensor:
         found: Tensor = pipe(
             PROMPT,
-            negative_prompt="a big bird",
+            negative_prompt=NEGATIVE,
             num_inference_steps=STEPS,
             generator=tiny.generators(*range(3, 3 + images)),
             num_images_per_prompt=images,
@@ -84,7 +87,7 @@ def _classic(name: str, make: Callable[[], Any]) -> Column:
 
 def _transformer(name: str, case: str, guided: bool = True) -> Column:
     def call(pipe: Any, images: int) -> Tensor:
-        negative = CASES[case].negated(pipe, ["a big bird"]) if guided else {}
+        negative = CASES[case].negated(pipe, [NEGATIVE]) if guided else {}
         seeds = list(range(3, 3 + images))
         more = {**negative, "num_images_per_prompt": images}
         return CASES[case]([PROMPT], seeds=seeds, pipe=pipe, steps=STEPS, guided=guided, **more)

@@ -130,17 +130,19 @@ def test_single_blocks_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("distilled", [True, False], ids=["dev", "schnell"])
-def test_a_safety_preset_on_a_distilled_model_is_refused_before_denoising(distilled: bool) -> None:
+def test_what_reshapes_guidance_on_a_distilled_model_is_refused_before_denoising(
+    distilled: bool,
+) -> None:
     pipe = pipes.flux(guided=distilled)
-    recipe = SafeLatentDiffusion("strong")
+    both = Guidance(SafeLatentDiffusion("strong"), PLUGINS["apg"]())
     with (
         shown_calls(pipe) as calls,
-        Guidance(recipe).attach(pipe),
-        pytest.raises(ModelError, match="true_cfg_scale above 1"),
+        both.attach(pipe),
+        pytest.raises(ModelError, match=r"^apg: .*true_cfg_scale above 1"),
     ):
         FLUX(pipe=pipe, guided=False)
     assert calls == []
-    with Guidance(recipe).attach(pipe):  # with a negative prompt it works
+    with both.attach(pipe):  # with a negative prompt it works
         FLUX(pipe=pipe)
 
 
@@ -148,13 +150,13 @@ def test_a_safety_preset_on_a_distilled_model_is_refused_before_denoising(distil
 def test_what_needs_no_unconditional_prediction_is_named_where_there_is_none(case: Case) -> None:
     """Distilled families refuse; the others, where a low scale is the reason, warn."""
     refuses = case.name in ("flux", "flux2", "chroma", "qwen-image", "z-image")
-    asked = pytest.raises(ModelError, match="nag, vsf")
-    warned = pytest.warns(GuidanceWarning, match="or nag or vsf for negatives, which need none")
-    with (
-        Guidance(SafeLatentDiffusion("strong")).attach(case.pipe),
-        asked if refuses else warned,
-    ):
-        case(steps=1, guided=False)
+    said = "nag, vsf, delayed-negative with negative="
+    for name in ("apg", "cfg-zero", "delayed-negative"):
+        asked, warned = pytest.raises(ModelError, match=said), pytest.warns(GuidanceWarning)
+        with Guidance(PLUGINS[name]()).attach(case.pipe), asked if refuses else warned as told:
+            case(steps=1, guided=False)
+        if not refuses:
+            assert any(name in str(one.message) and said in str(one.message) for one in told)
     for plugin in (PLUGINS["nag"]("a skull"), PLUGINS["vsf"]("a skull")):
         with Guidance(plugin).attach(case.pipe):
             found = case(steps=1, guided=False)
@@ -302,10 +304,10 @@ def test_words_are_found_in_a_chat_that_is_padded_on_the_left() -> None:
     assert columns[1] - columns[0] == T5 - len(pipe.tokenizer(text).input_ids)
 
 
-def test_safety_on_a_distilled_klein_is_refused_before_denoising() -> None:
+def test_apg_on_a_distilled_klein_is_refused_before_denoising() -> None:
     pipe = pipes.quiet(Flux2KleinPipeline(**FLUX2.pipe.components, is_distilled=True))
     with (
-        Guidance(SafeLatentDiffusion("strong")).attach(pipe),
+        Guidance(PLUGINS["apg"]()).attach(pipe),
         shown_calls(pipe) as calls,
         pytest.raises(ModelError, match="undistilled model"),
     ):

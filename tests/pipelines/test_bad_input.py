@@ -88,7 +88,7 @@ LIST: dict[str, tuple[Any, ...]] = {
         ("layerwise casting", "gradients through it would be wrong", "plugins without a gradient"),
     ),
     "a guidance-distilled model": (
-        ModelError, {"unet": {"time_cond_proj_dim": 8}}, None, SafeLatentDiffusion(), dict,
+        ModelError, {"unet": {"time_cond_proj_dim": 8}}, None, PLUGINS["apg"](), dict,
         ("guidance-distilled", "no unconditional prediction", "use the undistilled model"),
     ),
 }  # fmt: skip
@@ -229,9 +229,7 @@ def test_a_method_without_a_gradient_works_under_group_offload() -> None:
 
 def test_a_guidance_distilled_model() -> None:
     pipe = tiny.sd1(unet=tiny.unet(time_cond_proj_dim=8))
-    refused(
-        pipe, ModelError, "guidance-distilled.*use the undistilled model", SafeLatentDiffusion()
-    )
+    refused(pipe, ModelError, "guidance-distilled.*use the undistilled model", PLUGINS["apg"]())
     guided = tiny.latents(pipe, guidance=Guidance(descending()), steps=1)
     assert torch.isfinite(guided).all()
 

@@ -602,8 +602,8 @@ def test_a_dropped_guidance_scale_midway() -> None:
     assert not torch.equal(expected, tiny.latents(pipe, callback_on_step_end=cutoff, **options))
 
 
-@pytest.mark.parametrize("plugin", [SafeLatentDiffusion(), PLUGINS["delayed-negative"]()])
-def test_prediction_methods_warn_without_classifier_free_guidance(plugin: Any) -> None:
+@pytest.mark.parametrize("plugin", [PLUGINS["apg"](), PLUGINS["delayed-negative"]()])
+def test_methods_of_guidance_warn_without_classifier_free_guidance(plugin: Any) -> None:
     pipe = tiny.sd1()
     plain = tiny.latents(pipe, guidance_scale=1.0, **SMALL)
     with pytest.warns(GuidanceWarning, match="guidance_scale is 1 or less"):

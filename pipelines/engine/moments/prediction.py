@@ -1,15 +1,17 @@
 """Prediction methods at work: extra texts in the denoiser's batch, and what guides make of them.
 
-Two kinds of pipeline. *Together*: one call a step with the rows [uncond, cond]; the conditional
+Three kinds of pipeline. *Together*: one call a step with the rows [uncond, cond]; the conditional
 rows are changed and the pipeline's own classifier-free guidance does the rest. *Apart*: a
 conditional call and then an unconditional one (FLUX and Qwen-Image in true-CFG mode). There the
 first call's prediction has left before the second is known, so what the pipeline makes of both is
-corrected on its way into the scheduler.
+corrected on its way into the scheduler. *Unguided*: no unconditional prediction at all (distilled
+models, a guidance scale of 1). For guides that can do with it, the empty text's is made in one more
+row, and what is changed goes to the scheduler as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,36 +39,56 @@ class Predictions:
     """The guides of a run that change the prediction."""
 
     def __init__(self, state: State, call: Call) -> None:
-        self.state, self.guides = state, tuple(state.overriding("predict"))
+        self.state, self.guided = state, state.run.guided
+        every = state.overriding("predict")
+        self.guides = [guide for guide in every if self.guided or guide.unguided]
         self.texts = [text for guide in self.guides for text in guide.texts]
         self.apart = state.family.apart(call)
-        self._extra: dict[str, Any] | None = None
+        self._acting: list[Guide] = []
+        self._encoded: dict[int, Mapping[str, Any]] = {}
+        self._nothing: Mapping[str, Any] = {}
         self._parts: _Parts | None = None
 
     def encode(self) -> None:
-        """Embed the guides' own texts, once a run."""
+        """Embed the guides' own texts, once a run, and an empty one where that is needed."""
         if self.texts:
-            self._extra = dict(self.state.encoded(self.texts).values)
+            rows, start = Call(self.state.encoded(self.texts).values, len(self.texts)), 0
+            for guide in self.guides:
+                own = slice(start, start + len(guide.texts))
+                self._encoded[id(guide)], start = rows.select(own).values, own.stop
+        if self.guides and not self.guided:
+            self._nothing = self.state.encoded([""]).values
+            names = [self.state.names[self.state.guides.index(guide)] for guide in self.guides]
+            self.state.report.note(
+                "this call makes no prediction without the prompt, so the empty text's is made "
+                f"for {', '.join(names)}: one more row for each image"
+            )
 
-    def available(self, call: Call) -> bool:
-        """Whether a step of this pipeline call makes an unconditional prediction at all."""
-        family = self.state.family
-        return self.apart or family.unconditional_rows(call, self.state.run.batch) is not None
+    def extended(self, call: Call, rows: slice, step: Step) -> Call:
+        """The call with one more part for each extra text of the guides that act."""
+        # A guidance scale that is changed midway ends what it was there for.
+        there = self.state.family.guided(call, self.state.run.batch) == self.guided
+        self._acting = [guide for guide in self.guides if there and guide.predicts(step)]
+        start = call.rows
+        for guide in self._acting:
+            if guide.texts:
+                call = self._longer(call, rows, self._encoded[id(guide)], len(guide.texts))
+        call = self._own_embeds(call, start)
+        if self._acting and not self.guided:
+            call = self._longer(call, rows, self._nothing, 1)
+        return call
 
-    def extended(self, call: Call, rows: slice) -> Call:
-        """The call with one more part for each extra text."""
-        if self._extra is None or not self.available(call):
-            return call
-        call, extra = self.state.family.fitted(call, self._extra)
-        longer = call.repeat_rows(rows, len(self.texts))
-        longer = longer.replace(**spliced(longer.values, extra, call.rows, self.state.run.batch))
-        return self._own_embeds(longer, call.rows)
+    def _longer(self, call: Call, rows: slice, texts: Mapping[str, Any], count: int) -> Call:
+        """The call with its conditional rows again for each of some encoded texts."""
+        call, extra = self.state.family.fitted(call, dict(texts))
+        longer = call.repeat_rows(rows, count)
+        return longer.replace(**spliced(longer.values, extra, call.rows, self.state.run.batch))
 
     def _own_embeds(self, call: Call, start: int) -> Call:
         """The call with what guides gave in place of their texts, whose rows begin at `start`."""
         family, batch = self.state.family, self.state.run.batch
         embeds: Tensor = call.values[family.text]
-        for guide in self.guides:
+        for guide in self._acting:
             for place, own in self.state.extra.get(id(guide), {}).items():
                 first = start + place * batch
                 embeds = embeds.clone()
@@ -76,22 +98,25 @@ class Predictions:
 
     def after(self, now: Now, output: Any) -> Any:
         """The call with the conditional rows has been made. Returns another output, or None."""
-        if not self.guides or not self.available(now.given):
+        if not self._acting:
             return None
         family, batch = self.state.family, self.state.run.batch
         everything = family.output(output, now.given)
         _refuse_other_rows(everything, now)
         own, rest = everything[: now.base], everything[now.base :]
-        extra = rest.split(batch) if len(rest) else ()
+        extra = list(rest.split(batch)) if len(rest) else []
+        uncond = None if self.guided else extra.pop()
         parts = _Parts(own[now.rows], tuple(extra))
         if self.apart:
             self._parts = parts
-            return family.with_output(output, own) if extra else None
-        none = family.unconditional_rows(now.given, batch)
-        assert none is not None  # `available` has seen to that
-        changed = self._changed(now, parts, own[none])
+            return family.with_output(output, own) if len(rest) else None
+        if uncond is None:
+            none = family.unconditional_rows(now.given, batch)
+            assert none is not None  # or the call would not be guided
+            uncond = own[none]
+        changed = self._changed(now, parts, uncond)
         if changed is None:
-            return family.with_output(output, own) if extra else None
+            return family.with_output(output, own) if len(rest) else None
         own = own.clone()
         own[now.rows] = changed.to(own.dtype)
         return family.with_output(output, own)
@@ -125,8 +150,8 @@ class Predictions:
         given = [single(part) for part in (uncond, parts.cond, *parts.extra)]
         noise = [predictions.to_noise(state.scheduler, part, seen, level) for part in given]
         none, cond, extra = noise[0], noise[1], noise[2:]
-        eps = Prediction(none, cond, tuple(extra), family.guidance_scale(), seen)
-        change = agreed(self.guides, now.step, eps)
+        scale = family.guidance_scale() if self.guided else 1.0
+        change = agreed(self._acting, now.step, Prediction(none, cond, tuple(extra), scale, seen))
         if change is None:
             return None
         # Only the change is converted back: at high noise the round trip would cost digits.
@@ -153,6 +178,8 @@ def agreed(guides: Sequence[Guide], step: Step, eps: Prediction) -> Tensor | Non
     for guide in guides:
         mine = eps.extra[place : place + len(guide.texts)]
         place += len(guide.texts)
+        if not guide.predicts(step):
+            continue
         wanted = guide.predict(step, replace(eps, extra=mine))
         if wanted is not eps.cond:
             # Each guide starts from the model's own prediction, so their order does not matter.
