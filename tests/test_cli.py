@@ -137,6 +137,26 @@ def test_bad_input_is_one_sentence(
     assert not list(tmp_path.glob("000-*.png"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", PROMPT, "--out", "FOLDER"], "is a folder; give a file in it"),
+        (
+            ["plan", PROMPT, "--out", "/proc/nowhere/plan.json"],
+            "--out '/proc/nowhere' is no folder",
+        ),
+        (["plan", PROMPT, "--enough", "nan"], "enough=nan is no score"),
+        (["generate", PROMPT, "--auto", "--enough", "nan"], "enough=nan is no score"),
+        (["app", "--gallery", "/proc/nowhere"], "--gallery '/proc/nowhere' is no folder"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_made(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adhere(*[tmp_path if word == "FOLDER" else word for word in words]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("prompt", ["", "  "])
 def test_an_empty_prompt_with_plugins_that_need_words(
     prompt: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

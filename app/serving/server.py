@@ -103,7 +103,7 @@ def serve(
     sources = named(models)
     build_model = _builder(sources, device, dtype)
     worker = Worker(tuple(sources), build_model, _judge, limits)
-    kept = writable(gallery) if gallery else None
+    kept = writable(gallery, "--gallery") if gallery else None
     refuse_taken(where)
     page = build(worker, tuple(SCHEDULERS), log_out=bool(where.auth), gallery=kept)
     warming = threading.Thread(target=_warm_up, args=(worker, say), daemon=True)

@@ -70,6 +70,10 @@ class Folder:
                 f"no readable manifest in {self.path}; make one with `adhere eval plan`"
             ) from error
 
+    def ask_for_plan(self) -> None:
+        """Raises `EvaluationError` where there is no plan, so that nothing is written there."""
+        _ = self.manifest
+
     def plan(self, manifest: Manifest) -> bool:
         """Write the plan; False when the very same plan is there already.
 

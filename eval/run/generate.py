@@ -254,6 +254,7 @@ def generate(
             was finished before is kept.
     """
     started = time.perf_counter()
+    folder.ask_for_plan()
     folder.sweep()
     summary = GenerateSummary()
     with folder.log(str(shard)) as journal:

@@ -82,6 +82,7 @@ def score(
         known: what became of the pictures; read anew if left out.
     """
     started = time.perf_counter()
+    folder.ask_for_plan()
     work, summary = Session(folder, recipes, device), ScoreSummary()
     if not rest:
         work.load_references()

@@ -39,8 +39,8 @@ class Settings:
     text: str
 
 
-def writable(out: Path) -> Path:
-    """The folder, made if it is missing.
+def writable(out: Path, option: str = "--out") -> Path:
+    """The folder that an option names, made if it is missing.
 
     Raises:
         ParameterError: nothing can be written there. Said before a model is loaded.
@@ -52,8 +52,8 @@ def writable(out: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ParameterError(
-            f"--out {str(out)!r} is no folder that can be written to ({error.strerror}); give "
-            "another one"
+            f"{option} {str(out)!r} is no folder that can be written to ({error.strerror}); "
+            "give another one"
         ) from error
     return out
 

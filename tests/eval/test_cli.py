@@ -137,6 +137,7 @@ def test_errors_are_one_line(tmp_path: Path, words: list[str], told: str) -> Non
     assert result.exit_code == 2
     assert told in " ".join(result.output.split())
     assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_ls_and_validate(tmp_path: Path) -> None:
