@@ -21,6 +21,7 @@ of the commit that its results name: a run is of one code.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
 from benchmarks.battery.sharing import shared
 from benchmarks.effects import kept, making
-from benchmarks.effects.deciding import Study, claims_table, controls_table, decided
+from benchmarks.effects.deciding import Study, claims_table, controls_table, decided, place
 from benchmarks.effects.making import How
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,45 +172,58 @@ def write(study: str, given: Given, out: Path) -> None:
         )
     found = {name: gathered(name, given) for name in names}
     pictured = study in CONTROLLED
-    parts: list[str] = []
-    short: list[str] = []
+    earlier = _earlier(out / f"{study}.json")
+    sections = dict(earlier.get("sections", {}))
     for name, (folder, each) in found.items():
         if given.published:
             report.keep(each.results, ROOT / "eval" / "results" / f"{name}.json")
         full, few = _sections(name, folder, each, given, pictured)
-        parts, short = [*parts, *full], [*short, *few]
+        sections[name] = {"full": full, "short": few}
+    fresh = {name: _short(each.results.to_json()) for name, (_, each) in found.items()}
+    told = [name for name in STUDIES[study] if name in sections]
     summary: dict[str, Any] = {
-        "experiments": {name: _short(each.results.to_json()) for name, (_, each) in found.items()}
+        "experiments": {**earlier.get("experiments", {}), **fresh},
+        "sections": {name: sections[name] for name in told},
     }
+    last: list[str] = []
     if study in CLAIMED:
-        summary["claims"] = decided({name: each for name, (_, each) in found.items()})
-        claims = [claims_table(summary["claims"]), ""]
-        parts, short = [*parts, *claims], [*short, *claims]
-    if pictured:
-        write_text(out / f"{study}_short.md", "\n".join(short).strip() + "\n")
+        known = [row for row in earlier.get("claims", []) if row["experiment"] not in found]
+        rows = [*known, *decided({name: each for name, (_, each) in found.items()})]
+        summary["claims"] = sorted(rows, key=place)
+        last = [claims_table(summary["claims"])]
+    for which in ("full", "short") if pictured else ("full",):
+        parts = [*(sections[name][which] for name in told), *last]
+        ending = "" if which == "full" else f"_{which}"
+        write_text(out / f"{study}{ending}.md", "\n\n".join(parts) + "\n")
     write_json(out / f"{study}.json", summary)
-    write_text(out / f"{study}.md", "\n".join(parts).strip() + "\n")
-    print("\n".join(parts))
+    print("\n\n".join([*(sections[name]["full"] for name in found), *last]))
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """What an earlier report says: of experiments that were run elsewhere it goes on to hold."""
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
 def _sections(
     name: str, folder: Folder, study: Study, given: Given, pictured: bool
-) -> tuple[list[str], list[str]]:
+) -> tuple[str, str]:
     """An experiment in Markdown: with everything, and in short."""
     data = study.results.to_json()
     suite = next(iter({score.suite for score in study.results.scores}))
     title = f"**{name}**, n = {max(score.n for score in study.results.scores)} pictures a row"
-    full = [title, "", table(data, suite, SHOWN[name]), ""]
+    full = [title, table(data, suite, SHOWN[name])]
     if not pictured:
-        return full, []
-    held = [controls_table(study), ""]
+        return "\n\n".join(full), ""
+    held = controls_table(study)
     shown = ""
     if given.published:
         picture(folder, suite, PICTURED[name], ROOT / "docs" / "pictures" / f"{name}.png")
-        shown = f"![{name}: the first prompts, unselected](../../docs/pictures/{name}.png)\n"
+        shown = f"![{name}: the first prompts, unselected](../../docs/pictures/{name}.png)"
     some = ("plain", *PICTURED[name])
     few = {**data, "scores": [score for score in data["scores"] if score["variant"] in some]}
-    return [*full, *held, shown], [shown, title, "", table(few, suite, SHOWN[name]), "", *held]
+    long = [*full, held, shown]
+    short = [shown, title, table(few, suite, SHOWN[name]), held]
+    return "\n\n".join(filter(None, long)), "\n\n".join(filter(None, short))
 
 
 def _short(data: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,13 @@ def decided(studies: Mapping[str, Study], claims: Iterable[Claim] = CLAIMS) -> l
     return rows
 
 
+def place(row: Mapping[str, Any]) -> tuple[bool, int]:
+    """Where a decided claim stands among the others: the transformer's after the UNet's."""
+    known = [(claim.says, claim.variant) for claim in CLAIMS]
+    joint = row["experiment"].startswith("toybox-sd3")
+    return joint, known.index((row["says"], row["variant"]))
+
+
 def claims_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """The claims as Markdown."""
     lines = ["| claim | paired difference, 95 % interval | n | holds |", "|---|---|---|---|"]

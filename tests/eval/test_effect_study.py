@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -226,6 +227,25 @@ def test_a_run_that_was_kept_goes_on_without_its_pictures(
     more = making.results_of(few, there)[1]
     assert {score.variant for score in more.scores} == {one.name for one in few.variants}
     assert {key: row for key, row in rows_of(more).items() if "/plain/" in key} == scored
+
+
+def test_a_report_leaves_experiments_that_were_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "studio", fake_load)
+    out = tmp_path / "out"
+    for name in ("toybox-two", "toybox-copying"):
+        given = study.Given(tmp_path / f"run of {name}", limit=2, seeds=1)
+        about = replace(making.read(name, limit=2, seeds=1), evaluators=("cost",))
+        monkeypatch.setattr(making, "read", lambda *_, about=about: about)
+        making.run(about, given.runs, How(), ("plain",))
+        study.write("effect_toybox", given, out)
+        monkeypatch.undo()
+        monkeypatch.setattr(models, "studio", fake_load)
+    told = json.loads((out / "effect_toybox.json").read_text("utf-8"))
+    assert list(told["experiments"]) == ["toybox-two", "toybox-copying"]
+    text = (out / "effect_toybox.md").read_text("utf-8")
+    assert text.index("**toybox-two**") < text.index("**toybox-copying**")
 
 
 def rows_of(results: Results) -> dict[str, dict[str, float]]:
