@@ -139,7 +139,7 @@ def test_it_gives_the_bits_and_the_report_of_attach(case: Case) -> None:
 def test_refusals_come_before_denoising_where_names_are_never_read(name: str) -> None:
     case, made = CASES[name], []
     hook = case.pipe.transformer.register_forward_pre_hook(lambda *_: made.append(1))
-    callback = Guidance(PLUGINS["safe-latent-diffusion"]()).callback(case.pipe)
+    callback = Guidance(PLUGINS["apg"]()).callback(case.pipe)
     try:
         with pytest.raises(ModelError, match="true_cfg_scale"):
             case(guided=False, callback_on_step_end=callback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -316,8 +316,11 @@ def test_an_interrupt_ends_the_search() -> None:
 def test_dropped_candidates_stand_behind_the_finished_best_first() -> None:
     colours = {0: 10, APART: 200, 2 * APART: 90, 3 * APART: 150}
 
-    def drawn(seeds: Sequence[int]) -> list[Image.Image]:
-        return [Image.new("RGB", (4, 4), (colours[seed], 0, 0)) for seed in seeds]
+    def drawn(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
+        pictures = [Image.new("RGB", (4, 4), (colours[seed], 0, 0)) for seed in seeds]
+        yield pictures[:3]
+        if pictures[3:]:
+            yield pictures[3:]
 
     result = ranked("a cat", Search(4, finish=1), redness, 0, drawn, drawn)
     assert [one.seed // APART for one in result.candidates] == [1, 3, 2, 0]
