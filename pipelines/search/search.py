@@ -275,7 +275,7 @@ def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
             search's own.
     """
     if not is_whole(seed) or abs(seed) >= 2**62:
-        raise ParameterError(f"seed={seed!r} is no seed; give a whole number, from 0 to 2**62")
+        raise ParameterError(f"seed={seed!r} is no seed; give a whole number of less than 2**62")
     if not isinstance(prompt, str):
         raise ParameterError(
             f"prompt={prompt!r} is no text; pictures are verified against one: search for each"
