@@ -1,17 +1,18 @@
-"""What is generated about methods: the README's rows, the index of cards, parameter tables."""
+"""What the cards say, for tables of methods, and their own tables of parameters."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from adhere.guides.energy import EnergyMethod
 from adhere.guides.guide import Guide
 from adhere.guides.parameters import Parameter, parameters
-from adhere.guides.tasks import by_task
+from adhere.guides.tasks import task_of
 from adhere.plugins import PLUGINS
 
 CARDS = Path(__file__).resolve().parent / "methods"
@@ -26,25 +27,12 @@ MOMENTS = {
     "select": "which pictures go on",
 }
 """What a guide changes, by the moment that it overrides."""
-HEAD = (
-    "| method | what it does | when to use it | changes | cost | paper |",
-    "|---|---|---|---|---|---|",
-)
 LONGEST = 60
 """Characters of a default that is shown whole."""
 
 
 class CardError(Exception):
     """A card that lacks what the index is made of; the message says what."""
-
-
-def overview() -> str:
-    """A row for each task: the plugins that are for it."""
-    lines = ["| to ... | plugins |", "|---|---|"]
-    for task, kinds in by_task(PLUGINS).items():
-        links = ", ".join(f"[`{name}`](docs/methods/{name}.md)" for name in kinds)
-        lines.append(f"| {task} | {links} |")
-    return "\n".join(lines)
 
 
 def paper(module: ModuleType) -> str:
@@ -76,15 +64,25 @@ def _overrides(kind: type, moment: str) -> bool:
     return getattr(kind, moment, usual) is not usual
 
 
-def index() -> str:
-    """A table for each task, with a row for each card, in the card's own words."""
-    return "\n\n".join(
-        "\n".join((f"### To {task}", "", *HEAD, *map(_row, kinds)))
-        for task, kinds in by_task(PLUGINS).items()
-    )
+class Said(NamedTuple):
+    """What the tables tell of a method."""
+
+    title: str
+    page: str
+    """Seen from docs/."""
+    does: str
+    use: str
+    changes: str
+    cost: str
+    paper: str
+    task: str
 
 
-def _row(name: str) -> str:
+@functools.cache
+def read(name: str) -> Said:
+    """What a plugin's card and module say, or what is said here of a tool."""
+    if name in TOOLS:
+        return TOOLS[name]
     text = card(name)
     title = _need(re.search(r"^# (.+)$", text, re.M), name, "a title, '# Name'")
     does = _need(re.search(r"^\*\*(.+?)\*\*", text, re.M), name, "a first sentence in bold")
@@ -100,9 +98,46 @@ def _row(name: str) -> str:
     )
     module = inspect.getmodule(PLUGINS[name])
     assert module is not None
-    return (
-        f"| [{title}]({name}.md) | {does} | {use} | {changes(module)} | {cost} | {paper(module)} |"
-    )
+    page = f"methods/{name}.md"
+    said = title, page, does, use, changes(module), cost, paper(module), task_of(PLUGINS[name])
+    return Said(*said)
+
+
+EXPLAIN = "explain"
+"""The task of methods that change no picture, beside those of plugins."""
+TOOLS = {
+    "scaling-concept": Said(
+        "ScalingConcept, `adhere edit`",
+        "editing.md",
+        "Takes a concept out of a picture that is there already, or strengthens it.",
+        "when a picture that is there already has too much or too little of one thing",
+        "",
+        "Four passes a step",
+        "[2410.24151](https://arxiv.org/abs/2410.24151)",
+        "edit",
+    ),
+    "diffusion-pid": Said(
+        "DiffusionPID, `adhere explain`",
+        "explaining.md",
+        "Says what each word is to a picture, alone and two by two.",
+        "when a picture is not what its prompt says",
+        "",
+        "80 passes of one row for two words",
+        "[2406.05191](https://arxiv.org/abs/2406.05191)",
+        EXPLAIN,
+    ),
+    "hard-prompts": Said(
+        "PEZ, `adhere invert`",
+        "command-line.md",
+        "Finds a prompt of real words for a picture.",
+        "when a picture is there and its prompt is looked for",
+        "",
+        "Some hundred gradient steps of a text encoder, no pass",
+        "[2302.03668](https://arxiv.org/abs/2302.03668)",
+        EXPLAIN,
+    ),
+}
+"""Methods that are no plugins."""
 
 
 def card(name: str) -> str:

@@ -2,6 +2,8 @@
 
 python -m docs.tables            write what is stale (`make tables`)
 python -m docs.tables --check    name it, and exit with 1 (`make check`)
+
+Both exit with 1 where a method is recommended that a study says harms.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adhere.plugins import PLUGINS
-from docs import cards, effects, figures
+from docs import advice, cards, effects, figures
 from docs.stub import stub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +52,11 @@ def block(text: str, name: str, content: str) -> str:
 
 
 def readme(text: str) -> str:
-    return block(block(text, "plugins", cards.overview()), "figures", figures.figures())
+    return block(block(text, "plugins", advice.overview()), "figures", figures.figures())
+
+
+def methods(text: str) -> str:
+    return block(block(text, "situations", advice.situations()), "methods", advice.index())
 
 
 def results(text: str) -> str:
@@ -90,13 +96,15 @@ FILES = (
     Generated("README.md", readme),
     Generated("docs/results.md", results),
     Generated("docs/families.md", families),
-    Generated("docs/methods/README.md", lambda text: block(text, "methods", cards.index())),
+    Generated("docs/methods/README.md", methods),
     *(Generated(f"docs/methods/{name}.md", functools.partial(card, name)) for name in PLUGINS),
 )
 
 
 def main() -> int:
-    check = "--check" in sys.argv
+    check, wrong = "--check" in sys.argv, advice.contradictions()
+    if wrong:
+        print("\n".join(wrong))
     try:
         fresh = {file: text for file in FILES if (text := file.stale()) is not None}
     except cards.CardError as error:
@@ -105,11 +113,11 @@ def main() -> int:
     if check:
         if fresh:
             print(f"stale: {', '.join(file.place for file in fresh)}; run `make tables`")
-        return int(bool(fresh))
+        return int(bool(fresh or wrong))
     for file, text in fresh.items():
         file.path.write_text(text, encoding="utf-8")
         print(f"written: {file.place}")
-    return 0
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from adhere.plugins import PLUGINS
-from docs import cards, tables
+from docs import advice, cards, tables
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS))
@@ -33,7 +33,7 @@ def test_a_new_method_is_a_file_a_card_and_a_test(monkeypatch: pytest.MonkeyPatc
     """What is told when the card is missing, or lacks what the index is made of."""
     monkeypatch.setitem(PLUGINS, "tomorrow", PLUGINS["sega"])
     with pytest.raises(cards.CardError, match=r"docs/methods/tomorrow\.md is missing"):
-        cards.index()
+        advice.index()
     monkeypatch.setattr(cards, "card", lambda name: "# Tomorrow\n\n**Does it.**\n")
     with pytest.raises(cards.CardError, match="begins 'Use it when"):
-        cards.index()
+        advice.index()
