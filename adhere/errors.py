@@ -4,6 +4,7 @@
     ├── PromptError      a phrase that is absent or beyond the last token, or bad markup
     ├── ParameterError   an unknown plugin or parameter, or a value out of range
     ├── LayoutError      a layout that cannot be read or does not fit the prompt
+    │   └── MaskError    a mask of another aspect ratio than the picture's
     ├── ModelError       a pipeline, scheduler or weights folder that cannot be guided as asked
     ├── Interrupted      whoever attached the guidance asked for the call to end
     ├── ExtraMissing     an optional dependency that is not installed
@@ -30,6 +31,10 @@ class ParameterError(GuidanceError, ValueError):
 
 class LayoutError(GuidanceError, ValueError):
     """A layout that cannot be read or does not fit the prompt."""
+
+
+class MaskError(LayoutError):
+    """A mask of another aspect ratio than the picture's."""
 
 
 class ModelError(GuidanceError, RuntimeError):

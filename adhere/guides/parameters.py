@@ -22,6 +22,7 @@ from typing import (
 
 from adhere.errors import ParameterError
 from adhere.guides.renamed import PARAMETERS, missing
+from adhere.prompt.phrases import torn
 
 T = TypeVar("T")
 
@@ -274,9 +275,14 @@ def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
             f"{plugin}: {parameter.name}={value!r} is not {_wanted(parameter.kind, value)} "
             f"({parameter.help})"
         )
+    given = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(one, str) and torn(one) for one in given):
+        raise ParameterError(
+            f"{plugin}: {parameter.name}={value!a} has halves of characters in it; write it in "
+            f"UTF-8 ({parameter.help})"
+        )
     low = float("-inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high
-    given = value if isinstance(value, tuple) else (value,)
     numbers: list[Any] = [one for one in given if isinstance(one, Real)]
     for number in numbers:
         # A NaN fails every comparison, so it is refused here too.

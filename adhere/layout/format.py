@@ -87,7 +87,7 @@ def _region(value: Any, folder: Path | None) -> Region:
     own = {name: value[name] for name in OWN if name in value}
     if "file" not in value:
         mask = value.get("mask")
-        stored = None if mask is None else Mask.from_json(mask)
+        stored = None if mask is None else _mask(mask, label)
         return Region(phrase, value.get("box"), value.get("polygon"), stored, **own)
     if folder is None:
         raise LayoutError(
@@ -96,6 +96,13 @@ def _region(value: Any, folder: Path | None) -> Region:
     if value.keys() & {"box", "polygon", "mask"}:
         raise LayoutError(f"region {label!r} has a mask file and another place; give one of them")
     return Region.weighed(phrase, open_picture(beside(folder, value["file"])), **own)
+
+
+def _mask(value: Any, label: Any) -> Mask:
+    try:
+        return Mask.from_json(value)
+    except LayoutError as error:
+        raise LayoutError(f"region {label!r}: {error}") from error
 
 
 def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:

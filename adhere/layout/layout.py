@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,7 +22,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import LayoutError, PromptError
+from adhere.errors import LayoutError, MaskError, PromptError
 from adhere.layout import format
 from adhere.layout.drawing import draw
 from adhere.layout.overlap import layered, refuse_hidden, refuse_overlap, side_by_side
@@ -82,10 +83,12 @@ class Layout:
             refuse_hidden(self.regions)
 
     def _check_shares(self) -> None:
-        base = self.base
-        number = isinstance(base, (int, float)) and not isinstance(base, bool)
+        base: Any = self.base
+        number = isinstance(base, Real) and not isinstance(base, bool)
         if base is not None and not (number and 0 <= base <= 1):
             raise LayoutError(f"base={base!r}; give the whole prompt a share from 0 to 1")
+        if base is not None and not isinstance(base, int):
+            object.__setattr__(self, "base", float(base))  # numpy's are no plain data
         if not any(region.strength for region in self.regions):
             raise LayoutError(
                 "every region of the layout has the strength 0, so none would be heard; "
@@ -248,7 +251,7 @@ class Layout:
             raise LayoutError(f"a region of the layout does not fit the prompt: {error}") from error
 
     def check_masks(self, size: tuple[int, int]) -> None:
-        """Raise `LayoutError` for masks of another aspect ratio than the picture's.
+        """Raise `MaskError` for masks of another aspect ratio than the picture's.
 
         Args:
             size: height and width of the picture, or of its latents.
@@ -260,7 +263,7 @@ class Layout:
             off = abs(math.log(mask.height * size[1] / (mask.width * size[0])))
             # 3 %: rounding to multiples of 8 or 64 pixels; and either may count whole cells.
             if off > 0.03 + 1 / min(mask.height, mask.width, *size):
-                raise LayoutError(
+                raise MaskError(
                     f"the mask of {region.label!r} is {mask.height}x{mask.width}, and the picture "
                     f"is {size[0]}x{size[1]} (height x width, in pixels or cells of its latents); "
                     "save the mask in the picture's aspect ratio"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from adhere.errors import LayoutError
 from adhere.layout.files import painted, weighed
 from adhere.layout.masks import Mask, blur_weights, box_cover, polygon_cover, resize_cover
+from adhere.prompt.phrases import torn
 
 __all__ = ["FINE", "Box", "Region"]
 
@@ -59,7 +61,7 @@ class Region:
     lora: str = ""
 
     def __post_init__(self) -> None:
-        """Makes tuples of lists, and refuses what is no region."""
+        """Makes plain data of lists and numbers, and refuses what is no region."""
         self._check_words()
         given = [n for n in ("box", "polygon", "mask") if getattr(self, n) is not None]
         if len(given) != 1:
@@ -77,6 +79,11 @@ class Region:
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise LayoutError(f"a region's {name} is {value!r}; it must be text")
+            if torn(value):
+                raise LayoutError(
+                    f"a region's {name} is {value!a}, which has halves of characters in it; write "
+                    "it in UTF-8"
+                )
         if not self.label:
             raise LayoutError(
                 f"a region has the phrase {self.phrase!r}; give words of the prompt, or a text of "
@@ -84,10 +91,12 @@ class Region:
             )
         for name, high in (("strength", LOUDEST), ("start", 1), ("stop", 1), ("feather", 1)):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            number = isinstance(value, Real) and not isinstance(value, bool)
             if not number or not 0 <= value <= high:  # also true for NaN
                 wanted = f"{'a number' if high > 1 else 'a share'} from 0 to {high}"
                 raise LayoutError(f"the {name} of {self.label!r} is {value!r}; it must be {wanted}")
+            if not isinstance(value, int):
+                object.__setattr__(self, name, float(value))  # numpy's are no plain data
         if self.start >= self.stop:
             raise LayoutError(
                 f"region {self.label!r} starts at {self.start} of the run and stops at "

@@ -26,6 +26,17 @@ _NTH = re.compile(r"^(.*\S)\s*#\s*(\d+)$", re.DOTALL)
 _DETERMINER = re.compile(r"^(?:an?|the|this|that|these|those)\s+", re.IGNORECASE)
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def torn(text: str) -> bool:
+    """Whether a text has halves of characters in it, which no encoder reads.
+
+    They are bytes that Python could not read on a command line, or "\\ud800" in JSON.
+    """
+    return _HALF.search(text) is not None
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of the prompt: characters `start` to `end` (not included), and their text."""

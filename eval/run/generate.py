@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from adhere.errors import GuidanceError, LayoutError, PromptError
+from adhere.errors import GuidanceError, LayoutError, MaskError, PromptError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import digest
 from adhere.eval.places import Rows
@@ -103,9 +103,11 @@ def _again(make: Make, one: tuple[str, Request], retries: int, error: Exception)
 def failure(job: str, error: BaseException, attempts: int, guided: bool = False) -> Outcome:
     """The record of a job that was given up.
 
-    A guided picture whose prompt or layout gives its method nothing to do is not applicable.
+    A guided picture whose prompt or layout gives its method nothing to do is not applicable; one
+    whose masks are not made for it is a failure.
     """
-    nothing_to_do = guided and isinstance(error, PromptError | LayoutError)
+    fitting = not isinstance(error, MaskError)
+    nothing_to_do = guided and fitting and isinstance(error, PromptError | LayoutError)
     status = NOT_APPLICABLE if nothing_to_do else FAILED
     why = f"{type(error).__name__}: {error}"
     return _without_picture(job, status, why, attempts, isinstance(error, GuidanceError))

@@ -22,6 +22,7 @@ from adhere.eval.suites.items import (
     Target,
 )
 from adhere.layout.layout import Layout
+from adhere.prompt.phrases import torn
 
 T = TypeVar("T")
 
@@ -192,6 +193,9 @@ def check(suite: Suite, where: str) -> None:
 def _problem(item: Item) -> str | None:
     if not item.prompt.strip():
         return "the prompt is empty"
+    for text in (item.prompt, item.negative_prompt, item.base):
+        if torn(text):
+            return f"{text!a} has halves of characters in it; write it in UTF-8"
     return (
         _request_problem(item)
         or _thing_problem(item)

@@ -19,6 +19,7 @@ from adhere.pipelines.search.autopilot import Try
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
+from adhere.prompt.phrases import torn
 
 _SINCE_0_2 = ("true_cfg_scale", "search", "auto")
 """Left out of the JSON where they say nothing, so that what names requests by it stays the same."""
@@ -51,13 +52,10 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
             text = str(getattr(self, name))
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                # Bytes that Python could not read on a command line, or "\\ud800" in JSON.
+            if torn(text):
                 raise ParameterError(
                     f"{name}={text!a} has halves of characters in it; write it in UTF-8"
-                ) from error
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal request."""

@@ -600,6 +600,8 @@ def test_a_black_and_white_mask_has_no_levels(tmp_path: Path) -> None:
         ({"text": "a cat", "strength": float("nan")}, "strength of 'a cat' is nan"),
         ({"text": "a cat", "negativ": "a dog"}, "unknown 'negativ'"),
         ({"text": "a cat", "lora": 1}, "a region's lora is 1; it must be text"),
+        ({"text": "a cat \ud83d"}, r"text is 'a cat \\ud83d', which has halves of characters"),
+        ({"text": "a cat", "negative": "\udcff"}, r"negative is '\\udcff', .* write it in UTF-8"),
     ],
 )
 def test_odd_regions_are_refused(given: dict[str, Any], said: str) -> None:
@@ -619,6 +621,21 @@ def test_odd_base_shares_are_refused(more: dict[str, Any], said: str) -> None:
 def test_regions_that_nobody_would_hear_are_refused() -> None:
     with pytest.raises(LayoutError, match="every region of the layout has the strength 0"):
         Layout((Region("a cat", box=LEFT, strength=0),))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    shares = {"strength": np.float32(0.5), "start": np.float64(0.25), "feather": np.float16(0.125)}
+    layout = Layout((Region("a cat", box=LEFT, **shares),), base=np.float32(0.75))
+    assert Layout.from_json(json.dumps(layout.to_json())) == layout
+    assert layout.to_json()["base"] == 0.75
+    with pytest.raises(LayoutError, match=r"the strength of 'a cat' is .*-1.*; it must be"):
+        Region("a cat", box=LEFT, strength=np.float32(-1))
+
+
+def test_a_mask_that_is_none_is_told_with_its_region() -> None:
+    empty = {"text": "a cat", "mask": {"size": [2, 2], "runs": [4]}}
+    with pytest.raises(LayoutError, match=r"region 'a cat': a mask of size 2x2 .* is empty"):
+        Layout.from_json({"regions": [empty]})
 
 
 @pytest.mark.parametrize("levels", [[1, 2], [0, 99, 0], [0, "x", 0]])

@@ -114,6 +114,8 @@ def test_dashes_in_names_are_understood() -> None:
         ("whim=other", "whim='other' does not read as .*this.*that.*: a choice or nothing"),
         ("bold=perhaps", "bold='perhaps' does not read as bool"),
         ("maybe=2", "maybe=2.0 is out of range"),
+        ("label=a \udcff", r"label='a \\udcff' has halves of characters in it; write it in UTF-8"),
+        ("words=cat|\ud83d", r"words=\('cat', '\\ud83d'\) has halves of characters"),
     ],
 )
 def test_text_that_is_refused(text: str, message: str) -> None:

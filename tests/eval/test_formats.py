@@ -91,6 +91,7 @@ def test_geneval(write: Write, name: str) -> None:
         ({"include": [{"count": 1}]}, "does not read as GenEval"),
         ({"include": [{"class": "bus", "count": 1, "position": ["near", 0]}]}, "'near'"),
         ({"prompt": ""}, "no 'prompt'"),
+        ({"prompt": COUNTING["prompt"] + " \ud83d"}, "has halves of characters in it"),
     ],
 )
 def test_broken_geneval(write: Write, change: dict[str, Any], told: str) -> None:

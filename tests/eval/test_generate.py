@@ -7,7 +7,9 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,6 +21,10 @@ from adhere.eval.run import generate, provenance
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.generate import Options
 from adhere.eval.run.shards import Shard
+from adhere.layout.layout import Layout, Region
+from adhere.layout.masks import Mask
+from adhere.pipelines.studio.request import Picture, Request
+from adhere.plugins import PLUGINS
 from tests.eval import fakes
 
 
@@ -171,6 +177,28 @@ def test_a_torn_log_line_is_passed_over(tmp_path: Path) -> None:
     run_shards(run, 1)
     assert len(run.done()) == 20
     assert len(list(rows(log.read_bytes()))) == 20
+
+
+@pytest.mark.parametrize(
+    ("place", "status"),
+    [({"box": (0, 0, 0.5, 1)}, "not-applicable"), ({"mask": Mask(10, 30, (0, 300))}, "failed")],
+)
+def test_a_mask_made_for_another_picture_is_a_failure(place: Any, status: str) -> None:
+    """A phrase that the prompt lacks gives a method nothing to do; such a mask is a fault."""
+    layout = Layout((Region("a cat", **place),))
+    request = Request("a photo", plugins=(PLUGINS["zestguide"](),), layout=layout)
+
+    def make(requests: Sequence[Request]) -> Sequence[Picture]:
+        for one in requests:
+            assert one.layout is not None
+            one.layout.check_masks((64, 64))
+            one.layout.check(one.prompt)
+        return []
+
+    (outcome,) = generate.make_batch(make, (("job", request),), {"job"})
+    assert outcome.record["status"] == status
+    wanted = "save the mask in the picture's aspect" if status == "failed" else "fit the prompt"
+    assert wanted in outcome.record["error"]
 
 
 def test_full_disk_stops_with_a_reason_and_loses_nothing(
