@@ -18,6 +18,7 @@ __all__ = ["Parts", "from_json", "from_labels", "read"]
 
 _REGION_KEYS = {"phrase", "box", "polygon", "mask", "file", *OWN}
 _LAYOUT_KEYS = {"prompt", "regions", "overlap", "base"}
+_LABELS_KEYS = {"prompt", "labels", "base"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,19 @@ def read(path: Path) -> Parts:
 
 def from_labels(png: Path, legend: Mapping[str, Any] | str | Path | None) -> Parts:
     """A label picture with its legend; without one, the JSON file beside the picture."""
-    phrases, prompt = labels.read_legend(png, legend)
+    phrases, whole = labels.read_legend(png, legend)
+    _refuse_unknown("the layout", whole, _LABELS_KEYS)
     found = labels.split(open_picture(png, labels.formats(phrases)), phrases, png.name)
-    return Parts(tuple(Region(phrase, mask=mask) for phrase, mask in found), prompt)
+    regions = tuple(_labelled(said, mask) for said, mask in found)
+    return Parts(regions, whole.get("prompt"), base=whole.get("base"))
+
+
+def _labelled(said: str | Mapping[str, Any], mask: Mask) -> Region:
+    """The region of a colour, of which the legend has a phrase or all that a region is told."""
+    if isinstance(said, str):
+        return Region(said, mask=mask)
+    _refuse_unknown(f"the legend's {str(dict(said))[:60]}", said, {"phrase", *OWN})
+    return Region(mask=mask, **said)
 
 
 def from_json(value: Any, folder: Path | None = None) -> Parts:

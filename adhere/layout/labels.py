@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -27,14 +27,18 @@ NEAR = 24
 REACH = 3
 """Pixels around a smoothed edge among whose regions it is shared out."""
 
+T = TypeVar("T")
+
 _COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
 _NO_REGION = {0x000000, 0xFFFFFF}
 
 
 def read_legend(
     png: Path, legend: Mapping[str, Any] | str | Path | None
-) -> tuple[dict[str, str], str | None]:
-    """The phrases of a legend by colour or index, and its prompt if it has one.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a legend says of each colour or index, and what its file says of the whole layout.
+
+    Of each it has a phrase, or a mapping of what a region is told beside its place.
 
     Raises:
         LayoutError: there is no legend, or it is not one.
@@ -55,17 +59,19 @@ def read_legend(
     phrases = value.get("legend", value) if isinstance(value, Mapping) else None
     if not isinstance(phrases, Mapping) or not phrases:
         raise LayoutError(f'a legend must be {{"#rrggbb" or index: phrase}}, not {str(value)[:60]}')
-    prompt = value.get("prompt") if phrases is not value else None
+    whole = {} if phrases is value else {key: value[key] for key in value if key != "legend"}
     for key, phrase in phrases.items():
-        if not isinstance(phrase, str) or not (_COLOUR.match(str(key)) or _is_index(str(key))):
+        if not isinstance(phrase, (str, Mapping)) or not (
+            _COLOUR.match(str(key)) or _is_index(str(key))
+        ):
             raise LayoutError(
                 f'legend entry {key!r}: {phrase!r}; write "#rrggbb": "phrase", '
                 'or "3": "phrase" for index 3'
             )
-    return {str(key): phrase for key, phrase in phrases.items()}, prompt
+    return {str(key): phrase for key, phrase in phrases.items()}, whole
 
 
-def formats(phrases: Mapping[str, str]) -> tuple[str, ...]:
+def formats(phrases: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds of files that a label picture may be: lossy ones keep colours, but no indices."""
     return ("PNG",) if all(map(_is_index, phrases)) else ("PNG", "JPEG", "WEBP")
 
@@ -74,18 +80,22 @@ def _is_index(key: str) -> bool:
     return key.isdecimal() and int(key) < 65536
 
 
-def split(
-    picture: Image.Image, phrases: Mapping[str, str], name: str
-) -> Iterator[tuple[str, Mask]]:
-    """The mask of every phrase of the legend.
+def split(picture: Image.Image, phrases: Mapping[str, T], name: str) -> Iterator[tuple[T, Mask]]:
+    """The mask of every phrase of the legend, or of what it has in a phrase's place.
 
     Raises:
-        LayoutError: the picture lacks a colour of the legend, or the legend one of the picture.
+        LayoutError: the picture lacks a colour of the legend, or the legend one of the picture;
+            or it has one twice.
     """
     by_index = [_is_index(key) for key in phrases]
     if any(by_index) and not all(by_index):
         raise LayoutError(f"the legend of {name} mixes colours and indices; use one of them")
     wanted = {int(key.lstrip("#"), 10 if by_index[0] else 16): key for key in phrases}
+    if twice := [key for key in phrases if key not in wanted.values()]:
+        raise LayoutError(
+            f"the legend of {name} has {twice[0]} more than once, written in different ways; give "
+            "it one phrase"
+        )
     if by_index[0]:
         codes = _indices(picture, name)
         _refuse_stray(codes, {0, 255, *wanted}, str, name)

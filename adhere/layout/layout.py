@@ -126,8 +126,9 @@ class Layout:
                 white and transparent pixels belong to no region unless the legend has them;
                 smoothed edges and colours that are a little off are taken for the nearest colour
                 around them.
-            legend: {"#ff0000": "a red cat", "2": "a dog"}, or a mapping with that as "legend" and
-                optionally "prompt"; or its JSON file. Left out: the JSON file beside the picture.
+            legend: {"#ff0000": "a red cat", "#0000ff": {"text": "a dog", "strength": 2}}, or a
+                mapping with that as "legend" and optionally "prompt" and "base"; or its JSON
+                file. Left out: the JSON file beside the picture.
 
         Raises:
             LayoutError: the legend is missing, or it and the picture do not fit one another.

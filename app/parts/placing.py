@@ -183,13 +183,15 @@ def read_legend(text: str) -> dict[str, str]:
     Raises:
         LayoutError: a line does not read.
     """
-    legend = {}
+    legend: dict[str, str] = {}
     for line in filter(None, (one.strip() for one in (text or "").splitlines())):
         key, equals, phrase = (part.strip() for part in line.partition("="))
         if not equals or not phrase or not re.fullmatch(r"#[0-9a-fA-F]{6}|\d{1,3}", key):
             raise LayoutError(
                 f"the legend's line {line[:60]!r} does not read: write #ff0000 = a red cat"
             )
+        if key.lower() in legend:
+            raise LayoutError(f"the legend has {key} twice: give each colour one phrase")
         legend[key.lower()] = phrase
     if not legend:
         raise LayoutError("the mask file needs a legend: a line such as #ff0000 = a red cat")

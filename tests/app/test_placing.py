@@ -172,7 +172,10 @@ def test_a_label_picture_with_smoothed_edges_and_one_with_a_forgotten_colour(
         placing.from_file(str(path), "#ff0000 = cat", LIMITS)
 
 
-@pytest.mark.parametrize("legend", ["", "red = cat", "#ff0000", "#ff00 = cat", "#123456 = cat"])
+BAD = ["", "red = cat", "#ff0000", "#ff00 = cat", "#123456 = cat", "#FF0000 = cat\n#ff0000 = car"]
+
+
+@pytest.mark.parametrize("legend", BAD)
 def test_bad_legends_are_refused(legend: str, tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     Image.new("RGB", (8, 8), "#ff0000").save(path)

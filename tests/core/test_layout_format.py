@@ -284,13 +284,29 @@ def test_a_legend_beside_the_picture_is_found(tmp_path: Path) -> None:
         ({"red": "a cat"}, "#rrggbb"),
         ({"#ff0000": 3}, "#rrggbb"),
         ({}, "a legend must be"),
+        ({"#ff0000": "a cat", "#FF0000": "a dog", "#0000ff": "a frog"}, "has #ff0000 more than"),
+        ({"#ff0000": "a cat", "#0000ff": {"text": "a dog", "box": [0, 0, 1, 1]}}, "unknown 'box'"),
+        ({"#ff0000": "a cat", "#0000ff": {"strength": 2}}, "or a text of its own"),
+        ({"legend": {"#ff0000": "a cat", "#0000ff": "a dog"}, "bass": 0.2}, "unknown 'bass'"),
         ([["#ff0000", "a cat"]], "nor the name of its file"),
     ],
 )
-def test_legends_that_do_not_fit(tmp_path: Path, legend: dict[str, str], message: str) -> None:
+def test_legends_that_do_not_fit(tmp_path: Path, legend: dict[str, Any], message: str) -> None:
     png = label_picture(tmp_path / "scene.png")
     with pytest.raises(LayoutError, match=message):
         Layout.from_label_png(png, legend)
+
+
+def test_a_legend_may_say_all_that_a_region_is_told(tmp_path: Path) -> None:
+    png = label_picture(tmp_path / "scene.png")
+    own = {"text": "a small dog", "negative": "a skull", "strength": 2.0, "feather": 0.1}
+    legend = {"legend": {"#ff0000": "a cat", "#0000ff": own}, "base": 0.25}
+    (tmp_path / "scene.json").write_text(json.dumps(legend))
+    layout = Layout.read(png)
+    assert (layout.phrases, layout.base) == (("a cat", "a small dog"), 0.25)
+    told = layout.to_json()["regions"]
+    plain = Layout.from_label_png(png, {"#ff0000": "a cat", "#0000ff": "a dog"}).to_json()
+    assert told == [plain["regions"][0], {"mask": plain["regions"][1]["mask"], **own}]
 
 
 FIELDS = {"#d90000": "a cat", "#0000d9": "a dog", "#00a000": "a frog"}
