@@ -308,7 +308,7 @@ class Run(Renamed):
         prompt = self.prompts[image]
         phrases = _some(given if given is not None else prompt.subjects)
         if phrases is not None:
-            return tuple(self.phrase(image, phrase) for phrase in phrases)
+            return _each_once([self.phrase(image, phrase) for phrase in phrases])
         entities = self._entities(image)
         if not entities:
             doubts = "".join(f" ({doubt})" for doubt in prompt.parsed.uncertain)
@@ -320,6 +320,21 @@ class Run(Renamed):
 
     def _columns(self, image: int, span: Span) -> Phrase:
         return columns_of(span, self.tokens(image))
+
+
+def _each_once(subjects: Sequence[Phrase]) -> tuple[Phrase, ...]:
+    """Subjects that were given, which must be different words of their prompt.
+
+    Raises:
+        PromptError: one is named twice.
+    """
+    for number, one in enumerate(subjects):
+        if any(one.columns == other.columns for other in subjects[:number]):
+            raise PromptError(
+                f"the subject {one.text!r} is named twice; name it once, or {one.text}#2 where the "
+                "prompt has two of them"
+            )
+    return tuple(subjects)
 
 
 def _some(phrases: Sequence[str] | None) -> Sequence[str] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -35,20 +36,35 @@ class Stored:
     about: Mapping[str, str]
 
 
-def read(path: str | Path, kind: str, made_by: str) -> Stored:
+def read(
+    path: str | Path,
+    kind: str,
+    made_by: str,
+    tensors: Sequence[str] = (),
+    about: Sequence[str] = (),
+) -> Stored:
     """A file of a kind; read again only when it has changed.
 
     Args:
         made_by: the command that makes such files, for the error.
+        tensors: names that it must have.
+        about: what it must say.
 
     Raises:
-        ParameterError: there is no such file, it is no safetensors file, or one of another kind.
+        ParameterError: there is no such file, it is no safetensors file, one of another kind, or
+            not whole.
     """
     found = opened(path, kind, made_by)
     if found.about.get(KIND) != kind:
         raise ParameterError(
             f"{str(path)!r} is a {found.about.get(KIND, 'safetensors file of something else')}, "
             f"and a {kind} is expected; make one with: {made_by}"
+        )
+    lacking = [*({*tensors} - found.tensors.keys()), *({*about} - found.about.keys())]
+    if lacking:
+        raise ParameterError(
+            f"{str(path)!r} lacks {', '.join(sorted(lacking))}, which a {kind} has; make one with: "
+            f"{made_by}"
         )
     return found
 
@@ -57,7 +73,8 @@ def opened(path: str | Path, kind: str, made_by: str) -> Stored:
     """A file that need not say what it is, such as another program's.
 
     Raises:
-        ParameterError: there is no such file, or it is no safetensors file.
+        ParameterError: there is no such file, it is no safetensors file, or has numbers that are
+            not finite.
     """
     place = Path(path).expanduser()
     try:
@@ -65,17 +82,24 @@ def opened(path: str | Path, kind: str, made_by: str) -> Stored:
             raise OSError(f"no file whose name ends in {SUFFIX}")
         state = place.stat()
         return _read(place, state.st_mtime_ns, state.st_size)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, _NotFiniteError) as error:
         raise ParameterError(
             f"{str(path)!r} does not read as a {kind} in a safetensors file ({error}); make one "
             f"with: {made_by}"
         ) from error
 
 
+class _NotFiniteError(Exception):
+    """What a training that went astray, or a damaged copy, has left."""
+
+
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> Stored:
     with safe_open(str(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise _NotFiniteError(f"numbers of {name} are not finite")
         return Stored(path, tensors, dict(file.metadata() or {}))
 
 

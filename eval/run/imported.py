@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adhere.eval import opening
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.sets.references import IMAGES
 from adhere.eval.files import digest
@@ -32,6 +31,7 @@ from adhere.eval.run.requests import Requests
 from adhere.eval.suites.formats import content, geneval, json_prompts
 from adhere.eval.suites.formats.prompt_tables import column
 from adhere.eval.suites.items import Item, Overall, Suite
+from adhere.pipelines.tools.pictures import UNREADABLE, shown
 
 MODEL = "pictures made elsewhere"
 _FILES = ("image", "file", "file_name", "filename", "path", "image_path", "picture")
@@ -140,8 +140,8 @@ def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
             if job in done:
                 continue
             try:
-                image = opening.shown(path)
-            except opening.UNREADABLE as error:
+                image = shown(path)
+            except UNREADABLE as error:
                 why = f"{path.name} cannot be read: {error}"
                 journal.append(ledger.row(job, FAILED, permanent=True, error=why))
                 continue

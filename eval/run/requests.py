@@ -57,7 +57,7 @@ class Requests:
             negative_prompt=_filled(negative, item, variant),
             plugins=tuple(_about(one, item, variant) for one in own.plugins),
             # Only plugins read them: without any, equal pictures are one job.
-            subjects=tuple(thing.noun for thing in item.things) or None if own.plugins else None,
+            subjects=_nouns(item) or None if own.plugins else None,
             steps=asked.steps,
             guidance_scale=asked.guidance_scale,
             width=asked.width,
@@ -131,6 +131,11 @@ class Requests:
 
 def _plain(plugins: tuple[Plugin, ...]) -> list[Any]:
     return [parameters.to_json(one) for one in plugins]
+
+
+def _nouns(item: Item) -> tuple[str, ...]:
+    """What must appear, each word once: a subject is not named twice."""
+    return tuple(dict.fromkeys(thing.noun for thing in item.things))
 
 
 def _base(item: Item, variant: str) -> str:

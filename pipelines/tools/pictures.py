@@ -1,24 +1,52 @@
-"""Pictures that people give."""
+"""Pictures that people give: as they are shown, in eight bits a colour."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps
 
 from adhere.errors import ParameterError
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What opening a damaged picture, or one too large to be opened safely, raises."""
+
 
 def read(path: str | Path) -> Image.Image:
-    """A picture in RGB.
+    """A picture as `shown`.
 
     Raises:
         ParameterError: there is no such file, or it is no picture.
     """
     try:
-        with Image.open(Path(path).expanduser()) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return shown(Path(path).expanduser())
+    except UNREADABLE as error:
         raise ParameterError(
             f"{str(path)!r} does not read as a picture ({error}); give a PNG, JPEG or WebP file"
         ) from error
+
+
+def shown(path: Path) -> Image.Image:
+    """A picture as RGB, turned as its EXIF data say, on white where it is transparent.
+
+    Raises:
+        OSError, SyntaxError, ValueError: it cannot be read.
+        DecompressionBombError: it has more pixels than Pillow opens.
+    """
+    with Image.open(path) as file:
+        image = eight_bits(ImageOps.exif_transpose(file))
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of 16-bit greys by their high bytes, as Pillow reads 16-bit colours.
+
+    Pillow's own conversion of greys clips instead: all above 255 would be white.
+    """
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))

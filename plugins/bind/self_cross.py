@@ -62,7 +62,11 @@ class SelfCross(SubjectMethod):
     refinements: int = param(20, "at the most, each time", low=0, high=200, source="code@b68239d")
 
     def guide(self, run: Run) -> Guide:
-        return _Guide(self, run)
+        guide = _Guide(self, run)
+        for prompt, own in zip(run.prompts, guide.wanted, strict=True):
+            if len(own) < 2:
+                run.note(f"{self.name} keeps nothing apart in {prompt.plain!r}: one subject")
+        return guide
 
     def extra_passes(self, steps: int) -> int:
         """Passes that it adds to one picture at the most."""

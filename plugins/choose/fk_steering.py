@@ -21,19 +21,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from adhere import verifiers
 from adhere.guides.guide import Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.guides.selection import Candidates, Selection
+from adhere.plugins.mathematics.particles import Potential, copies, grown, parents
 from adhere.verifiers.scoring import score
-
-Potential = Literal["max", "difference", "sum"]
 
 
 @dataclass(frozen=True)
@@ -90,53 +88,29 @@ class _Guide(Guide):
         for sentence in found.failures:
             self.run.note(sentence)
         self.scored.append([None if one != one else one for one in found.scores])
-        self._weigh(torch.tensor(found.scores, dtype=torch.float64))
-        parents = list(range(self.run.batch))
+        scores = torch.tensor(found.scores, dtype=torch.float64)
+        first = len(self.scored) == 1
+        gain, self.last = grown(scores, self.last, self.plugin.potential, first)
+        self.weights = self.weights + self.plugin.strength * gain
+        chosen = list(range(self.run.batch))
         for images in self.groups:
             for image, parent in zip(images, self._drawn(step, images), strict=True):
-                parents[image] = parent
-        self.chosen.append(parents)
-        return Selection(tuple(parents), copies(parents, self.plugin.fresh))
-
-    def _weigh(self, scores: Tensor) -> None:
-        """Take new scores into the weights; what has none keeps its last one."""
-        scores = torch.where(scores.isnan(), self.last, scores)
-        first = len(self.scored) == 1
-        if self.plugin.potential == "difference":
-            gain = scores if first else scores - self.last
-            self.last = scores
-        else:
-            summed = self.plugin.potential == "sum"
-            gain = scores if first else self.last + scores if summed else scores.max(self.last)
-            self.last = gain
-        self.weights = self.weights + self.plugin.strength * gain
+                chosen[image] = parent
+        self.chosen.append(chosen)
+        return Selection(tuple(chosen), copies(chosen, self.plugin.fresh))
 
     def _drawn(self, step: Step, images: Sequence[int]) -> list[int]:
         """The parents of one prompt's images: themselves while enough of them carry weight."""
         rows = list(images)
-        weights = self.weights[rows].softmax(dim=0)
-        if float(1 / weights.square().sum()) >= len(rows) / 2:
+        generator = torch.Generator().manual_seed(self.plugin.seed + step.index)
+        drawn = parents(self.weights[rows], generator)
+        if drawn is None:
             return rows
         self.weights[rows] = 0
-        generator = torch.Generator().manual_seed(self.plugin.seed + step.index)
-        drawn = torch.multinomial(weights, len(rows), replacement=True, generator=generator)
-        return kept_in_place(rows, [rows[k] for k in drawn.tolist()])
+        return [rows[k] for k in drawn]
 
     def follow(self, parents: Sequence[int]) -> None:
         self.last, self.weights = self.last[list(parents)], self.weights[list(parents)]
 
     def report(self) -> dict[str, Any]:
         return {"scores": self.scored, "parents": self.chosen}
-
-
-def kept_in_place(images: Sequence[int], drawn: Sequence[int]) -> list[int]:
-    """Drawn parents dealt out so that every image that was drawn goes on in its own place."""
-    spare = list(drawn)
-    for image in set(drawn):
-        spare.remove(image)
-    return [image if image in drawn else spare.pop() for image in images]
-
-
-def copies(parents: Sequence[int], fresh: float) -> tuple[float, ...]:
-    """The share of fresh noise of each image: none for one that goes on in its own place."""
-    return tuple(0.0 if image == parent else fresh for image, parent in enumerate(parents))

@@ -29,6 +29,7 @@ from adhere.guides.maps import Site
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 
+_LIKE = re.compile(r"[\d\s-]*=")
 _RANGE = re.compile(r"(\d+)-(\d+)=(.*)", re.DOTALL)
 
 
@@ -50,9 +51,9 @@ class PPlus(Method):
         super().__post_init__()
         for text in self.texts:
             found = _RANGE.fullmatch(text)
-            if not (found[3] if found else text).strip():
+            if not (found[3] if found else text).strip() or (not found and _LIKE.match(text)):
                 raise ParameterError(
-                    f"{self.name}: {text!r} has no text; write 0-4=an oil painting"
+                    f"{self.name}: {text!r} is no text for layers; write 0-4=an oil painting"
                 )
 
     def guide(self, run: Run) -> Guide:

@@ -57,9 +57,15 @@ class Time(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         for edit in self.edits:
-            if not all(map(str.strip, edit.partition(">"))):
+            if not all(map(str.strip, edit.partition(">"))) or edit.count(">") > 1:
                 raise ParameterError(
                     f"{self.name}: {edit!r} is no edit; write a rose > a blue rose"
+                )
+        for said, meant in self.pairs():
+            if said == meant:
+                raise ParameterError(
+                    f"{self.name}: what is said, {said!r}, is what is to be meant; write a rose > "
+                    "a blue rose"
                 )
 
     def guide(self, run: Run) -> Guide:

@@ -54,7 +54,7 @@ class Autoencoder:
         Raises:
             ParameterError: it is no autoencoder, or its tensors do not fit together.
         """
-        stored = read(path, AUTOENCODER, MAKE)
+        stored = read(path, AUTOENCODER, MAKE, about=("encoder", "layer"))
         found = weights_of(stored)
         if "probe" not in stored.tensors or stored.tensors["probe"].shape[1:] != found[2].shape:
             raise ParameterError(

@@ -54,17 +54,26 @@ class NoiseLibrary:
         """From a file.
 
         Raises:
-            ParameterError: it is no noise library.
+            ParameterError: it is no noise library, or its tensors do not fit together.
         """
-        stored = read(path, LIBRARY, MAKE)
-        tensors = stored.tensors
-        return cls(
-            stored,
-            tensors["seeds"],
-            tuple(json.loads(stored.about["statistics"])),
-            tensors["statistics"],
-            tensors.get("features"),
-        )
+        told = ("statistics", "latents", "model", "weights")
+        stored = read(path, LIBRARY, MAKE, ("seeds", "statistics"), told)
+        seeds, statistics, features = map(stored.tensors.get, ("seeds", "statistics", "features"))
+        try:
+            names = tuple(json.loads(stored.about["statistics"]))
+        except ValueError:
+            names = ()
+        assert seeds is not None
+        assert statistics is not None
+        count = len(seeds)
+        whole = count > 0 and statistics.shape == (count, len(names))
+        if not whole or (features is not None and len(features) != count):
+            raise ParameterError(
+                f"{str(path)!r} has {count} seeds, statistics of {tuple(statistics.shape)} for "
+                f"{len(names)} names and features of {None if features is None else len(features)}"
+                f", which do not fit together; make one with: {MAKE}"
+            )
+        return cls(stored, seeds, names, statistics, features)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `ParameterError` for latents of another shape than the library's."""
@@ -94,8 +103,13 @@ class NoiseLibrary:
         """The column of a statistic; None for a text.
 
         Raises:
-            ParameterError: a word that is nearly one, as `brightnes`.
+            ParameterError: a word that is nearly one, as `brightnes`, or none at all.
         """
+        if not target.strip():
+            raise ParameterError(
+                f"target {target!r} says nothing; give prompt, a statistic "
+                f"({', '.join(self.names)}) or a text"
+            )
         if target in self.names:
             return self.statistics[:, self.names.index(target)]
         near = difflib.get_close_matches(target.strip().lower(), self.names, n=1, cutoff=0.8)

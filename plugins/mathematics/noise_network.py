@@ -83,6 +83,11 @@ class NoiseNetwork(nn.Module):
         )
 
 
+def _said(error: Exception) -> str:
+    """What is wrong with weights, in a line: the first thing that torch finds."""
+    return (str(error).splitlines()[1:2] or [str(error)])[0].strip().rstrip(".")
+
+
 def _perceptron(given: int, width: int, made: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(given, width), nn.ReLU(), nn.Linear(width, made))
 
@@ -107,7 +112,7 @@ class StoredNetwork:
         Raises:
             ParameterError: it is no noise network, or its tensors do not fit together.
         """
-        stored = read(path, NETWORK, MAKE)
+        stored = read(path, NETWORK, MAKE, about=("latents", "width", "model", "weights"))
         tensors = dict(stored.tensors)
         try:
             probe = tensors.pop("probe").float()
@@ -117,7 +122,7 @@ class StoredNetwork:
         except (KeyError, ValueError, RuntimeError) as error:
             raise ParameterError(
                 f"{str(path)!r} does not hold the weights of a noise network "
-                f"({str(error).splitlines()[0]}); make one with: {MAKE}"
+                f"({_said(error)}); make one with: {MAKE}"
             ) from error
         return cls(stored, network.requires_grad_(False).eval(), (channels, h, w), probe)
 

@@ -44,13 +44,21 @@ class Prototypes:
         """From a file.
 
         Raises:
-            ParameterError: it holds no prototypes.
+            ParameterError: it holds no prototypes, or its tensors do not fit together.
         """
-        stored = read(path, PROTOTYPES, MAKE)
-        return cls(
-            stored,
-            *(stored.tensors[n].float() for n in ("embeds", "vectors", "projection", "probe")),
-        )
+        names = ("embeds", "vectors", "projection", "probe")
+        stored = read(path, PROTOTYPES, MAKE, names)
+        embeds, vectors, projection, probe = (stored.tensors[name].float() for name in names)
+        shapes = [tuple(one.shape) for one in (embeds, vectors, projection, probe)]
+        count, width, channels = len(embeds), embeds.shape[-1], vectors.shape[-1]
+        fit = [(count, *embeds.shape[1:2], width), (count, channels), (width, channels), (width,)]
+        if not count or shapes != fit:
+            told = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+            raise ParameterError(
+                f"{str(path)!r} has {told}; n prototypes of t tokens have (n, t, w), (n, c), "
+                f"(w, c), (w,); make them with: {MAKE}"
+            )
+        return cls(stored, embeds, vectors, projection, probe)
 
     def check(self, probe: Float[Tensor, " width"], tokens: int) -> None:
         """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`, or for

@@ -31,8 +31,8 @@ from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
-from adhere.layout.region import Region
 from adhere.plugins.mathematics.negation import normalized_guidance
+from adhere.plugins.mathematics.own_regions import OwnRegions, number_of
 
 
 @dataclass(frozen=True)
@@ -56,90 +56,49 @@ class RegionalPrompting(Method):
 class _Guide(Guide):
     def __init__(self, plugin: RegionalPrompting, run: Run) -> None:
         self.plugin = plugin
-        self.layouts = run.own_texts(plugin.layout)
-        self.kept = [plugin.base if one.base is None else one.base for one in self.layouts]
-        regions = [region for layout in self.layouts for region in layout.regions]
-        self.adapters = tuple(dict.fromkeys(one.lora for one in regions if one.lora))
+        self.regions = OwnRegions(run.own_texts(plugin.layout))
+        self.kept = self.regions.kept(plugin.base)
+        self.adapters = self.regions.adapters
         silent = plugin.stop == 0 or min(self.kept) == 1
         self.off = silent and not self.adapters
         if not silent:
-            self._note_unheard(run)
-        self.most = max(len(layout.regions) for layout in self.layouts)
-        spoken = {f"region {k}": [r.said if r else None for r in self._each(k)] for k in self._all}
-        against = {
-            f"not {k}": [r.negative or None if r else None for r in self._each(k)]
-            for k in self._all
-        }
-        self.columns = spoken | {name: texts for name, texts in against.items() if any(texts)}
-        self._masks: dict[tuple[int, int], Float[Tensor, "batch regions cells"]] = {}
-
-    def _note_unheard(self, run: Run) -> None:
-        """Say which regions' time, of a run of few steps, holds none of them."""
-        for region in dict.fromkeys(one for layout in self.layouts for one in layout.regions):
-            stop = min(region.stop, self.plugin.stop)
-            if not any(region.start <= k / run.steps < stop for k in range(run.steps)):
-                run.note(
-                    f"region {region.label!r} is never heard: none of the {run.steps} steps lies "
-                    f"between {region.start:g} and {stop:g} of the run; widen its start and stop"
-                )
-
-    @property
-    def _all(self) -> range:
-        return range(self.most)
-
-    def _each(self, number: int) -> list[Region | None]:
-        """The region of a number in each image, if it has so many."""
-        layouts = self.layouts
-        return [one.regions[number] if number < len(one.regions) else None for one in layouts]
-
-    def _heard(self, step: Step) -> Float[Tensor, "batch regions 1"]:
-        """The strength of each region at a step."""
-        strengths = [
-            [r.strength * (r.start <= step.progress < r.stop) if r else 0.0 for r in self._each(k)]
-            for k in self._all
-        ]
-        return torch.tensor(strengths).T[..., None]
-
-    def _covers(self, grid: tuple[int, int]) -> Float[Tensor, "batch regions cells"]:
-        if grid not in self._masks:
-            covers = torch.zeros(len(self.layouts), self.most, grid[0] * grid[1])
-            for image, layout in enumerate(self.layouts):
-                covers[image, : len(layout.regions)] = layout.masks(grid).flatten(1)
-            self._masks[grid] = covers
-        return self._masks[grid]
+            for sentence in self.regions.unheard(run.steps, plugin.stop):
+                run.note(sentence)
+        self.columns = self.regions.texts()
 
     def attends(self, step: Step) -> bool:
-        return step.progress < self.plugin.stop and bool(self._heard(step).any())
+        return step.progress < self.plugin.stop and bool(self.regions.loud(step.progress).any())
 
     def sees(self, name: str, grid: tuple[int, int]) -> Bool[Tensor, "batch cells"] | None:
-        return self._covers(grid)[:, int(name.split()[1])] > 0 if self.plugin.apart else None
+        return self.regions.covers(grid)[:, number_of(name)] > 0 if self.plugin.apart else None
 
     def adapt(
         self, step: Step, adapter: str, where: tuple[int, int] | str
     ) -> Float[Tensor, "batch cells"]:
-        own = [[r is not None and r.lora == adapter for r in self._each(k)] for k in self._all]
-        named = torch.tensor(own).T
+        named = self.regions.naming(adapter)
         # A picture whose own regions do not name it has it as it was loaded: everywhere.
         whole = ~named.any(dim=1, keepdim=True)
         if where == PROMPT:
             return whole.float()
-        heard = named & (self._heard(step)[..., 0] > 0)
+        heard = named & (self.regions.loud(step.progress)[..., 0] > 0)
         heard &= torch.tensor(step.progress < self.plugin.stop)
         if isinstance(where, str):
-            return (heard[:, [int(where.split()[1])]] | whole).float()
-        cells = (heard[..., None] * self._covers(where)).sum(dim=1).clamp(max=1)
+            return (heard[:, [number_of(where)]] | whole).float()
+        cells = (heard[..., None] * self.regions.covers(where)).sum(dim=1).clamp(max=1)
         return torch.where(whole, torch.ones_like(cells), cells)
 
     def attend(self, step: Step, attention: Attention) -> Tensor | None:
         if attention.number % self.plugin.every:
             return None
-        loud = (self._heard(step) * self._covers(attention.site.grid))[list(attention.images)]
-        left = 1 - torch.tensor(self.kept)[list(attention.images), None, None]
+        images = list(attention.images)
+        covers = self.regions.covers(attention.site.grid)
+        loud = (self.regions.loud(step.progress) * covers)[images]
+        left = 1 - torch.tensor(self.kept)[images, None, None]
         shares = left * loud / loud.sum(dim=1, keepdim=True).clamp(min=1)
         base = attention.output()
         shares = shares.to(base)
         output = (1 - shares.sum(dim=1))[:, None, :, None] * base
-        for number in self._all:
+        for number in self.regions.numbers:
             if bool(loud[:, number].any()):
                 said = self._region(attention, number, loud[:, number] > 0)
                 output = output + shares[:, number, None, :, None] * said
@@ -152,7 +111,7 @@ class _Guide(Guide):
         among = cells if self.plugin.apart else None
         said = attention.output({f"region {number}": 1.0}, cells=cells, among=among)
         name = f"not {number}"
-        texts = self.columns.get(name, [None] * len(self.layouts))
+        texts = self.columns.get(name, [None] * len(self.kept))
         denied = torch.tensor([texts[image] is not None for image in attention.images])
         if not denied.any():
             return said

@@ -86,6 +86,15 @@ def test_a_subject_that_is_no_noun_is_in_the_notes(text: str, left: str) -> None
     assert named.notes == []
 
 
+def test_a_subject_that_is_named_twice_is_refused() -> None:
+    """... also in other words; the second of two things is another subject."""
+    run = run_of(Prompt("a red cat and a cat"))
+    assert len(run.subjects(("cat", "cat#2"))[0]) == 2
+    for given in (("cat", "cat"), ("cat", "Cat"), ("cat", "cat#2", "cat#1")):
+        with pytest.raises(PromptError, match=r"'cat' is named twice.*cat#2"):
+            run.subjects(given)
+
+
 def test_what_cannot_be_found_is_said() -> None:
     with pytest.raises(PromptError, match=r"'dragon' is not in the prompt 1:a 2:red 3:cat"):
         run_of(Prompt("a red cat")).subjects(("dragon",))

@@ -144,6 +144,7 @@ def test_the_fingerprint_tells_models_not_precisions():
         ({"weights": "another"}, {}, "made with the model 'tiny' .* any_model=true"),
         ({"latents": "4x8x8"}, {}, "noise of 4x8x8 .* draws latents of 4x16x16"),
         ({}, {"target": "brightnes"}, "did you mean 'brightness'"),
+        ({}, {"target": " "}, "' ' says nothing; give prompt, a statistic"),
         ({"words": False}, {"target": "prompt"}, "cannot compare texts"),
     ],
 )
@@ -189,6 +190,31 @@ def test_files_that_are_no_library(tmp_path, name, content, said):
     stored.write(tmp_path / "other.safetensors", "helper", {"a": torch.ones(1)}, {})
     with pytest.raises(ParameterError, match="is a helper, and a noise library is expected"):
         NoiseLibrary.read(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "said"),
+    [
+        ({"seeds": None}, {}, "lacks seeds, which a noise library has"),
+        ({}, {"latents": None}, "lacks latents, which"),
+        (
+            {"statistics": torch.full((12, 2), torch.nan)},
+            {},
+            "numbers of statistics are not finite",
+        ),
+        ({"seeds": torch.zeros(0, dtype=torch.int64)}, {}, "has 0 seeds"),
+        ({"statistics": torch.rand(12, 1)}, {}, r"of \(12, 1\) for 2 names .* do not fit together"),
+        ({}, {"statistics": "junk"}, "for 0 names .* do not fit together"),
+    ],
+)
+def test_libraries_that_are_not_whole(library, tmp_path, change, about, said):
+    whole = NoiseLibrary.read(library(tiny.sd1())).stored
+    tensors, told = {**whole.tensors, **change}, {**whole.about, **about}
+    place = tmp_path / "damaged.safetensors"
+    kept = ({k: one for k, one in each.items() if one is not None} for each in (tensors, told))
+    stored.write(place, "noise library", *kept)
+    with pytest.raises(ParameterError, match=said):
+        NoiseLibrary.read(place)
 
 
 def test_without_a_library_it_says_how_to_make_one():

@@ -63,8 +63,8 @@ def test_ten_layers_and_more_are_counted_by_number():
 
 
 def test_what_cannot_be_read_is_refused(make_run, make_step):
-    for texts in ((" ",), ("0-3= ",)):
-        with pytest.raises(ParameterError, match="has no text"):
+    for texts in ((" ",), ("0-3= ",), ("=oil",), ("3=oil",), ("-1=oil",), ("0 - 3=oil",)):
+        with pytest.raises(ParameterError, match="is no text for layers"):
             PPlus(texts=texts)
     with pytest.raises(ParameterError, match="no texts"):
         PPlus().guide(make_run("a cat"))

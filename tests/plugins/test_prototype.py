@@ -135,3 +135,20 @@ def test_another_encoder_another_length_and_no_file_are_refused(
     guide = Prototype(str(path)).guide(make_run(PROMPTS[0]))
     with pytest.raises(ParameterError, match="the model 'other', and this model's is another"):
         guide.embed(make_step(0), text_of(PROMPTS[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"embeds": None}, "lacks embeds, which a file of prototypes has"),
+        ({"vectors": torch.ones(1, 2)}, r"vectors \(1, 2\).* make them with"),
+        ({"vectors": torch.ones(0, 2), "embeds": torch.ones(0, 4, 4)}, "n prototypes of t tokens"),
+        ({"probe": torch.full((4,), torch.inf)}, "numbers of probe are not finite"),
+    ],
+)
+def test_files_that_are_not_whole(file, make_run, change, said):
+    path, tensors = file
+    whole = {name: one for name, one in {**tensors, **change}.items() if one is not None}
+    stored.write(path, PROTOTYPES, whole, {"model": "tiny"})
+    with pytest.raises(ParameterError, match=said):
+        Prototype(str(path)).guide(make_run(PROMPTS[0]))

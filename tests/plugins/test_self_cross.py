@@ -107,3 +107,9 @@ def test_published_steps(make_run, make_maps, make_step, cross, own):
         energy = guide.energy(make_step(index), make_maps(run, cross(2, 4, 3), own(2, 4, 3)))
         assert energy.step_size == pytest.approx(20 * decayed(make_step(index)))
         assert energy.at_most == (20 if index in (10, 20) else 0)
+
+
+def test_one_subject_alone_is_told(make_run):
+    run = make_run("a cat")
+    SelfCross().guide(run)
+    assert any("keeps nothing apart in 'a cat'" in note for note in run.notes)

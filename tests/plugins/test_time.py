@@ -88,10 +88,15 @@ def test_words_are_aligned_in_their_order(make_run):
         aligned(track("cat and dog"), track("dog and cat"), 20)
 
 
-@pytest.mark.parametrize("edit", ["a rose", "", ">", "a rose >", "> a rose"])
+@pytest.mark.parametrize("edit", ["a rose", "", ">", "a rose >", "> a rose", "a > b > c"])
 def test_what_is_no_edit_is_refused(edit):
     with pytest.raises(ParameterError, match="write a rose > a blue rose"):
         Time((edit,))
+
+
+def test_an_edit_that_changes_nothing_is_refused():
+    with pytest.raises(ParameterError, match="'a rose', is what is to be meant"):
+        Time(("a rose > a rose ",))
 
 
 def test_augmented_edits_are_of_photos_too(make_run):

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from adhere.eval import opening
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators.backends import Extract
 from adhere.eval.evaluators.sets.accumulators import FeatureMoments, moments_from_file
 from adhere.eval.files import digest
 from adhere.eval.places import Place
+from adhere.pipelines.tools.pictures import UNREADABLE, shown
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 RENDERS = 2048
@@ -93,8 +93,8 @@ def _pictures_in(folder: Path) -> list[Path]:
 def _opened(files: Sequence[Path]) -> Iterator[Image.Image]:
     for file in files:
         try:
-            image = opening.shown(file)
-        except opening.UNREADABLE as error:
+            image = shown(file)
+        except UNREADABLE as error:
             raise EvaluationError(f"reference picture {file} cannot be read: {error}") from error
         yield image
 

@@ -1,0 +1,84 @@
+"""Regions of several images' layouts, by number: where each lies, and how loud it is when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from adhere.layout.layout import Layout
+from adhere.layout.region import Region
+
+
+class OwnRegions:
+    """The regions of each image of a batch; images may have different numbers of them."""
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self.layouts = layouts
+        self.numbers = range(max(len(one.regions) for one in layouts))
+        self.all = tuple(dict.fromkeys(region for one in layouts for region in one.regions))
+        self._covers: dict[tuple[int, int], Float[Tensor, "batch regions cells"]] = {}
+
+    def each(self, number: int) -> list[Region | None]:
+        """The region of a number in each image, if it has so many."""
+        have = self.layouts
+        return [one.regions[number] if number < len(one.regions) else None for one in have]
+
+    def texts(self) -> dict[str, list[str | None]]:
+        """What each region says, and its negative, where some image's has one."""
+        said = {f"region {k}": [r.said if r else None for r in self.each(k)] for k in self.numbers}
+        against = {
+            f"not {k}": [r.negative or None if r else None for r in self.each(k)]
+            for k in self.numbers
+        }
+        return said | {name: texts for name, texts in against.items() if any(texts)}
+
+    def kept(self, base: float) -> list[float]:
+        """The base prompt's share of each image's regions: its layout's, or else `base`."""
+        return [base if one.base is None else one.base for one in self.layouts]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters that regions name."""
+        return tuple(dict.fromkeys(region.lora for region in self.all if region.lora))
+
+    def loud(self, progress: float) -> Float[Tensor, "batch regions 1"]:
+        """The strength of each region in its share of the run, 0 outside it."""
+        strengths = [
+            [r.strength * (r.start <= progress < r.stop) if r else 0.0 for r in self.each(k)]
+            for k in self.numbers
+        ]
+        return torch.tensor(strengths).T[..., None]
+
+    def covers(self, grid: tuple[int, int]) -> Float[Tensor, "batch regions cells"]:
+        """The share of each cell that each region takes."""
+        if grid not in self._covers:
+            covers = torch.zeros(len(self.layouts), len(self.numbers), grid[0] * grid[1])
+            for image, layout in enumerate(self.layouts):
+                covers[image, : len(layout.regions)] = layout.masks(grid).flatten(1)
+            self._covers[grid] = covers
+        return self._covers[grid]
+
+    def naming(self, adapter: str) -> Bool[Tensor, "batch regions"]:
+        """Which regions name an adapter."""
+        own = [[r is not None and r.lora == adapter for r in self.each(k)] for k in self.numbers]
+        return torch.tensor(own).T
+
+    def unheard(self, steps: int, stop: float) -> list[str]:
+        """A sentence for each region that no step of a run hears, which ends at `stop`."""
+        found = []
+        for region in self.all:
+            until = min(region.stop, stop)
+            if not any(region.start <= k / steps < until for k in range(steps)):
+                found.append(
+                    f"region {region.label!r} is never heard: none of the {steps} steps lies "
+                    f"between {region.start:g} and {until:g} of the run; widen its start and stop"
+                )
+        return found
+
+
+def number_of(name: str) -> int:
+    """Which region a column of texts is of."""
+    return int(name.split()[1])

@@ -1,0 +1,65 @@
+"""Pictures that people give are read as they are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adhere.errors import ParameterError
+from adhere.pipelines.tools import pictures
+
+RED = (255, 0, 0)
+TURN = 6
+"""EXIF orientation of a picture that is shown turned clockwise."""
+
+
+@pytest.fixture
+def wide() -> Image.Image:
+    """Red on its left."""
+    image = Image.new("RGB", (16, 8), "white")
+    image.paste(RED, (0, 0, 8, 8))
+    return image
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(wide: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = TURN
+    wide.save(tmp_path / "turned.png", exif=exif)
+    found = pictures.read(tmp_path / "turned.png")
+    assert found.size == (8, 16)
+    assert [found.getpixel((4, y)) for y in (4, 12)] == [RED, (255, 255, 255)]
+
+
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert pictures.read(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_are_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0x4000, np.uint16)).save(tmp_path / "deep.png")
+    assert pictures.read(tmp_path / "deep.png").getpixel((0, 0)) == (64, 64, 64)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "1"])
+def test_other_colours_are_rgb(mode: str, wide: Image.Image, tmp_path: Path) -> None:
+    wide.convert(mode).save(tmp_path / "other.tiff")
+    assert pictures.read(tmp_path / "other.tiff").mode == "RGB"
+
+
+@pytest.mark.parametrize("made", ["nothing", "folder", "empty", "text", "half"])
+def test_what_is_no_picture_is_said(made: str, wide: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "given.png"
+    wide.resize((256, 256)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    content = {"empty": b"", "text": b"hello", "half": whole[: len(whole) // 2]}
+    if made == "folder":
+        path.mkdir()
+    elif made in content:
+        path.write_bytes(content[made])
+    with pytest.raises(
+        ParameterError, match=r"given\.png' does not read as a picture .*give a PNG"
+    ):
+        pictures.read(path)
