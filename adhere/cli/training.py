@@ -88,12 +88,11 @@ def concept_steering(
     """
     from adhere.cli.making import studio
     from adhere.guides import stored
-    from adhere.pipelines.studio.output import writable
     from adhere.pipelines.tools.autoencoder import Plan
     from adhere.pipelines.tools.captions import captions
     from adhere.plugins.mathematics.autoencoder import AUTOENCODER, MAKE
 
-    writable(out.parent)
+    _check_place(out, AUTOENCODER, MAKE)
     how = learning
     plan = Plan(how.encoder, how.layer, how.features, how.k, how.steps, how.batch, seed=how.seed)
     given = stored.opened(begin, AUTOENCODER, MAKE) if begin else None
@@ -153,13 +152,12 @@ def golden_noise(
     from adhere import verifiers
     from adhere.cli.making import studio
     from adhere.guides import stored
-    from adhere.pipelines.studio.output import writable
     from adhere.pipelines.studio.progress import progress
     from adhere.pipelines.tools.captions import captions
     from adhere.pipelines.tools.golden_noise import Collector, Plan, tensors_of, trained
-    from adhere.plugins.mathematics.noise_network import NETWORK
+    from adhere.plugins.mathematics.noise_network import MAKE, NETWORK
 
-    writable(out.parent)
+    _check_place(out, NETWORK, MAKE)
     judge = None if verifier == "none" else (verifier, verifiers.verifier(verifier))
     said = _texts(texts, size) or captions(loading.model, size, seed)
     held = studio(loading)
@@ -213,14 +211,13 @@ def prototype(
     """
     from adhere.cli.making import studio
     from adhere.guides import stored
-    from adhere.pipelines.studio.output import writable
     from adhere.pipelines.studio.progress import progress
     from adhere.pipelines.tools import prototypes
     from adhere.pipelines.tools.captions import captions
     from adhere.pipelines.tools.clip import clip_of
-    from adhere.plugins.mathematics.prototypes import PROTOTYPES
+    from adhere.plugins.mathematics.prototypes import MAKE, PROTOTYPES
 
-    writable(out.parent)
+    _check_place(out, PROTOTYPES, MAKE)
     plan = prototypes.Plan(concept, count, pictures, training, seed=seed)
     said = _texts(texts, size) or captions(loading.model, size, seed)
     prototypes.check_count(said, plan)
@@ -237,6 +234,30 @@ def prototype(
     typer.echo(f"they point where the pictures do, with a cosine of {trainer.reached():.2f}")
 
 
+def _check_place(out: Path, kind: str, made_by: str) -> None:
+    """Refuse, before anything is learnt, a name that such a file cannot have or another file has.
+
+    Raises:
+        ParameterError: it does not end as such files do, is a folder or another kind of file, or
+            lies where nothing can be written.
+    """
+    from adhere.guides import stored
+    from adhere.pipelines.studio.output import writable
+
+    if out.suffix != stored.SUFFIX:
+        raise ParameterError(
+            f"--out {str(out)!r} is no name of a {kind}; let it end in {stored.SUFFIX}"
+        )
+    if out.exists():
+        try:
+            stored.read(out, kind, made_by)
+        except ParameterError as error:
+            raise ParameterError(
+                f"--out {str(out)!r} is there already and no {kind}; give another name"
+            ) from error
+    writable(out.parent)
+
+
 def _texts(path: Path | None, most: int) -> list[str]:
     """The prompts of a file.
 
@@ -247,7 +268,9 @@ def _texts(path: Path | None, most: int) -> list[str]:
 
     if path is None:
         return []
-    said = [line.prompt for line in prompts.read(path).lines if line.fault is None][:most]
+    said = [line.prompt for line in prompts.read(path, "--texts").lines if line.fault is None][
+        :most
+    ]
     if not said:
         raise ParameterError(f"--texts {str(path)!r} has no prompt; write one a line")
     return said

@@ -46,7 +46,7 @@ def explain(
     """
     if not isinstance(prompt, str):
         raise ParameterError(f"prompt={prompt!r}: give one text; pictures are explained one by one")
-    if isinstance(words, str):
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words or ()):
         raise ParameterError(f"words={words!r}: give a list of phrases, as in ['queen', 'crown']")
     reader = Reader(None if words is None else tuple(words), context, levels, draws)
     with Guidance(*plugins, reader).attach(pipe) as attached:

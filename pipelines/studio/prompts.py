@@ -57,41 +57,41 @@ class PromptFile:
     unread: tuple[str, ...] = ()
 
 
-def read(path: Path) -> PromptFile:
+def read(path: Path, option: str = "--prompts") -> PromptFile:
     """The prompts of a file, or of standard input where it is `-`.
 
     The ending decides: `.txt` has a prompt a line (`#` begins a comment), `.csv` and `.tsv` have
     columns, `.jsonl` an object a line, `.json` a list. Other endings and streams are told by how
     they begin. Columns and keys: prompt, seed or seeds, negative_prompt, subjects (`cat|frog`),
     layout (a file beside this one), steps, guidance_scale, true_cfg_scale, width, height,
-    scheduler.
+    scheduler. `option` is what names the file, for errors.
 
     Raises:
         PromptError: there is no such file, it is no text, or it holds no prompt.
     """
     name = "standard input" if path == STREAM else path.name
-    text = _text(path)
+    text = _text(path, option)
     kind = _SUFFIXES.get(path.suffix.lower()) or _sniffed(text)
     found = list(_READERS[kind](text, name))
     if not found:
-        raise PromptError(f"--prompts {str(path)!r} has no prompt in it; write one a line")
+        raise PromptError(f"{option} {str(path)!r} has no prompt in it; write one a line")
     lines = tuple(_line(value, f"{name} line {number}", path.parent) for number, value in found)
     keys = {str(key): None for _, value in found if isinstance(value, Mapping) for key in value}
     unread = tuple(key for key in keys if _field(key) not in _KNOWN)
     return PromptFile(lines, unread)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, option: str) -> str:
     if path != STREAM and path.is_dir():
-        raise PromptError(f"--prompts {str(path)!r} is a folder; give the file of prompts itself")
+        raise PromptError(f"{option} {str(path)!r} is a folder; give the file of prompts itself")
     if path != STREAM and not path.exists():
-        raise PromptError(f"--prompts {str(path)!r}: there is no such file")
+        raise PromptError(f"{option} {str(path)!r}: there is no such file")
     try:
         raw = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
         return raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(
-            f"--prompts {str(path)!r} cannot be read as text ({error}); save it as UTF-8"
+            f"{option} {str(path)!r} cannot be read as text ({error}); save it as UTF-8"
         ) from error
 
 

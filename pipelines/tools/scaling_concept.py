@@ -37,6 +37,9 @@ CONCEPT, NOTHING = 0, 1
 """The places of the texts."""
 
 
+_WHOLE = ("steps", "iterations")
+
+
 @dataclass(frozen=True)
 class Scaling:
     """What is to become of a concept.
@@ -61,15 +64,17 @@ class Scaling:
     iterations: int = 3
 
     def __post_init__(self) -> None:
-        if not self.concept.strip():
+        if not isinstance(self.concept, str) or not self.concept.strip():
             raise ParameterError("the concept is empty; say what there is to be more or less of")
         for name, low, high in (
             ("scale", 0, 100), ("steps", 2, 1000), ("decay", 0, 100), ("keep", 0, 1),
             ("iterations", 1, 100),
         ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
+            value, kinds = getattr(self, name), int if name in _WHOLE else (int, float)
+            if not isinstance(value, kinds) or not low <= value <= high:
                 raise ParameterError(
-                    f"{name}={getattr(self, name)!r} is out of range; give {low} to {high}"
+                    f"{name}={value!r} is out of range; give a {'whole ' * (name in _WHOLE)}number "
+                    f"from {low} to {high}"
                 )
 
     @property
@@ -95,9 +100,16 @@ def scale_concept(
 
     Raises:
         ModelError: the model has no UNet, or no table of noise levels.
-        ParameterError: the picture has another size.
+        ParameterError: the picture has another size, or is none of PIL's; or `how` is no Scaling.
     """
     refuse(pipe)
+    if not isinstance(picture, Image.Image):
+        raise ParameterError(
+            f"a {type(picture).__name__} was given for the picture; open it as PIL's: "
+            "Image.open('picture.png')"
+        )
+    if not isinstance(how, Scaling):
+        raise ParameterError(f"how={how!r} is no Scaling; give Scaling('a crown', scale=0)")
     picture = picture.convert("RGB")
     check_size(pipe, picture)
     denoiser = Denoiser(pipe, [how.concept, ""], how.steps)

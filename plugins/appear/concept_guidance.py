@@ -61,7 +61,7 @@ class ConceptGuidance(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(text.strip() for text in self.concepts or ()):
+        if self.concepts is not None and not all(map(str.strip, self.concepts or ("",))):
             raise ParameterError(f"{self.name}: a concept is empty; say in words what to watch")
 
     def extra_passes(self, steps: int) -> int:

@@ -6,8 +6,8 @@ Made by `adhere noise library`; `noise_query.py` and `adhere noise pick` look th
 from __future__ import annotations
 
 import difflib
-import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,27 +58,19 @@ class NoiseLibrary:
         """
         told = ("statistics", "latents", "model", "weights")
         stored = read(path, LIBRARY, MAKE, ("seeds", "statistics"), told)
-        seeds, statistics, features = map(stored.tensors.get, ("seeds", "statistics", "features"))
-        try:
-            names = tuple(json.loads(stored.about["statistics"]))
-        except ValueError:
-            names = ()
-        assert seeds is not None
-        assert statistics is not None
-        count = len(seeds)
-        whole = count > 0 and statistics.shape == (count, len(names))
-        if not whole or (features is not None and len(features) != count):
+        seeds, statistics = stored.tensors["seeds"], stored.tensors["statistics"]
+        features = stored.tensors.get("features")
+        names = re.findall(r'"(.+?)"', stored.about["statistics"])
+        fit = len(seeds) > 0 and statistics.shape == (len(seeds), len(names))
+        if not fit or (features is not None and len(features) != len(seeds)):
             raise ParameterError(
-                f"{str(path)!r} has {count} seeds, statistics of {tuple(statistics.shape)} for "
-                f"{len(names)} names and features of {None if features is None else len(features)}"
-                f", which do not fit together; make one with: {MAKE}"
+                f"the tensors of {str(path)!r} do not fit together; make one with: {MAKE}"
             )
-        return cls(stored, seeds, names, statistics, features)
+        return cls(stored, seeds, tuple(names), statistics, features)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `ParameterError` for latents of another shape than the library's."""
-        own = self.stored.about["latents"]
-        given = "x".join(map(str, shape))
+        own, given = self.stored.about["latents"], "x".join(map(str, shape))
         if own != given:
             raise ParameterError(
                 f"{str(self.stored.path)!r} has noise of {own} (channels, height, width), and this "
@@ -142,7 +134,7 @@ class NoiseLibrary:
             ParameterError: nowhere: the CLIP's text encoder, if there was one, is not the model's.
         """
         tensors = self.stored.tensors
-        if self.features is None or "projection" not in tensors:
+        if self.features is None or not {"projection", "probe"} <= tensors.keys():
             raise ParameterError(
                 f"{str(self.stored.path)!r} cannot compare texts as this model embeds them, so "
                 f"target={target!r} cannot be looked up; give a statistic "
@@ -198,8 +190,7 @@ def likest(
 
 def best(scores: Float[Tensor, " n"], top: int) -> list[int]:
     """The places of the highest scores, best first; of equal ones the earlier first."""
-    order = torch.sort(scores, descending=True, stable=True).indices
-    places: list[int] = order[:top].tolist()
+    places: list[int] = scores.sort(descending=True, stable=True).indices[:top].tolist()
     return places
 
 

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
@@ -43,6 +44,11 @@ class CfgZero(Method):
     scaling: bool = param(True, "scale by s*; the usual guidance if not", source="paper")
 
     def guide(self, run: Run) -> Guide:
+        if self.zero_steps > 1 and self.zero_steps >= run.steps:
+            raise ParameterError(
+                f"{self.name}: zero_steps={self.zero_steps} would leave nothing of a run of "
+                f"{run.steps} steps; give fewer, 1 as published"
+            )
         return _Guide(self)
 
 

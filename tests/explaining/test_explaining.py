@@ -143,6 +143,7 @@ def test_words_are_found_and_left_out() -> None:
         (["dog", "cat"], PromptError, "dog"),
         (["red cat", "cat"], PromptError, "share words"),
         ("cat", ParameterError, "list of phrases"),
+        ([1, "cat"], ParameterError, "list of phrases"),
     ],
 )
 def test_bad_words_are_said_before_any_denoising(words: Any, error: Any, said: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers.guiders.classifier_free_zero_star_guidance import cfg_zero_star_scale
 
+from adhere.errors import ParameterError
 from adhere.plugins.scale.cfg_zero import CfgZero, best_multiple
 
 
@@ -60,6 +61,13 @@ def test_without_either_part(make_run, make_step, make_predictions, image_of):
     found = scaled.predict(make_step(0), eps)
     alone = [scaled.predict(make_step(0), image_of(eps, k)) for k in range(2)]
     torch.testing.assert_close(found, torch.cat(alone))
+
+
+def test_a_run_that_would_not_move_is_refused(make_run):
+    run = make_run("a cat")
+    CfgZero(zero_steps=run.steps - 1).guide(run)
+    with pytest.raises(ParameterError, match=f"would leave nothing of a run of {run.steps} steps"):
+        CfgZero(zero_steps=run.steps).guide(run)
 
 
 @pytest.mark.parametrize("share", [0.9999, 0.02])

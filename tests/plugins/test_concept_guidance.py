@@ -70,5 +70,6 @@ def test_concepts_named_by_the_user(make_run):
     assert plugin.guide(make_run(*PROMPTS)).texts == ("fur", "snow")
     with pytest.raises(PromptError, match="no noun"):
         ConceptGuidance().guide(make_run("and"))
-    with pytest.raises(ParameterError, match="empty"):
-        ConceptGuidance(concepts=("fur", " "))
+    for concepts in (("fur", " "), ()):
+        with pytest.raises(ParameterError, match="empty"):
+            ConceptGuidance(concepts=concepts)

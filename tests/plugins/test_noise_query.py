@@ -202,9 +202,13 @@ def test_files_that_are_no_library(tmp_path, name, content, said):
             {},
             "numbers of statistics are not finite",
         ),
-        ({"seeds": torch.zeros(0, dtype=torch.int64)}, {}, "has 0 seeds"),
-        ({"statistics": torch.rand(12, 1)}, {}, r"of \(12, 1\) for 2 names .* do not fit together"),
-        ({}, {"statistics": "junk"}, "for 0 names .* do not fit together"),
+        ({"seeds": torch.zeros(0, dtype=torch.int64)}, {}, "do not fit together"),
+        (
+            {"statistics": torch.rand(12, 1)},
+            {},
+            "do not fit together",
+        ),
+        ({}, {"statistics": "junk"}, "do not fit together"),
     ],
 )
 def test_libraries_that_are_not_whole(library, tmp_path, change, about, said):

@@ -91,6 +91,31 @@ def test_another_clip_is_refused() -> None:
         clip_for(tiny.sdxl(), None)
 
 
+@pytest.mark.parametrize("command", ["concept-steering", "golden-noise", "prototype"])
+def test_no_file_of_another_kind_is_overwritten(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """... which is said before anything is learnt."""
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("picture.png", "weights.safetensors"):
+        (tmp_path / name).write_bytes(b"mine")
+    given = ["train", command, *(("--concept", "a skull") if command == "prototype" else ())]
+    for name, said in (
+        ("picture.png", "let it end in .safetensors"),
+        ("folder", "let it end in .safetensors"),
+        ("folder.safetensors", "is there already and no"),
+        ("weights.safetensors", "is there already and no"),
+        ("picture.png/new.safetensors", "is no folder that can be written to"),
+    ):
+        assert adhere(*given, "--out", tmp_path / name) == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "picture.png").read_bytes() == b"mine"
+    assert (
+        adhere(*given, "--texts", tmp_path / "none.txt", "--out", tmp_path / "a.safetensors") == 2
+    )
+    assert "--texts" in capsys.readouterr().err
+
+
 def test_the_command_and_what_it_refuses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

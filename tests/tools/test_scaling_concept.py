@@ -130,6 +130,19 @@ def test_pictures_of_another_size_are_refused(size: tuple[int, int]) -> None:
         scale_concept(pipe, given(size=size), Scaling("a cat"))
 
 
+@pytest.mark.parametrize(
+    ("picture", "how", "said"),
+    [
+        ("cat.png", Scaling("a cat"), "a str was given for the picture"),
+        (None, Scaling("a cat"), "a NoneType was given"),
+        (given(), "a cat", "'a cat' is no Scaling"),
+    ],
+)
+def test_what_is_no_picture_or_no_scaling_is_said(picture: Any, how: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        scale_concept(tiny.sd1(), picture, how)
+
+
 def test_models_without_a_unet_are_refused() -> None:
     with pytest.raises(ModelError, match="has no UNet"):
         scale_concept(load_toybox(name="toybox-sd3"), given(size=(64, 64)), Scaling("a cat"))
@@ -139,6 +152,9 @@ def test_models_without_a_unet_are_refused() -> None:
     ("values", "said"),
     [
         ({"concept": " "}, "concept is empty"),
+        ({"concept": None}, "concept is empty"),
+        ({"scale": "much"}, "scale='much' is out of range; give a number from 0 to 100"),
+        ({"steps": 2.5}, "give a whole number from 2 to 1000"),
         ({"scale": -1}, "scale=-1 is out of range"),
         ({"scale": float("nan")}, "out of range"),
         ({"steps": 1}, "steps=1"),
