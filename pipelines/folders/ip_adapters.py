@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ class IPAdapter:
                 "file's place in it: h94/IP-Adapter/models/ip-adapter_sd15.safetensors:0.6 "
                 "(pickled weights are refused)"
             )
+        if not math.isfinite(made.scale):
+            raise ParameterError(
+                f"--ip-adapter {text!r} ends in no strength; give a number, such as 0.6"
+            )
         if not pictures:
             raise ParameterError("--ip-adapter shows pictures to the model; give some: --picture")
         return made
@@ -81,6 +86,9 @@ def put_on(pipe: Any, adapter: IPAdapter) -> None:
             f"{type(pipe).__name__} takes no IP-Adapter here; Stable Diffusion 1.x, 2.x and XL do"
         )
     where, folder, name = adapter.place
+    file = _path(adapter.source)
+    if (file.parent.is_dir() or file.is_absolute()) and not file.is_file():
+        raise ModelError(f"--ip-adapter {adapter.source!r}: there is no such file")
     if pipe.image_encoder is None:
         pipe.register_modules(image_encoder=_encoder(adapter, pipe.dtype))
     try:

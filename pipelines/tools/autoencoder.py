@@ -141,6 +141,11 @@ class Trainer:
         channels = states.shape[1]
         self.states, self.plan = states, plan
         k = plan.sparsity(channels)
+        if k > plan.expansion * channels:
+            raise ParameterError(
+                f"k={k}: a state cannot be made of more features than the "
+                f"{plan.expansion * channels} there are; give fewer"
+            )
         self.network = Network(channels, plan.expansion * channels, k, plan.seed)
         self.network.pre_bias.data = states.mean(dim=0)
         if begin is not None:

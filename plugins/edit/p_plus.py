@@ -55,6 +55,8 @@ class PPlus(Method):
                 raise ParameterError(
                     f"{self.name}: {text!r} is no text for layers; write 0-4=an oil painting"
                 )
+        if len([text for text in self.texts if not _RANGE.fullmatch(text)]) > 1:
+            raise ParameterError(f"{self.name}: give one text for the outer layers, not several")
 
     def guide(self, run: Run) -> Guide:
         if not self.texts:

@@ -66,6 +66,8 @@ def test_what_cannot_be_read_is_refused(make_run, make_step):
     for texts in ((" ",), ("0-3= ",), ("=oil",), ("3=oil",), ("-1=oil",), ("0 - 3=oil",)):
         with pytest.raises(ParameterError, match="is no text for layers"):
             PPlus(texts=texts)
+    with pytest.raises(ParameterError, match="one text for the outer layers"):
+        PPlus(texts=("oil", "0-3=chalk", "ink"))
     with pytest.raises(ParameterError, match="no texts"):
         PPlus().guide(make_run("a cat"))
     text, _ = text_of([])

@@ -86,6 +86,7 @@ def test_other_pictures_are_not_taken_for_made_already(adapter: Path, tmp_path: 
     [
         (["--ip-adapter", "a.bin", "--picture", "x.png"], "names no .safetensors file"),
         (["--ip-adapter", "a.safetensors"], "give some: --picture"),
+        (["--ip-adapter", "a.safetensors:nan", "--picture", "x.png"], "ends in no strength"),
         (["--picture", "x.png"], "is shown by an IP-Adapter; give one, too"),
         (["--ip-adapter", "a.safetensors", "--picture", "x.png"], "does not read as a picture"),
     ],
@@ -111,6 +112,8 @@ def test_what_does_not_fit_is_refused(adapter: Path, tmp_path: Path) -> None:
         put_on(load_toybox(name="toybox-sd3"), IPAdapter(file))
     with pytest.raises(ModelError, match="does not fit StableDiffusionPipeline"):
         put_on(tiny.sd1(), IPAdapter(file))
+    with pytest.raises(ModelError, match="there is no such file"):
+        put_on(tiny.sd1(), IPAdapter(str(tmp_path / "none.safetensors")))
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(Path(file).read_bytes())
     with pytest.raises(ModelError, match="no image encoder in a folder 'image_encoder'"):

@@ -157,6 +157,7 @@ def test_commands_train_go_on_and_steer(
     ("words", "said"),
     [
         (("--layer", "7"), "has layers 0 to 1, and layer 7 is asked for"),
+        (("--k", "100000"), "k=100000: a state cannot be made of more features than"),
         (("--encoder", "text_encoder_2"), "has no text_encoder_2"),
         (("--begin", "no.safetensors"), "does not read as a k-sparse autoencoder"),
     ],
