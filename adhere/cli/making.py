@@ -82,11 +82,13 @@ def _search(drawing: Drawing) -> Search | None:
     """What `--best-of` and its companions say."""
     if drawing.best_of is None:
         chosen = drawing.auto or drawing.plan
-        _refuse_alone(drawing, "--best-of", (() if chosen else ("verifier", "look_at")))
+        _refuse_alone(
+            drawing, "--best-of", ("drop_by", *(() if chosen else ("verifier", "look_at")))
+        )
         _refuse_alone(drawing, "--auto", (() if chosen else ("budget", "enough")))
         return None
     _refuse_alone(drawing, "--auto", ("budget", "enough"))
-    found = Search(drawing.best_of, **said(drawing, "verifier", "look_at"))
+    found = Search(drawing.best_of, **said(drawing, "verifier", "look_at", "drop_by"))
     verifiers.verifier(found.verifier)  # what does not read is said before a model is loaded
     return found
 

@@ -176,6 +176,14 @@ class Drawing:
             rich_help_panel=_HOW,
         ),
     ] = None
+    drop_by: Annotated[
+        str | None,
+        typer.Option(
+            help="With --best-of: who says which pictures are not finished: `verifier`, "
+            "`attention` (to the nouns and their modifiers) or `both`.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     scheduler: Annotated[
         str | None,
         typer.Option(

@@ -374,6 +374,10 @@ class Guide:
         """
         raise NotImplementedError
 
+    def observes(self, step: Step) -> bool:
+        """Whether `watch` wants to be asked at this step; saves the read-out where it does not."""
+        return True
+
     def watch(self, step: Step, maps: Maps) -> None:
         """After the step's own pass, without a gradient: keep what later steps need of its maps."""
 

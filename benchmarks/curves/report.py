@@ -13,7 +13,16 @@ from adhere.pipelines.toybox.card.figures import share
 from benchmarks import record
 from benchmarks.curves.figure import figure
 from benchmarks.curves.rows import packed, rows, whole
-from benchmarks.curves.variants import ALWAYS, CAPTIONS, DROPPING, PAIRS, VARIANTS, VERIFIER, Toybox
+from benchmarks.curves.variants import (
+    ALWAYS,
+    CAPTIONS,
+    DROPPING,
+    ENDED,
+    PAIRS,
+    VARIANTS,
+    VERIFIER,
+    Toybox,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,9 @@ class Held:
 
 HELD = (
     Held(PAIRS, DROPPING, "best of 4", "at as many passes"),
+    Held(PAIRS, ENDED["both"], "best of 4", "at as many passes"),
+    Held(PAIRS, ENDED["attention"], "best of 4", "at as many passes"),
+    Held(PAIRS, ENDED["both"], ENDED["verifier"], "attention adds to the verifier"),
     Held(PAIRS, "steered, 4", "plain", "though the best of 4 costs as much"),
     Held(PAIRS, "steered, 4", "best of 4", "at as many passes"),
     Held(PAIRS, "syngen, early dropping, 8", "syngen", "foreseeing adds to guidance"),
@@ -45,6 +57,7 @@ HELD = (
 LINES = (
     ("plain", "best of 2", "best of 4", "best of 8"),
     ("plain", "early dropping, 8", DROPPING),
+    ("plain", ENDED["both"]),
     ("syngen", "syngen, early dropping, 8"),
     ("autopilot, thrifty", "autopilot"),
 )

@@ -15,7 +15,7 @@ from adhere.guides.guide import passes_of_preview
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import planned
-from adhere.pipelines.search.search import APART
+from adhere.pipelines.search.search import APART, Search
 from adhere.pipelines.toybox import TOYBOXES, check_folder, load_toybox, toybox_folder
 from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.verifiers import verifier
@@ -24,6 +24,7 @@ from benchmarks import record
 PICTURES = record.ROOT / "docs" / "pictures"
 ALWAYS = "attend-and-excite+syngen"
 DROPPING = "early dropping, for 4"
+ENDED = {by: f"ended by {by}, for 4" for by in ("verifier", "attention", "both")}
 PAIRS, CAPTIONS = "pairs", "captions"
 VERIFIER = "clip-score"
 ENOUGH, CONTENT = 0.82, 0.66
@@ -163,6 +164,22 @@ def foreseen_for(pictures: int) -> Make:
     return make
 
 
+def ended_for(pictures: int, by: str) -> Make:
+    """A search at the passes of some pictures: all candidates but the one that promises most are
+    ended at their look.
+    """
+
+    def make(pipe: Counted, prompt: str, seed: int) -> Kept:
+        steps, at = pipe.toybox.steps, Search().look_at
+        look = 2 * (round(at * steps) + 1)
+        count = (pictures - 1) * pipe.toybox.plain // look
+        given = {"n": count, "finish": 1, "drop_by": by, "together": count, "seed": seed}
+        found = adhere.search(pipe.pipe, prompt, verifier=VERIFIER, **given, **pipe.usual)
+        return Kept(found.pictures[0])
+
+    return make
+
+
 def steered(count: int, *plugins: Any) -> Make:
     steering = adhere.FkSteering(VERIFIER, strength=20.0)
 
@@ -191,6 +208,7 @@ VARIANTS: dict[str, dict[str, Make]] = {
         "plain": best_of(1),
         "early dropping, 8": foreseen(8),
         DROPPING: foreseen_for(4),
+        **{name: ended_for(4, by) for by, name in ENDED.items()},
         "steered, 4": steered(4),
         "attend-and-excite": best_of(1, adhere.AttendAndExcite()),
         "syngen": best_of(1, adhere.SynGen()),

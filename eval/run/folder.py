@@ -75,7 +75,7 @@ class Folder:
         _ = self.manifest
 
     def plan(self, manifest: Manifest) -> bool:
-        """Write the plan; False when the very same plan is there already.
+        """Write the plan; False when the very same plan is there already, or has grown to it.
 
         Raises:
             EvaluationError: the folder holds another plan.
@@ -87,7 +87,9 @@ class Folder:
         files = self.plans()
         ends = range(1, len(files) + 1)
         there = [manifest_file.manifest(self.place, files[:end]) for end in ends]
-        if all(one.fingerprint != manifest.fingerprint for one in there):
+        if not _same(there[-1], manifest) and all(
+            one.fingerprint != manifest.fingerprint for one in there
+        ):
             differing = _differing(there[0], manifest)
             grows = all(key in manifests.GROWS or key.startswith(_SUITE) for key in differing)
             hint = (
@@ -195,6 +197,19 @@ def _mixed(records: Iterable[dict[str, Any]]) -> Iterator[str]:
                 f"{value} ({count} pictures)" for value, count in values.most_common()
             )
             yield f"the pictures were made with several versions of {name}: {listed}"
+
+
+def _same(grown: Manifest, planned: Manifest) -> bool:
+    """Whether a plan that grew is of the same pictures, in whatever order they were planned."""
+    sizes = (grown.count, grown.job_count) == (planned.count, planned.job_count)
+    return len(grown.parts) > 1 and sizes and _asked(grown) == _asked(planned)
+
+
+def _asked(manifest: Manifest) -> dict[str, Any]:
+    """What a plan is of, in no order; how many prompts there are stands with the suites."""
+    about = manifest.header["experiment"]
+    variants = {one["name"]: one for one in about["variants"]}
+    return {**manifest.header, "experiment": {**about, "variants": variants, "limit": None}}
 
 
 def _differing(there: Manifest, manifest: Manifest) -> dict[str, str]:

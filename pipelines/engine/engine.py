@@ -304,7 +304,7 @@ class Engine:
         inside = (
             self.passes.biasing
             or self.passes.extras.guides
-            or self.own_pass.watching
+            or self.own_pass.watches
             or state.setup.record
         )
         if inside:

@@ -22,7 +22,7 @@ from adhere.errors import GuidanceError
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows, extra_passes
-from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.plan import Attempt, Plan, planned
 from adhere.pipelines.search.search import APART, check_call
 from adhere.pipelines.search.stopped import carry
@@ -281,8 +281,10 @@ class Flying:
     def _fly(self, one: Try, flight: Flight) -> None:
         """Make a try: to its end if it promises something, or ending it would save nothing."""
 
-        def worth(pictures: list[Image.Image]) -> bool:
-            (one.seen,) = pictures
+        def worth(seen: list[Foreseen]) -> bool:
+            (foreseen,) = seen
+            assert foreseen.picture is not None  # the look decodes it
+            one.seen = foreseen.picture
             one.foreseen = self._scored(one.seen, flight)
             self.share = self.make.counted.share
             self._pay(one, self.share)

@@ -1,19 +1,21 @@
 """Best of N: several starting noises, early dropping, and the best finished pictures.
 
 Every candidate is a call of the pipeline with a seed of its own, so each can be made again alone.
-Those that a verifier likes least at a look early in the run are never finished; the finalists are
-made from the beginning, which costs them the looked-at steps twice and asks nothing of a sampler.
+Those that a verifier likes least at a look early in the run, or whose attention promises least
+there, are never finished; the finalists are made from the beginning, which costs them the looked-at
+steps twice and asks nothing of a sampler.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -21,16 +23,20 @@ from PIL import Image
 from adhere import verifiers
 from adhere.errors import ParameterError
 from adhere.pipelines.engine.guidance import Guidance
-from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.stopped import carry
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
+Seen = TypeVar("Seen")
 APART = 1_000_003
 """Between the seeds of one search's candidates: searches from seeds 0, 1, 2... share none."""
 
 Make = Callable[[Sequence[int]], Iterable[Sequence[Image.Image]]]
 """Pictures of some seeds, part by part as they are made."""
+Foresee = Callable[[Sequence[int]], Iterable[Sequence[Foreseen]]]
+"""What is foreseen of some seeds, part by part."""
+DROPPING = ("verifier", "attention", "both")
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,22 @@ class Search:
         verifier: a verifier's name, or a combination of some.
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
+        drop_by: who says which candidates are not: the `verifier`, by the pictures that are
+            foreseen; the run's own `attention` to the prompt's nouns and their modifiers; or
+            `both`, by the sum of a candidate's places.
     """
 
     candidates: int = 8
     verifier: str = "clip-score"
     look_at: float = 0.36
     finish: int | None = None
+    drop_by: str = "verifier"
 
     def __post_init__(self) -> None:
+        if self.drop_by not in DROPPING:
+            raise ParameterError(
+                f"drop_by={self.drop_by!r}; candidates are dropped by: {', '.join(DROPPING)}"
+            )
         if not is_whole(self.candidates) or self.candidates < 1:
             raise ParameterError(f"candidates={self.candidates!r}; give a whole number from 1 on")
         if not is_number(self.look_at) or not 0 <= self.look_at <= 1:
@@ -60,6 +74,11 @@ class Search:
                 f"finish={self.finish!r} of {self.candidates} candidates; give 1 to "
                 f"{self.candidates}"
             )
+
+    def look(self) -> Foreseeing:
+        """A look at candidates, which ends them there."""
+        by = self.drop_by
+        return Foreseeing(self.look_at, pictures=by != "attention", attention=by != "verifier")
 
     @property
     def finalists(self) -> int:
@@ -73,7 +92,11 @@ class Search:
         return tuple(first + k * APART for k in range(self.candidates))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain data. The usual `drop_by` is left out: searches' names are older."""
+        told = asdict(self)
+        if self.drop_by == DROPPING[0]:
+            del told["drop_by"]
+        return told
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Search:
@@ -90,10 +113,14 @@ class Search:
 
 @dataclass
 class Candidate:
-    """One picture that was begun. Scores are None where there was none to be had."""
+    """One picture that was begun. Scores are None where there was none to be had.
+
+    `foreseen` is the verifier's of what was foreseen, `promise` what its attention said there.
+    """
 
     seed: int
     foreseen: float | None = None
+    promise: float | None = None
     score: float | None = None
     picture: Image.Image | None = None
 
@@ -122,7 +149,13 @@ class Ranking:
     def to_json(self) -> dict[str, Any]:
         """Seeds and scores, best first, and what is to be known of them."""
         told = [
-            {"seed": c.seed, "foreseen": c.foreseen, "score": c.score, "finished": bool(c.picture)}
+            {
+                "seed": c.seed,
+                "foreseen": c.foreseen,
+                **({} if c.promise is None else {"promise": c.promise}),
+                "score": c.score,
+                "finished": bool(c.picture),
+            }
             for c in self.candidates
         ]
         stopped = {"stopped_by": self.stopped_by} if self.stopped_by else {}
@@ -130,14 +163,14 @@ class Ranking:
 
 
 def ranked(
-    prompt: str, how: Search, judged: Verifier, seed: int, foresee: Make, finish: Make
+    prompt: str, how: Search, judged: Verifier, seed: int, foresee: Foresee, finish: Make
 ) -> Ranking:
     """The search itself.
 
     Args:
         judged: what scores previews and pictures.
         seed: of the first candidate.
-        foresee: what pictures of some seeds will show; not asked where all are finished.
+        foresee: what `how.look()` sees of some seeds; not asked where all are finished.
         finish: the pictures themselves.
 
     What is raised on the way has the ranking of what was finished as its `outcome`.
@@ -151,17 +184,16 @@ def ranked(
         return map(_known, found.scores)
 
     def ranking(stopped_by: str | None = None) -> Ranking:
-        return Ranking(tuple(sorted(each, key=_place)), tuple(notes), stopped_by)
+        order = sorted(chain(*_by_promise(each)), key=_place)
+        return Ranking(tuple(order), tuple(notes), stopped_by)
 
     try:
         if how.finalists < len(each):
-            for some, pictures in _in_parts(foresee, each):
-                for one, value in zip(some, scores(pictures), strict=True):
-                    one.foreseen = value
+            for some, seen in _in_parts(foresee, each):
+                _look(some, seen, scores)
+        known, unknown = _by_promise(each)
         # What has no score is kept: the verifier failed, not the picture.
-        order = sorted(each, key=_place)
-        chosen = order[: how.finalists]
-        chosen += [one for one in order[how.finalists :] if one.foreseen is None]
+        chosen = [*known[: how.finalists], *unknown]
         for some, pictures in _in_parts(finish, chosen):
             for one, picture in zip(some, pictures, strict=True):
                 one.picture = picture
@@ -173,19 +205,53 @@ def ranked(
     return ranking()
 
 
+def _look(
+    some: Sequence[Candidate],
+    seen: Sequence[Foreseen],
+    scores: Callable[[Sequence[Image.Image]], Iterator[float | None]],
+) -> None:
+    """Note what a look says of some candidates."""
+    for one, look in zip(some, seen, strict=True):
+        one.promise = None if look.promise is None else _known(look.promise)
+    if pictures := [look.picture for look in seen if look.picture is not None]:
+        for one, value in zip(some, scores(pictures), strict=True):
+            one.foreseen = value
+
+
 def _in_parts(
-    make: Make, each: Sequence[Candidate]
-) -> Iterator[tuple[list[Candidate], Sequence[Image.Image]]]:
-    """Candidates with their pictures, as they are made."""
+    make: Callable[[Sequence[int]], Iterable[Sequence[Seen]]], each: Sequence[Candidate]
+) -> Iterator[tuple[list[Candidate], Sequence[Seen]]]:
+    """Candidates with what is made of their seeds, as it is made."""
     left = iter(each)
     for pictures in make([one.seed for one in each]):
         yield list(islice(left, len(pictures))), pictures
 
 
-def _place(one: Candidate) -> tuple[bool, float, float]:
-    """What candidates are sorted by: finished ones first, by score, then by what was foreseen."""
-    scored, foreseen = (math.inf if each is None else -each for each in (one.score, one.foreseen))
-    return one.picture is None, scored, foreseen
+def _place(one: Candidate) -> tuple[bool, float]:
+    """What candidates are sorted by: finished ones first, by score."""
+    return one.picture is None, math.inf if one.score is None else -one.score
+
+
+def _foreseen(one: Candidate) -> list[float]:
+    """What a look says of a candidate, as far as it says anything."""
+    return [value for value in (one.foreseen, one.promise) if value is not None]
+
+
+def _by_promise(each: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates by what was foreseen, those that promise most first, and those of which less was
+    seen than of others.
+
+    Verifier and attention have no unit in common: what counts is the sum of places.
+    """
+    most = max(len(_foreseen(one)) for one in each)
+    known = [one for one in each if len(_foreseen(one)) == most]
+    looks = [sorted(values) for values in zip(*map(_foreseen, known), strict=True)]
+
+    def place(one: Candidate) -> int:
+        values = zip(looks, _foreseen(one), strict=True)
+        return -sum(bisect_left(look, value) + bisect_right(look, value) for look, value in values)
+
+    return sorted(known, key=place), [one for one in each if one not in known]
 
 
 def _known(value: float) -> float | None:
@@ -203,6 +269,7 @@ def search(
     guidance: Guidance | None = None,
     look_at: float = 0.36,
     finish: int | None = None,
+    drop_by: str = "verifier",
     together: int = 4,
     previews: Any = None,
     **call: Any,
@@ -222,6 +289,9 @@ def search(
         guidance: how each candidate is guided.
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
+        drop_by: who says which are not: the `verifier`, by the pictures that are foreseen; the
+            run's own `attention` to the prompt's nouns and their modifiers; or `both`, by the sum
+            of a candidate's places.
         together: pictures that are made at once, at the most.
         previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
             own decoder if left out.
@@ -239,16 +309,16 @@ def search(
     guided_by = Guidance() if guidance is None else guidance
     if not isinstance(guided_by, Guidance):
         raise ParameterError(f"guidance={guidance!r} is none; give Guidance(SynGen()), for example")
-    how = Search(n, named, look_at, finish)
+    how = Search(n, named, look_at, finish, drop_by)
     if not is_whole(keep) or not 1 <= keep <= n:
         raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
     if not is_whole(together) or together < 1:
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     if how.finalists < keep:
-        how = Search(n, named, look_at, keep)
+        how = replace(how, finish=keep)
     guided = _Guided(pipe, prompt, guided_by, call, together, previews)
     judged = verifiers.verifier(verifier)
-    found = ranked(prompt, how, judged, seed, partial(guided.foreseen, at=look_at), guided.made)
+    found = ranked(prompt, how, judged, seed, partial(guided.foreseen, how), guided.made)
     for one in found.candidates[keep:]:
         one.picture = None
     return found
@@ -304,13 +374,13 @@ class _Guided:
                 pictures: list[Image.Image] = self._called(some).images
             yield pictures
 
-    def foreseen(self, seeds: Sequence[int], at: float) -> Iterator[list[Image.Image]]:
+    def foreseen(self, how: Search, seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
         for some in self._parts(seeds):
-            look = Foreseeing(at)
+            look = how.look()
             guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
             with guidance.attach(self.pipe, interrupt=look.done, previews=self.previews):
-                pictures = look.of(partial(self._called, some))
-            yield pictures
+                seen = look.of(partial(self._called, some))
+            yield seen
 
     def _parts(self, seeds: Sequence[int]) -> Iterator[Sequence[int]]:
         size = self.together

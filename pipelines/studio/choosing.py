@@ -17,7 +17,7 @@ from adhere.guides.run import Prompt
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.autopilot import Flight, Flying, Try
 from adhere.pipelines.search.costs import Rows
-from adhere.pipelines.search.foreseeing import Foreseeing
+from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.search.search import Ranking, ranked
 from adhere.pipelines.search.stopped import carried, carry
@@ -103,8 +103,8 @@ class Choosing:
                 made.update((one.request.seed, one) for one in pictures)
                 yield [one.image for one in pictures]
 
-        def foresee(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
-            return (self._foreseen(part, Foreseeing(how.look_at)) for part in parts(seeds))
+        def foresee(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
+            return (self._foreseen(part, how.look()) for part in parts(seeds))
 
         def picture(found: Ranking) -> Picture:
             best = made[found.candidates[0].seed]
@@ -134,7 +134,7 @@ class Choosing:
         """Their pictures; none where a look on the way ended them."""
         return self.studio.batch(batch, self.on_step, self.interrupt, self.record, look)
 
-    def _foreseen(self, batch: list[Request], look: Foreseeing) -> list[Image.Image]:
+    def _foreseen(self, batch: list[Request], look: Foreseeing) -> list[Foreseen]:
         interrupt = look.or_else(self.interrupt)
         plugins = (*batch[0].plugins, look)
         return look.of(lambda: self.studio.called(batch, plugins, None, interrupt))

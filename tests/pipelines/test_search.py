@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import adhere
-from adhere.errors import Interrupted, ModelError, ParameterError
+from adhere.errors import Interrupted, ModelError, ParameterError, PromptError
+from adhere.pipelines.search.foreseeing import Foreseen
 from adhere.pipelines.search.search import APART, Search, ranked
 from adhere.verifiers.scoring import score
 from tests import tiny
@@ -112,6 +113,103 @@ def test_every_family_is_foreseen(name: str) -> None:
     )  # fmt: skip
     assert all(one.foreseen is not None for one in result.candidates)
     assert len(result.pictures) == 1
+
+
+# ---- Dropping by attention ---------------------------------------------------
+
+
+def by_promise(result: Any) -> list[int]:
+    return [one.seed for one in sorted(result.candidates, key=lambda one: -one.promise)]
+
+
+def test_attention_drops_without_a_pass_or_a_preview() -> None:
+    pipe, calls, judged = tiny.sd1(), [], []
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+
+    def counts(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        judged.append(len(pictures))
+        return redness(pictures, prompts)
+
+    with nothing_left(pipe):
+        result = found(pipe, n=6, look_at=0.3, drop_by="attention", together=6, verifier=counts)
+    assert len(calls) == 2 + 4
+    assert judged == [2]  # the finalists alone
+    promises = [one.promise for one in result.candidates]
+    assert len({round(one, 6) for one in promises}) == 6
+    finalists = {one.seed for one in result.candidates if one.score is not None}
+    assert finalists == set(by_promise(result)[:2])
+    dropped = [one.seed for one in result.candidates if one.score is None]
+    assert dropped == by_promise(result)[2:]
+
+
+def test_a_promise_is_the_seeds_own_and_so_is_the_picture() -> None:
+    pipe = tiny.sd1()
+    together = found(pipe, n=3, look_at=0.3, drop_by="both", together=3)
+    by_seed = {one.seed: one for one in together.candidates}
+    for one in found(pipe, n=3, look_at=0.3, drop_by="both", together=1).candidates:
+        assert one.promise == pytest.approx(by_seed[one.seed].promise, abs=1e-5)
+        assert one.foreseen is not None
+        if one.picture is not None:
+            assert one.picture.tobytes() == alone(pipe, one.seed).tobytes()
+
+
+def test_both_is_the_sum_of_places() -> None:
+    looks = {0: (9, 1.0), APART: (7, 5.0), 2 * APART: (8, 2.0), 3 * APART: (1, 9.0)}
+
+    def foreseen(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
+        for seed in seeds:
+            red, promise = looks[seed]
+            yield [Foreseen(Image.new("RGB", (4, 4), (red, 0, 0)), promise)]
+
+    def drawn(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
+        yield [Image.new("RGB", (4, 4)) for _ in seeds]
+
+    how = Search(4, finish=1, drop_by="both")
+    # Places from the best: 1 + 4, 3 + 2, 2 + 3, 4 + 1. All alike: the first stays the first.
+    assert ranked("a cat", how, redness, 0, foreseen, drawn).candidates[0].seed == 0
+    looks[0] = (6, 1.0)  # 3 + 4, 2 + 2, 1 + 3, 4 + 1
+    assert [one.seed // APART for one in ranked(
+        "a cat", how, redness, 0, foreseen, drawn
+    ).candidates] == [1, 2, 3, 0]  # fmt: skip
+
+
+def test_a_verifier_that_fails_at_a_look_drops_nobody_by_attention_alone() -> None:
+    asked: list[int] = []
+
+    def fails_once(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        asked.append(len(pictures))
+        if len(asked) == 1:
+            raise RuntimeError("out of memory")
+        return [float("nan") if len(asked) == 2 else 1.0 for _ in pictures]
+
+    result = found(n=4, verifier=fails_once, look_at=0.3, drop_by="both")
+    first = next(one for one in result.candidates if one.seed == 0)
+    assert (first.foreseen, first.promise is None) == (None, False)
+    assert first.score is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attention_is_foreseen_in_every_family(name: str) -> None:
+    case, pipe = CASES[name], CASES[name].make()
+    with nothing_left(pipe):
+        result = adhere.search(
+            pipe, PROMPT, n=3, verifier=redness, finish=1, drop_by="attention",
+            **{**case.options, "num_inference_steps": 3},
+        )  # fmt: skip
+    promises = [one.promise for one in result.candidates]
+    assert all(math.isfinite(one) for one in promises)
+    assert len({round(one, 6) for one in promises}) == 3
+    (finished,) = result.finished
+    assert finished.promise == max(promises)
+
+
+def test_a_prompt_without_nouns_promises_nothing_and_is_refused() -> None:
+    calls: list[int] = []
+    pipe = tiny.sd1()
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(PromptError, match="noun"):
+        adhere.search(pipe, "very quickly", n=3, verifier=redness, drop_by="attention", **CALL)
+    assert not calls
 
 
 # ---- Failures ----------------------------------------------------------------
@@ -220,6 +318,9 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
         ({"together": 0}, "together=0 pictures at once; give 1 or more"),
         ({"n": 2, "keep": 3}, "keep=3 of n=2"),
         ({"look_at": 1.5}, "look_at=1.5 is no share"),
+        ({"drop_by": "clip"}, "drop_by='clip'; candidates are dropped by: verifier, attention"),
+        ({"drop_by": None}, "drop_by=None; candidates are dropped by"),
+        ({"drop_by": ["both"]}, "candidates are dropped by"),
         ({"n": 4, "finish": 9}, "finish=9 of 4"),
         ({"verifier": "nope"}, "no verifier is called 'nope'"),
         ({"generator": None}, "leave it out"),
@@ -268,6 +369,9 @@ def test_ctrl_c_in_a_verifier_is_no_failure_of_it() -> None:
 def test_a_search_is_plain_data() -> None:
     how = Search(16, "min(judge.present, judge.binding)", 0.4, 3)
     assert Search.from_json(how.to_json()) == how
+    assert "drop_by" not in how.to_json()  # as in the names of older searches' pictures
+    other = Search(16, drop_by="both")
+    assert Search.from_json(other.to_json()) == other
     with pytest.raises(ParameterError, match="a search has no 'n'"):
         Search.from_json({"n": 3})
 
@@ -322,6 +426,9 @@ def test_dropped_candidates_stand_behind_the_finished_best_first() -> None:
         if pictures[3:]:
             yield pictures[3:]
 
-    result = ranked("a cat", Search(4, finish=1), redness, 0, drawn, drawn)
+    def foreseen(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
+        return ([Foreseen(picture) for picture in part] for part in drawn(seeds))
+
+    result = ranked("a cat", Search(4, finish=1), redness, 0, foreseen, drawn)
     assert [one.seed // APART for one in result.candidates] == [1, 3, 2, 0]
     assert [one.score is not None for one in result.candidates] == [True, False, False, False]

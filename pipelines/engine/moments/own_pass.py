@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides.guide import Step
+from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Maps, Read
 from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.moments.passes import Passes, Scales
@@ -23,9 +24,10 @@ class OwnPass:
 
     def __init__(self, state: State, passes: Passes) -> None:
         self.state, self.passes = state, passes
-        self.watching = [guide for guide in state.overriding("watch") if guide.watches]
-        reads = {read for guide in self.watching for read in guide.watches}
-        self._reads = sorted(reads | ({Read("cross")} if state.setup.record else set()), key=str)
+        self._watchers = [guide for guide in state.overriding("watch") if guide.watches]
+        # Asked for once before any denoising, so that what cannot be read is refused there.
+        self.passes.scales(self._reads(self._watchers))
+        self._watching: list[Guide] = []
         self._frames: list[Tensor] = []
         self._scales: Scales = {}
         self._running: Pass | None = None
@@ -46,7 +48,8 @@ class OwnPass:
         return longer
 
     def _hook(self, now: Now) -> None:
-        scales = self.passes.scales(self._reads)
+        self._watching = [guide for guide in self._watchers if guide.observes(now.step)]
+        scales = self.passes.scales(self._reads(self._watching))
         splits = bool(self.passes.extras.acting(now.step))
         if not (scales or splits or self.state.texts or self.passes.biasing):
             return
@@ -71,14 +74,23 @@ class OwnPass:
         if self.state.setup.record:
             self._frames.append(self._cross(running).detach().float().cpu())
 
+    @property
+    def watches(self) -> bool:
+        """Whether any guide looks at the maps of the run's own passes."""
+        return bool(self._watchers)
+
+    def _reads(self, watching: Sequence[Guide]) -> list[Read]:
+        recorded = {Read("cross")} if self.state.setup.record else set()
+        return sorted(recorded.union(*(guide.watches for guide in watching)), key=str)
+
     def _watch(self, running: Pass) -> None:
-        if not self.watching:
+        if not self._watching:
             return
         assert self._step is not None  # the step that the pass was opened at
         images = range(self.state.run.batch)
         with torch.no_grad():
             for maps in self.passes.maps_of(running, images, self._scales):
-                for guide in self.watching:
+                for guide in self._watching:
                     guide.watch(self._step, maps)
 
     def recorded(self) -> tuple[RecordedAttention, ...]:
