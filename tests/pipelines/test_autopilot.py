@@ -495,6 +495,9 @@ def test_a_plan_that_does_not_read_says_so(
         (["--auto", "--verifier", "nope"], "no verifier is called 'nope'"),
         (["--best-of", "4", "--verifier", "min("], "does not read"),
         (["--auto", "--look-at", "1"], "no share of a run"),
+        (["--drop-by", "both"], "--drop-by says how --best-of chooses"),
+        (["--auto", "--drop-by", "both"], "--drop-by says how --best-of chooses"),
+        (["--best-of", "4", "--drop-by", "clip"], "candidates are dropped by: verifier"),
     ],
 )
 def test_the_command_line_refuses_before_it_loads(

@@ -385,17 +385,19 @@ def test_a_request_with_a_search_is_read_back() -> None:
     assert "search" not in Request("a cat").to_json()
 
 
-def test_the_studio_keeps_the_best_and_reports_all() -> None:
+@pytest.mark.parametrize("by", ["verifier", "both"])
+def test_the_studio_keeps_the_best_and_reports_all(by: str) -> None:
     from adhere.pipelines.studio.request import Request
     from adhere.pipelines.studio.studio import Studio
 
     studio = Studio("toybox", together=3)
-    request = Request("a red cat", seed=5, steps=6, search=Search(5, "judge", 0.5, 2))
+    request = Request("a red cat", seed=5, steps=6, search=Search(5, "judge", 0.5, 2, by))
     picture = studio.generate([request])[0]
     told = picture.report["search"]["candidates"]
     assert picture.request == request
     assert sorted(one["seed"] for one in told) == [5 + k * APART for k in range(5)]
     assert sum(one["finished"] for one in told) == 2
+    assert all(("promise" in one) is (by == "both") for one in told)
     again = studio.generate([Request("a red cat", seed=told[0]["seed"], steps=6)])[0]
     difference = torch.tensor(list(again.image.tobytes())).int() - torch.tensor(
         list(picture.image.tobytes())
