@@ -15,7 +15,7 @@ from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Maps, Read
 from adhere.guides.run import Run
 from adhere.guides.selection import Candidates
-from adhere.plugins.mathematics.promise import promise
+from adhere.pipelines.search.promise import promise
 
 Made = TypeVar("Made")
 
@@ -23,7 +23,7 @@ Made = TypeVar("Made")
 @dataclass(frozen=True)
 class Foreseen:
     """What a look shows of a picture, as far as it was asked for: the picture as the model predicts
-    it, and what its attention promises (`plugins/mathematics/promise.py`).
+    it, and what its attention promises (`pipelines/search/promise.py`).
     """
 
     picture: Image.Image | None = None

@@ -289,12 +289,9 @@ def search(
         guidance: how each candidate is guided.
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
-        drop_by: who says which are not: the `verifier`, by the pictures that are foreseen; the
-            run's own `attention` to the prompt's nouns and their modifiers; or `both`, by the sum
-            of a candidate's places.
+        drop_by: who says which are not, the `verifier`, the run's own `attention` or `both`.
         together: pictures that are made at once, at the most.
-        previews: decodes what is looked at early, for example an `AutoencoderTiny`; the pipeline's
-            own decoder if left out.
+        previews: decodes what is looked at early, such as an `AutoencoderTiny`; else the pipeline.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
 
     Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
@@ -314,8 +311,7 @@ def search(
         raise ParameterError(f"keep={keep!r} of n={n!r} pictures; give 1 to {n}")
     if not is_whole(together) or together < 1:
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
-    if how.finalists < keep:
-        how = replace(how, finish=keep)
+    how = replace(how, finish=max(how.finalists, keep))
     guided = _Guided(pipe, prompt, guided_by, call, together, previews)
     judged = verifiers.verifier(verifier)
     found = ranked(prompt, how, judged, seed, partial(guided.foreseen, how), guided.made)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adhere.plugins.mathematics.promise import promise
+from adhere.pipelines.search.promise import promise
 
 
 def slow_cosine(a: list[float], b: list[float]) -> float:
