@@ -61,6 +61,10 @@ class _Guide(Guide):
         self.adapters = self.regions.adapters
         silent = plugin.stop == 0 or min(self.kept) == 1
         self.off = silent and not self.adapters
+        if max(self.kept) == 1:
+            run.note(
+                "base is 1: the whole prompt has all of every region; give it less, such as 0.2"
+            )
         if not silent:
             for sentence in self.regions.unheard(run.steps, plugin.stop):
                 run.note(sentence)

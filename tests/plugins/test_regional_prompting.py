@@ -102,6 +102,12 @@ def test_a_region_whose_time_holds_no_step_is_said(make_run):
     assert not silent.notes
 
 
+def test_a_base_that_leaves_regions_nothing_is_said(make_run):
+    run = make_run("a photo", layout=Layout((LEFT,), base=1))
+    assert RegionalPrompting().guide(run).off
+    assert [note[:10] for note in run.notes] == ["base is 1:"]
+
+
 def test_it_acts_in_every_so_manyth_layer(make_run, make_step):
     guide = RegionalPrompting(every=2).guide(make_run("a photo", layout=HARD))
     attention = made({"region 0": 3, "region 1": 2})
