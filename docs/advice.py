@@ -185,12 +185,20 @@ def _begin(situation: Situation, toybox: str) -> str:
 
 
 def _by_hand(situation: Situation) -> str:
+    """What is recommended for a case of its own, or where no study says to begin with it."""
+    begun = {
+        found.first.method
+        for question in situation.questions
+        for toybox in TOYBOXES
+        if (found := advice(question, toybox, situation.only)) and found.first
+    }
     return "; ".join(
         f"{f'{pick.when}: ' if pick.when else ''}{link(pick.method)}"
         + "".join(
             f" ({says}: {figure(*found)})" for says, found in _measured(pick.method, situation)
         )
         for pick in situation.picks
+        if pick.when or pick.method not in begun
     )
 
 

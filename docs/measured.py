@@ -142,7 +142,7 @@ class Suite(Question):
             return None
         held = own.get("difference") if self.against == "plain" else None
         held = held or claims.get((variant, self.against, column))
-        return _change(held) if held else _apart(own, base)
+        return _change(held or {}) or _apart(own, base)
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,10 @@ class Arms(Question):
             return
         told = _json(path.name)["results"]
         for arm, method, setting in self.arms:
-            held = _at(told, self.place).get(f"{arm} - {self.against}")
-            if held:
-                kept = _at(told, self.keep).get(f"{arm} - {self.against}") if self.keep else None
-                yield Result(
-                    method, setting, _change(held), self.way, kept=_change(kept) if kept else None
-                )
+            change = _change(_at(told, self.place).get(f"{arm} - {self.against}", {}))
+            if change:
+                kept = _change(_at(told, self.keep).get(f"{arm} - {self.against}", {}))
+                yield Result(method, setting, change, self.way, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,9 @@ class Choosing(Question):
             own, plain = ({(f"{at}", 0): x for at, x in row.items()} for row in both)
             found = difference(own, plain, share=True)
             passes = curves[arm]["passes"] - curves["plain"]["passes"]
-            yield Result(method, setting, _change(vars(found)), self.way, passes)
+            change = _change(vars(found))
+            if change:
+                yield Result(method, setting, change, self.way, passes)
 
 
 def best(question: Question, toybox: str) -> dict[str, Result]:
@@ -217,14 +217,18 @@ def best(question: Question, toybox: str) -> dict[str, Result]:
     return found
 
 
-def _change(held: Mapping[str, Any]) -> Change:
-    return Change(*(held[name] for name in ("before", "mean", "low", "high", "n", "prompts")))
+def _change(held: Mapping[str, Any]) -> Change | None:
+    """A difference that was kept; None for one without an interval, as of a single prompt."""
+    found = [held.get(name) for name in ("before", "mean", "low", "high", "n", "prompts")]
+    return None if None in found else Change(*found)
 
 
-def _apart(own: Mapping[str, Any], base: Mapping[str, Any]) -> Change:
+def _apart(own: Mapping[str, Any], base: Mapping[str, Any]) -> Change | None:
     """Two means of different pictures: the interval of their difference from both intervals
-    (Newcombe 1998, method 10).
+    (Newcombe 1998, method 10); None where one has none.
     """
+    if None in (one.get(end) for one in (own, base) for end in ("low", "high")):
+        return None
     mean = own["mean"] - base["mean"]
     down = math.hypot(own["mean"] - own["low"], base["high"] - base["mean"])
     up = math.hypot(own["high"] - own["mean"], base["mean"] - base["low"])

@@ -108,6 +108,14 @@ def test_pictures_without_common_noises_are_compared_by_both_intervals() -> None
     assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.4))
 
 
+def test_a_difference_without_an_interval_is_not_told() -> None:
+    """... such as a study has that was stopped at its first prompt."""
+    one = {"mean": 0.2, "n": 1, "prompts": 1, "before": 0.1}
+    assert measured._change(one) is None
+    assert measured._apart(one, one) is None
+    assert measured._change({**one, "low": 0.1, "high": 0.3}) == (0.1, 0.2, 0.1, 0.3, 1, 1, True)
+
+
 def test_nothing_that_is_recommended_harms() -> None:
     assert advice.contradictions() == []
 
