@@ -172,6 +172,20 @@ def test_regions_and_pictures_have_their_own() -> None:
     assert not torch.allclose(host(swapped), host(two), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore:what the LoRA")
+@pytest.mark.parametrize(("name", "more"), [("flux", ["norm1.linear"]), ("z-image", [])])
+def test_beside_a_picture_whose_regions_name_it_others_hear_it_as_ever(
+    name: str, more: list[str]
+) -> None:
+    """With the filling behind their tokens, and in layers that know no tokens."""
+    host = Host(name)
+    host.options["width"] = 24  # which Z-Image fills up
+    adapt(host.denoiser, "ink", "oil", targets=[*TARGETS[name], *more])
+    named, silent = (host.region(lora, text=NEW, box=(0, 0, 0.5, 1)) for lora in ("oil", ""))
+    both = host(named, silent, seeds=(0, 1))
+    torch.testing.assert_close(both[1:], host(silent, seeds=(1,)), rtol=1e-4, atol=1e-4)
+
+
 def test_it_goes_with_gradients_and_a_call_for_each_half() -> None:
     """ZestGuide's passes hear it as the run does; true guidance calls the denoiser twice a step."""
     host = Host("flux")

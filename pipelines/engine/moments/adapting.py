@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -135,8 +134,7 @@ class Adapting:
             changed: Tensor = output * cells.to(output)
             return changed
         if output.ndim != 3 or output.shape[1] == 1:
-            self._note_left_out(adapter, layer)
-            return torch.zeros_like(output)
+            return self._for_all_at_once(adapter, layer, output, rows)
         found = self._tokens(adapter, layer, output.shape[1], rows)
         if len(found) != 1:
             raise ModelError(
@@ -145,6 +143,16 @@ class Adapting:
                 "whole picture, without a region that names it"
             )
         changed = output * found[0][..., None].to(output)
+        return changed
+
+    def _for_all_at_once(
+        self, adapter: str, layer: str, output: Tensor, rows: Sequence[int]
+    ) -> Tensor:
+        """What is added for a picture as a whole: left out where it is not the whole picture's."""
+        heard = self._whole(adapter, rows).reshape(-1, *[1] * (output.ndim - 1))
+        if not bool((heard == 1).all()):
+            self._note_left_out(adapter, layer)
+        changed: Tensor = output * heard.to(output)
         return changed
 
     def _note_left_out(self, adapter: str, layer: str) -> None:
@@ -160,15 +168,16 @@ class Adapting:
     ) -> list[Float[Tensor, "rows tokens"]]:
         """The weights of so many tokens: of the text, of the cells of a grid, or of both."""
         family, (h, w) = self.state.family, self.state.run.grid
-        texts = self._filled(self._texts(adapter, rows))
+        whole = self._whole(adapter, rows)
+        texts = self._filled(self._texts(adapter, rows), whole)
         if count == texts.shape[1] and _OF_TEXT.search(layer):
             return [texts]
         found = []
         factors = {layer.factor for layer in family.attention_layers()}
         beside = int(getattr(family, "beside", 0))
         for grid in {(math.ceil(h / f), math.ceil(w / f)) for f in factors}:
-            cells = self._filled(self._cells(adapter, grid)[rows])
-            picture = F.pad(cells, (0, beside))
+            cells = self._filled(self._cells(adapter, grid)[rows], whole)
+            picture = torch.cat([cells, whole.expand(-1, beside)], dim=1)
             if count in (cells.shape[1], picture.shape[1]):
                 found.append(picture[:, :count])
             if family.joint and count == texts.shape[1] + picture.shape[1]:
@@ -176,10 +185,17 @@ class Adapting:
                 found.append(torch.cat([texts, picture] if first else [picture, texts], dim=1))
         return found or ([texts] if count == texts.shape[1] else [])
 
-    def _filled(self, weights: Float[Tensor, "rows tokens"]) -> Float[Tensor, "rows more_tokens"]:
-        """With the filling that the model puts behind tokens, which hears nothing."""
+    def _filled(
+        self, weights: Float[Tensor, "rows tokens"], whole: Float[Tensor, "rows 1"]
+    ) -> Float[Tensor, "rows more_tokens"]:
+        """With the filling that the model puts behind tokens, which no region has."""
         count = weights.shape[1]
-        return F.pad(weights, (0, self.state.family.room(count) - count))
+        more = self.state.family.room(count) - count
+        return torch.cat([weights, whole.expand(-1, more)], dim=1)
+
+    def _whole(self, adapter: str, rows: Sequence[int]) -> Float[Tensor, "rows 1"]:
+        """1 for pictures that hear an adapter everywhere, whose prompt does, and 0 for others."""
+        return self._share(adapter, PROMPT, self.guides)[rows]
 
     def _cells(self, adapter: str, grid: tuple[int, int]) -> Float[Tensor, "batch cells"]:
         return self._share(adapter, grid, self.guides)
@@ -196,7 +212,7 @@ class Adapting:
         """The weights of the text's columns, in which the guides' own texts have theirs."""
         aim = self._aim
         assert aim is not None
-        heard = self._share(adapter, PROMPT, self.guides)[rows].repeat(1, aim.width)
+        heard = self._whole(adapter, rows).repeat(1, aim.width)
         if aim.split is None:
             return heard
         start = aim.split.columns.start
