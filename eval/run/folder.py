@@ -208,8 +208,9 @@ def _same(grown: Manifest, planned: Manifest) -> bool:
 def _asked(manifest: Manifest) -> dict[str, Any]:
     """What a plan is of, in no order; how many prompts there are stands with the suites."""
     about = manifest.header["experiment"]
-    variants = {one["name"]: one for one in about["variants"]}
-    return {**manifest.header, "experiment": {**about, "variants": variants, "limit": None}}
+    variants, seeds = {one["name"]: one for one in about["variants"]}, sorted(about["seeds"])
+    settled = {**about, "variants": variants, "seeds": seeds, "limit": None}
+    return {**manifest.header, "experiment": settled}
 
 
 def _differing(there: Manifest, manifest: Manifest) -> dict[str, str]:
