@@ -60,7 +60,10 @@ def _look_through(data: Mapping[str, Any]) -> None:
 
 
 def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
-    """A suite's variants and some scores; a score is mean and paired difference."""
+    """A suite's variants and some scores; a score is mean and paired difference.
+
+    A variant of fewer pictures than others have says of how many.
+    """
     columns = {name: Measure(**about) for name, about in data["columns"].items()}
     shown = [name for name in names if name in columns]
     cells = {
@@ -70,9 +73,12 @@ def table(data: Mapping[str, Any], suite: str, names: Sequence[str]) -> str:
     }
     variants = dict.fromkeys(variant for variant, _ in cells)
     lines = [f"| variant | {' | '.join(shown)} |", f"|{'---|' * (len(shown) + 1)}"]
+    counts = {one: max(n["n"] for (own, _), n in cells.items() if own == one) for one in variants}
     for variant in variants:
         row = [_cell(cells.get((variant, name)), columns[name]) for name in shown]
-        lines.append(f"| {variant} | {' | '.join(row)} |")
+        fewer = counts[variant] < max(counts.values())
+        title = f"{variant} (n = {counts[variant]})" if fewer else variant
+        lines.append(f"| {title} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 

@@ -231,6 +231,11 @@ def test_compact_table_from_kept_results(run: Folder, tmp_path: Path) -> None:
     assert head == "| variant | right | bad |"
     assert plain == "| plain | 19.0 % | 81.0 % |"
     assert guided.startswith("| attend-and-excite | 81.0 % (**+61.9** [")
+    for score in data["scores"]:
+        score["n"] -= score["variant"] == "attend-and-excite"
+    *_, plain, guided = tables.table(data, "fake", ["right", "bad"]).splitlines()
+    assert plain.startswith("| plain |")
+    assert guided.startswith("| attend-and-excite (n = 41) |")
     for text in ("{}", "[]"):
         (tmp_path / "kept.json").write_text(text)
         with pytest.raises(EvaluationError, match="format 2"):
