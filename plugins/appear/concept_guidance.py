@@ -35,9 +35,7 @@ from adhere.guides.run import Run
 from adhere.plugins.mathematics.directions import across, beyond, strongest
 
 SOURCE = "ours.yaml@15d90e5"
-
-MANY = 8
-"""Noun phrases that hardly any prompt has more of."""
+MANY = 8  # noun phrases: hardly any prompt has more
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,7 @@ class ConceptGuidance(Method):
             raise ParameterError(f"{self.name}: a concept is empty; say in words what to watch")
 
     def extra_passes(self, steps: int) -> int:
-        """Passes that it adds to one picture: a row for each concept (of a prompt's own, `MANY`),
-        and one for the empty text without guidance.
-        """
+        """A row a concept (of a prompt's own, `MANY`), and without guidance an empty text's."""
         return steps * (1 + (len(self.concepts) if self.concepts else MANY))
 
     def guide(self, run: Run) -> Guide:

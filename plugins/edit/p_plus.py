@@ -71,8 +71,7 @@ class _Guide(Guide):
     def __init__(self, plugin: PPlus) -> None:
         self.plugin = plugin
         self.off = plugin.stop == 0
-        self.encoded: dict[str, Tensor] = {}
-        self.layers: dict[str, str] = {}
+        self.encoded, self.layers = dict[str, Tensor](), dict[str, str]()
 
     def embed(self, step: Step, text: Text) -> Text:
         if step.progress >= self.plugin.stop:

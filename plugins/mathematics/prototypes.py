@@ -1,4 +1,4 @@
-"""Prototypes of a concept: what their file holds, and which of them is nearest to a prompt.
+"""Prototypes of a concept: their file, which one is nearest to a prompt, and the way from it.
 
 Made by `adhere train prototype`; `prototype.py` guides away from them.
 """
@@ -16,7 +16,7 @@ from adhere.errors import ParameterError
 from adhere.guides.stored import Stored, read
 from adhere.plugins.mathematics.noise_library import PROBE
 
-__all__ = ["MAKE", "PROBE", "PROTOTYPES", "Prototypes"]
+__all__ = ["MAKE", "PROBE", "PROTOTYPES", "Prototypes", "erasure"]
 
 PROTOTYPES = "file of prototypes"
 MAKE = "adhere train prototype --model MODEL --concept WORDS --out prototypes.safetensors"
@@ -84,3 +84,19 @@ class Prototypes:
         texts = torch.nn.functional.normalize(ends @ self.projection, dim=1)
         cosines, places = (texts @ self.vectors.T).max(dim=1)
         return cosines, places
+
+
+def erasure(
+    none: Float[Tensor, "batch channels h w"],
+    cond: Float[Tensor, "batch channels h w"],
+    prototype: Float[Tensor, "batch channels h w"],
+    guidance: float,
+    scale: float,
+    floor: float,
+    rescale: float,
+) -> Float[Tensor, "batch channels h w"]:
+    """The guided prediction without what a prototype adds."""
+    plain, away = none + guidance * (cond - none), prototype - none
+    erased = plain - scale * torch.where(away.abs() > floor, away, 0.0)
+    spread, own = (one.std(dim=(1, 2, 3), keepdim=True) for one in (plain, erased))
+    return rescale * erased * spread / (own + 1e-8) + (1 - rescale) * erased

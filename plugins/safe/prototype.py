@@ -31,7 +31,7 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.prototypes import MAKE, PROBE, Prototypes
+from adhere.plugins.mathematics.prototypes import MAKE, PROBE, Prototypes, erasure
 from adhere.plugins.mathematics.texts import ends
 
 
@@ -105,19 +105,3 @@ class _Guide(Guide):
         return {
             "images": [{"cosine": c, "prototype": k if near else None} for c, k, near in images]
         }
-
-
-def erasure(
-    none: Float[Tensor, "batch channels h w"],
-    cond: Float[Tensor, "batch channels h w"],
-    prototype: Float[Tensor, "batch channels h w"],
-    guidance: float,
-    scale: float,
-    floor: float,
-    rescale: float,
-) -> Float[Tensor, "batch channels h w"]:
-    """The guided prediction without what a prototype adds."""
-    plain, away = none + guidance * (cond - none), prototype - none
-    erased = plain - scale * torch.where(away.abs() > floor, away, 0.0)
-    spread, own = (one.std(dim=(1, 2, 3), keepdim=True) for one in (plain, erased))
-    return rescale * erased * spread / (own + 1e-8) + (1 - rescale) * erased

@@ -12,8 +12,8 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides import stored
 from adhere.guides.guide import Prediction, Text
-from adhere.plugins.mathematics.prototypes import PROBE, PROTOTYPES
-from adhere.plugins.safe.prototype import Prototype, erasure
+from adhere.plugins.mathematics.prototypes import PROBE, PROTOTYPES, erasure
+from adhere.plugins.safe.prototype import Prototype
 
 PROMPTS = ("red cat", "frog and dog", "bird")
 WIDTH, TOKENS, COUNT = 9, 20, 3
