@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from adhere.cli.options import Content, Drawing
 from adhere.errors import GuidanceError, ParameterError
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.studio.output import writable, write_json
+from adhere.written import from_json
 
 SETTINGS = ("budget", "verifier", "enough", "look_at")
 
@@ -52,7 +52,7 @@ def _read(drawing: Drawing, content: Content) -> Plan:
     if content.prompt is not None or content.prompts is not None:
         raise ParameterError(f"--plan {path} has its prompt; leave the other out, or edit the plan")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ParameterError(f"it holds {type(data).__name__}, no plan")
         return Plan.from_json(data)

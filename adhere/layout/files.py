@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from numpy import ndarray
 from PIL import Image
 
 from adhere.errors import LayoutError
+from adhere.written import from_json
 
 __all__ = ["beside", "open_picture", "painted", "read_json", "weighed"]
 
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
             raise LayoutError(
                 f"{path.name} is larger than {LARGEST_JSON >> 20} MiB; that is no layout"
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"))
     except LayoutError:
         raise
     except FileNotFoundError as error:

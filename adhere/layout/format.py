@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adhere import written
 from adhere.errors import LayoutError
 from adhere.layout import labels
 from adhere.layout.files import beside, open_picture, read_json
@@ -75,7 +75,7 @@ def from_json(value: Any, folder: Path | None = None) -> Parts:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = written.from_json(value)
         except (ValueError, RecursionError) as error:
             raise LayoutError(f"the layout is no JSON: {error}") from error
     if not isinstance(value, Mapping) or not isinstance(value.get("regions"), Sequence):

@@ -15,6 +15,7 @@ from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptErro
 from adhere.layout.files import beside, lines_of
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request, seeds_of
+from adhere.written import from_json
 
 STREAM = Path("-")
 """Names standard input."""
@@ -153,14 +154,14 @@ def _json_lines(text: str, name: str) -> Found:
     for number, line in enumerate(lines_of(text), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, from_json(line)
             except (ValueError, RecursionError) as error:
                 yield number, PromptError(f"it is no JSON ({error})")
 
 
 def _json(text: str, name: str) -> Found:
     try:
-        value = json.loads(text)
+        value = from_json(text)
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{name} cannot be read as JSON: {error}") from error
     if isinstance(value, Mapping):

@@ -441,6 +441,7 @@ def one(**region: Any) -> dict[str, Any]:
     [
         ("{", "no JSON"),
         ("[" * 100_000, "no JSON"),
+        ('{"regions": [{"phrase": "a cat", "phrase": "a dog"}]}', "'phrase' is there twice"),
         ([], "a layout must be"),
         ({"regions": 3}, "a layout must be"),
         ({"regions": []}, "has 0 regions"),

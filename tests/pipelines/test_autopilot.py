@@ -459,6 +459,7 @@ def test_an_edited_plan_is_flown_as_it_stands(
         (None, [], "No such file"),
         ("{", [], "does not read"),
         ("[1]", [], "it holds list, no plan"),
+        ('{"prompt": "a cat", "prompt": "a dog"}', [], "'prompt' is there twice"),
         ('{"prompt": "a cat", "attempts": [], "more": 1}', [], "a plan has no 'more'"),
         ('{"prompt": "a cat", "attempts": []}', [], "without attempts makes no picture"),
         ('{"attempts": [{}]}', [], "does not read"),

@@ -119,6 +119,7 @@ def test_a_stream_is_told_by_how_it_begins(
     ("name", "text", "kind", "said"),
     [
         ("a.jsonl", '{"prompt": "a cat"', PromptError, "it is no JSON"),
+        ("a.jsonl", '{"prompt": "a cat", "prompt": "a dog"}', PromptError, "is there twice"),
         ("a.jsonl", "3\n", PromptError, "neither a prompt nor an object"),
         ("a.jsonl", '{"seed": 3}', PromptError, "it has no prompt: it has 'seed'"),
         ("a.jsonl", '{"prompt": 3, "seed": 3}', PromptError, "its prompt 3 is no text"),
@@ -143,6 +144,7 @@ def test_a_line_that_does_not_read_is_kept_with_its_fault(
     [
         ("a.csv", "text1,seed\na cat,3\n", "one of them must be 'prompt'"),
         ("a.json", "{", "cannot be read as JSON"),
+        ("a.json", '[{"prompt": "a cat", "seed": 1, "seed": 2}]', "'seed' is there twice"),
         ("a.json", "3", "must be a list of prompts"),
         ("a.txt", "# only a comment\n", "has no prompt in it"),
         ("a.csv", "prompt\n", "has no prompt in it"),

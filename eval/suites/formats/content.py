@@ -19,6 +19,7 @@ from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import digest
 from adhere.layout.files import lines_of
+from adhere.written import from_json
 
 Kind = Literal["json", "jsonl", "table", "yaml", "lines", "folder"]
 
@@ -133,7 +134,7 @@ def decoded(path: Path) -> str:
 
 def _json(path: Path, text: str) -> tuple[Kind, Any]:
     try:
-        data = strict.from_json(text)
+        data = from_json(text)
         # One line of JSON lines is JSON too.
         if isinstance(data, Mapping) and (_suffix(path) == ".jsonl" or "prompt" in data):
             return "jsonl", [data]
@@ -143,7 +144,7 @@ def _json(path: Path, text: str) -> tuple[Kind, Any]:
         entries = []
         for number, line in lines:
             try:
-                entries.append(strict.from_json(line))
+                entries.append(from_json(line))
             except ValueError as error:
                 if not entries:
                     raise EvaluationError(f"suite {path} does not parse: {whole}") from error
