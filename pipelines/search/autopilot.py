@@ -19,6 +19,7 @@ from PIL import Image
 
 from adhere import verifiers
 from adhere.errors import GuidanceError
+from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows, extra_passes
@@ -355,7 +356,7 @@ class Flying:
         flight.satisfied = enough is not None and one.score is not None and one.score >= enough
 
     def _scored(self, picture: Image.Image, flight: Flight) -> float | None:
-        found = score(self.judged, [picture], [self.plan.prompt])
+        found = score(self.judged, [picture], [unmarked(self.plan.prompt)])
         flight.notes.extend(note for note in found.failures if note not in flight.notes)
         return None if math.isnan(found.scores[0]) else found.scores[0]
 

@@ -117,7 +117,7 @@ class _Guide(Guide):
     def __init__(self, plugin: Foreseeing, run: Run) -> None:
         self.plugin, self.batch = plugin, run.batch
         self.watches = frozenset({Read("cross")}) if plugin.attention else frozenset()
-        self.nouns = run.nouns() if plugin.attention else ()
+        self.nouns = run.all_nouns() if plugin.attention else ()
         for prompt in run.prompts if plugin.attention else ():
             prompt.parsed.require_nouns()
         self.promises: list[list[float]] = []

@@ -22,6 +22,7 @@ from PIL import Image
 
 from adhere import verifiers
 from adhere.errors import ParameterError
+from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.stopped import carry
@@ -168,6 +169,7 @@ def ranked(
     """The search itself.
 
     Args:
+        prompt: without markup, as pictures are judged by it.
         judged: what scores previews and pictures.
         seed: of the first candidate.
         foresee: what `how.look()` sees of some seeds; not asked where all are finished.
@@ -314,7 +316,8 @@ def search(
     how = replace(how, finish=max(how.finalists, keep))
     guided = _Guided(pipe, prompt, guided_by, call, together, previews)
     judged = verifiers.verifier(verifier)
-    found = ranked(prompt, how, judged, seed, partial(guided.foreseen, how), guided.made)
+    looked = partial(guided.foreseen, how)
+    found = ranked(unmarked(prompt), how, judged, seed, looked, guided.made)
     for one in found.candidates[keep:]:
         one.picture = None
     return found

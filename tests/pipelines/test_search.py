@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,17 @@ def test_attention_is_foreseen_in_every_family(name: str) -> None:
     assert finished.promise == max(promises)
 
 
+def test_attention_looks_at_all_nouns_whatever_the_subjects_of_guidance() -> None:
+    from adhere.pipelines.studio.request import Request
+    from adhere.pipelines.studio.studio import Studio
+
+    studio, how = Studio("toybox"), Search(3, "redness", 0.5, 1, "attention")
+    request = Request("a red cat quickly running", seed=5, steps=4, search=how)
+    plain, named = studio.generate([request, replace(request, subjects=("running",))])
+    assert named.report["search"] == plain.report["search"]
+    assert len({one["promise"] for one in named.report["search"]["candidates"]}) == 3
+
+
 def test_a_prompt_without_nouns_promises_nothing_and_is_refused() -> None:
     calls: list[int] = []
     pipe = tiny.sd1()
@@ -210,6 +222,18 @@ def test_a_prompt_without_nouns_promises_nothing_and_is_refused() -> None:
     with pytest.raises(PromptError, match="noun"):
         adhere.search(pipe, "very quickly", n=3, verifier=redness, drop_by="attention", **CALL)
     assert not calls
+
+
+@pytest.mark.parametrize("look", [adhere.search, adhere.autopilot])
+def test_pictures_are_judged_by_what_the_model_reads(look: Any) -> None:
+    asked: set[str] = set()
+
+    def hears(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        asked.update(prompts)
+        return redness(pictures, prompts)
+
+    look(tiny.sd1(), "a [red|cat]", verifier=hears, **CALL)
+    assert asked == {"a red cat"}
 
 
 # ---- Failures ----------------------------------------------------------------
