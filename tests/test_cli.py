@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -332,6 +333,34 @@ def test_an_interrupt_keeps_what_is_finished(
     assert len(report["pictures"]) == 2
     assert all((tmp_path / row["file"]).is_file() for row in report["pictures"])
     assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize(("stopped", "pictures"), [("image", 1), ("text", 2)])
+def test_an_interrupt_while_a_file_is_written_loses_no_picture(
+    stopped: str, pictures: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first picture, or the report of both."""
+    plain, calls = os.replace, []
+
+    def stops_once(source: Any, target: Any) -> None:
+        if (Path(target).suffix == ".json") is (stopped == "text"):
+            calls.append(target)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", stops_once)
+    words = ["--model", folder, "--seeds", "0-1", "-b", "1", "--out", tmp_path, *SMALL]
+    assert adhere("generate", PROMPT, *words) == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["stopped_by"] == "KeyboardInterrupt"
+    assert len(report["pictures"]) == pictures
+    assert all((tmp_path / row["file"]).is_file() for row in report["pictures"])
+    assert not list(tmp_path.glob(".*.part"))
+    assert adhere("generate", PROMPT, *words) == 0
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["complete"] is True
+    assert again["pictures"][:pictures] == report["pictures"]
 
 
 @pytest.mark.parametrize("how", ["--best-of", "--auto"])

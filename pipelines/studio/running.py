@@ -35,16 +35,27 @@ def run(studio: Studio, record: Record, batch_size: int) -> None:
                 ahead = _Ahead(tick, len(batch))
                 for job, made in _attempt(studio, batch, ahead.step, record.maps):
                     if isinstance(made, Picture):
-                        record.add(job, made)
+                        _keep(record, job, made)
                         ahead.told -= 1
                     else:
                         record.fail(job, made)
                 tick(-ahead.told)
                 record.save_now_and_then()
+        record.save()
     except BaseException as stop:
         record.save(stopped_by=type(stop).__name__)
         raise
-    record.save()
+
+
+def _keep(record: Record, job: Job, picture: Picture) -> None:
+    """Record a picture. It is finished: who stops the program meanwhile does not lose it."""
+    try:
+        record.add(job, picture)
+    except Exception:  # a full disk: trying again would not help
+        raise
+    except BaseException:
+        record.add(job, picture)
+        raise
 
 
 @dataclass
