@@ -315,9 +315,8 @@ def search(
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     how = replace(how, finish=max(how.finalists, keep))
     guided = _Guided(pipe, prompt, guided_by, call, together, previews)
-    judged = verifiers.verifier(verifier)
-    looked = partial(guided.foreseen, how)
-    found = ranked(unmarked(prompt), how, judged, seed, looked, guided.made)
+    foresee, judged = partial(guided.foreseen, how), verifiers.verifier(verifier)
+    found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made)
     for one in found.candidates[keep:]:
         one.picture = None
     return found
