@@ -78,6 +78,16 @@ class Attempt:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Attempt:
+        """The inverse of `to_json`.
+
+        Raises:
+            ParameterError: it is none, has an unknown key, or a plugin that does not read.
+        """
+        if not isinstance(data, Mapping) or not data.keys() <= {"why", "plugins"}:
+            raise ParameterError(
+                f'{data!r} is no attempt; write {{"why": "...", "plugins": [...]}}, without '
+                "plugins for a plain picture"
+            )
         return cls(str(data.get("why", "")), tuple(map(plugin, data.get("plugins", ()))))
 
 
@@ -113,6 +123,9 @@ class Plan:
     budget: float = 8.0
 
     def __post_init__(self) -> None:
+        for name in ("prompt", "negative"):
+            if not isinstance(getattr(self, name), str):
+                raise ParameterError(f"{name}={getattr(self, name)!r} is no text; write one")
         if not self.attempts:
             raise ParameterError("a plan without attempts makes no picture; leave one in")
         if not is_number(self.budget) or self.budget < 1:
