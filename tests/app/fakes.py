@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from adhere.errors import Interrupted
 from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.search.autopilot import Flying, Try
+from adhere.pipelines.search.foreseeing import Foreseen
 from adhere.pipelines.studio.request import OnStep, Picture, Progress, Request
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.phrases import split_words
@@ -169,7 +170,7 @@ class FakeFlight:
     def _seen(self, one: Try, look: Any, at: int, steps: int) -> bool:
         """Whether a look ends the try."""
         self._count(at, steps)
-        look.looked([self._drawn(one, at, last=False).image])
+        look.looked([Foreseen(self._drawn(one, at, last=False).image)])
         return bool(look.done())
 
     def _count(self, made: int, steps: int) -> None:
