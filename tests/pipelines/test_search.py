@@ -174,21 +174,6 @@ def test_both_is_the_sum_of_places() -> None:
     ).candidates] == [1, 2, 3, 0]  # fmt: skip
 
 
-def test_a_verifier_that_fails_at_a_look_drops_nobody_by_attention_alone() -> None:
-    asked: list[int] = []
-
-    def fails_once(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        asked.append(len(pictures))
-        if len(asked) == 1:
-            raise RuntimeError("out of memory")
-        return [float("nan") if len(asked) == 2 else 1.0 for _ in pictures]
-
-    result = found(n=4, verifier=fails_once, look_at=0.3, drop_by="both")
-    first = next(one for one in result.candidates if one.seed == 0)
-    assert (first.foreseen, first.promise is None) == (None, False)
-    assert first.score is not None
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_attention_is_foreseen_in_every_family(name: str) -> None:
     case, pipe = CASES[name], CASES[name].make()
@@ -239,7 +224,8 @@ def test_pictures_are_judged_by_what_the_model_reads(look: Any) -> None:
 # ---- Failures ----------------------------------------------------------------
 
 
-def test_a_verifier_that_fails_drops_nobody() -> None:
+@pytest.mark.parametrize("by", ["verifier", "both"])
+def test_a_verifier_that_fails_drops_nobody(by: str) -> None:
     asked: list[int] = []
 
     def fails_once(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
@@ -248,10 +234,11 @@ def test_a_verifier_that_fails_drops_nobody() -> None:
             raise RuntimeError("out of memory")
         return [float("nan") if len(asked) == 2 else 1.0 for _ in pictures]
 
-    result = found(n=4, verifier=fails_once, look_at=0.3)
+    result = found(n=4, verifier=fails_once, look_at=0.3, drop_by=by)
     # All asked together failed, then each was asked alone: the first had no score and was kept.
     first = next(one for one in result.candidates if one.seed == 0)
     assert first.foreseen is None
+    assert (first.promise is not None) is (by == "both")
     assert first.score is not None
     assert any("which is kept" in note for note in result.notes)
 
