@@ -102,8 +102,9 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
     """A page of Markdown: of every suite and model all variants, the best first.
 
     Args:
-        results: as `read` gives them. Suites of other content, scores by another evaluator or by
-            other weights of it are boards of their own.
+        results: as `read` gives them. Suites of other content, pictures of other steps, sizes or
+            schedulers, scores by another evaluator or by other weights of it are boards of their
+            own.
         score: what is ranked by; each results' own primary score if left out, or where they have
             none, that of the experiment of their name that comes with adhere.
 
@@ -129,7 +130,8 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
                 content, slug = data["suites"][entry["suite"]]["fingerprint"], entry["evaluator"]
                 judge = f"{slug} (weights {data['evaluator_weights'].get(slug) or 'none'})"
                 made = f"{data['name']}, {str(data['commit'])[:8]}"
-                board = boards.setdefault((entry["suite"], content, model, name, judge), [])
+                key = (entry["suite"], content, model, _drawn(data), name, judge)
+                board = boards.setdefault(key, [])
                 board.append((score_from(entry), column, made))
     if not boards:
         there = ", ".join(sorted({name for data in results for name in data["columns"]}))
@@ -137,8 +139,8 @@ def leaderboard(results: Sequence[Mapping[str, Any]], score: str | None = None) 
             f"no results have the score {score!r}; they have {there}" if score else
             f"no results name a primary score; say which one with --score ({there})"
         )  # fmt: skip
-    for (suite, content, model, name, judge), board in sorted(boards.items()):
-        yield f"## {suite}, {model}"
+    for (suite, content, model, drawn, name, judge), board in sorted(boards.items()):
+        yield f"## {suite}, {model}{drawn and f', {drawn}'}"
         yield ""
         yield f"Suite {content}. `{name}` by {judge}: {_about(board[0][1])}"
         yield ""
@@ -153,6 +155,20 @@ def _named_since(data: Mapping[str, Any]) -> str:
     # Somebody's own experiment may be called so too.
     same = set(asked.get("suites", ())) == set(data["suites"])
     return str(asked.get("primary", "")) if same else ""
+
+
+def _drawn(data: Mapping[str, Any]) -> str:
+    """How these pictures were drawn, as far as no variant may have it otherwise.
+
+    A variant in 4 steps is no rival of one in 25: ranked together, the better steps would win.
+    """
+    about = data.get("settings", {})
+    said = {name: " or ".join(map(str, about[name])) for name in sorted(about)}
+    parts = [f"{said['steps']} steps"] if said.get("steps") else []
+    parts += [f"of {said['scheduler']}"] if said.get("scheduler") else []
+    if said.get("width") and said.get("height"):
+        parts.append(f"at {said['width']} x {said['height']}")
+    return " ".join(parts)
 
 
 def _lacks(name: str) -> str:
