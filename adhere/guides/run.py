@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -196,18 +196,53 @@ class Run(Renamed):
         """For each image every noun of its prompt with its modifiers, whatever the subjects are."""
         return self._nouns([None] * self.batch)
 
+    def heard_nouns(self) -> tuple[tuple[BoundNoun, ...], ...]:
+        """For each image the nouns that all its encoders read, with those modifiers that they do.
+        What lies beyond an encoder's last token is left out, which is in the notes.
+
+        Raises:
+            PromptError: an image has nouns, and all of them lie there.
+        """
+        return tuple(
+            self._bound(image, self._heard(image, self._entities(image)))
+            for image in range(self.batch)
+        )
+
     def _nouns(self, chosen: Sequence[Sequence[str] | None]) -> tuple[tuple[BoundNoun, ...], ...]:
         return tuple(
-            tuple(
-                BoundNoun(
-                    self._columns(image, entity.noun),
-                    tuple(self._columns(image, span) for span in entity.modifiers),
-                )
+            self._bound(image, [
+                entity
                 for entity in self._entities(image)
                 if given is None or self._named(image, entity, given)
-            )
+            ])
             for image, given in enumerate(chosen)
+        )  # fmt: skip
+
+    def _bound(self, image: int, entities: Sequence[Entity]) -> tuple[BoundNoun, ...]:
+        return tuple(
+            BoundNoun(
+                self._columns(image, entity.noun),
+                tuple(self._columns(image, span) for span in entity.modifiers),
+            )
+            for entity in entities
         )
+
+    def _heard(self, image: int, entities: Sequence[Entity]) -> Sequence[Entity]:
+        """Entities as far as they are read; as they are where nothing is, so that they say why."""
+        cut = min((one.cut for one in self.tokens(image) if one.cut is not None), default=None)
+        if cut is None:
+            return entities
+        spans = [span for entity in entities for span in (entity.noun, *entity.modifiers)]
+        beyond = [span for span in sorted(spans, key=lambda one: one.start) if span.end > cut]
+        if beyond:
+            unread = ", ".join(repr(span.text) for span in beyond)
+            self.note(f"attention says nothing of {unread}: the prompt is cut before it")
+        heard = [
+            replace(entity, modifiers=tuple(s for s in entity.modifiers if s not in beyond))
+            for entity in entities
+            if entity.noun not in beyond
+        ]
+        return heard or entities
 
     def layouts(self, given: Layout | None = None) -> tuple[Layout, ...]:
         """For each image its layout: the one given, else its prompt's.

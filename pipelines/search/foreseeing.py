@@ -23,11 +23,13 @@ Made = TypeVar("Made")
 @dataclass(frozen=True)
 class Foreseen:
     """What a look shows of a picture, as far as it was asked for: the picture as the model predicts
-    it, and what its attention promises (`pipelines/search/promise.py`).
+    it, and what its attention promises (`pipelines/search/promise.py`). `notes` are sentences on
+    what was not looked at.
     """
 
     picture: Image.Image | None = None
     promise: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 Worth = Callable[[list[Foreseen]], bool]
@@ -117,7 +119,9 @@ class _Guide(Guide):
     def __init__(self, plugin: Foreseeing, run: Run) -> None:
         self.plugin, self.batch = plugin, run.batch
         self.watches = frozenset({Read("cross")}) if plugin.attention else frozenset()
-        self.nouns = run.all_nouns() if plugin.attention else ()
+        said = len(run.notes)
+        self.nouns = run.heard_nouns() if plugin.attention else ()
+        self.notes = tuple(run.notes[said:])
         for prompt in run.prompts if plugin.attention else ():
             prompt.parsed.require_nouns()
         self.promises: list[list[float]] = []
@@ -136,4 +140,4 @@ class _Guide(Guide):
         pictures = candidates.pictures() if self.plugin.pictures else repeat(None)
         read = map(fmean, zip(*self.promises, strict=True)) if self.promises else repeat(None)
         nothing = zip(range(self.batch), pictures, read, strict=False)
-        self.plugin.looked([Foreseen(picture, value) for _, picture, value in nothing])
+        self.plugin.looked([Foreseen(picture, value, self.notes) for _, picture, value in nothing])

@@ -192,6 +192,7 @@ def ranked(
     try:
         if how.finalists < len(each):
             for some, seen in _in_parts(foresee, each):
+                notes.update((note, None) for look in seen for note in look.notes)
                 _look(some, seen, scores)
         known, unknown = _by_promise(each)
         # What has no score is kept: the verifier failed, not the picture.

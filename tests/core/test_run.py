@@ -73,6 +73,17 @@ def test_the_calls_subjects_restrict_the_nouns_too() -> None:
             empty.nouns(() if empty.prompts[0].subjects is None else None)
 
 
+def test_what_an_encoder_cuts_off_is_not_heard_and_is_said() -> None:
+    far = "very " * 30
+    run = run_of(Prompt(f"a red cat and {far}a blue car"), Prompt("a blue car"))
+    assert texts([[one.noun for one in image] for image in run.heard_nouns()]) == [["cat"], ["car"]]
+    assert run.notes == ["attention says nothing of 'blue', 'car': the prompt is cut before it"]
+    (cat,) = run_of(Prompt(f"a red cat is {far}blue")).heard_nouns()[0]
+    assert [modifier.text for modifier in cat.modifiers] == ["red"]
+    with pytest.raises(PromptError, match="'cat' lies beyond token 77 of the CLIP encoder"):
+        run_of(Prompt(f"{far}a red cat")).heard_nouns()
+
+
 @pytest.mark.parametrize(
     ("text", "left"), [("a red cat on a car", "on"), ("a [red|cat] and a car", "car")]
 )

@@ -200,6 +200,18 @@ def test_attention_looks_at_all_nouns_whatever_the_subjects_of_guidance() -> Non
     assert len({one["promise"] for one in named.report["search"]["candidates"]}) == 3
 
 
+def test_of_a_long_prompt_attention_says_what_is_read_of_it() -> None:
+    far = f"a red cat and {'very ' * 20}a blue car"
+    whole, cut = (
+        adhere.search(tiny.sd1(), text, n=3, verifier=redness, drop_by="attention", **CALL)
+        for text in ("a red cat", far)
+    )
+    assert not whole.notes
+    assert cut.notes == ("attention says nothing of 'blue', 'car': the prompt is cut before it",)
+    assert len({one.promise for one in cut.candidates}) == 3
+    assert all(one.promise is not None for one in cut.candidates)
+
+
 def test_a_prompt_without_nouns_promises_nothing_and_is_refused() -> None:
     calls: list[int] = []
     pipe = tiny.sd1()
