@@ -680,6 +680,37 @@ def test_python_dash_m_is_the_same_program() -> None:
     assert run.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ("plugins", "stdout"),
+        ("--help", "stdout"),
+        ("eval ls formats", "stdout"),
+        ("plugins nope", "stderr"),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_no_error(words: str, written: str) -> None:
+    """`adhere plugins | head -1`: no traceback, and the exit code of SIGPIPE."""
+    import subprocess
+    import sys
+
+    ours, theirs = os.pipe()
+    os.close(ours)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, written: theirs}
+    command = [sys.executable, "-m", "adhere", *words.split()]
+    run = subprocess.run(command, text=True, **streams)  # type: ignore[call-overload]
+    os.close(theirs)
+    assert (run.returncode, run.stdout or "", run.stderr or "") == (141, "", "")
+
+
+def test_a_standard_input_that_is_closed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it after `<&-`
+    assert adhere("generate", "--prompts", "-", "--out", tmp_path) == 2
+    assert "standard input, which is closed" in capsys.readouterr().err
+
+
 # ---- What a picture says of itself --------------------------------------------------------------
 
 

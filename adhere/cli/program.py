@@ -19,6 +19,8 @@ from adhere.errors import GuidanceError, GuidanceWarning
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a command stopped by Ctrl-C or SIGTERM: 128 and the signal, by convention."""
+UNREAD = 141
+"""Of one whose output nobody reads any more (`| head -1`), as if by SIGPIPE."""
 
 
 class Terminated(BaseException):
@@ -29,11 +31,28 @@ def main(run: Callable[..., Any] = app) -> None:
     """Entry point: errors are one sentence, an interrupt is not an error of the program's."""
     # At every import it regrets that torchvision, which nothing here needs, is missing.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    with _ending_politely(), _warnings_in_one_line():
-        code = _exit_code(run)
-    if code in (INTERRUPTED, TERMINATED):
-        complain("interrupted; what was finished is kept", "yellow")
+    try:
+        with _ending_politely(), _warnings_in_one_line():
+            code = _exit_code(run)
+        if code in (INTERRUPTED, TERMINATED):
+            complain("interrupted; what was finished is kept", "yellow")
+    except BrokenPipeError:
+        code = UNREAD
+    except SystemExit as stop:  # how Typer and Rich, who wrote to the pipe, say the same
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        code = UNREAD
+    if code == UNREAD:
+        _write_nowhere()
     sys.exit(code)
+
+
+def _write_nowhere() -> None:
+    """What is still to be written would be a second error when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _exit_code(run: Callable[..., Any]) -> int:

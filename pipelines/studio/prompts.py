@@ -83,6 +83,8 @@ def read(path: Path, option: str = "--prompts") -> PromptFile:
 
 
 def _text(path: Path, option: str) -> str:
+    if path == STREAM and sys.stdin is None:  # `<&-`
+        raise PromptError(f"{option} - reads standard input, which is closed; give a file")
     if path != STREAM and path.is_dir():
         raise PromptError(f"{option} {str(path)!r} is a folder; give the file of prompts itself")
     if path != STREAM and not path.exists():
