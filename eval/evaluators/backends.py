@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.errors import ModelError
+from adhere.pipelines.folders import hub
 
 Extract = Callable[[Sequence[Image.Image]], Float[Tensor, "n channels"]]
 """Embeds pictures."""
@@ -28,6 +29,7 @@ _LOADING = {"trust_remote_code": False}
 
 def pretrained(kind: Any, model: str, **options: Any) -> Any:
     """`kind.from_pretrained(model)`, with a message that says what to do when it fails."""
+    hub.check_answers(model)
     try:
         return kind.from_pretrained(model, **_LOADING, **options)
     except Exception as error:

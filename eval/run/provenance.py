@@ -129,7 +129,10 @@ def fetched_revision(model: str) -> str | None:
     """
     from huggingface_hub import hf_hub_download
 
+    from adhere.pipelines.folders import hub
+
     try:
+        hub.check_answers(model)
         hf_hub_download(model, "config.json")
     except Exception:  # no such model, no network, no form of a hub id: loading it says which
         return None

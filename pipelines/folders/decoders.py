@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from adhere.errors import ModelError, first_line
+from adhere.pipelines.folders import hub
 from adhere.pipelines.folders.saved import refuse_missing
 from adhere.pipelines.hooks import decoding
 
@@ -24,6 +25,7 @@ def decoder(source: str, pipe: Any) -> Any:
     """
     path = Path(source).expanduser()
     place = str(path) if path.exists() else source
+    hub.check_answers(place)
     try:
         vae, found = _kind(place).from_pretrained(
             place,

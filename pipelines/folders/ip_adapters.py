@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from adhere.errors import ModelError, ParameterError, first_line
+from adhere.pipelines.folders import hub
 from adhere.pipelines.folders.saved import refuse_missing
 
 ENCODER = "image_encoder"
@@ -89,6 +90,7 @@ def put_on(pipe: Any, adapter: IPAdapter) -> None:
     file = _path(adapter.source)
     if (file.parent.is_dir() or file.is_absolute()) and not file.is_file():
         raise ModelError(f"--ip-adapter {adapter.source!r}: there is no such file")
+    hub.check_answers(where)
     if pipe.image_encoder is None:
         pipe.register_modules(image_encoder=_encoder(adapter, pipe.dtype))
     try:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from adhere import __version__
 from adhere.errors import ExtraMissing, ModelError, ParameterError, first_line
-from adhere.pipelines.folders import saved, single_file
+from adhere.pipelines.folders import hub, saved, single_file
 from adhere.pipelines.folders.ip_adapters import IPAdapter, put_on
 from adhere.pipelines.toybox import TOYBOXES
 
@@ -120,13 +120,14 @@ def _read(model: str, precision: torch.dtype, which: dict[str, str]) -> Any:
 def _from_folder(model: str, path: Path, precision: torch.dtype, which: dict[str, str]) -> Any:
     from diffusers import DiffusionPipeline
 
-    looks_local = path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    looks_local = hub.is_local(model)
     if looks_local and not (path / "model_index.json").is_file():
         raise ModelError(
             f"{model!r} is not a diffusers model folder (it has no model_index.json); give a "
             "folder saved with save_pretrained, a hub id such as owner/name, a .safetensors file, "
             "or 'toybox'"
         )
+    hub.check_answers(model, which.get("revision"))
     source = str(path) if looks_local else model
     try:
         absent = saved.left_out(path) if looks_local else {}
@@ -168,6 +169,7 @@ def _add_lora(pipe: Any, source: str, name: str) -> None:
     where = source
     if path.is_file():
         where, options["weight_name"] = str(path.parent), path.name
+    hub.check_answers(source)
     try:
         pipe.load_lora_weights(where, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -339,6 +339,7 @@ def test_a_model_that_the_hub_first_gives_while_scoring_is_one_model(
         cache[model] = f"/cache/snapshots/abc/{name}"
         return cache[model]
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda model, name: cache.get(model)

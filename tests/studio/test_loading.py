@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adhere.errors import GuidanceError, ModelError, ParameterError
-from adhere.pipelines.folders import single_file
+from adhere.pipelines.folders import hub, single_file
 from adhere.pipelines.studio import loading
 from adhere.pipelines.studio.loading import Lora, load
 from adhere.pipelines.studio.request import Request
@@ -209,6 +209,31 @@ def test_a_variant_is_read(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="could not be loaded"):
         load(str(tmp_path), "cpu", None)
     assert picture(tmp_path, variant="fp16") == picture(folder)
+
+
+def test_a_silent_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its own loaders ask six times and wait between: minutes for a name that is misspelt."""
+    from huggingface_hub import constants
+
+    asked: list[str] = []
+
+    def silent(url: str, **_: Any) -> None:
+        asked.append(url)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
+    with pytest.raises(ModelError, match=r"'nope/nope' is no folder here .*\(no network\)"):
+        load("nope/nope", "cpu", None, revision="main")
+    with pytest.raises(ModelError, match="'nope/style' is no folder here"):
+        loading.add_loras(tiny.sd1(), [Lora("nope/style")])
+    assert len(asked) == 2
+    assert "nope/nope" in asked[0]
+
+    (tmp_path / "models--nope--nope" / "snapshots" / "0").mkdir(parents=True)
+    (tmp_path / "models--nope--nope" / "snapshots" / "0" / "config.json").touch()
+    hub.check_answers("nope/nope")
+    assert len(asked) == 2  # fetched before: the loader falls back on it
 
 
 def test_what_a_studio_says_of_itself(folder: Path, lora: Path) -> None:
