@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adhere.errors import LayoutError
 from adhere.written import from_json
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
             raise LayoutError(
                 f"{path.name} is larger than {LARGEST_JSON >> 20} MiB; that is no layout"
             )
-        return from_json(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8-sig"))
     except LayoutError:
         raise
     except FileNotFoundError as error:
@@ -90,7 +90,7 @@ def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -
                         f"{LARGEST_PICTURE:,} pixels; save it smaller"
                     )
                 picture.load()
-                return picture.copy()
+                return ImageOps.exif_transpose(picture)
     except LayoutError:
         raise
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import LayoutError
@@ -16,7 +16,8 @@ SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 
 def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
-    """A picture, wholly read; the size is looked at before a single pixel is decoded.
+    """A picture, wholly read and turned as it is seen; the size is looked at before a single pixel
+    is decoded.
 
     Raises:
         LayoutError: not one of the formats, too large, or broken.
@@ -34,13 +35,28 @@ def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
                         f"at most {limits.upload_pixels} pixels"
                     )
                 opened.load()
-                return opened.copy()
+                return ImageOps.exif_transpose(opened)
     except LayoutError:
         raise
     except UnidentifiedImageError:
         raise LayoutError("the file is no PNG, WebP or JPEG picture: save it as PNG") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         raise LayoutError("the picture is damaged or cut off: save it again as PNG") from None
+
+
+def text_of(data: bytes) -> str | None:
+    """What a file says if it is text, with or without the mark some editors put first; else None.
+
+    Raises:
+        LayoutError: it begins as JSON does and is not in UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if data.lstrip()[:1] in (b"{", b"["):
+            raise LayoutError("the file is JSON but not UTF-8: save it as UTF-8") from None
+        return None
+    return None if "\0" in text else text
 
 
 def read_bytes(source: str | Path | bytes, limits: Limits = LIMITS) -> bytes:

@@ -106,9 +106,8 @@ def settings_of(path: str, models: Sequence[str]) -> dict[str, Any]:
         LayoutError: it is no picture, or too large a file.
     """
     data = uploads.read_bytes(path)
-    if data.lstrip()[:1] == b"{":
-        text: Any = data.decode("utf-8", "replace")
-    else:
+    text: Any = uploads.text_of(data)
+    if text is None:
         text = uploads.decode(data).info.get(SETTINGS)
     try:
         short = isinstance(text, str) and len(text) <= LIMITS.setup_bytes

@@ -132,7 +132,7 @@ class Panel:
         older = (self.verdict, self.files, self.seeds, self.gallery, self.report, self.share)
         seed = shot.picture.request.seed
         return {
-            self.heading: caption_of("Plain", "", f"seed {seed}: the guided one is being made"),
+            self.heading: caption_of("Plain", "", f"seed {seed}, without guidance"),
             self.slider: (image, image),
             **{one: gr.update(visible=False) for one in older},
         }

@@ -146,9 +146,9 @@ def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
         LayoutError: it is no layout, or has too many regions.
     """
     data = uploads.read_bytes(path, limits)
-    note = ""
-    if data.lstrip()[:1] == b"{":
-        layout = Layout.from_json(data.decode("utf-8", "replace"))
+    text, note = uploads.text_of(data), ""
+    if text is not None:
+        layout = Layout.from_json(text)
     else:
         regions, note = from_mask(uploads.decode(data), read_legend(legend))
         layout = Layout(tuple(regions), overlap="last")

@@ -85,7 +85,6 @@ class PlanFields:
                 label="Keeps out",
                 info="what the picture should not show",
                 max_lines=2,
-                max_length=self.limits.prompt,
                 elem_id="autopilot-unwanted",
             )
             with gr.Row():
@@ -111,8 +110,8 @@ class PlanFields:
 
     @property
     def changes(self) -> list[Any]:
-        """The events of a change of the plan, by a hand or by the page."""
-        return [one.change for one in self.components[1:]]
+        """The events of a change of the plan, by a hand or by the page, and of its prompt."""
+        return [one.change for one in self.components]
 
     def fill(self, request: Request) -> list[Any]:
         """Values for `components` that show a request's plan."""

@@ -84,6 +84,7 @@ class Settings:
                 interactive=len(self.models) > 1,
                 min_width=140,
             )
+        self.model = model
         return [sampler, model]
 
     def read(self, values: Sequence[Any], prompt: str, plugins: Sequence[Plugin]) -> Setup:

@@ -16,14 +16,13 @@ from adhere.pipelines.toybox import TOYBOXES, unknown_words
 from adhere.prompt.markup import strip_markup
 
 
-def prompt_box(value: str, name: str, limits: Limits) -> Any:
+def prompt_box(value: str, name: str) -> Any:
     """The prompt of a tab: Enter generates, Shift and Enter begin a new line."""
     return gr.Textbox(
         value=value,
         label="Prompt",
         lines=1,
         max_lines=4,
-        max_length=limits.prompt,
         elem_id=f"{name}-prompt",
     )
 

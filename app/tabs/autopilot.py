@@ -78,7 +78,7 @@ class Autopilot:
         return replace(setup, request=replace(request, auto=auto))
 
     def _draw_left(self, first: Setup) -> None:
-        self.prompt = prompt_box(first.request.prompt, NAME, self.limits)
+        self.prompt = prompt_box(first.request.prompt, NAME)
         self.card = gr.HTML(
             self._card(first), padding=False, elem_id="autopilot-plan", elem_classes="tight"
         )
@@ -92,9 +92,11 @@ class Autopilot:
         # `change` and not `input`: a pasted prompt, too, has a new plan.
         shown = [self.card, *self.plan.components]
         self.prompt.change(self._planned, self.inputs, shown, **again)
-        settings = (self.settings.seeds, self.settings.steps)
-        for event in (*self.plan.changes, *(one.change for one in settings)):
-            event(self._told, self.inputs, self.card, **again)
+        # One event for all: the fields of a new prompt change one after the other, and of several
+        # answers that of the half-filled ones could be the last.
+        settings = (self.settings.seeds, self.settings.steps, self.settings.model)
+        events = [*self.plan.changes, *(one.change for one in settings)]
+        gr.on(events, self._told, self.inputs, self.card, **again)
 
     def _planned(self, *values: Any) -> list[Any]:
         """The plan of the prompt, in words and in its fields, which keep what is changed of it."""

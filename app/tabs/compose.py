@@ -47,7 +47,7 @@ class Compose:
         self.inputs = [
             self.prompt, self.words.view, *self.stack.components, *self.settings.components
         ]  # fmt: skip
-        self.words.wire(self.settings.components[-1])
+        self.words.wire(self.settings.model)
         self.runner.wire(self.read, self.inputs)
         self.runner.start_on(self.prompt.submit)
         for button, example in zip(buttons, examples, strict=True):
@@ -55,7 +55,7 @@ class Compose:
 
     def _draw_left(self, first: Setup | None) -> None:
         prompt = first.request.prompt if first else "a red cat and a blue car"
-        self.prompt = prompt_box(prompt, NAME, self.limits)
+        self.prompt = prompt_box(prompt, NAME)
         self.words.draw(self.prompt, prompt)
         self.stack.draw(first.request.plugins if first else ())
         self.settings.draw()

@@ -11,6 +11,7 @@ from adhere.app.jobs import figures, uploads
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs.methods import has_layout, stack_title
 from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.worker import sentence
 from adhere.app.outcome import downloads
 from adhere.app.outcome.pictures import file_of
 from adhere.app.outcome.results import Panel, strip
@@ -106,7 +107,7 @@ class History:
             data = downloads.settings_of(path, worker.models)
             setup = setups.from_json(data, worker.models, worker.limits)
         except GuidanceError as wrong:
-            return {self.status: say(str(wrong), "wrong")}
+            return {self.status: say(sentence(wrong), "wrong")}
         return self._taken_up(board_for(setup, self.boards), setup)
 
     def _taken_up(self, tab: str, setup: Setup) -> dict[Any, Any]:

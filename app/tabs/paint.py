@@ -27,6 +27,7 @@ from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import prompt_box
 from adhere.errors import GuidanceError
 from adhere.plugins import available, plugin
+from adhere.prompt.markup import strip_markup
 
 NAME = "paint"
 
@@ -65,9 +66,9 @@ class Paint:
     def _draw_left(self, first: Setup | None) -> None:
         prompt = first.request.prompt if first else "a red cat and a blue car"
         layout = first.request.layout if first else None
-        self.prompt = prompt_box(prompt, NAME, self.limits)
+        self.prompt = prompt_box(prompt, NAME)
         self.lay = gr.Button("Lay these out", size="sm", elem_id="paint-lay")
-        self.editor = editor.draw(placing.phrases_of(prompt), prompt, layout, "paint-editor")
+        self.editor = editor.draw(**_words(prompt), layout=layout, name="paint-editor")
         with gr.Accordion("From a file", open=False):
             self._draw_file()
         chosen = first.request.plugins if first else tuple(map(plugin, self.followers[:1]))
@@ -127,11 +128,11 @@ class Paint:
     def _from_prompt(self, prompt: str) -> dict[Any, Any]:
         try:
             text = bounds.check_prompt(prompt, self.limits)
-            phrases = placing.phrases_of(text)
+            words = _words(text)
         except GuidanceError as wrong:
-            return {self.panel.status: say(str(wrong), "wrong")}
+            return {self.panel.status: say(sentence(wrong), "wrong")}
         # The editor itself keeps what was drawn, by phrase: its value stays in the browser.
-        return {self.editor: gr.update(phrases=phrases, prompt=text)}
+        return {self.editor: gr.update(**words)}
 
     def _from_words(self, prompt: str, drawn: Any, width: Any, height: Any) -> dict[Any, Any]:
         """Places by the prompt's own words; the editor's undo has what was there before."""
@@ -139,11 +140,11 @@ class Paint:
             text = bounds.check_drawn(prompt, self.limits)
             cells = editor.cells(*bounds.check_size(width, height, self.limits))
             value = placing.laid_out(text, drawn, cells)
-            phrases = placing.phrases_of(text)
+            words = _words(text)
         except GuidanceError as wrong:
             return {self.panel.status: say(sentence(wrong), "wrong")}
         return {
-            self.editor: gr.update(value=value, phrases=phrases, prompt=text),
+            self.editor: gr.update(value=value, **words),
             self.panel.status: say("Laid out by the prompt's words; Undo takes it back."),
         }
 
@@ -151,7 +152,7 @@ class Paint:
         try:
             w, h = bounds.check_size(width, height, self.limits)
         except GuidanceError as wrong:
-            return {self.panel.status: say(str(wrong), "wrong")}
+            return {self.panel.status: say(sentence(wrong), "wrong")}
         return {self.editor: gr.update(cells=editor.cells(w, h))}
 
     def _from_file(self, path: str | None, legend: str, prompt: str) -> dict[Any, Any]:
@@ -161,7 +162,7 @@ class Paint:
             layout, note = placing.from_file(path, legend, self.limits)
             phrases = placing.phrases_of(bounds.check_prompt(prompt, self.limits))
         except GuidanceError as wrong:
-            return {self.panel.status: say(str(wrong), "wrong")}
+            return {self.panel.status: say(sentence(wrong), "wrong")}
         return {
             self.editor: gr.update(value=editor.value_of(layout, phrases)),
             self.panel.status: say(
@@ -184,14 +185,13 @@ class Paint:
     def fill(self, setup: Setup) -> list[Any]:
         """Values for `inputs` that show a set-up."""
         request = setup.request
-        phrases = placing.phrases_of(request.prompt)
+        words = _words(request.prompt)
         layout = placing.spoken(request.prompt, request.layout) if request.layout else None
         return [
             request.prompt,
             gr.update(
-                value=editor.value_of(layout, phrases),
-                phrases=phrases,
-                prompt=request.prompt,
+                value=editor.value_of(layout, words["phrases"]),
+                **words,
                 cells=editor.cells(request.width, request.height),
             ),
             *self.stack.fill(request.plugins),
@@ -215,6 +215,11 @@ class Paint:
             ),
             self.score: gr.update(value=score or "", visible=bool(score)),
         }
+
+
+def _words(prompt: str) -> dict[str, Any]:
+    """What the editor knows of a prompt: its phrases, and its text as methods read it."""
+    return {"phrases": placing.phrases_of(prompt), "prompt": strip_markup(prompt)}
 
 
 def _score(result: Result) -> str | None:

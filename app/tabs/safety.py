@@ -78,14 +78,13 @@ class Safety:
         setup = example.setup if example else None
         stack = setup.request.plugins if setup else ()
         prompt = setup.request.prompt if setup else "a cat in a haunted house"
-        self.prompt = prompt_box(prompt, NAME, self.limits)
+        self.prompt = prompt_box(prompt, NAME)
         self.concept = gr.Textbox(
             value=_given(stack, CONCEPT, ""),
             label="What is unwanted, in words",
             info="left empty: the method's own text",
             lines=1,
             max_lines=5,
-            max_length=self.limits.prompt,
             elem_id="safety-concept",
         )
         known = self.preset_parameter

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from adhere.app.jobs import copies
 from adhere.app.jobs.methods import named
 from adhere.app.jobs.setup import Setup
+from adhere.app.parts import planning
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
@@ -61,6 +63,30 @@ def test_a_newcomer_needs_one_click(visit: Visit) -> None:
     assert said["y"] >= picture["y"] + picture["height"] - 1, "a caption hides its picture"
     again = Pilot().plan(page.input_value("#autopilot-prompt textarea, #autopilot-prompt input"))
     assert named(again.attempts[1].name) in kept.inner_text()
+
+
+def test_a_slow_answer_about_fields_half_filled_is_not_the_last(
+    flying: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fields of a new prompt change one after the other; the plan is told of all of them."""
+    card = planning.card
+
+    def slow(plan: Plan, *more: Any) -> Any:
+        if any(attempt.why == "as chosen" for attempt in plan.attempts):
+            time.sleep(1.0)
+        return card(plan, *more)
+
+    monkeypatch.setattr(planning, "card", slow)
+    for prompt in ("a zebra and a frog", "a cat without a hat"):
+        flying.fill("autopilot", prompt)
+        planned(flying, prompt.split()[1])
+        flying.page.wait_for_timeout(2000)
+        assert "as chosen" not in flying.page.inner_text("#autopilot-plan")
+
+
+def test_a_prompt_that_is_too_long_is_said_and_not_cut(flying: Visit) -> None:
+    flying.fill("autopilot", "x" * 1001)
+    planned(flying, "1001 characters")
 
 
 def test_the_plan_follows_the_prompt_and_what_is_changed(flying: Visit, served: Served) -> None:

@@ -202,6 +202,56 @@ def test_what_is_drawn_outlives_other_words_and_undo_restores(painting: Visit) -
     assert places(visit)["red cat"] == "no place yet"
 
 
+def test_the_list_says_what_the_prompt_has_by_whole_words(painting: Visit, served: Served) -> None:
+    visit = painting
+    choose(visit, "red cat")
+    pull(visit, (0.1, 0.2), (0.4, 0.8))
+    visit.fill("paint", "a red cat and a red cat")
+    until(lambda: "red cat#2" in places(visit), "the editor did not follow the prompt")
+    choose(visit, "red cat#2")
+    pull(visit, (0.6, 0.2), (0.9, 0.8))
+    for prompt, used in {
+        "a [red|cat]": ["red cat"],
+        "infrared cats": [],
+        "猫red cat猫": ["red cat"],
+        "a red  Cat, red cat": ["red cat", "red cat#2"],
+    }.items():
+        visit.fill("paint", prompt)
+        visit.generate("paint", "Done" if used else "none of the phrases")
+        drawn = {name: place for name, place in places(visit).items() if place != "no place yet"}
+        assert [name for name, place in drawn.items() if "not used" not in place] == used
+        layout = served.studio.asked[-1].layout
+        assert layout is not None
+        assert not used or list(layout.phrases) == used
+
+
+def test_removing_and_undoing_leave_the_choice_where_it_was(painting: Visit) -> None:
+    visit, page = painting, painting.page
+    choose(visit, "green car")
+    page.get_by_label("Remove red cat", exact=True).click()
+    pull(visit, (0.5, 0.5), (0.9, 0.9))
+    assert places(visit) == {"green car": "box"}
+    page.locator("#paint-editor [data-part=undo]").click(click_count=2)
+    assert places(visit) == {"red cat": "no place yet", "green car": "no place yet"}
+    assert "green car" in page.inner_text("#paint-editor .region.chosen")
+
+
+def test_an_edge_that_is_no_number_is_said_and_not_kept(painting: Visit) -> None:
+    visit, page = painting, painting.page
+    choose(visit, "red cat")
+    pull(visit, (0.2, 0.2), (0.4, 0.4))
+    left = page.locator("#paint-editor [data-part=left]")
+    was = left.input_value()
+    for typed, said in (("abc", "a number from 0 to 100"), ("", "")):
+        left.fill(typed)
+        left.blur()
+        assert said in page.inner_text("#paint-editor [data-part=said]")
+        assert left.input_value() == was
+    left.fill("10,5")
+    left.blur()
+    assert left.input_value() == "10.5"
+
+
 def test_boxes_move_are_resized_and_typed(painting: Visit, served: Served) -> None:
     visit, page = painting, painting.page
     choose(visit, "red cat")
@@ -432,13 +482,13 @@ def test_the_plain_picture_is_there_while_the_guided_one_grows(
     held.held = held.made + 1
     visit.fill("compose", "a green frog and a blue car")
     visit.page.click("#compose-go")
-    visit.page.wait_for_function("() => document.body.innerText.includes('is being made')")
+    visit.page.wait_for_function("() => document.body.innerText.includes('without guidance')")
     visit.page.wait_for_selector("#compose-slider img")
     assert not visit.page.is_visible("#compose-verdict")  # it was of the pair before
     held.held = None
     visit.status("compose", "Done")
     visit.page.wait_for_selector("#compose-verdict:visible")
-    assert "is being made" not in visit.page.inner_text("body")
+    assert "without guidance" not in visit.page.inner_text("body")
 
 
 def test_an_answer_to_stop_that_is_late_takes_nothing_back(

@@ -188,8 +188,24 @@ def test_layout_file(tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     path.write_text(json.dumps(layout.to_json()))
     assert placing.from_file(str(path), "", LIMITS) == (layout, "")
-    path.write_text("{broken")
-    with pytest.raises(LayoutError):
+    path.write_text(json.dumps(layout.to_json()), encoding="utf-8-sig")  # as Windows' editors do
+    assert placing.from_file(str(path), "", LIMITS) == (layout, "")
+    assert Layout.read(path) == layout
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"{broken", "no JSON"),
+        (b"", "no JSON"),
+        (b"[1]", "a layout must be"),
+        ('{"regions": [{"phrase": "é"}]}'.encode("latin-1"), "save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_layout_says_why(data: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "layout.json"
+    path.write_bytes(data)
+    with pytest.raises(LayoutError, match=sentence):
         placing.from_file(str(path), "", LIMITS)
 
 

@@ -43,6 +43,14 @@ def test_listed_formats_open(kind: str, tmp_path: Path) -> None:
     assert uploads.decode(path.read_bytes()).size == (20, 10)
 
 
+def test_a_picture_is_turned_as_it_is_seen() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(buffer, "JPEG", exif=turned)
+    assert uploads.decode(buffer.getvalue()).size == (10, 20)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "PDF"])
 def test_other_formats_are_refused(kind: str) -> None:
     with pytest.raises(LayoutError, match="PNG"):

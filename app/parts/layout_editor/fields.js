@@ -24,8 +24,10 @@ function row() {
   pick.onclick = () => choose(place());
   drop.textContent = "×";
   drop.onclick = () => change(() => {
-    regions.splice(place(), 1);
-    chosen = Math.min(chosen, Math.max(0, regions.length - 1));
+    const gone = place();
+    regions.splice(gone, 1);
+    // Whoever removes another region goes on with the one that was chosen.
+    chosen = Math.max(0, Math.min(gone < chosen ? chosen - 1 : chosen, regions.length - 1));
   });
   item.append(pick, drop);
   return item;

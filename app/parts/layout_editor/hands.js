@@ -151,11 +151,13 @@ find("phrase").onkeydown = (event) => {
 };
 
 sides.forEach((field) => field.addEventListener("change", () => {
-  const box = sides.map((one) => one.value.trim() === "" ? NaN : Number(one.value) / 100);
-  if (box.some(Number.isNaN)) return;
-  const wrong = box.some((edge) => edge < 0 || edge > 1) || box[0] >= box[2] || box[1] >= box[3];
-  edges = wrong ? "Left before right and top before bottom, each from 0 to 100." : "";
-  if (wrong) draw(); else change(() => put(regions[chosen], {box}));
+  const box = sides.map((one) => one.value.trim() === "" ? null : numberOf(one.value) / 100);
+  const missing = box.includes(null), within = (edge) => edge === null || (edge >= 0 && edge <= 1);
+  const wrong = !box.every(within) || (!missing && (box[0] >= box[2] || box[1] >= box[3]));
+  edges = wrong ? "Left before right and top before bottom, each a number from 0 to 100." : "";
+  // A first box comes edge by edge; one that is there keeps its own where nothing is given.
+  if (wrong || (missing && regions[chosen].box)) return draw();
+  if (!missing) change(() => put(regions[chosen], {box}));
 }));
 
 canvas.addEventListener("keydown", (event) => {

@@ -25,9 +25,21 @@ function say(region, name, value) {
   if (value === OWN[name]) delete region.own[name]; else region.own[name] = value;
 }
 
+const UNSPACED = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"]
+  .map((script) => `\\p{Script=${script}}`).join("");
+const JOINED = `(?![${UNSPACED}])[\\p{L}\\p{M}\\p{N}_]`;
+
+function times(phrase) {
+  // As the server finds a phrase: whole words, whatever their case and spacing.
+  const words = phrase.trim().split(/\s+/).map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const found = new RegExp(`(?<!${JOINED})${words.join("\\s+")}(?!${JOINED})`, "giu");
+  return [...props.prompt.matchAll(found)].length;
+}
+
 function known(region) {
-  const words = region.phrase.replace(/#\d+$/, "").toLowerCase();
-  return !props.prompt || props.prompt.toLowerCase().includes(words);
+  const [, words, which] = region.phrase.match(/^(.*\S)\s*#\s*(\d+)$/s) || [null, region.phrase, 1];
+  return !props.prompt || times(region.phrase) > 0
+    || Math.max(times(words), times(bare(words))) >= Number(which);
 }
 
 const used = (region) => known(region) || Boolean(region.own.text);
@@ -75,6 +87,7 @@ function plain() {
 
 function take(value) {
   const given = JSON.parse(JSON.stringify(value || {}));
+  const name = regions[chosen] && label(regions[chosen]);
   regions = (given.regions || []).map((one) => {
     const region = fresh({phrase: one.phrase || ""});
     for (const name in OWN) if (one[name] != null) say(region, name, one[name]);
@@ -83,7 +96,8 @@ function take(value) {
   });
   whole = {};
   for (const name of ["base", "overlap"]) if (given[name] != null) whole[name] = given[name];
-  chosen = Math.min(chosen, Math.max(0, regions.length - 1));
+  const same = regions.findIndex((r) => label(r) === name);
+  chosen = same >= 0 ? same : Math.min(chosen, Math.max(0, regions.length - 1));
 }
 
 function tell() {
