@@ -38,6 +38,15 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], temporary: Path | No
         EvaluationError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _written(temporary, path, data):
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _written(temporary: Path, path: Path, data: bytes | Iterable[bytes]) -> Iterator[None]:
+    """What is to be `path`, on the disk under another name. Errors are the path's, also those of
+    the block; afterwards the other name is gone.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +54,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], temporary: Path | No
             stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -61,21 +70,19 @@ def write_once(path: Path, data: bytes | Iterable[bytes]) -> bool:
     what lies there afterwards.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_atomic(temporary, data)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise storage_error(path, error) from error
-        if path.exists():
+    with _written(temporary, path, data):
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
             return False
-        ours = temporary.read_bytes()
-        os.replace(temporary, path)
-        return path.read_bytes() == ours
-    finally:
-        temporary.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                return False
+            ours = temporary.read_bytes()
+            os.replace(temporary, path)
+            return path.read_bytes() == ours
     return True
 
 
@@ -90,7 +97,11 @@ def storage_error(path: Path, error: OSError) -> EvaluationError:
             f"the disk is full: {path} was not written. Everything finished so far is kept; "
             "free some space and give the same command again"
         )
-    return EvaluationError(f"cannot write {path}: {error.strerror or error}")
+    why = error.strerror or error
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        blocking = next((one for one in path.parents if one.is_file()), path.parent)
+        why = f"{blocking} is a file; give a folder"
+    return EvaluationError(f"cannot write {path}: {why}")
 
 
 _TAIL = 1 << 16

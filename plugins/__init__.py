@@ -120,11 +120,11 @@ def stack(text: str) -> tuple[Plugin, ...]:
     SEGA's edits have some. What cannot be said so is said in JSON: one plugin, or a list of them.
 
     Raises:
-        ParameterError: it names no plugin or an unknown one, or is spelled otherwise.
+        ParameterError: it names no plugin or an unknown one, one of them twice with the same
+            parameters, or is spelled otherwise.
     """
-    if text.lstrip().startswith("["):
-        return tuple(plugin(spec) for spec in _parsed(text))
-    return tuple(plugin(spec) for spec in split_stack(text))
+    specs = _parsed(text) if text.lstrip().startswith("[") else split_stack(text)
+    return parameters.each_once(map(plugin, specs))
 
 
 def split_stack(text: str) -> list[str]:

@@ -596,6 +596,8 @@ def test_sigterm_leaves_a_true_report(folder: Path, tmp_path: Path) -> None:
         (["generate", PROMPT, "-p", "attend_and_excite"], "did you mean 'attend-and-excite'?"),
         (["generate", PROMPT, "-p", "syngen+atend-and-excite"], "did you mean 'attend-and-excite'"),
         (["generate", PROMPT, "-p", "syngen+"], "behind a +"),
+        (["generate", PROMPT, "-p", "dos+syngen+dos"], "dos is there twice"),
+        (["eval", "plan", "out", "-s", "toybox-pairs", "-p", "dos+dos"], "dos is there twice"),
         (["generate", PROMPT, "--seeds", "0"], "--seed 0"),
         (["generate", PROMPT, "--seed", "1", "--seeds", "2"], "give one of them"),
     ],

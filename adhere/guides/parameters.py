@@ -158,6 +158,23 @@ def from_json(plugin: type[T], values: Mapping[str, Any]) -> T:
     return made
 
 
+def each_once(plugins: Iterable[Any]) -> tuple[Any, ...]:
+    """Plugins, after refusing one that stands twice: its energy would count twice, or its change be made twice,
+    which its own parameters say better. With other parameters it may (two concepts, two files).
+
+    Raises:
+        ParameterError: two of them are equal.
+    """
+    made = tuple(plugins)
+    for place, one in enumerate(made):
+        if one in made[:place]:
+            raise ParameterError(
+                f"{one.name} is there twice with the same parameters; leave one out, or give each "
+                "parameters of its own"
+            )
+    return made
+
+
 def from_text(plugin: type[T], text: str) -> T:
     """A plugin from the CLI's `key=value,key=value`; tuples are separated by `|`."""
     values: dict[str, Any] = {}

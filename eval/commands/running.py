@@ -133,15 +133,13 @@ def run(
     else is at, and the last one reports.
     """
     with spoken():
-        from adhere.eval import places
-        from adhere.eval.commands import steps, trackers
+        from adhere.eval.commands import steps
+        from adhere.eval.report import gathering
 
-        # A missing package should not cost a run.
-        if shown.log:
-            trackers.tracker(shown.log)
-        if shown.keep:
-            places.file(shown.keep)
+        steps.check(part, making, shown)
         planned = steps.plan(steps.experiment(asked, batch, metric), out, asked.include)
+        if shown.baseline:
+            gathering.check_baseline(shown.baseline, planned.manifest)
         mine = steps.shard(out, part)
         made = steps.generate(out, mine, making, batch, device)
         known = planned.ledger()

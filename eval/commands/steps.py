@@ -41,6 +41,22 @@ def experiment(asked: Asked, batch: int | None, metric: Sequence[str] | None) ->
     return experiments.read(asked.config, {**flags, "batch": batch, "evaluators": metric or None})
 
 
+def check(part: Part, making: Making, shown: ReportOptions) -> None:
+    """Refuse, before anything is written, what one of the four steps would come upon later."""
+    if part.shard:
+        Shard.parse(part.shard)
+    _check_engine(making.engine)
+    if shown.log:
+        trackers.tracker(shown.log)
+    if shown.keep:
+        places.file(shown.keep)
+
+
+def _check_engine(name: str) -> None:
+    if name not in ("local", "ray"):
+        stop(f"engine {name!r}; use local or ray")
+
+
 def plan(asked: Experiment, out: str, include: Sequence[Path] | None) -> Folder:
     """Write the manifest, or find the same one there."""
     recipes = [evaluators.evaluator(spec) for spec in asked.evaluators]
@@ -163,8 +179,7 @@ def generate(
     out: str, mine: Shard, making: Making, batch: int | None, device: str | None
 ) -> local.GenerateSummary:
     """Make this shard's pictures, or with Ray all of them."""
-    if making.engine not in ("local", "ray"):
-        stop(f"engine {making.engine!r}; use local or ray")
+    _check_engine(making.engine)
     folder = Folder(out)
     options = local.Options(
         batch=batch or int(defaults(out)["batch"]),

@@ -45,7 +45,7 @@ def gather(
         EvaluationError: there is no such variant.
     """
     manifest = folder.manifest
-    _check_baseline(baseline, manifest)
+    check_baseline(baseline, manifest)
     ledger = folder.ledger()
     found, labels = scored(folder, recipes, ledger), _labels(recipes)
     made = making(ledger.records())
@@ -77,7 +77,8 @@ def gather(
     )
 
 
-def _check_baseline(baseline: str, manifest: Manifest) -> None:
+def check_baseline(baseline: str, manifest: Manifest) -> None:
+    """Raise `EvaluationError` where no variant of the plan is called so."""
     variants = list(manifest.requests.variants)
     if baseline not in variants:
         raise EvaluationError(f"no variant is called {baseline!r}; there are {', '.join(variants)}")

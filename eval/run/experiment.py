@@ -201,7 +201,8 @@ def _variant(name: str, value: Any) -> Variant:
     for spec in strict.several(value or (), "plugins"):
         specs += split_stack(spec) if isinstance(spec, str) else [spec]
     try:
-        return Variant(name, tuple(map(plugin, specs)), suites, negative, scale, base)
+        plugins = parameters.each_once(map(plugin, specs))
+        return Variant(name, plugins, suites, negative, scale, base)
     except ParameterError as error:
         raise ParameterError(f"variant {name!r}: {error}") from error
 

@@ -40,7 +40,7 @@ class Guidance:
             raise ParameterError(
                 f"memory={memory!r} is no Memory; write for example memory=Memory(sub_batch=2)"
             )
-        self.plugins = plugins
+        self.plugins = parameters.each_once(plugins)
         self.memory = memory or Memory()
 
     def __repr__(self) -> str:

@@ -254,7 +254,7 @@ class Family:
     def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
         """Token columns of texts that are not the call's prompts, as `encode` encodes them."""
         raise ModelError(
-            f"a plugin compares texts as Stable Diffusion 1.x, 2.x and XL encode them, and "
+            f"texts can be compared as Stable Diffusion 1.x, 2.x and XL encode them, and "
             f"{type(self.pipe).__name__} encodes them otherwise; use another plugin with this model"
         )
 

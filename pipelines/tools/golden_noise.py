@@ -31,6 +31,8 @@ from adhere.plugins.mathematics.noise_network import MAKE, PROBE, NoiseNetwork
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
+LEAST = 4
+"""Prompts, where a verifier keeps about half of the pairs."""
 PART = 16
 """Pairs in a part: what is lost at the most when a process is killed."""
 PART_KIND = "part of a noise network's pairs"
@@ -65,6 +67,7 @@ class Collector:
 
     Raises:
         ModelError: the model's pictures cannot be inverted.
+        ParameterError: there are too few prompts.
     """
 
     def __init__(
@@ -77,6 +80,12 @@ class Collector:
         steps: int | None = None,
     ) -> None:
         refuse(studio.pipe)
+        least = 2 if verifier is None else LEAST
+        if len(prompts) < least:
+            raise ParameterError(
+                f"{len(prompts)} texts are too few for pairs to learn from and one to be held out; "
+                f"give {least} or more (--size, --texts)"
+            )
         self.studio, self.prompts = studio, list(prompts)
         self.verifier = None if verifier is None else verifier[1]
         self.folder = out.with_name(f"{out.name}.parts")
@@ -89,7 +98,7 @@ class Collector:
             "weights": fingerprint(unet),
             "latents": "x".join(map(str, self.shape)),
             "steps": str(self.steps),
-            "texts": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest()[:16],
+            "texts": _hash(self.prompts),
             "verifier": "none" if verifier is None else verifier[0],
         }
 
@@ -99,8 +108,15 @@ class Collector:
         return [range(k, min(k + PART, count)) for k in range(0, count, PART)]
 
     def missing(self) -> list[range]:
-        """The parts that are still to be made."""
-        return [part for part in self.parts() if not self._path(part).is_file()]
+        """The parts that are still to be made.
+
+        Raises:
+            ParameterError: those that are there were made otherwise.
+        """
+        there = [part for part in self.parts() if self._path(part).is_file()]
+        for part in there:
+            self._read(part)
+        return [part for part in self.parts() if part not in there]
 
     @torch.no_grad()
     def make(self, part: range, tick: Callable[[float], None]) -> None:
@@ -111,7 +127,11 @@ class Collector:
             tick(1)
         names = ("given", "golden", "words", "gain")
         found = [torch.cat(column) for column in zip(*rows, strict=True)]
-        write(self._path(part), PART_KIND, dict(zip(names, found, strict=True)), self.about)
+        write(self._path(part), PART_KIND, dict(zip(names, found, strict=True)), self._about(part))
+
+    def _about(self, part: range) -> dict[str, str]:
+        """What a part's file says: it is the same one when more texts are given."""
+        return {**self.about, "texts": _hash(self.prompts[part.start : part.stop])}
 
     def chosen(self) -> Pairs:
         """Of all pairs those that are to be learnt.
@@ -160,13 +180,17 @@ class Collector:
 
     def _read(self, part: range) -> Stored:
         found = read(self._path(part), PART_KIND, MAKE)
-        for key, value in self.about.items():
+        for key, value in self._about(part).items():
             if found.about.get(key) != value:
                 raise ParameterError(
                     f"{str(self.folder)!r} has pairs with {key} {found.about.get(key)!r}, and "
                     f"these are to have {value!r}; give another --out, or take it away"
                 )
         return found
+
+
+def _hash(prompts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:16]
 
 
 def redenoised(

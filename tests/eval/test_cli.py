@@ -226,3 +226,39 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     assert nobody.exit_code == 2
     text = " ".join(nobody.output.split())
     assert "the second run has no variant 'nobody'; it has plain, attend-and-excite" in text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--shard", "3/2"], "shard 3/2"),
+        (["--shard", "one"], "shard 'one' is not i/n"),
+        (["--engine", "rai"], "engine 'rai'"),
+        (["--log", "nothing"], "--log nothing"),
+        (["--metric", "nothing"], "nothing"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_said_before_it_writes(
+    tmp_path: Path, wrong: list[str], said: str
+) -> None:
+    result = adhere("run", tmp_path / "out", *flags(tmp_path), *wrong)
+    assert (result.exit_code, (tmp_path / "out").exists()) == (2, False)
+    assert said in result.output
+
+
+def test_a_baseline_that_is_none_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    result = adhere("run", tmp_path / "out", *flags(tmp_path), "--baseline", "plian")
+    assert result.exit_code == 2
+    assert "no variant is called 'plian'; there are plain" in result.output
+    assert "made" not in result.output
+
+
+def test_a_run_in_a_file_is_refused_by_its_name(tmp_path: Path) -> None:
+    """`adhere eval run experiment.yaml`, where the folder was forgotten."""
+    file = tmp_path / "experiment.yaml"
+    file.write_text("name: mine")
+    result = adhere("run", file, *flags(tmp_path))
+    assert result.exit_code == 2
+    told = " ".join(result.output.split())
+    assert f"{file} is a file; give a folder" in told
+    assert f"cannot write {file}/manifest.jsonl" in told

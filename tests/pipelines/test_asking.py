@@ -64,6 +64,7 @@ def test_misuse_of_attach_is_said_at_once(about: dict[str, Any], message: str) -
         (lambda: Memory(sub_batch="2"), "number of images"),  # type: ignore[arg-type]
         (lambda: Memory(checkpointing="on"), "neither True nor False"),  # type: ignore[arg-type]
         (lambda: Guidance(memory={"sub_batch": 2}), "write for example"),  # type: ignore[arg-type]
+        (lambda: Guidance(adhere.SynGen(), adhere.SynGen()), "syngen is there twice with the same"),
         (lambda: Guidance().attach(StableDiffusionPipeline), "is a class; load a pipeline"),
         (lambda: Layout(ONE), "with the comma"),  # type: ignore[arg-type]
         (lambda: Layout("cat"), "tuple of regions"),  # type: ignore[arg-type]

@@ -81,8 +81,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "model")
 
 
-def collector(model: str, out: Path, verifier: Any = None) -> Collector:
-    prompts = [f"a {word}" for word in tiny.WORDS[:5]]
+def collector(model: str, out: Path, verifier: Any = None, count: int = 5) -> Collector:
+    prompts = [f"a {word}" for word in tiny.WORDS[:count]]
     return Collector(Studio(model), prompts, verifier, out, (32, 32), steps=2)
 
 
@@ -136,9 +136,25 @@ def test_what_is_made_is_not_made_again(
     one.make(range(3), lambda amount: None)
     assert one.missing() == [range(3, 5)]
     other = collector(model, tmp_path / "one.safetensors", ("redness", verifying.redness))
+    with pytest.raises(ParameterError, match="has pairs with verifier 'none'"):
+        other.missing()  # before anything is made
     other.make(range(3, 5), lambda amount: None)
     with pytest.raises(ParameterError, match="has pairs with verifier 'redness'"):
         one.chosen()
+
+
+def test_more_texts_go_on_with_the_pairs_that_are_there(model: str, tmp_path: Path) -> None:
+    """What a verifier that liked too few is answered with: a larger --size."""
+    few = collector(model, tmp_path / "one.safetensors", count=3)
+    few.make(range(3), lambda amount: None)
+    assert collector(model, tmp_path / "one.safetensors").missing() == [range(3, 5)]
+
+
+def test_too_few_texts_are_refused_before_a_pair_is_made(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "one.safetensors"
+    assert collector(model, out, count=2).missing() == [range(2)]
+    with pytest.raises(ParameterError, match=r"2 texts are too few .* give 4 or more"):
+        collector(model, out, ("redness", verifying.redness), count=2)
 
 
 def test_commands_train_and_begin(

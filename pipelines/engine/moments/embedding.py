@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from adhere.guides.guide import Change, Step, Text
+from adhere.errors import ModelError
+from adhere.guides.guide import Change, Guide, Step, Text
 from adhere.guides.maps import Site
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.hooks.denoiser_call import Call
@@ -56,15 +58,21 @@ class Embedding:
             family = self.state.family
             return family.widened(self.state.encoded(texts).values[family.text], width)
 
-        def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
-            return self.state.family.tracks_of(texts, call)
-
         def within(texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
             with changed(self.state.family.pipe, encoder, layer, change):
                 return encode(texts)
 
-        text = Text(cond, uncond, encode, sites=self.sites, tracks=tracks, within=within)
+        text = Text(cond, uncond, encode, sites=self.sites, within=within)
         for guide in self.guides:
-            text = guide.embed(step, text.replace(extra={}))
+            tracks = partial(self._tracks, guide, call)
+            text = guide.embed(step, text.replace(extra={}, tracks=tracks))
             self.state.extra[id(guide)] = text.extra
         return text
+
+    def _tracks(self, guide: Guide, call: Call, texts: Sequence[str]) -> tuple[Track, ...]:
+        """The columns of a guide's own texts; who asked is named where that cannot be said."""
+        try:
+            return self.state.family.tracks_of(texts, call)
+        except ModelError as error:
+            name = self.state.names[self.state.guides.index(guide)]
+            raise ModelError(f"{name}: {error}") from error
