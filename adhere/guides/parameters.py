@@ -159,8 +159,8 @@ def from_json(plugin: type[T], values: Mapping[str, Any]) -> T:
 
 
 def each_once(plugins: Iterable[Any]) -> tuple[Any, ...]:
-    """Plugins, after refusing one that stands twice: its energy would count twice, or its change be made twice,
-    which its own parameters say better. With other parameters it may (two concepts, two files).
+    """The plugins of a stack. One that stands twice would count twice, which its own parameters say
+    better; with other parameters it may (two concepts, two files).
 
     Raises:
         ParameterError: two of them are equal.

@@ -20,8 +20,9 @@ witness. Prompts, edits and noises are not the effect study's.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time
 from benchmarks import record
 from benchmarks.effects.paired import told
+from benchmarks.effects.witnesses import Row, heard, whole
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)
 SEED = 5_000_000
@@ -91,31 +93,24 @@ def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[float |
     return [float(colour in colours) if colours else None for colours in shown]
 
 
-def measured(pipe: Any, kinds: Sequence[str], noises: int) -> dict[str, dict[str, Any]]:
-    """Each question's shares, without the edit and at each weight, and what the edits change."""
+def answers(pipe: Any, kind: str, noises: int) -> Iterator[Row]:
+    """Of each question a kind's scores, without the edit and at each weight."""
     judge = Judge.load()
-    found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
-
-    def count(question: str, arm: str, kind: str, first: int, rows: Sequence[float | None]) -> None:
-        kept = found.setdefault(question, {}).setdefault(arm, {})
-        kept |= {(kind, n): row for n, row in enumerate(rows, first) if row is not None}
-
-    for kind in kinds:
-        edit = f"{a(kind)} > {a(f'{unusual(kind)[0]} {kind}')}"
-        edits = {f"keep={keep:g}": Time((edit,), keep=keep) for keep in KEEPS}
-        asks = [(name, *one) for name, prompts in asked(kind).items() for one in prompts]
-        for number, (question, prompt, looked_at, colour) in enumerate(asks):
-            for arm, plugin in {"plain": None, **edits}.items():
-                verdicts, first = judge(list(drawn(pipe, prompt, plugin, noises))), number * noises
-                count(question, arm, kind, first, hits(verdicts, looked_at, colour))
-                if colour is not None:
-                    count("the thing is there", arm, kind, first, hits(verdicts, looked_at, None))
-        print(f"{kind} is done", flush=True)
-    return {question: told(rows, "plain") for question, rows in found.items()}
+    edit = f"{a(kind)} > {a(f'{unusual(kind)[0]} {kind}')}"
+    edits = {f"keep={keep:g}": Time((edit,), keep=keep) for keep in KEEPS}
+    asks = [(name, *one) for name, prompts in asked(kind).items() for one in prompts]
+    for number, (question, prompt, looked_at, colour) in enumerate(asks):
+        for arm, plugin in {"plain": None, **edits}.items():
+            verdicts, first = judge(list(drawn(pipe, prompt, plugin, noises))), number * noises
+            for n, row in enumerate(hits(verdicts, looked_at, colour), first):
+                yield question, arm, n, row
+            if colour is not None:
+                for n, row in enumerate(hits(verdicts, looked_at, None), first):
+                    yield "the thing is there", arm, n, row
 
 
 def main() -> None:
-    """Measure, print, and keep JSON."""
+    """Measure, print, and keep JSON; given again after a stop it goes on."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -127,7 +122,12 @@ def main() -> None:
     pipe = load_toybox(folder=given.model)
     pipe.set_progress_bar_config(disable=True)
     how = {"device": "cpu", "kinds": given.kinds, "noises": given.noises}
-    record.write(given.out, how, measured(pipe, given.kinds, given.noises))
+    # Rows depend on the model and on the noises; kinds that are added go on with those there are.
+    rows_of = {"device": "cpu", "model": str(given.model), "noises": given.noises}
+    witnesses = ((kind, partial(answers, pipe, kind, given.noises)) for kind in given.kinds)
+    *_, found = heard(given.out, rows_of, witnesses)
+    record.write(given.out, how, {name: told(rows, "plain") for name, rows in found.items()})
+    whole(given.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,6 +45,7 @@ from adhere.plugins.edit.p_plus import PPlus
 from adhere.plugins.noise.noise_query import NoiseQuery
 from benchmarks import record
 from benchmarks.effects.paired import told
+from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
 
 SEED = 8_000_000
 SCALE, STEPS = 4.0, 25
@@ -54,10 +56,11 @@ SCALES: Mapping[str, Scaling] = {
     "scale 3": Scaling("-", scale=3, steps=STEPS),
 }
 
+ALIKE = "likeness to the concept"
+"""The only question of its study whose answer is no share."""
+
 Look = tuple[str, str]
 """A kind and its colour."""
-Found = dict[str, dict[str, dict[tuple[str, int], float]]]
-"""Of each question, each arm's scores by prompt and noise."""
 
 
 def a(look: Look) -> str:
@@ -71,11 +74,6 @@ def looks(rng: Random) -> tuple[Look, Look]:
     free = [colour for colour in COLOURS if colour not in {*TYPICAL[one], *TYPICAL[other]}]
     first, second = rng.sample(free, 2)
     return (one, first), (other, second)
-
-
-def score(found: Found, arm: str, key: tuple[str, int], scores: Mapping[str, float]) -> None:
-    for question, value in scores.items():
-        found.setdefault(question, {}).setdefault(arm, {})[key] = float(value)
 
 
 def drawn(pipe: Any, prompt: str, plugin: Any, seeds: Sequence[int]) -> list[Image.Image]:
@@ -108,11 +106,11 @@ def library(studio: Studio, clip: Clip | None, size: int, path: Path) -> str:
 
 def noise_query(
     pipe: Any, path: str, names: Sequence[str], count: int, noises: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Witness]:
     """Statistics at their highest and lowest, and what suits the prompt."""
-    rng, found = Random(SEED), Found()
-    for number in range(count):
-        one, other = looks(rng)
+    rng = Random(SEED)
+
+    def asked(number: int, one: Look, other: Look) -> Iterator[Row]:
         prompt = a(one) if number % 2 else f"{a(one)} and {a(other)}"
         wanted = {one} if number % 2 else {one, other}
         seeds = [number * noises + noise for noise in range(noises)]
@@ -120,30 +118,27 @@ def noise_query(
         values = statistics(plain)
         for name in names:
             column = list(STATISTICS).index(name)
+            for noise in range(noises):
+                yield name, "plain", noise, float(values[noise, column])
             for arm, level in (("highest", 1.0), ("lowest", 0.0)):
                 plugin = NoiseQuery(path, target=name, level=level)
                 there = statistics(drawn(pipe, prompt, plugin, seeds))
                 for noise in range(noises):
-                    key = f"{number}", noise
-                    score(found, arm, key, {name: float(there[noise, column])})
-                    score(found, "plain", key, {name: float(values[noise, column])})
+                    yield name, arm, noise, float(there[noise, column])
         suited = drawn(pipe, prompt, NoiseQuery(path), seeds)
         for arm, images in (("plain", plain), ("by prompt", suited)):
             for noise, seen in enumerate(shown(images)):
-                score(found, arm, (f"{number}", noise), {"all there": wanted <= seen})
-        whole = {name: told(_plain_first(found[name]), "plain", share=False) for name in names}
-        yield whole | {"all there": told(found["all there"], "plain")}
+                yield "all there", arm, noise, wanted <= seen
+
+    return ((f"{n}", partial(asked, n, *looks(rng))) for n in range(count))
 
 
-def _plain_first(rows: dict[str, Any]) -> dict[str, Any]:
-    return {"plain": rows["plain"], **rows}
-
-
-def p_plus(pipe: Any, count: int, noises: int) -> Iterator[dict[str, Any]]:
+def p_plus(pipe: Any, count: int, noises: int) -> Iterator[Witness]:
     """One text's shape in another's colours."""
-    rng, found = Random(SEED + 1), Found()
-    for number in range(count):
-        (kind, _), style = looks(rng)
+    rng = Random(SEED + 1)
+
+    def asked(number: int, one: Look, style: Look) -> Iterator[Row]:
+        kind = one[0]
         shape, look = a((kind, "")), a(style)
         arms = {
             "the shape's text": (shape, None),
@@ -155,18 +150,12 @@ def p_plus(pipe: Any, count: int, noises: int) -> Iterator[dict[str, Any]]:
         for arm, (prompt, plugin) in arms.items():
             for noise, seen in enumerate(shown(drawn(pipe, prompt, plugin, seeds))):
                 kinds, colours = {one for one, _ in seen}, {colour for _, colour in seen}
-                score(
-                    found,
-                    arm,
-                    (f"{number}", noise),
-                    {
-                        "the shape's kind": kind in kinds,
-                        "the style's colour": style[1] in colours,
-                        "the style's kind": style[0] in kinds,
-                        "mixed: that kind in that colour": (kind, style[1]) in seen,
-                    },
-                )
-        yield {question: told(rows, "the shape's text") for question, rows in found.items()}
+                yield "the shape's kind", arm, noise, kind in kinds
+                yield "the style's colour", arm, noise, style[1] in colours
+                yield "the style's kind", arm, noise, style[0] in kinds
+                yield "mixed: that kind in that colour", arm, noise, (kind, style[1]) in seen
+
+    return ((f"{n}", partial(asked, n, *looks(rng))) for n in range(count))
 
 
 def scene(one: Look, other: Look, rng: Random) -> Scene:
@@ -177,56 +166,64 @@ def scene(one: Look, other: Look, rng: Random) -> Scene:
     return Scene(tuple(put), shade=rng.randrange(2))
 
 
-@torch.no_grad()
-def scaling_concept(pipe: Any, clip: Clip, count: int) -> Iterator[dict[str, Any]]:
+def scaling_concept(pipe: Any, clip: Clip, count: int) -> Iterator[Witness]:
     """One of two things removed, suppressed and enhanced."""
-    rng, found = Random(SEED + 2), Found()
-    for number in range(count):
-        one, other = looks(rng)
+    rng = Random(SEED + 2)
+
+    @torch.no_grad()
+    def asked(one: Look, other: Look, drawn: Scene) -> list[Row]:
         denoiser = Denoiser(pipe, [a(one), ""], STEPS)
-        start = encoded(pipe, render(scene(one, other, rng)))
+        start = encoded(pipe, render(drawn))
         path = inverted(denoiser, start, CONCEPT, Scaling("-").iterations, _unheard)
+        rows: list[Row] = []
         for arm, how in SCALES.items():
             image = decoded(pipe, scaled(denoiser, path, how, _unheard))
             (seen,) = shown([image])
-            alike = float(clip.pictures([image])[0] @ clip.texts([a(one)])[0])
-            scores = {
-                "the concept is seen": one in seen,
-                "the other thing is seen": other in seen,
-                "only the other thing is seen": other in seen and one not in seen,
-                "likeness to the concept": alike,
-            }
-            score(found, arm, (f"{number}", 0), scores)
-        yield {
-            question: told(rows, "drawn again", share=question != "likeness to the concept")
-            for question, rows in found.items()
-        }
+            rows += [
+                ("the concept is seen", arm, 0, one in seen),
+                ("the other thing is seen", arm, 0, other in seen),
+                ("only the other thing is seen", arm, 0, other in seen and one not in seen),
+                (ALIKE, arm, 0, float(clip.pictures([image])[0] @ clip.texts([a(one)])[0])),
+            ]
+        return rows
+
+    for number in range(count):
+        one, other = looks(rng)
+        yield f"{number}", partial(asked, one, other, scene(one, other, rng))
 
 
 def _unheard(amount: float) -> None:
     pass
 
 
-STUDIES = ("noise-query", "p-plus", "scaling-concept")
+BASELINES = {
+    "noise-query": "plain",
+    "p-plus": "the shape's text",
+    "scaling-concept": "drawn again",
+}
+"""Of each study, the arm that the others are held against."""
+STUDIES = tuple(BASELINES)
 
 
-def studied(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One study's results, after each prompt or picture those of all so far."""
+def studied(name: str, how: Mapping[str, Any], given: argparse.Namespace) -> Iterator[Found]:
+    """What a study's witnesses said, after each of them."""
     studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
     assert clip is not None
-    if name == "p-plus":
-        yield from p_plus(studio.pipe, given.count, given.noises)
-        return
-    if name == "scaling-concept":
-        yield from scaling_concept(studio.pipe, clip, given.count)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
-        yield from noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
+        if name == "p-plus":
+            witnesses = p_plus(studio.pipe, given.count, given.noises)
+        elif name == "scaling-concept":
+            witnesses = scaling_concept(studio.pipe, clip, given.count)
+        else:
+            path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
+            witnesses = noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
+        yield from heard(given.out / f"{name}.json", how, witnesses)
 
 
 def main() -> None:
-    """Measure, print, and keep JSON, a file a study, which has what is done if it is cut short."""
+    """Measure, print, and keep JSON, a file a study, which has what is done if it is cut short;
+    given again it goes on.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -246,8 +243,15 @@ def main() -> None:
         "guidance_scale": SCALE,
     }
     for name in given.studies:
-        for done, results in enumerate(studied(name, given), 1):
+        rows_of = how | ({"statistics": given.statistics} if name == "noise-query" else {})
+        for done, found in enumerate(studied(name, rows_of, given), 1):
+            results = {
+                question: told(rows, BASELINES[name], share=question not in {ALIKE, *STATISTICS})
+                for question, rows in found.items()
+            }
             record.write(given.out / f"{name}.json", how | {"count": done}, results)
+    for name in given.studies:  # whoever was stopped in the last one goes on there
+        whole(given.out / f"{name}.json")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ and against a negative prompt.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,8 +31,9 @@ from adhere.pipelines.toybox import Judge
 from adhere.plugins.mathematics.prototypes import PROTOTYPES
 from adhere.plugins.safe.prototype import Prototype
 from benchmarks import record
-from benchmarks.effects.edits import Found, a, looks, score
+from benchmarks.effects.edits import Look, a, looks
 from benchmarks.effects.paired import told
+from benchmarks.effects.witnesses import Found, Row, heard, whole
 
 SEED = 9_000_000
 SCALE, STEPS = 4.0, 25
@@ -52,40 +55,41 @@ def prototypes(studio: Studio, path: Path) -> str:
     return str(path)
 
 
-def measured(pipe: Any, path: str, count: int) -> dict[str, Any]:
-    """Shares with each arm, and what it changes, picture by picture."""
-    rng, judge = Random(SEED), Judge.load()
+def answers(pipe: Any, path: str, number: int, look: Look) -> Iterator[Row]:
+    """A look's scores in both places, with each arm."""
+    judge = Judge.load()
     arms: dict[str, tuple[Any, str]] = {
         "plain": (None, ""),
         "prototype": (Prototype(path), ""),
         "negative prompt": (None, CONCEPT),
     }
-    found: dict[str, Found] = {where: {} for where in PLACES}
-    for number in range(count):
-        look, _ = looks(rng)
-        for where, words in PLACES.items():
-            for arm, (plugin, negative) in arms.items():
-                with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-                    images = pipe(
-                        f"{a(look)} {words}",
-                        negative_prompt=negative,
-                        num_inference_steps=STEPS,
-                        guidance_scale=SCALE,
-                        generator=torch.Generator().manual_seed(SEED + number),
-                    ).images
-                (verdict,) = judge(images)
-                seen = {(thing.kind, thing.colour) for thing in verdict.things}
-                scores = {"a skull": verdict.unsafe, "what was asked for": look in seen}
-                score(found[where], arm, (f"{number}", 0), scores)
-        print(f"{number + 1} of {count}", flush=True)
-    return {
-        where: {question: told(rows, "plain") for question, rows in questions.items()}
-        for where, questions in found.items()
-    }
+    for where, words in PLACES.items():
+        for arm, (plugin, negative) in arms.items():
+            with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
+                images = pipe(
+                    f"{a(look)} {words}",
+                    negative_prompt=negative,
+                    num_inference_steps=STEPS,
+                    guidance_scale=SCALE,
+                    generator=torch.Generator().manual_seed(SEED + number),
+                ).images
+            (verdict,) = judge(images)
+            seen = {(thing.kind, thing.colour) for thing in verdict.things}
+            yield f"{where}: a skull", arm, 0, verdict.unsafe
+            yield f"{where}: what was asked for", arm, 0, look in seen
+
+
+def results(found: Found) -> dict[str, Any]:
+    """Of each place the shares with each arm, and what it changes, picture by picture."""
+    told_of: dict[str, Any] = {where: {} for where in PLACES}
+    for question, rows in found.items():
+        where, _, asked = question.partition(": ")
+        told_of[where][asked] = told(rows, "plain")
+    return told_of
 
 
 def main() -> None:
-    """Measure, print, and keep JSON."""
+    """Measure, print, and keep JSON; given again after a stop it goes on."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -93,13 +97,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=record.RESULTS / "prototypes.json")
     given = parser.parse_args()
     studio = Studio("toybox", "cpu")
+    how = {"device": "cpu", "count": given.count, "steps": STEPS, "guidance_scale": SCALE}
+    how |= {"texts": TEXTS, "prototypes": PLAN.count}
+    rng = Random(SEED)
     path = prototypes(studio, given.out.with_suffix(".safetensors"))
     try:
-        found = measured(studio.pipe, path, given.count)
+        witnesses = (
+            (f"{number}", partial(answers, studio.pipe, path, number, looks(rng)[0]))
+            for number in range(given.count)
+        )
+        *_, found = heard(given.out, how, witnesses)
     finally:
         Path(path).unlink()
-    how = {"device": "cpu", "count": given.count, "steps": STEPS, "guidance_scale": SCALE}
-    record.write(given.out, how | {"texts": TEXTS, "prototypes": PLAN.count}, found)
+    record.write(given.out, how, results(found))
+    whole(given.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -47,6 +48,7 @@ from adhere.pipelines.toybox.world.world import place
 from adhere.plugins.bind.subject_guidance import SubjectGuidance
 from benchmarks import record
 from benchmarks.effects.paired import told
+from benchmarks.effects.witnesses import Row, Witness, heard, whole
 
 ALONE = 8
 """Pictures of each kind in each colour, for the regression."""
@@ -126,43 +128,41 @@ def said(things: Sequence[str]) -> str:
     return " and ".join(f"{article(thing)} {thing}" for thing in things)
 
 
-def measured(pipe: Any, clip: Any, count: int, noises: int, rng: Random) -> dict[str, Any]:
-    """Shares of the pictures with each arm, and what the masks change, pair by pair."""
+def answers(
+    pipe: Any, shown: Tensor, looks: Sequence[tuple[str, str]], seeds: Sequence[int]
+) -> Iterator[Row]:
+    """A pair's scores with each arm: `looks` are its kinds and colours, `shown` their pictures."""
     judge = Judge.load()
-    found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
+    expected = parse_prompt(said([f"{colour} {kind}" for kind, colour in looks]))
+    for arm, plugin in ARMS.items():
+        with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
+            images = pipe(
+                said([kind for kind, _ in looks]),
+                num_images_per_prompt=len(seeds),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                num_inference_steps=STEPS,
+                guidance_scale=GUIDANCE,
+                ip_adapter_image_embeds=[torch.stack([torch.zeros_like(shown), shown])],
+            ).images
+        for noise, verdict in enumerate(judge(list(images))):
+            seen = compare(expected, verdict.things)
+            yield "both with their looks", arm, noise, seen.all_bound
+            yield "things with their looks", arm, noise, seen.binding
+            yield "both there", arm, noise, seen.all_present
+            yield "a look exchanged", arm, noise, bool(seen.swapped)
+
+
+def witnesses(pipe: Any, clip: Any, count: int, noises: int, rng: Random) -> Iterator[Witness]:
+    """The pairs; their pictures are drawn whether they are asked or not, for what follows."""
     for number, (kinds, colours) in enumerate(pairs(count, rng)):
         looks = list(zip(kinds, colours, strict=True))
         shown = embedded(clip, [alone(*look, rng) for look in looks])
-        expected = parse_prompt(said([f"{colour} {kind}" for kind, colour in looks]))
-        for arm, plugin in ARMS.items():
-            with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-                images = pipe(
-                    said(kinds),
-                    num_images_per_prompt=noises,
-                    generator=[
-                        torch.Generator().manual_seed(SEED + 100 * number + noise)
-                        for noise in range(noises)
-                    ],
-                    num_inference_steps=STEPS,
-                    guidance_scale=GUIDANCE,
-                    ip_adapter_image_embeds=[torch.stack([torch.zeros_like(shown), shown])],
-                ).images
-            for noise, verdict in enumerate(judge(list(images))):
-                seen = compare(expected, verdict.things)
-                scores = {
-                    "both with their looks": float(seen.all_bound),
-                    "things with their looks": seen.binding,
-                    "both there": float(seen.all_present),
-                    "a look exchanged": float(bool(seen.swapped)),
-                }
-                for name, value in scores.items():
-                    found.setdefault(name, {}).setdefault(arm, {})[f"{number}", noise] = value
-        print(number, {n: {a: sum(v.values()) for a, v in r.items()} for n, r in found.items()})
-    return {name: told(rows, "ip-adapter") for name, rows in found.items()}
+        seeds = [SEED + 100 * number + noise for noise in range(noises)]
+        yield f"{number}", partial(answers, pipe, shown, looks, seeds)
 
 
 def main() -> None:
-    """Measure, print, and keep JSON."""
+    """Measure, print, and keep JSON; given again after a stop it goes on."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -188,7 +188,9 @@ def main() -> None:
         "steps": STEPS,
         "guidance_scale": GUIDANCE,
     }
-    record.write(given.out, how, measured(pipe, clip, given.pairs, given.noises, rng))
+    *_, found = heard(given.out, how, witnesses(pipe, clip, given.pairs, given.noises, rng))
+    record.write(given.out, how, {name: told(rows, "ip-adapter") for name, rows in found.items()})
+    whole(given.out)
 
 
 if __name__ == "__main__":
