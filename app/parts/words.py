@@ -70,6 +70,8 @@ class Words:
         self.prompt.change(
             self._read, [self.prompt, model], both, trigger_mode="always_last", **QUIET
         )
+        # Another model may know them; their roles, and what was corrected of them, stay.
+        model.change(lambda *both: self._read(*both)[1], [self.prompt, model], self.note, **QUIET)
         self.view.select(self._click, [self.prompt, self.view, model], both, **QUIET)
 
     def _read(self, prompt: str, model: str) -> tuple[Any, Any]:

@@ -252,6 +252,22 @@ def test_an_edge_that_is_no_number_is_said_and_not_kept(painting: Visit) -> None
     assert left.input_value() == "10.5"
 
 
+def test_what_the_toybox_knows_is_said_of_the_toybox_alone(visit: Visit) -> None:
+    page, note = visit.page, "#compose-note:visible"
+    visit.fill("compose", "a red zebra and a car")
+    page.wait_for_selector(note)
+    page.locator("#compose-words .token", has_text="red").first.click()
+    until(lambda: visit.role("red") == "red", "a click takes no role away")
+    page.locator("button:visible", has_text="Picture settings").click()
+    for model, shown in (("other", "detached"), ("toybox", "visible")):
+        field = page.get_by_label("Model", exact=True).locator("visible=true")
+        field.click()
+        field.fill(model)
+        field.press("Enter")
+        page.wait_for_selector(note, state=shown)
+        assert visit.role("red") == "red"
+
+
 def test_boxes_move_are_resized_and_typed(painting: Visit, served: Served) -> None:
     visit, page = painting, painting.page
     choose(visit, "red cat")
