@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -361,6 +362,42 @@ def test_an_interrupt_while_a_file_is_written_loses_no_picture(
     again = json.loads((tmp_path / "report.json").read_text())
     assert again["complete"] is True
     assert again["pictures"][:pictures] == report["pictures"]
+
+
+@pytest.mark.parametrize("full", [".png", ""])
+def test_a_full_disk_keeps_what_is_written_and_says_what_is_not(
+    full: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Full for the second chosen picture, and for the report too, or for pictures alone."""
+    register("alike", lambda pictures, prompts: [1.0] * len(pictures))
+    plain, calls = os.replace, []
+
+    def replace(source: Any, target: Any) -> None:
+        calls.append(Path(target).name)
+        if len(calls) > 1 and calls[-1].endswith(full):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(source, target)
+
+    words = ["--best-of", "2", "--look-at", "1", "--verifier", "alike", "--model", folder]
+    words += ["--seeds", "0-2", "--out", tmp_path, *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        assert adhere("generate", PROMPT, *words) == 1
+    said = capsys.readouterr().err
+    assert f"{calls[1]} was not written (No space left on device)" in said
+    assert ("report.json was not written" in said) is (full == "")
+    assert not list(tmp_path.glob(".*.part"))
+    assert [one.name for one in tmp_path.glob("0*.png")] == calls[:1]
+    if full:
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert (report["complete"], report["stopped_by"]) == (False, "OSError")
+        assert [row["file"] for row in report["pictures"]] == calls[:1]
+    assert adhere("generate", PROMPT, *words) == 0
+    assert len(list(tmp_path.glob("0*.png"))) == 3
 
 
 @pytest.mark.parametrize("how", ["--best-of", "--auto"])

@@ -164,6 +164,7 @@ def autopilot(
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
+        PromptError: an empty prompt, or markup that does not parse.
     """
     check_call(prompt.prompt if isinstance(prompt, Plan) else prompt, seed, call)
     if isinstance(prompt, Plan):

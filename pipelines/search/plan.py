@@ -16,6 +16,7 @@ from adhere.layout.composing import composed
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.search.search import is_number
 from adhere.plugins import plugin
+from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import Parse, parse
 
 BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
@@ -126,10 +127,18 @@ class Plan:
         for name in ("prompt", "negative"):
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(f"{name}={getattr(self, name)!r} is no text; write one")
+        if not self.prompt.strip():
+            raise PromptError(
+                "an empty prompt says nothing that a picture could be held against: write what it "
+                "should show"
+            )
+        strip_markup(self.prompt)
         if not self.attempts:
             raise ParameterError("a plan without attempts makes no picture; leave one in")
         if not is_number(self.budget) or self.budget < 1:
-            raise ParameterError(f"budget={self.budget!r}: a picture costs 1; give that or more")
+            raise ParameterError(
+                f"budget={self.budget!r}: a picture costs 1; give a finite number of 1 or more"
+            )
         for name in ("enough", "promising"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
@@ -180,6 +189,7 @@ class Plan:
 
         Raises:
             ParameterError: an unknown key or plugin, or a value out of range.
+            PromptError: an empty prompt, or markup that does not parse.
             LayoutError: the layout does not read.
         """
         known = list(cls.__dataclass_fields__)
@@ -204,13 +214,8 @@ def planned(prompt: str, **settings: Any) -> Plan:
 
     Raises:
         ParameterError: a setting is out of range.
-        PromptError: an empty prompt.
+        PromptError: an empty prompt, or markup that does not parse.
     """
-    if not prompt.strip():
-        raise PromptError(
-            "an empty prompt says nothing that a picture could be held against: write what it "
-            "should show"
-        )
     wanted, unwanted = parted(prompt)
     parsed = parse(wanted)
     layout = _layout(parsed) if len(parsed.entities) > 1 else None

@@ -26,6 +26,7 @@ from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.stopped import carry
+from adhere.prompt.markup import strip_markup
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
@@ -302,6 +303,7 @@ def search(
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
+        PromptError: the prompt's markup does not parse.
         ModelError: the pipeline cannot be guided.
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
@@ -333,7 +335,7 @@ def is_whole(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and not math.isnan(value)
+    return real and math.isfinite(value)
 
 
 def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
@@ -342,6 +344,7 @@ def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
     Raises:
         ParameterError: the prompt is no text, the seed no whole number, or an argument is the
             search's own.
+        PromptError: the prompt's markup does not parse.
     """
     if not is_whole(seed) or abs(seed) >= 2**62:
         raise ParameterError(f"seed={seed!r} is no seed; give a whole number of less than 2**62")
@@ -349,6 +352,7 @@ def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
         raise ParameterError(
             f"prompt={prompt!r} is no text; pictures are verified against one: search for each"
         )
+    strip_markup(prompt)
     if taken := [name for name in GIVEN if name in call]:
         raise ParameterError(
             f"{taken[0]} is what the search itself gives the pipeline; leave it out (the noises "

@@ -79,14 +79,23 @@ def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary file beside `path`, which takes its place when the block is left.
+
+    Raises:
+        OSError: in a sentence, what could not be written.
+    """
     # Threads of one process may write the same file.
     mine = f"{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{mine}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} was not written ({error.strerror or error}); what was finished before is "
+            "kept: make room there, and do the same again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

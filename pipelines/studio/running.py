@@ -27,6 +27,7 @@ def run(studio: Studio, record: Record, batch_size: int) -> None:
 
     Raises:
         ModelError: the model cannot be guided as asked, so that no other prompt would do better.
+        OSError: a picture or the report could not be written.
     """
     missing = record.missing
     try:
@@ -43,8 +44,17 @@ def run(studio: Studio, record: Record, batch_size: int) -> None:
                 record.save_now_and_then()
         record.save()
     except BaseException as stop:
-        record.save(stopped_by=type(stop).__name__)
+        _report(record, stop)
         raise
+
+
+def _report(record: Record, stop: BaseException) -> None:
+    """Leave a report of a loop that was stopped; a disk that is full may be so for it, too."""
+    try:
+        record.save(stopped_by=type(stop).__name__)
+    except OSError as unwritten:
+        unsaid = isinstance(stop, OSError) and str(stop) != str(unwritten)
+        raise OSError(f"{stop}; {unwritten}" if unsaid else str(unwritten)) from stop
 
 
 def _keep(record: Record, job: Job, picture: Picture) -> None:

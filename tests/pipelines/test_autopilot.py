@@ -90,7 +90,11 @@ def test_a_plan_is_plain_data() -> None:
     [
         ({"budget": 0.5}, "a picture costs 1"),
         ({"budget": math.nan}, "a picture costs 1"),
+        ({"budget": math.inf}, "budget=inf: .* a finite number of 1 or more"),
         ({"budget": "x"}, "a picture costs 1"),
+        ({"enough": math.inf}, "enough=inf is no score"),
+        ({"prompt": " "}, "an empty prompt"),
+        ({"prompt": "a [red|cat"}, "is never closed"),
         ({"enough": "x"}, "enough='x' is no score"),
         ({"enough": math.nan}, "enough=nan is no score"),
         ({"look_at": "x"}, "no share of a run"),
@@ -99,7 +103,7 @@ def test_a_plan_is_plain_data() -> None:
     ],
 )
 def test_a_plan_that_cannot_be_flown_is_refused(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(ParameterError, match=says):
+    with pytest.raises((ParameterError, PromptError), match=says):
         Plan(**{"prompt": PAIR, "attempts": (Attempt(""),), **options})
 
 
@@ -465,6 +469,9 @@ def test_an_edited_plan_is_flown_as_it_stands(
         ('{"attempts": [{}]}', [], "does not read"),
         ('{"prompt": "a cat", "attempts": [{"plugins": ["nope"]}]}', [], "nope"),
         ('{"prompt": "a cat", "attempts": [{}], "budget": "two"}', [], "does not read"),
+        ('{"prompt": "a cat", "attempts": [{}], "budget": Infinity}', [], "give a finite number"),
+        ('{"prompt": " ", "attempts": [{}]}', [], "an empty prompt"),
+        ('{"prompt": "a [cat", "attempts": [{}]}', [], "'[' is never closed"),
         ('{"prompt": "a cat", "attempts": ["syngen"]}', [], "'syngen' is no attempt"),
         ('{"prompt": "a cat", "attempts": [{"plugin": ["syngen"]}]}', [], "is no attempt; write"),
         ('{"prompt": 3, "attempts": [{}]}', [], "prompt=3 is no text"),

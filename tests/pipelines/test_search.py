@@ -371,6 +371,14 @@ def test_what_is_no_prompt_is_said(prompt: Any) -> None:
             look(tiny.sd1(), prompt, verifier=redness, **CALL)
 
 
+@pytest.mark.parametrize("look", [adhere.search, adhere.autopilot])
+def test_markup_that_does_not_parse_is_said(look: Any) -> None:
+    pipe = tiny.sd1()
+    pipe.unet.register_forward_hook(lambda *_: pytest.fail("something was drawn"))
+    with pytest.raises(PromptError, match="is never closed"):
+        look(pipe, "a [red|cat", verifier=redness, **CALL)
+
+
 def test_one_step_cannot_be_foreseen() -> None:
     with pytest.raises(ModelError, match=r"one step shows nothing before its end.*\(look_at=1"):
         found(n=3, num_inference_steps=1)
