@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from PIL import Image
@@ -75,7 +75,25 @@ def _named(name: str, column: str | None, parameters: str) -> Verifier:
         found: Any = functions[name]
         if column or parameters:
             raise ParameterError(f"the verifier {name!r} is a function: it has no column, no value")
-        made: Verifier = found if name in _registered else found.load()
+        made: Verifier = found if name in _registered else _loaded(found)
         return made
     named: Callable[..., Verifier] = import_module(_EVALUATORS).named
     return named(name, column, parameters, sorted(functions))
+
+
+def _loaded(entry: EntryPoint) -> Verifier:
+    """What an installed package brings."""
+    package = f" of the package {entry.dist.name}" if entry.dist else ""
+    told = f"the verifier {entry.name!r}{package} cannot be used ({entry.value}: "
+    try:
+        found: Verifier = entry.load()
+    except Exception as error:  # a stranger's module may raise anything at its import
+        raise ParameterError(
+            f"{told}{type(error).__name__}: {error}); update the package, or name another verifier"
+        ) from error
+    if not callable(found):
+        raise ParameterError(
+            f"{told}it is {found!r}, no function (pictures, prompts) -> scores); update the "
+            "package, or name another verifier"
+        )
+    return found

@@ -35,8 +35,9 @@ def score(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence
         GuidanceError: the verifier itself says that it cannot be used as asked.
     """
     try:
-        # It is given lists of its own, since it may sort or empty them.
-        given = _numbers(verifier(list(pictures), list(prompts)))
+        # It is given lists and pictures of its own, since it may empty the one, and crop or shrink
+        # the others where they are.
+        given = _numbers(verifier([one.copy() for one in pictures], list(prompts)))
         if len(given) != len(pictures):
             raise ValueError(f"it gave {len(given)} scores for {len(pictures)} pictures")
     except GuidanceError:
@@ -58,7 +59,8 @@ def _numbers(given: Any) -> list[float]:
     """What a verifier gave, as numbers. What has no order, and the letters of a text, are none."""
     if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
         raise TypeError(f"it gave a {type(given).__name__}, not one number for each picture")
-    return [float(one) for one in given]
+    # Of a tensor with a gradient, torch would warn at each number.
+    return [float(one) for one in getattr(given, "detach", lambda: given)()]
 
 
 def _alone(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Scored:

@@ -302,9 +302,8 @@ def search(
     `Ranking` of what was finished as its `outcome` (`docs/errors.md`).
 
     Raises:
-        ParameterError: a number is out of range, or the verifier does not read.
-        PromptError: the prompt's markup does not parse.
-        ModelError: the pipeline cannot be guided.
+        GuidanceError: an argument is out of range, prompt or verifier do not read, or the pipeline
+            cannot be guided.
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
     check_call(prompt, seed, call)

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from adhere import verifiers
@@ -91,6 +92,57 @@ def test_installed_packages_bring_verifiers(monkeypatch: pytest.MonkeyPatch) -> 
     found = [EntryPoint("theirs", f"{__name__}:letters", "adhere.verifiers")]
     monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
     assert verifier("theirs")(PICTURES, PROMPTS) == [5, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("no_such_module:scores", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (f"{__name__}:nothing", "AttributeError"),
+        (f"{__name__}:PROMPTS", "no function"),
+    ],
+)
+def test_an_installed_one_that_does_not_load_is_said_where_it_is_named(
+    place: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [EntryPoint("theirs", place, "adhere.verifiers")]
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
+    with pytest.raises(ParameterError, match=rf"the verifier 'theirs' cannot be used .*{says}"):
+        verifier("red + theirs")
+    assert verifier("red")(PICTURES, PROMPTS) == red(PICTURES, PROMPTS)
+
+
+def test_a_verifier_may_change_the_pictures_that_it_is_given() -> None:
+    def shrinks(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        for one in pictures:
+            one.thumbnail((2, 2))
+            one.paste((0, 0, 0), (0, 0, 2, 2))
+        return [1.0] * len(pictures)
+
+    before = [(one.size, one.tobytes()) for one in PICTURES]
+    assert score(shrinks, PICTURES, PROMPTS).scores == (1, 1, 1)
+    assert [(one.size, one.tobytes()) for one in PICTURES] == before
+
+
+@pytest.mark.parametrize(
+    ("given", "finite"),
+    [
+        (torch.ones(3, requires_grad=True), True),
+        (torch.ones(3, 1, dtype=torch.bfloat16), True),
+        ((one for one in (1, 2, 3)), True),
+        (torch.ones(3, 2), False),
+        (torch.ones(()), False),
+        (torch.ones(3, device="meta"), False),
+        ([1j, 1j, 1j], False),
+        (["high", "low", "low"], False),
+        ([None, 1, 2], False),
+    ],
+)
+def test_scores_may_come_as_any_numbers_and_as_nothing_else(given: Any, finite: bool) -> None:
+    found = score(lambda pictures, prompts: given, PICTURES, PROMPTS)
+    assert all(map(math.isfinite, found.scores)) is finite
+    assert bool(found.failures) is not finite
+    assert all("which is kept" in one for one in found.failures)
 
 
 # ---- Failures ----------------------------------------------------------------
