@@ -364,6 +364,35 @@ def test_an_interrupt_while_a_file_is_written_loses_no_picture(
     assert again["pictures"][:pictures] == report["pictures"]
 
 
+@pytest.mark.parametrize("how", ["--best-of", "--auto"])
+def test_a_chosen_picture_says_its_own_seed_and_score(
+    how: str, folder: Path, tmp_path: Path
+) -> None:
+    """Not the seed that was asked for, with which it cannot be made again alone."""
+    asked: list[int] = []
+
+    def later_is_better(pictures: Any, prompts: Any) -> list[float]:
+        asked.append(len(pictures))
+        return [float(len(asked))] * len(pictures)
+
+    register("later-is-better", later_is_better)
+    chosen = ["--best-of", "2", "--look-at", "1"] if how == "--best-of" else ["--auto"]
+    words = [*chosen, "-b", "1", "--verifier", "later-is-better", "--model", folder, *SMALL]
+    assert adhere("generate", PROMPT, *words, "--seed", "3", "--out", tmp_path) == 0
+    (row,) = json.loads((tmp_path / "report.json").read_text())["pictures"]
+    told = row["report"]["search" if how == "--best-of" else "autopilot"]
+    best = told["candidates"][0] if how == "--best-of" else told["tries"][told["chosen"]]
+    settings = read_settings(tmp_path / row["file"])
+    assert settings is not None
+    assert settings.request is not None
+    assert settings.made["chosen"] == {
+        key: best[key] for key in ("attempt", "seed", "score") if key in best
+    }
+    assert best["seed"] != settings.request["seed"] == 3
+    assert f"Seed: {best['seed']}, " in settings.text
+    assert f"Score: {best['score']}" in settings.text
+
+
 @pytest.mark.parametrize("full", [".png", ""])
 def test_a_full_disk_keeps_what_is_written_and_says_what_is_not(
     full: str,

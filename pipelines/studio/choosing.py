@@ -109,6 +109,7 @@ class Choosing:
         def picture(found: Ranking) -> Picture:
             best = made[found.candidates[0].seed]
             best.report["search"] = found.to_json()
+            best.made["chosen"] = {"seed": best.request.seed, "score": found.candidates[0].score}
             return best
 
         judged = verifiers.verifier(how.verifier)
@@ -122,9 +123,14 @@ class Choosing:
         make = _Flown(self, replace(request, auto=None), plan)
 
         def picture(flight: Flight) -> Picture:
-            best = make.pictures[flight.best]
+            best, chosen = make.pictures[flight.best], flight.best
             best.tries = tuple(flight.tries)
             best.report["autopilot"] = flight.to_json()
+            best.made["chosen"] = {
+                "attempt": chosen.attempt.name,
+                "seed": chosen.seed,
+                "score": chosen.score,
+            }
             return best
 
         flying = Flying(plan, verifiers.verifier(plan.verifier), make)

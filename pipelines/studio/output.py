@@ -110,16 +110,21 @@ def write_picture(path: Path, picture: Picture) -> None:
 def as_parameters(settings: Mapping[str, Any]) -> str:
     """Settings in the form that web interfaces write: prompt, negative prompt, a line of values."""
     request, made = settings["request"], settings["made"]
+    # Of several, the one that was chosen: with its own seed it is made again.
+    chosen = made.get("chosen", {})
     values = {
         "Steps": made.get("steps"),
         "Sampler": made.get("scheduler"),
         "CFG scale": made.get("guidance_scale"),
-        "Seed": request["seed"],
+        "Seed": chosen.get("seed", request["seed"]),
         "Size": f"{made['width']}x{made['height']}" if "width" in made else None,
         "Model": made.get("model"),
         "Model hash": made.get("weights"),
         "Version": f"adhere {made['adhere']}" if "adhere" in made else None,
-        "Plugins": "+".join(one["plugin"] for one in request["plugins"]) or None,
+        "Plugins": chosen.get("attempt")
+        or "+".join(one["plugin"] for one in request["plugins"])
+        or None,
+        "Score": chosen.get("score"),
     }
     lines = [_one_line(request["prompt"])]
     if request["negative_prompt"]:

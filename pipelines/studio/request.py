@@ -133,9 +133,9 @@ class Picture:
     """One finished picture: the image, what was asked, what the guides report, what it took.
 
     `seconds` is the picture's share of its batch. `attention` is there when it was asked
-    for. `made` says what the model chose where the request left it open
-    (steps, scales, sampler), and which model it was: `Studio.made`. `tries` is what an autopilot
-    tried, with its pictures.
+    for. `made` says what the model chose where the request left it open (steps, scales, sampler),
+    which model it was, and of several pictures which one was `chosen` (seed, score, an autopilot's
+    attempt). `tries` is what an autopilot tried, with its pictures.
     """
 
     image: Image.Image
