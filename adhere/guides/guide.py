@@ -307,6 +307,12 @@ class Guide:
     They are encoded by the pipeline's own encoders and stand beside the prompt. No other text sees
     them, and the image only as `attend` says; in joint attention each sees itself and the image.
     """
+    headless: frozenset[str] = frozenset()
+    """Those of `columns` that come without the token that opens a text, where there is one (CLIP's).
+
+    It says nothing and holds most of the attention: in one softmax with the prompt, its own is
+    enough.
+    """
     adapters: Sequence[str] = ()
     """LoRA adapters, by name, that are heard where `adapt` says and nowhere else."""
     off: bool = False

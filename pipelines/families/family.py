@@ -307,6 +307,14 @@ class Family:
         embeds: Tensor = encoded.values[self.text]
         return torch.ones(embeds.shape[:2], dtype=torch.bool)
 
+    def opening(self, width: int) -> Sequence[int]:
+        """Which columns of a text are tokens that open it and say nothing, as CLIP's first one.
+
+        Args:
+            width: columns of the text.
+        """
+        return ()
+
     def room(self, columns: int) -> int:
         """How many columns the model is given for extra texts of so many."""
         return columns

@@ -146,6 +146,10 @@ class UNetFamily(Family):
         self.refuse_other_columns(tracks[0], tracks[-1])
         return (tracks[0],)
 
+    def opening(self, width: int) -> Sequence[int]:
+        tokenizer = self.pipe.tokenizer
+        return range(0, width, int(min(width, tokenizer.model_max_length))) if tokenizer else ()
+
     def _tokenised(self, tokenizer: Any, prompt: str, width: int) -> TokenisedPrompt:
         """A prompt's columns. Embeddings of several chunks have each its start and end token."""
         chunk = int(min(width, tokenizer.model_max_length))

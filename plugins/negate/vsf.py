@@ -8,7 +8,9 @@ for the unwanted are given its opposite. One attention, no second prediction.
 In joint attention the negative text itself attends with its values as they are, and only the image
 sees them turned (the paper doubles the negative tokens for that). Scale and offset are those of the
 authors' example for Stable Diffusion 3.5 Turbo (weathon/VSF, README). Differs from their code: a
-negative text's filling is left out where the model has no mask for it.
+negative text's filling is left out where the model has no mask for it, and so is, on U-Nets, which
+they do not serve, the token that opens it. CLIP's holds most of the attention: turned, it takes the
+wanted things away as well.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class _Guide(NegativeGuide):
     def __init__(self, plugin: ValueSignFlip, run: Run) -> None:
         super().__init__(plugin, run)
         self.plugin = plugin
+        self.headless = frozenset({"negative"})
 
     def attend(self, step: Step, attention: Attention) -> Tensor:
         texts = {PROMPT: 1.0, "negative": -self.plugin.scale}

@@ -71,10 +71,13 @@ class ExtraTexts:
         encoded = self.state.encoded(distinct, warns=True)
         embeds = encoded.values[family.text]
         shown = family.shown(encoded, distinct).cpu()
+        headless = shown.clone()
+        headless[:, list(family.opening(shown.shape[1]))] = False
         number = {text: row for row, text in enumerate(distinct)}
         for (guide, name), texts in spoken.items():
             rows = [number.get(text, -1) if text is not None else -1 for text in texts]
-            self._texts[self._key(guide, name)] = _text(guide, name, rows, embeds, shown)
+            seen = headless if name in guide.headless else shown
+            self._texts[self._key(guide, name)] = _text(guide, name, rows, embeds, seen)
 
     def _refuse_odd(self, guide: Guide, name: str, texts: Sequence[str | None]) -> None:
         label, batch = self._labels[id(guide)], self.state.run.batch
