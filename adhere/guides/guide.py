@@ -308,7 +308,7 @@ class Guide:
     them, and the image only as `attend` says; in joint attention each sees itself and the image.
     """
     headless: frozenset[str] = frozenset()
-    """Those of `columns` that come without the token that opens a text, where there is one (CLIP's).
+    """Those of `columns` that come without the token that opens a text (CLIP has one).
 
     It says nothing and holds most of the attention: in one softmax with the prompt, its own is
     enough.
