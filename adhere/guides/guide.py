@@ -89,8 +89,9 @@ class Energy:
         rule: `plain`: step_size * gradient, as tuned on SD 1.x (a family may restate it);
             `max-abs`: gradient divided by its largest absolute entry;
             `relative`: step_size is a share of the latents' RMS;
-            `velocity`: s * step_size * gradient is what the flow's velocity is turned by over the
-            scheduler's step, s being the noise's share; other models' steps are read as a flow's.
+            `velocity`: s * step_size * N * gradient is what the flow's velocity is turned by over
+            the scheduler's step, s being the noise's share and N the number of the latents'
+            entries, so that it acts alike at all sizes; other models' steps are read as a flow's.
             It is `when="after"`.
         when: move the latents before the denoiser's own pass, or after the scheduler's step.
         target: refine (repeat pass and step) while an image's loss is above this.

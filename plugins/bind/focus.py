@@ -8,15 +8,17 @@ should look at the same places, and different subjects at different ones.
     within = mean over subjects of more than one token of JS(their tokens' maps)
     apart  = 1 - JS(one mean map a subject)                       0 with one subject
     L      = (within + apart) / 2                                 A: maps smoothed, sigma 1
-    v     <- v - (1 - t) lambda grad L                            v: from the noise at t = 0 to 1
+    v     <- v - (1 - t) lambda N grad L                          v: from the noise at t = 0 to 1
 
-One pass a step, in all steps. The velocity is the flow's own; the steps of diffusion models are
+N is the number of the latents' entries: what a change of v costs is its mean square, so that a
+lambda means the same at all sizes. One pass a step, in all steps. The velocity is the flow's own; the steps of diffusion models are
 read as a flow's, by the paper's correspondence (rule `velocity` of `Energy`).
 
-The loss is that of the authors' code (ericbill21/FOCUS@81782a2, `src/losses.py`), lambda its usual
-example. The update is the paper's equation 17 as a review of it quotes it: the pipelines of that
-repository, which are said to have a further factor sigma, could not be read. Differs: batches; the
-family's own layers (theirs are all); CLIP's and T5's maps are compared apart, not as one group.
+The loss is that of the authors' code (ericbill21/FOCUS@81782a2, `src/losses.py`). The update is the
+paper's equation 17 as a review of it quotes it, but for N: the pipelines of that repository could
+not be read, and without it their lambda of 1 to 5 moves nothing that one could see. Differs:
+batches; the family's own layers (theirs are all); CLIP's and T5's maps are compared apart, not as
+one group.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Focus(SubjectMethod):
     subjects: tuple[str, ...] | None = param(
         None, "phrases to keep apart; the parser's nouns if left out", source="paper"
     )
-    step_size: float = param(4.0, "lambda", low=0, high=1000, source="code@81782a2")
+    step_size: float = param(0.5, "lambda", low=0, high=100, source="chosen here")
     stop: float = share(1.0, "share of the steps that are guided", source="code@81782a2")
 
     def loss(self, maps: ImageMaps, wanted: tuple[Phrase, ...]) -> Float[Tensor, ""]:

@@ -64,7 +64,7 @@ def test_one_step_moves_by_the_slope_of_the_flow(name: str) -> None:
     rise = (loss(pipe, draw, noise + step * probe) - loss(pipe, draw, noise - step * probe)) / 2
     start = float(getattr(pipe.scheduler, "init_noise_sigma", 1.0))
     along = rise / step / start * sum(first)  # dL/dz along the probe, z = start noise / (a + s)
-    wanted = -SIZE * time * (time - after) * along * sum(then)
+    wanted = -SIZE * noise.numel() * time * (time - after) * along * sum(then)
     assert float((moved * probe).sum()) == pytest.approx(wanted, rel=1e-3)
 
 

@@ -59,7 +59,7 @@ def test_loss_of_two_images(make_run, make_maps, make_step, cross, seed):
     run, attention = make_run(*PROMPTS), cross(2, 6, 4, seed)
     energy = Focus().guide(run).energy(make_step(10), make_maps(run, attention))
     assert (energy.rule, energy.when, energy.at_most, energy.step_size) == (
-        "velocity", "after", 0, 4.0
+        "velocity", "after", 0, 0.5
     )  # fmt: skip
     for image, words in enumerate(WORDS):
         assert float(energy.loss[image]) == pytest.approx(

@@ -214,7 +214,7 @@ class Descent:
         if turning:
             slope = gradient(sum_of([e.loss.sum() * e.step_size for e in turning]))
             after = levels.level_after(self.state.scheduler, timestep)
-            changes.append(levels.turn(self.state.level, after) * slope)
+            changes.append(levels.turn(self.state.level, after) * slope[0].numel() * slope)
         for energy in energies:
             if energy.rule == "max-abs":
                 slope = gradient(energy.loss.sum())
