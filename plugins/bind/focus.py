@@ -11,8 +11,9 @@ should look at the same places, and different subjects at different ones.
     v     <- v - (1 - t) lambda N grad L                          v: from the noise at t = 0 to 1
 
 N is the number of the latents' entries: what a change of v costs is its mean square, so that a
-lambda means the same at all sizes. One pass a step, in all steps. The velocity is the flow's own; the steps of diffusion models are
-read as a flow's, by the paper's correspondence (rule `velocity` of `Energy`).
+lambda means the same at all sizes. One pass a step, in all steps. The velocity is the flow's own;
+the steps of diffusion models are read as a flow's, by the paper's correspondence (rule `velocity`
+of `Energy`).
 
 The loss is that of the authors' code (ericbill21/FOCUS@81782a2, `src/losses.py`). The update is the
 paper's equation 17 as a review of it quotes it, but for N: the pipelines of that repository could
