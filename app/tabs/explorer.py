@@ -113,7 +113,11 @@ class Explorer:
         with gr.Row():
             self.play = gr.Button("Play", size="md", min_width=90, elem_id="explore-play")
             self.save = gr.DownloadButton(
-                "Save maps", size="md", min_width=120, elem_id="explore-save"
+                "Save maps",
+                size="md",
+                min_width=120,
+                interactive=False,  # until there are any
+                elem_id="explore-save",
             )
         with gr.Row():
             self.grid = gr.Dropdown(
@@ -193,7 +197,7 @@ class Explorer:
         return {
             self.shown: [(file_of(image), text) for image, text in _chosen_maps(view, top)],
             self.words: [(file_of(view.heat(after, word, top)), word) for word in maps.words],
-            self.save: str(archive(view, state[-1])),
+            self.save: gr.update(value=str(archive(view, state[-1])), interactive=True),
         }
 
     def _view(

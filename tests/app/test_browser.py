@@ -569,6 +569,9 @@ def test_broken_link_says_so(visit: Visit) -> None:
 
 def test_attention_by_step_by_word_and_saved(visit: Visit) -> None:
     page = visit.page
+    visit.tab("Attention")
+    assert page.is_disabled("#explore-save")  # there are no maps yet
+    visit.tab("Compose")
     visit.generate("compose")
     visit.tab("Attention")
     page.wait_for_selector("#explore-maps img")
