@@ -17,6 +17,7 @@ from adhere.eval.suites.reading import LARGEST_SEED
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.pipelines.studio.loading import PRECISIONS
+from adhere.pipelines.studio.request import MOST_SEEDS
 from adhere.plugins import plugin, split_stack
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ def seeds_from(value: Any) -> tuple[int, ...]:
     if isinstance(value, str) and value.strip().isdigit():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
+        _refuse_many(value, value)
         return tuple(range(value))
     parts = value.split(",") if isinstance(value, str) else value
     found: list[int] = []
@@ -137,10 +139,16 @@ def seeds_from(value: Any) -> tuple[int, ...]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last <= LARGEST_SEED:
             raise EvaluationError(f"seeds {value!r}: write 4, 0-3 or 0,5,9")
+        _refuse_many(value, len(found) + last + 1 - first)
         found.extend(range(first, last + 1))
     if len(set(found)) != len(found):
         raise EvaluationError(f"seeds {value!r} name a seed twice")
     return tuple(found)
+
+
+def _refuse_many(value: Any, count: int) -> None:
+    if count > MOST_SEEDS:
+        raise EvaluationError(f"seeds {value!r} are {count}; expected at most {MOST_SEEDS}")
 
 
 def variants_from(data: Any) -> tuple[Variant, ...]:

@@ -239,6 +239,8 @@ def test_two_controls_in_one_line(tmp_path: Path, controls: object) -> None:
         ({"seeds": "a"}, "write 4, 0-3"),
         ({"seeds": "1,1"}, "a seed twice"),
         ({"seeds": 0}, "no seeds"),
+        ({"seeds": 10**12}, "are 1000000000000; expected at most"),
+        ({"seeds": "1,5-999999999999"}, "expected at most"),
         ({"suites": []}, "names no suite"),
         ({"seeds": True}, "write 4, 0-3"),
         ({"seeds": 3.5}, "write 4, 0-3"),
