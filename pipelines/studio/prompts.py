@@ -22,7 +22,9 @@ STREAM = Path("-")
 
 _PROMPT = ("prompt", "prompts", "caption", "text")
 _RENAMED = {"negative": "negative_prompt", "cfg": "guidance_scale", "cfg_scale": "guidance_scale"}
-_WHOLE = ("steps", "width", "height")
+_WHOLE = {"steps": (1, 1000), "width": (16, 4096), "height": (16, 4096)}
+"""Whole numbers, within what the command line's own options take."""
+_SCALES = (0, 100)
 _SHARES = ("guidance_scale", "true_cfg_scale")
 _WORDS = ("negative_prompt", "scheduler")
 _SUFFIXES = {
@@ -253,10 +255,14 @@ def _own(fields: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
 def _number(name: str, value: Any) -> float:
     kind = int if name in _WHOLE else float
     try:
-        return kind(value)
+        number = kind(value)
     except (TypeError, ValueError, OverflowError) as error:
         wanted = "a whole number" if kind is int else "a number"
         raise ParameterError(f"{name}={value!r} is not {wanted}") from error
+    low, high = _WHOLE.get(name, _SCALES)
+    if not low <= number <= high:
+        raise ParameterError(f"{name}={value!r} is out of range; give one from {low} to {high}")
+    return number
 
 
 def _phrases(value: Any) -> tuple[str, ...]:
