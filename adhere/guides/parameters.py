@@ -167,12 +167,22 @@ def each_once(plugins: Iterable[Any]) -> tuple[Any, ...]:
     """
     made = tuple(plugins)
     for place, one in enumerate(made):
-        if one in made[:place]:
+        if any(_is_same(one, other) for other in made[:place]):
             raise ParameterError(
                 f"{one.name} is there twice with the same parameters; leave one out, or give each "
                 "parameters of its own"
             )
     return made
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two plugins are equal, as far as they can say: somebody's own may hold arrays."""
+    if one is other:
+        return True
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):  # of more than one truth
+        return False
 
 
 def from_text(plugin: type[T], text: str) -> T:

@@ -216,3 +216,21 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
     for wrong in (np.float32(-1), np.float32("nan"), np.int64(-1), Fraction(2000)):
         with pytest.raises(ParameterError, match="out of range"):
             Recipe(size=wrong)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Somebody's own plugin, which holds an array: what is equal here may not be there."""
+
+    name: ClassVar[str] = "held"
+
+    values: np.ndarray
+
+
+def test_plugins_that_cannot_be_compared_may_stand_side_by_side() -> None:
+    one, other = Held(np.zeros(2)), Held(np.zeros(2))
+    assert parameters.each_once([one, other]) == (one, other)
+    with pytest.raises(ParameterError, match="held is there twice"):
+        parameters.each_once([one, other, one])
+    with pytest.raises(ParameterError, match="recipe is there twice"):
+        parameters.each_once([Recipe(), Recipe(size=3.0), Recipe()])
