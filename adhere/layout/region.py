@@ -75,8 +75,8 @@ class Region:
             object.__setattr__(self, "polygon", _checked_polygon(self.label, self.polygon))
         if self.mask is not None and not isinstance(self.mask, Mask):
             raise LayoutError(
-                f"region {self.label!r} has a mask of type {type(self.mask).__name__}; make it with "
-                "Mask.of (true or false for each pixel) or Mask.weighed (weights from 0 to 1)"
+                f"region {self.label!r} has a mask of type {type(self.mask).__name__}; make it "
+                "with Mask.of (true or false for each pixel) or Mask.weighed (weights from 0 to 1)"
             )
 
     def _check_words(self) -> None:

@@ -662,12 +662,6 @@ def test_odd_levels_are_refused(levels: list[Any]) -> None:
         Mask.from_json(value)
 
 
-def test_an_array_is_no_mask_and_told_how_to_become_one() -> None:
-    for given in (np.ones((4, 4), bool), [[1, 0], [0, 1]]):
-        with pytest.raises(LayoutError, match=r"has a mask of type \w+; make it with Mask\.of"):
-            Region("a cat", mask=given)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("given", [np.ones((4, 4), bool), [[1, 0], [0, 1]]])
 def test_an_array_is_no_mask_and_told_how_to_become_one(given: Any) -> None:
     with pytest.raises(LayoutError, match=r"has a mask of type \w+; make it with Mask\.of"):
