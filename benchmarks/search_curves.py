@@ -12,16 +12,16 @@ at, and `captions` of its world, half of which it gets right by itself. What ste
 CLIP, what scores its exact judge: nobody marks their own work. *best of N* finishes N pictures and
 keeps the one that CLIP likes best; *early dropping* (`best-of-n`) foresees them, eight or as many
 as the passes of four pictures pay; *ended* are the candidates of `adhere.search`, all but one at
-their look, by the verifier, by attention or by both, at the passes of four pictures; *steered* are
-four particles of `fk-steering`, the best kept; ZestGuide places what the prompt names side by side,
-as `adhere.composed` lays it out; the *autopilot* has the passes of eight plain pictures and stops
-at a CLIP score of `ENOUGH`, or, to say what a better verifier would be worth, at what the judge
-takes for right; the *thrifty* one has the passes of a picture and two thirds: a look at the plain
-one, and one guided picture where it promises little. `ENOUGH` is from 120 pictures of other seeds:
-two in three with such a score were right, one in ten of the others; what to try, and `CONTENT` of
-the thrifty one, are from 500 pictures of other seeds again; all of the UNet toybox, and the
-transformer is flown by the same. Passes are the denoiser's, with and without the prompt, for the
-whole of what was made.
+their look, by the verifier, by attention or by both, at the passes of four or eight pictures;
+*steered* are four particles of `fk-steering`, the best kept; ZestGuide places what the prompt names
+side by side, as `adhere.composed` lays it out; the *autopilot* has the passes of eight plain
+pictures and stops at a CLIP score of `ENOUGH`, or, to say what a better verifier would be worth, at
+what the judge takes for right; the *thrifty* one has the passes of a picture and two thirds: a look
+at the plain one, and one guided picture where it promises little. `ENOUGH` is from 120 pictures of
+other seeds: two in three with such a score were right, one in ten of the others; what to try, and
+`CONTENT` of the thrifty one, are from 500 pictures of other seeds again; all of the UNet toybox,
+and the transformer is flown by the same. Passes are the denoiser's, with and without the prompt,
+for the whole of what was made.
 """
 
 from __future__ import annotations

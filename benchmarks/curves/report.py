@@ -18,6 +18,7 @@ from benchmarks.curves.variants import (
     CAPTIONS,
     DROPPING,
     ENDED,
+    ENDED_LONG,
     PAIRS,
     VARIANTS,
     VERIFIER,
@@ -43,6 +44,8 @@ HELD = (
     Held(PAIRS, ENDED["both"], "best of 4", "at as many passes"),
     Held(PAIRS, ENDED["attention"], "best of 4", "at as many passes"),
     Held(PAIRS, ENDED["both"], ENDED["verifier"], "attention adds to the verifier"),
+    Held(PAIRS, ENDED_LONG, "best of 8", "at as many passes"),
+    Held(PAIRS, ENDED_LONG, "autopilot", "at its budget, without guidance"),
     Held(PAIRS, "steered, 4", "plain", "though the best of 4 costs as much"),
     Held(PAIRS, "steered, 4", "best of 4", "at as many passes"),
     Held(PAIRS, "syngen, early dropping, 8", "syngen", "foreseeing adds to guidance"),
@@ -57,7 +60,7 @@ HELD = (
 LINES = (
     ("plain", "best of 2", "best of 4", "best of 8"),
     ("plain", "early dropping, 8", DROPPING),
-    ("plain", ENDED["both"]),
+    ("plain", ENDED["both"], ENDED_LONG),
     ("syngen", "syngen, early dropping, 8"),
     ("autopilot, thrifty", "autopilot"),
 )

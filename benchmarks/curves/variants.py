@@ -25,6 +25,7 @@ PICTURES = record.ROOT / "docs" / "pictures"
 ALWAYS = "attend-and-excite+syngen"
 DROPPING = "early dropping, for 4"
 ENDED = {by: f"ended by {by}, for 4" for by in ("verifier", "attention", "both")}
+ENDED_LONG = "ended by both, for 8"
 PAIRS, CAPTIONS = "pairs", "captions"
 VERIFIER = "clip-score"
 ENOUGH, CONTENT = 0.82, 0.66
@@ -209,6 +210,7 @@ VARIANTS: dict[str, dict[str, Make]] = {
         "early dropping, 8": foreseen(8),
         DROPPING: foreseen_for(4),
         **{name: ended_for(4, by) for by, name in ENDED.items()},
+        ENDED_LONG: ended_for(8, "both"),
         "steered, 4": steered(4),
         "attend-and-excite": best_of(1, adhere.AttendAndExcite()),
         "syngen": best_of(1, adhere.SynGen()),
