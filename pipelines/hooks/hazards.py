@@ -129,8 +129,9 @@ def refuse_compiled_in_place(denoiser: nn.Module) -> None:
     the time a run is known its layers can no longer be reached. Extra passes are not concerned.
     """
     if compiled_in_place(denoiser):
+        part = "unet" if "UNet" in type(denoiser).__name__ else "transformer"
         raise ModelError(
             "the denoiser was compiled in place, and attention that is biased, recorded or given "
             "other text must be reached inside it; compile a wrapper around it instead: "
-            "pipe.unet = torch.compile(pipe.unet)"
+            f"pipe.{part} = torch.compile(pipe.{part})"
         )

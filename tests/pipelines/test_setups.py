@@ -16,8 +16,10 @@ from adhere import Guidance, ModelError, PromptError
 from adhere.errors import GuidanceWarning
 from adhere.guides.maps import Read
 from adhere.pipelines.families import family_of
+from adhere.pipelines.hooks.hazards import refuse_compiled_in_place
 from adhere.plugins import PLUGINS
 from tests import slow, tiny
+from tests.families.cases import CASES
 from tests.leftovers import nothing_left
 from tests.probes import Energetic, Probe, column, descending
 
@@ -457,6 +459,13 @@ def test_compiled_denoisers(whole: bool) -> None:
             with pytest.raises(ModelError, match=r"compiled in place.*torch.compile\(pipe.unet\)"):
                 tiny.latents(pipe, **SMALL)
     torch.compiler.reset()
+
+
+def test_a_transformer_compiled_in_place_is_told_of_by_its_own_name() -> None:
+    transformer = CASES["sd3"].make().transformer
+    transformer.compile(backend="eager")
+    with pytest.raises(ModelError, match=r"pipe.transformer = torch.compile\(pipe.transformer\)"):
+        refuse_compiled_in_place(transformer)
 
 
 @pytest.mark.parametrize("mode", ["attach", "callback"])
