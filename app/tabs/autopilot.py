@@ -92,11 +92,14 @@ class Autopilot:
         # `change` and not `input`: a pasted prompt, too, has a new plan.
         shown = [self.card, *self.plan.components]
         self.prompt.change(self._planned, self.inputs, shown, **again)
-        # One event for all: the fields of a new prompt change one after the other, and of several
-        # answers that of the half-filled ones could be the last.
+        # One event for all, and one after the other: the fields of a new prompt change one by one,
+        # and of answers at the same time that of the half-filled ones could be the last.
         settings = (self.settings.seeds, self.settings.steps, self.settings.model)
         events = [*self.plan.changes, *(one.change for one in settings)]
-        gr.on(events, self._told, self.inputs, self.card, **again)
+        gr.on(
+            events, self._told, self.inputs, self.card, trigger_mode="multiple",
+            concurrency_limit=1, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
 
     def _planned(self, *values: Any) -> list[Any]:
         """The plan of the prompt, in words and in its fields, which keep what is changed of it."""

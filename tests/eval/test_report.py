@@ -253,7 +253,7 @@ def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: 
     other = {**data, "model": {"model": "two", "weights": "w"}, "name": "other"}
     lines = list(tables.leaderboard([data, other], "bad"))
     assert [line for line in lines if line.startswith("## ")] == [
-        "## fake, fake (weights any)", "## fake, two (weights w)",
+        "## fake, fake (weights any), at 16 x 16", "## fake, two (weights w), at 16 x 16",
     ]  # fmt: skip
     first, second, *_ = (line for line in lines if line.startswith(("| 1", "| 2")))
     # Lower is better.
@@ -276,8 +276,8 @@ def test_a_leaderboard_ranks_the_variants_of_all_results(run: Folder, tmp_path: 
         if line.startswith("## ")
     ]  # fmt: skip
     assert headings == [
-        "## fake, fake (weights any)",
         "## fake, fake (weights any), 4 steps of DDIMScheduler at 64 x 32",
+        "## fake, fake (weights any), at 16 x 16",
     ]
     with pytest.raises(EvaluationError, match="no results have the score 'nothing'"):
         list(tables.leaderboard([data], "nothing"))

@@ -110,8 +110,8 @@ def begun(pipe, plugin, prompts, seeds):
             seen.append(noise)
             return noise
 
-    watch = Probe(lambda run: Seeing())
-    with Guidance(watch, plugin, watch).attach(pipe) as attached:
+    before, after = Probe(lambda run: Seeing()), Probe(lambda run: Seeing())
+    with Guidance(before, plugin, after).attach(pipe) as attached:
         tiny.latents(pipe, prompt=prompts, seeds=seeds)
     return seen[0], seen[1], attached.report.plugins["golden-noise"]
 
