@@ -147,7 +147,8 @@ class UNetFamily(Family):
         return (tracks[0],)
 
     def opening(self, width: int) -> Sequence[int]:
-        tokenizer = self.pipe.tokenizer
+        # The SDXL refiner has the second tokenizer alone.
+        tokenizer = self.pipe.tokenizer or getattr(self.pipe, "tokenizer_2", None)
         return range(0, width, int(min(width, tokenizer.model_max_length))) if tokenizer else ()
 
     def _tokenised(self, tokenizer: Any, prompt: str, width: int) -> TokenisedPrompt:

@@ -20,6 +20,7 @@ from torch import Tensor
 from adhere import Guidance, prediction_guider
 from adhere.errors import LayoutError, ParameterError
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.families import family_of
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families import modular_cases, pipes
@@ -264,3 +265,11 @@ def test_a_guider_refuses_what_acts_in_attention(plugin: Any) -> None:
     pipe = MODULAR["sd3"].pipe()
     with pytest.raises(ParameterError, match=f"{plugin.name} acts on .* in the loop"):
         prediction_guider(pipe, Guidance(plugin))
+
+
+def test_a_refiner_knows_the_token_that_opens_a_text() -> None:
+    """It has the second tokenizer alone."""
+    pipe = tiny.sdxl()
+    both = tuple(family_of(pipe).opening(77))
+    pipe.tokenizer = None
+    assert both == tuple(family_of(pipe).opening(77)) == (0,)
