@@ -14,13 +14,7 @@ editors what they are.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-try:
-    __version__ = version("adhere")
-except PackageNotFoundError:  # used from a checkout without installation
-    __version__ = "0+unknown"
 
 HOMES = {
     "BoundNoun": "adhere.guides.run",
@@ -93,7 +87,18 @@ def homes() -> dict[str, str]:
     return {**HOMES, **{plugin.__name__: plugin.__module__ for plugin in plugins}}
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("adhere")
+    except PackageNotFoundError:  # used from a checkout without installation
+        return "0+unknown"
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name == "__all__":
         return sorted([*homes(), "__version__"])
     home = HOMES.get(name)
@@ -107,4 +112,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *homes()})
+    return sorted({*globals(), *homes(), "__version__"})

@@ -276,6 +276,29 @@ def test_a_real_interrupt_in_the_middle_of_a_picture(folder: Path, tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_while_the_program_is_still_being_read(number: str, code: int) -> None:
+    import subprocess
+    import sys
+
+    program = f"""
+import os, signal, sys
+
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.{number})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Stop())
+from adhere.cli import main
+main()
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (code, "interrupted; what was finished is kept\n")
+
+
 def test_the_toybox_in_another_precision() -> None:
     import torch
 
@@ -705,7 +728,7 @@ def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     from adhere.cli import speaking
 
     seen: list[Any] = []
-    monkeypatch.setattr(speaking.typer, "secho", lambda text, **how: seen.append(how["fg"]))
+    monkeypatch.setattr("typer.secho", lambda text, **how: seen.append(how["fg"]))
     monkeypatch.delenv("NO_COLOR", raising=False)
     speaking.complain("a")
     monkeypatch.setenv("NO_COLOR", "1")

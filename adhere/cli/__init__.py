@@ -1,6 +1,5 @@
 """The command line: the top of the house. It may import everything, once a command runs."""
 
-from adhere.cli.commands import app
 from adhere.cli.program import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

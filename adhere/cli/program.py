@@ -1,4 +1,7 @@
-"""The program around the commands: errors in one sentence, signals, exit codes, colours."""
+"""The program around the commands: errors in one sentence, signals, exit codes, colours.
+
+It imports next to nothing by itself: Ctrl-C while the rest is being read is an interrupt like any.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import typer
-
-from adhere.cli.commands import app
 from adhere.cli.speaking import complain
 from adhere.errors import GuidanceError, GuidanceWarning
 
@@ -27,8 +27,11 @@ class Terminated(BaseException):
     """Raised where the program is when it is told to end, so that it can leave a true report."""
 
 
-def main(run: Callable[..., Any] = app) -> None:
-    """Entry point: errors are one sentence, an interrupt is not an error of the program's."""
+def main(run: Callable[..., Any] | None = None) -> None:
+    """Entry point: errors are one sentence, an interrupt is not an error of the program's.
+
+    `run` is called in place of the commands, for tests.
+    """
     # At every import it regrets that torchvision, which nothing here needs, is missing.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -55,8 +58,12 @@ def _write_nowhere() -> None:
             os.dup2(nowhere, stream.fileno())
 
 
-def _exit_code(run: Callable[..., Any]) -> int:
+def _exit_code(run: Callable[..., Any] | None) -> int:
     try:
+        if run is None:
+            from adhere.cli.commands import app
+
+            run = app
         # Typer hands back the exit code here, also that of an interrupt.
         code = run(standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -66,11 +73,15 @@ def _exit_code(run: Callable[..., Any]) -> int:
     except OSError as error:  # a full disk, a folder that went away
         complain(f"error: {error}")
         return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return INTERRUPTED
     except Terminated:
         return TERMINATED
     except Exception as error:
+        import typer
+
+        if isinstance(error, typer.Abort):  # an interrupt, to some of Typer's versions
+            return INTERRUPTED
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
         error.show()  # a usage error, for example an unknown option

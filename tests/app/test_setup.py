@@ -120,7 +120,7 @@ def test_command_options_exist() -> None:
     """The command line the app writes is one that the program takes."""
     import typer
 
-    from adhere.cli import app
+    from adhere.cli.commands import app
 
     command = typer.main.get_command(app)
     known = {option for p in command.commands["generate"].params for option in p.opts}

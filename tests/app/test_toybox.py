@@ -26,7 +26,7 @@ from adhere.app.outcome import downloads
 from adhere.app.parts import examples
 from adhere.app.serving.server import prepare
 from adhere.app.tabs import explorer
-from adhere.cli import app as cli
+from adhere.cli.commands import app as cli
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.search.plan import Pilot
 from adhere.pipelines.studio.output import read_settings

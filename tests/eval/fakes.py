@@ -145,7 +145,7 @@ def started(*words: str) -> subprocess.Popen[bytes]:
     """`adhere eval` in a process of its own, on one thread, in silence."""
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
-        [sys.executable, "-m", "adhere.cli", "eval", *words],
+        [sys.executable, "-m", "adhere", "eval", *words],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
