@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from adhere.errors import ParameterError
 from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
+from adhere.pipelines.search.parts import Parts
 from adhere.pipelines.search.stopped import carry
 from adhere.prompt.markup import strip_markup
 from adhere.verifiers import Verifier
@@ -34,10 +35,10 @@ Seen = TypeVar("Seen")
 APART = 1_000_003
 """Between the seeds of one search's candidates: searches from seeds 0, 1, 2... share none."""
 
-Make = Callable[[Sequence[int]], Iterable[Sequence[Image.Image]]]
-"""Pictures of some seeds, part by part as they are made."""
-Foresee = Callable[[Sequence[int]], Iterable[Sequence[Foreseen]]]
-"""What is foreseen of some seeds, part by part."""
+Make = Callable[[Sequence[int]], Sequence[Image.Image]]
+"""Pictures of some seeds, made together."""
+Foresee = Callable[[Sequence[int]], Sequence[Foreseen]]
+"""What is foreseen of some seeds, together."""
 DROPPING = ("verifier", "attention", "both")
 
 
@@ -165,7 +166,13 @@ class Ranking:
 
 
 def ranked(
-    prompt: str, how: Search, judged: Verifier, seed: int, foresee: Foresee, finish: Make
+    prompt: str,
+    how: Search,
+    judged: Verifier,
+    seed: int,
+    foresee: Foresee,
+    finish: Make,
+    together: int = 4,
 ) -> Ranking:
     """The search itself.
 
@@ -175,11 +182,13 @@ def ranked(
         seed: of the first candidate.
         foresee: what `how.look()` sees of some seeds; not asked where all are finished.
         finish: the pictures themselves.
+        together: how many of them are made at once, at the most; fewer where memory holds no more.
 
     What is raised on the way has the ranking of what was finished as its `outcome`.
     """
     each = [Candidate(one) for one in how.seeds(seed)]
     notes: dict[str, None] = {}
+    parts = Parts(together, notes.setdefault)
 
     def scores(pictures: Sequence[Image.Image]) -> Iterator[float | None]:
         found = score(judged, pictures, [prompt] * len(pictures))
@@ -192,13 +201,13 @@ def ranked(
 
     try:
         if how.finalists < len(each):
-            for some, seen in _in_parts(foresee, each):
+            for some, seen in parts.each(each, partial(_of_seeds, foresee)):
                 notes.update((note, None) for look in seen for note in look.notes)
                 _look(some, seen, scores)
         known, unknown = _by_promise(each)
         # What has no score is kept: the verifier failed, not the picture.
         chosen = [*known[: how.finalists], *unknown]
-        for some, pictures in _in_parts(finish, chosen):
+        for some, pictures in parts.each(chosen, partial(_of_seeds, finish)):
             for one, picture in zip(some, pictures, strict=True):
                 one.picture = picture
             for one, value in zip(some, scores(pictures), strict=True):
@@ -222,13 +231,11 @@ def _look(
             one.foreseen = value
 
 
-def _in_parts(
-    make: Callable[[Sequence[int]], Iterable[Sequence[Seen]]], each: Sequence[Candidate]
-) -> Iterator[tuple[list[Candidate], Sequence[Seen]]]:
-    """Candidates with what is made of their seeds, as it is made."""
-    left = iter(each)
-    for pictures in make([one.seed for one in each]):
-        yield list(islice(left, len(pictures))), pictures
+def _of_seeds(
+    make: Callable[[Sequence[int]], Sequence[Seen]], some: Sequence[Candidate]
+) -> Sequence[Seen]:
+    """What is made of some candidates, which is made of their seeds."""
+    return make([one.seed for one in some])
 
 
 def _place(one: Candidate) -> tuple[bool, float]:
@@ -294,7 +301,7 @@ def search(
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
         drop_by: who says which are not, the `verifier`, the run's own `attention` or `both`.
-        together: pictures that are made at once, at the most.
+        together: pictures that are made at once, at the most; half of them where memory is short.
         previews: decodes what is looked at early, such as an `AutoencoderTiny`; else the pipeline.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
 
@@ -316,9 +323,9 @@ def search(
     if not is_whole(together) or together < 1:
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     how = replace(how, finish=max(how.finalists, keep))
-    guided = _Guided(pipe, prompt, guided_by, call, together, previews)
+    guided = _Guided(pipe, prompt, guided_by, call, previews)
     foresee, judged = partial(guided.foreseen, how), verifiers.verifier(verifier)
-    found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made)
+    found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made, together)
     for one in found.candidates[keep:]:
         one.picture = None
     return found
@@ -367,26 +374,18 @@ class _Guided:
     prompt: str
     guidance: Guidance
     call: Mapping[str, Any]
-    together: int
     previews: Any
 
-    def made(self, seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
-        for some in self._parts(seeds):
-            with self.guidance.attach(self.pipe):
-                pictures: list[Image.Image] = self._called(some).images
-            yield pictures
+    def made(self, seeds: Sequence[int]) -> list[Image.Image]:
+        with self.guidance.attach(self.pipe):
+            pictures: list[Image.Image] = self._called(seeds).images
+        return pictures
 
-    def foreseen(self, how: Search, seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
-        for some in self._parts(seeds):
-            look = how.look()
-            guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
-            with guidance.attach(self.pipe, interrupt=look.done, previews=self.previews):
-                seen = look.of(partial(self._called, some))
-            yield seen
-
-    def _parts(self, seeds: Sequence[int]) -> Iterator[Sequence[int]]:
-        size = self.together
-        return (seeds[start : start + size] for start in range(0, len(seeds), size))
+    def foreseen(self, how: Search, seeds: Sequence[int]) -> list[Foreseen]:
+        look = how.look()
+        guidance = Guidance(*self.guidance.plugins, look, memory=self.guidance.memory)
+        with guidance.attach(self.pipe, interrupt=look.done, previews=self.previews):
+            return look.of(partial(self._called, seeds))
 
     def _called(self, seeds: Sequence[int]) -> Any:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]

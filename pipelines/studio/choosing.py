@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,20 +91,17 @@ class Choosing:
         """A search, and its picture."""
         how, made = request.search, dict[int, Picture]()
         assert how is not None  # one of the two is there
-        size = self.studio.together
 
-        def parts(seeds: Sequence[int]) -> Iterator[list[Request]]:
-            each = [replace(request, seed=seed, search=None) for seed in seeds]
-            return (each[k : k + size] for k in range(0, len(each), size))
+        def batch(seeds: Sequence[int]) -> list[Request]:
+            return [replace(request, seed=seed, search=None) for seed in seeds]
 
-        def finish(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
-            for part in parts(seeds):
-                pictures = self._made(part)
-                made.update((one.request.seed, one) for one in pictures)
-                yield [one.image for one in pictures]
+        def finish(seeds: Sequence[int]) -> list[Image.Image]:
+            pictures = self._made(batch(seeds))
+            made.update((one.request.seed, one) for one in pictures)
+            return [one.image for one in pictures]
 
-        def foresee(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
-            return (self._foreseen(part, how.look()) for part in parts(seeds))
+        def foresee(seeds: Sequence[int]) -> list[Foreseen]:
+            return self._foreseen(batch(seeds), how.look())
 
         def picture(found: Ranking) -> Picture:
             best = made[found.candidates[0].seed]
@@ -113,8 +110,10 @@ class Choosing:
             return best
 
         judged = verifiers.verifier(how.verifier)
-        prompt = Prompt(request.prompt).plain
-        return partial(ranked, prompt, how, judged, request.seed, foresee, finish), picture
+        prompt, together = Prompt(request.prompt).plain, self.studio.together
+        return partial(
+            ranked, prompt, how, judged, request.seed, foresee, finish, together
+        ), picture
 
     def _flown(self, request: Request) -> tuple[Callable[[], Flight], Callable[[Flight], Picture]]:
         """A flight, and its picture."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,13 @@ import torch
 from PIL import Image
 
 import adhere
-from adhere.errors import Interrupted, ModelError, ParameterError, PromptError
+from adhere.errors import (
+    GuidanceWarning,
+    Interrupted,
+    ModelError,
+    ParameterError,
+    PromptError,
+)
 from adhere.pipelines.search.foreseeing import Foreseen
 from adhere.pipelines.search.search import APART, Search, ranked
 from adhere.verifiers.scoring import score
@@ -157,13 +164,12 @@ def test_a_promise_is_the_seeds_own_and_so_is_the_picture() -> None:
 def test_both_is_the_sum_of_places() -> None:
     looks = {0: (9, 1.0), APART: (7, 5.0), 2 * APART: (8, 2.0), 3 * APART: (1, 9.0)}
 
-    def foreseen(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
-        for seed in seeds:
-            red, promise = looks[seed]
-            yield [Foreseen(Image.new("RGB", (4, 4), (red, 0, 0)), promise)]
+    def foreseen(seeds: Sequence[int]) -> list[Foreseen]:
+        each = [looks[seed] for seed in seeds]
+        return [Foreseen(Image.new("RGB", (4, 4), (red, 0, 0)), said) for red, said in each]
 
-    def drawn(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
-        yield [Image.new("RGB", (4, 4)) for _ in seeds]
+    def drawn(seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4)) for _ in seeds]
 
     how = Search(4, finish=1, drop_by="both")
     # Places from the best: 1 + 4, 3 + 2, 2 + 3, 4 + 1. All alike: the first stays the first.
@@ -305,6 +311,54 @@ def test_a_later_part_without_memory_leaves_the_earlier_ones() -> None:
     assert "stopped_by" not in found(pipe, n=1).to_json()
 
 
+@contextmanager
+def memory_for(rows: int, module: Any) -> Iterator[list[int]]:
+    """A part of a model of which memory holds no more than so many rows at once; the sizes of what
+    it was asked for.
+    """
+    asked: list[int] = []
+
+    def enters(module: Any, args: Any) -> None:
+        asked.append(len(args[0]))
+        if asked[-1] > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    hook = module.register_forward_pre_hook(enters)
+    yield asked
+    hook.remove()
+
+
+@pytest.mark.parametrize("part", ["denoiser", "decoder"])
+def test_a_part_that_memory_does_not_hold_is_halved_and_it_is_said_once(part: str) -> None:
+    """Seven, three, then one at a time: the very pictures that one at a time makes."""
+    pipe = tiny.sd1()
+    # With and without the prompt; previews and finished pictures.
+    module, rows = {"denoiser": (pipe.unet, 2), "decoder": (pipe.vae.decoder, 1)}[part]
+    plenty = found(pipe, n=7, keep=2, look_at=0.3, together=1)
+    with nothing_left(pipe), memory_for(rows, module) as asked, pytest.warns() as said:
+        scarce = found(pipe, n=7, keep=2, look_at=0.3, together=7)
+    assert [one for one in asked if one > rows] == [7 * rows, 3 * rows]
+    (sentence,) = scarce.notes
+    assert sentence.startswith("memory does not hold 7 pictures at once")
+    assert [(str(one.message), one.category) for one in said] == [(sentence, GuidanceWarning)]
+    assert scarce.to_json()["candidates"] == plenty.to_json()["candidates"]
+    for one, other in zip(scarce.pictures, plenty.pictures, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_one_picture_that_memory_does_not_hold_is_the_error_itself() -> None:
+    pipe = tiny.sd1()
+    with (
+        nothing_left(pipe),
+        memory_for(1, pipe.unet),
+        pytest.warns(GuidanceWarning),
+        pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 2") as raised,
+    ):
+        found(pipe, n=4)
+    assert "does not hold one picture alone: make it smaller" in raised.value.__notes__[0]
+    assert raised.value.outcome.stopped_by == "OutOfMemoryError"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("given", [0.5, None, "12", {0: 1.0, 1: 2.0}, {1.0, 2.0}])
 def test_what_is_no_list_of_scores_is_none(given: Any) -> None:
     found = score(lambda pictures, prompts: given, [Image.new("RGB", (8, 8))] * 2, ["a", "b"])
@@ -436,6 +490,23 @@ def test_the_studio_keeps_the_best_and_reports_all(by: str) -> None:
     assert int(difference.abs().max()) <= 1
 
 
+def test_the_studio_halves_what_memory_does_not_hold() -> None:
+    from adhere.pipelines.studio.request import Request
+    from adhere.pipelines.studio.studio import Studio
+
+    studio, how = Studio("toybox", together=4), Search(5, "redness", 0.5, 2)
+    request = Request("a red cat", seed=5, steps=6, search=how)
+    plenty = studio.generate([request])[0]
+    with memory_for(4, studio.pipe.unet) as asked, pytest.warns(GuidanceWarning, match="hold 4"):
+        scarce = studio.generate([request])[0]
+    assert [one for one in asked if one > 4] == [8]
+    assert any("does not hold 4" in note for note in scarce.report["notes"])
+    seeds = [
+        [one["seed"] for one in made.report["search"]["candidates"]] for made in (plenty, scarce)
+    ]
+    assert seeds[0] == seeds[1]
+
+
 def test_an_interrupt_ends_the_search() -> None:
     from adhere.pipelines.studio.request import Request
     from adhere.pipelines.studio.studio import Studio
@@ -453,15 +524,12 @@ def test_an_interrupt_ends_the_search() -> None:
 def test_dropped_candidates_stand_behind_the_finished_best_first() -> None:
     colours = {0: 10, APART: 200, 2 * APART: 90, 3 * APART: 150}
 
-    def drawn(seeds: Sequence[int]) -> Iterator[list[Image.Image]]:
-        pictures = [Image.new("RGB", (4, 4), (colours[seed], 0, 0)) for seed in seeds]
-        yield pictures[:3]
-        if pictures[3:]:
-            yield pictures[3:]
+    def drawn(seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4), (colours[seed], 0, 0)) for seed in seeds]
 
-    def foreseen(seeds: Sequence[int]) -> Iterator[list[Foreseen]]:
-        return ([Foreseen(picture) for picture in part] for part in drawn(seeds))
+    def foreseen(seeds: Sequence[int]) -> list[Foreseen]:
+        return [Foreseen(picture) for picture in drawn(seeds)]
 
-    result = ranked("a cat", Search(4, finish=1), redness, 0, foreseen, drawn)
+    result = ranked("a cat", Search(4, finish=1), redness, 0, foreseen, drawn, together=3)
     assert [one.seed // APART for one in result.candidates] == [1, 3, 2, 0]
     assert [one.score is not None for one in result.candidates] == [True, False, False, False]
