@@ -152,4 +152,10 @@ CLAIMS = (
           "toybox-negatives", "nag-1", "plain-1", "not_too_many"),
     Claim("... and so does VSF",
           "toybox-negatives", "vsf-1", "plain-1", "not_too_many"),
+    Claim("NAG beside guidance keeps out what is negated more often than a negative prompt",
+          "toybox-negatives", "nag", "negative-prompt", "not_too_many"),
+    Claim("... with no fewer of the things that were asked for",
+          "toybox-negatives", "nag", "negative-prompt", "all_present", at_most_lost=0.05),
+    Claim("... and than a delayed negative",
+          "toybox-negatives", "nag", "delayed-negative", "not_too_many"),
 )  # fmt: skip
