@@ -19,6 +19,7 @@ from adhere.eval.evaluators.evaluator import Measure, RowEvaluator, Scorer, Show
 from adhere.eval.run.manifest import Entry, Group
 from adhere.eval.suites.items import COLOURS, Item, Target
 from adhere.layout.layout import Layout
+from adhere.pipelines.folders.bars import without_bars
 from adhere.prompt.parser import parse
 from adhere.verifiers import Verifier
 
@@ -93,7 +94,8 @@ class _Verifier:
         if self._scorer is None:
             from adhere.pipelines.studio.loading import best_device
 
-            self._scorer = self.recipe.load(best_device())
+            with without_bars():
+                self._scorer = self.recipe.load(best_device())
         shown = [
             Shown(picture, _entry(prompt, self.layout))
             for picture, prompt in zip(pictures, prompts, strict=True)

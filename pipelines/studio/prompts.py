@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,18 +14,27 @@ from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptErro
 from adhere.layout.files import beside, lines_of
 from adhere.layout.layout import Layout
 from adhere.pipelines.studio.request import Request, seeds_of
-from adhere.written import from_json
+from adhere.written import from_json, table_of, text_of
 
 STREAM = Path("-")
 """Names standard input."""
 
 _PROMPT = ("prompt", "prompts", "caption", "text")
-_RENAMED = {"negative": "negative_prompt", "cfg": "guidance_scale", "cfg_scale": "guidance_scale"}
+_MEANT = {
+    **dict.fromkeys(_PROMPT, "prompt"),
+    "negative_prompt": "negative_prompt", "negative": "negative_prompt",
+    "guidance_scale": "guidance_scale", "cfg_scale": "guidance_scale", "cfg": "guidance_scale",
+}  # fmt: skip
+"""What columns and keys mean; of several that mean the same, the first here is read."""
 _WHOLE = {"steps": (1, 1000), "width": (16, 4096), "height": (16, 4096)}
 """Whole numbers, within what the command line's own options take."""
+_WHOLE_FLOAT = re.compile(r"(?<![\w.])(\d+)\.0*(?![\w.])")
+"""How a spreadsheet writes a whole number: `1.0`."""
 _SCALES = (0, 100)
 _SHARES = ("guidance_scale", "true_cfg_scale")
 _WORDS = ("negative_prompt", "scheduler")
+_EXCEL = re.compile(r"\A\s*sep=.\r?\n", re.IGNORECASE)
+"""What Excel writes before the head of a table."""
 _SUFFIXES = {
     ".txt": "text", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".json": "json",
@@ -79,9 +87,8 @@ def read(path: Path, option: str = "--prompts") -> PromptFile:
     if not found:
         raise PromptError(f"{option} {str(path)!r} has no prompt in it; write one a line")
     lines = tuple(_line(value, f"{name} line {number}", path.parent) for number, value in found)
-    keys = {str(key): None for _, value in found if isinstance(value, Mapping) for key in value}
-    unread = tuple(key for key in keys if _field(key) not in _KNOWN)
-    return PromptFile(lines, unread)
+    rows = [value for _, value in found if isinstance(value, Mapping)]
+    return PromptFile(lines, tuple(dict.fromkeys(key for row in rows for key in _unread(row))))
 
 
 def _text(path: Path, option: str) -> str:
@@ -93,8 +100,8 @@ def _text(path: Path, option: str) -> str:
         raise PromptError(f"{option} {str(path)!r}: there is no such file")
     try:
         raw = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return text_of(raw)
+    except (OSError, ValueError) as error:
         raise PromptError(
             f"{option} {str(path)!r} cannot be read as text ({error}); save it as UTF-8"
         ) from error
@@ -130,28 +137,32 @@ def _plain_lines(text: str, name: str) -> Found:
 
 
 def _columns(text: str, name: str) -> Found:
-    head = text.split("\n", 1)[0]
+    text = _EXCEL.sub("\n", text)  # an empty line: line numbers stay as they are
+    head = next((line for line in lines_of(text) if line.strip()), "")
     mark = max("\t;,", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
-    names = reader.fieldnames or []
+    try:
+        rows = list(table_of(text, mark))
+    except ValueError as error:
+        raise PromptError(f"{name}: {error}") from error
+    names = rows[0][1] if rows else []
     if not any(_field(one) == "prompt" for one in names):
         raise PromptError(
             f"{name} has the columns {', '.join(map(repr, names)) or 'none'}; its first line must "
             "name the columns, and one of them must be 'prompt'"
         )
-    for row in reader:
-        # A field with line breaks ends further down than it begins.
-        number = reader.line_num - sum(str(value).count("\n") for value in row.values())
-        if None in row:
+    if twice := [one for one in names if one and [*map(_plain, names)].count(_plain(one)) > 1]:
+        raise PromptError(f"{name} has two columns {twice[0]!r}; leave one of them out")
+    for number, cells in rows[1:]:
+        if any(cells[len(names) :]):
             yield (
                 number,
                 PromptError(
-                    f"it has {len(names) + len(row[None])} fields for {len(names)} columns; put "
-                    f'texts that hold {mark!r} in "quotes"'
+                    f"it has {len(cells)} fields for {len(names)} columns; put texts that hold "
+                    f'{mark!r} in "quotes"'
                 ),
             )
-        elif any(row.values()):
-            yield number, row
+        else:
+            yield number, dict(zip(names, cells, strict=False))
 
 
 def _json_lines(text: str, name: str) -> Found:
@@ -187,10 +198,35 @@ _READERS = {"text": _plain_lines, "csv": _columns, "jsonl": _json_lines, "json":
 _KNOWN = ("prompt", "seed", "seeds", "subjects", "layout", *_WHOLE, *_SHARES, *_WORDS)
 
 
+def _plain(key: str) -> str:
+    return key.strip().lower().replace(" ", "_").replace("-", "_")
+
+
 def _field(key: str) -> str:
     """What a column or key is called here."""
-    name = key.strip().lower().replace(" ", "_").replace("-", "_")
-    return "prompt" if name in _PROMPT else _RENAMED.get(name, name)
+    return _MEANT.get(_plain(key), _plain(key))
+
+
+def _keys(value: Mapping[str, Any]) -> dict[str, str]:
+    """The key that is read for each field that a line has."""
+    order = {name: place for place, name in enumerate(_MEANT)}
+    found: dict[str, str] = {}
+    for key in sorted(value, key=lambda one: order.get(_plain(one), 0)):
+        if _field(key) in _KNOWN and not _blank(value[key]):
+            found.setdefault(_field(key), key)
+    return found
+
+
+def _unread(value: Mapping[str, Any]) -> Iterator[str]:
+    """What a line says that nobody reads."""
+    read = _keys(value).values()
+    for key in value:
+        if _field(key) not in _KNOWN or not (_blank(value[key]) or key in read):
+            yield key
+
+
+def _blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _line(value: Any, place: str, folder: Path) -> PromptLine:
@@ -201,7 +237,7 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
     if not isinstance(value, Mapping):
         fault = PromptError(f"{str(value)[:60]} is neither a prompt nor an object with one")
         return PromptLine("", place, fault=fault)
-    fields = {_field(str(key)): one for key, one in value.items() if one not in (None, "")}
+    fields = {field: value[key] for field, key in _keys(value).items()}
     prompt = fields.get("prompt")
     if not isinstance(prompt, str):
         return PromptLine("", place, fault=PromptError(_no_prompt(value)))
@@ -213,10 +249,10 @@ def _line(value: Any, place: str, folder: Path) -> PromptLine:
 
 def _no_prompt(value: Mapping[Any, Any]) -> str:
     """What stands in an object or a row in place of a prompt."""
-    given = next((one for key, one in value.items() if _field(str(key)) == "prompt"), ...)
+    given = next((one for key, one in value.items() if _field(key) == "prompt"), ...)
     if given is ...:
         return f"it has no prompt: it has {', '.join(map(repr, value)) or 'nothing'}"
-    return "its prompt is empty" if given in (None, "") else f"its prompt {given!r:.60} is no text"
+    return "its prompt is empty" if _blank(given) else f"its prompt {given!r:.60} is no text"
 
 
 def checked(line: PromptLine) -> PromptLine:
@@ -233,7 +269,10 @@ def _seeds(fields: Mapping[str, Any]) -> tuple[int, ...] | None:
     given = fields.get("seed", fields.get("seeds"))
     if given is None:
         return None
-    named = [str(one).strip() for one in (given if isinstance(given, list) else [given])]
+    named = [
+        _WHOLE_FLOAT.sub(r"\1", str(one)).strip()
+        for one in (given if isinstance(given, list) else [given])
+    ]
     if isinstance(given, list) or "seed" in fields:
         named = [f"{one}-{one}" if one.isdecimal() else one for one in named]
     return seeds_of(",".join(named))
@@ -253,16 +292,17 @@ def _own(fields: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _number(name: str, value: Any) -> float:
-    kind = int if name in _WHOLE else float
+    whole = name in _WHOLE
     try:
-        number = kind(value)
+        number = float("true" if isinstance(value, bool) else value)
+        if whole and number % 1:
+            raise ValueError
     except (TypeError, ValueError, OverflowError) as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise ParameterError(f"{name}={value!r} is not {wanted}") from error
+        raise ParameterError(f"{name}={value!r} is not a {'whole ' * whole}number") from error
     low, high = _WHOLE.get(name, _SCALES)
     if not low <= number <= high:
         raise ParameterError(f"{name}={value!r} is out of range; give one from {low} to {high}")
-    return number
+    return int(number) if whole else number
 
 
 def _phrases(value: Any) -> tuple[str, ...]:

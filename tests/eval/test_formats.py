@@ -424,6 +424,11 @@ def test_what_is_no_text(write: Write) -> None:
         content.read(write("x.txt", b"caf\xe9 \xff\n"))
 
 
+def test_a_prompt_longer_than_any_cell_of_a_table_is_a_line(write: Write) -> None:
+    (item,) = suites.find(str(write("long.txt", "cat " * 40_000))).items
+    assert len(item.prompt) == 159_999
+
+
 def test_json_lines_with_a_broken_line(write: Write) -> None:
     text = lines(COUNTING) + "{broken\n"
     with pytest.raises(EvaluationError, match="line 2 of JSON lines"):
@@ -576,7 +581,7 @@ def test_a_torn_archive_is_told(tmp_path: Path) -> None:
 
 
 def test_a_quote_that_is_never_closed_takes_no_rows_along(write: Write) -> None:
-    with pytest.raises(EvaluationError, match=r"line 4: .*a cell that begins with a quote"):
+    with pytest.raises(EvaluationError, match=r"from line 2 on .*a cell that begins with a quote"):
         suites.read(write("a.csv", 'prompt,category\n"a red car,x\na cat,y\na dog,z\n'))
     head = "Prompt\tCategory\tChallenge\n"
     found = suites.read(write("a.tsv", f'{head}"Hi" on a sign\tA\tB\n"a cat\tA\tB\na dog\tA\tB\n'))

@@ -46,6 +46,49 @@ def test_csv_has_columns_quotes_and_line_breaks(tmp_path: Path) -> None:
     assert found.unread == ("Category",)
 
 
+def test_a_spreadsheet_writes_whole_numbers_and_blanks_in_its_own_way(tmp_path: Path) -> None:
+    text = "sep=;\n prompt ;seed;seeds;steps\na cat; 1.0;; 10.0\n ; ; ;\na frog; ;2.0;\n"
+    found = read(tmp_path, "a.csv", text)
+    assert [(one.prompt, one.seeds, one.place) for one in found.lines] == [
+        ("a cat", (1,), "a.csv line 3"),
+        ("a frog", (0, 1), "a.csv line 5"),
+    ]
+    assert found.lines[0].own == {"steps": 10}
+    (one,) = read(
+        tmp_path, "a.json", '[{"prompt": "a cat", "seed": [3.0, 5], "width": 64.0}]'
+    ).lines
+    assert (one.seeds, one.own) == ((3, 5), {"width": 64})
+
+
+@pytest.mark.parametrize(
+    "value", ['"seed": 1.5', '"seed": true', '"steps": 10.5', '"steps": true', '"width": "wide"']
+)
+def test_a_number_that_is_not_whole_is_never_cut(tmp_path: Path, value: str) -> None:
+    (line,) = read(tmp_path, "a.json", f'[{{"prompt": "a cat", {value}}}]').lines
+    assert isinstance(line.fault, ParameterError)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_how_a_file_is_written(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("prompt,seed\r\na café,1\r\n".encode(encoding))
+    (line,) = prompts.read(tmp_path / "a.csv").lines
+    assert (line.prompt, line.seeds) == ("a café", (1,))
+
+
+def test_of_columns_that_mean_the_same_the_first_is_read_and_the_others_are_named(
+    tmp_path: Path,
+) -> None:
+    found = read(tmp_path, "a.csv", "prompt,caption,negative\na cat,a dog,\n,a frog,a hat\n")
+    assert [line.prompt for line in found.lines] == ["a cat", "a frog"]
+    assert found.lines[1].own == {"negative_prompt": "a hat"}
+    assert found.unread == ("caption",)
+
+
+def test_quotes_in_tabs_that_do_not_pair_are_letters(tmp_path: Path) -> None:
+    found = read(tmp_path, "a.tsv", 'prompt\tseed\n"a red cat\t1\na 5" nail\t2\n')
+    assert [line.prompt for line in found.lines] == ['"a red cat', 'a 5" nail']
+
+
 @pytest.mark.parametrize("odd", ["\u2028", "\x0b", "\x0c", "\x85", "\x1e"])
 def test_only_a_files_own_line_ends_end_a_prompt(tmp_path: Path, odd: str) -> None:
     prompt = f"a cat{odd}and a frog"
@@ -151,6 +194,10 @@ def test_a_line_that_does_not_read_is_kept_with_its_fault(
         ("a.json", "3", "must be a list of prompts"),
         ("a.txt", "# only a comment\n", "has no prompt in it"),
         ("a.csv", "prompt\n", "has no prompt in it"),
+        ("a.csv", 'prompt,seed\n"a red cat,1\na dog,2\n', "from line 2 on"),
+        ("a.csv", f"prompt,seed\n{'cat ' * 40_000},1\n", "from line 2 on"),
+        ("a.csv", "prompt,Seed,seed\na cat,1,2\n", "two columns 'Seed'"),
+        ("a.txt", "a\0cat\n", "has zero bytes"),
     ],
 )
 def test_files_that_are_no_prompt_files(tmp_path: Path, name: str, text: str, said: str) -> None:

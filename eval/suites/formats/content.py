@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
-import io
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,17 +17,10 @@ from adhere.eval import strict
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import digest
 from adhere.layout.files import lines_of
-from adhere.written import from_json
+from adhere.written import from_json, table_of, text_of
 
 Kind = Literal["json", "jsonl", "table", "yaml", "lines", "folder"]
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 # The beginning of JSON, and of hardly any prompt.
 _JSON = re.compile(r"""\s*(\{\s*("|\}|$)|\[\s*(["{\[\]]|$))""", re.MULTILINE)
 # TIAM's YAML under any name.
@@ -122,14 +113,10 @@ def decoded(path: Path) -> str:
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise EvaluationError(f"cannot read suite {path}: {why}") from error
-    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
+        return text_of(data)
+    except ValueError as error:
         raise EvaluationError(f"{path} is not text in UTF-8 or UTF-16: {error}") from error
-    if "\0" in text:
-        raise EvaluationError(f"{path} is no text: it has zero bytes")
-    return text
 
 
 def _json(path: Path, text: str) -> tuple[Kind, Any]:
@@ -183,7 +170,7 @@ def table(path: Path, text: str) -> list[dict[str, str]] | None:
     if not found and not named:
         return None
     if not found:
-        columns = ", ".join(map(repr, _split(head, _likely(head))))
+        columns = ", ".join(map(repr, _split(head, _likely(head)))) or "none"
         raise EvaluationError(
             f"{path} has no column of prompts ({', '.join(PROMPTS[:4])}...); it has {columns}"
         )
@@ -203,7 +190,10 @@ def _likely(head: str) -> str:
 
 
 def _split(head: str, mark: str) -> list[str]:
-    (row,) = csv.reader([head], delimiter=mark)
+    try:
+        (row,) = csv.reader([head], delimiter=mark)
+    except csv.Error:  # a prompt of a megabyte, and no head
+        return []
     return [column_named(cell) for cell in row]
 
 
@@ -217,22 +207,11 @@ def _has_prompts(columns: Sequence[str]) -> bool:
 
 
 def _cells(path: Path, text: str, mark: str) -> list[list[str]]:
-    """The cells, row by row, the head first; what is blank is left out.
-
-    Where tabs are between cells, quotes that do not pair are letters; elsewhere one that is never
-    closed would take all that follows into its cell.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    """The cells, row by row, the head first; what is blank is left out."""
     try:
-        return [row for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        if mark == "\t":
-            lines = (line.split(mark) for line in lines_of(text))
-            return [row for row in lines if any(cell.strip() for cell in row)]
-        raise EvaluationError(
-            f"{path}, line {reader.line_num}: does not read as a table: {error}; a cell that "
-            'begins with a quote ends with one, and quotes inside are doubled ("")'
-        ) from error
+        return [row for _, row in table_of(text, mark)]
+    except ValueError as error:
+        raise EvaluationError(f"{path}: {error}") from error
 
 
 def _rows(path: Path, table: Sequence[Sequence[str]]) -> list[dict[str, str]]:
@@ -249,6 +228,6 @@ def _rows(path: Path, table: Sequence[Sequence[str]]) -> list[dict[str, str]]:
                 f"{path}, row {number}: {len(cells)} cells under {len(columns)} columns; a prompt "
                 "with the delimiter in it needs quotes"
             )
-        whole = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
+        whole = [*cells, *[""] * (len(columns) - len(cells))]
         rows.append(dict(zip(columns, whole, strict=True)))
     return rows
