@@ -83,7 +83,11 @@ class _Guide(Guide):
         if gamma == 1:
             return text
         draws = [
-            torch.randn(one.shape, generator=torch.Generator().manual_seed(seed + step.index))
+            torch.randn(
+                one.shape,
+                generator=torch.Generator().manual_seed(seed + step.index),
+                dtype=torch.float32,
+            )
             for one, seed in zip(text.cond, self.seeds, strict=True)
         ]
         noise = torch.stack(draws).to(text.cond.device)

@@ -10,7 +10,8 @@ of those that promise much.
               exp(lambda sum of r_k so far)                     sum
     w_k    <- w_k G_k;  if (sum w)^2 / sum w^2 < k / 2: draw parents from w, then w = 1
 
-Make them with `num_images_per_prompt=k` and keep the best; a single picture is left alone. Differs
+Make them with `num_images_per_prompt=k` and keep the best. One or two pictures are left alone: half
+of two is one, and one carries weight at the least. Differs
 from the authors' code (zacharyhorvitz/fk-diffusion-steering): samplers that draw no noise of their
 own (DDIM, Euler, flows) would go on with equal copies, so each copy but one has the share `fresh`
 of its noise drawn anew about its predicted picture; the last step's correction is left to whoever
@@ -67,7 +68,7 @@ class FkSteering(Method):
 class _Guide(Guide):
     def __init__(self, plugin: FkSteering, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.groups = [images for images in run.groups if len(images) > 1]
+        self.groups = [images for images in run.groups if len(images) > 2]
         self.off = plugin.strength == 0 or not plugin.resample_at or not self.groups
         self.verifier = verifiers.verifier(plugin.verifier)
         self.last = torch.zeros(run.batch, dtype=torch.float64)
@@ -76,8 +77,9 @@ class _Guide(Guide):
         self.chosen: list[list[int]] = []
         if not self.groups:
             run.note(
-                "fk-steering chooses among several pictures of one prompt, and this call makes one "
-                "of each; give num_images_per_prompt, or use best-of-n"
+                "fk-steering goes on with copies once fewer than half of a prompt's pictures carry "
+                f"weight, of three or more, and this call makes {len(run.groups[0])} of each; give "
+                "num_images_per_prompt=4, or use best-of-n"
             )
 
     def selects(self, step: Step) -> bool:

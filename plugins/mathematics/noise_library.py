@@ -29,7 +29,7 @@ PROBE = "a photo of a cat"
 def noise_of(seed: int, shape: tuple[int, ...]) -> Float[Tensor, "channels h w"]:
     """A seed's starting noise; as pipelines draw it in single precision."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn((1, *shape), generator=generator)[0]
+    return torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0]
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,11 @@ class _Guide(Guide):
         if self.shift is None:
             size = (2, *text.cond.shape[1:])  # for the prompt, and for the negative prompt
             draws = [
-                torch.randn(size, generator=torch.Generator().manual_seed(self._seed(image)))
+                torch.randn(
+                    size,
+                    generator=torch.Generator().manual_seed(self._seed(image)),
+                    dtype=torch.float32,
+                )
                 for image in range(len(text.cond))
             ]
             self.shift = self.plugin.noise * torch.stack(draws, dim=1)

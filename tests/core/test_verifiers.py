@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from itertools import repeat
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -130,8 +132,11 @@ def test_a_verifier_may_change_the_pictures_that_it_is_given() -> None:
         (torch.ones(3, requires_grad=True), True),
         (torch.ones(3, 1, dtype=torch.bfloat16), True),
         ((one for one in (1, 2, 3)), True),
+        (np.ones((3, 1), dtype=bool), True),
+        # What `squeeze()` makes of one picture's score: each is asked about alone in the end.
+        (torch.ones(()), True),
         (torch.ones(3, 2), False),
-        (torch.ones(()), False),
+        (repeat(1.0), False),  # and never ends
         (torch.ones(3, device="meta"), False),
         ([1j, 1j, 1j], False),
         (["high", "low", "low"], False),

@@ -16,6 +16,7 @@ from adhere.errors import ModelError
 from adhere.guides.guide import Step, passes_of_preview
 from adhere.guides.run import Prompt, Run
 from adhere.plugins.choose.best_of_n import BestOfN
+from adhere.plugins.choose.diverse import Diverse
 from adhere.plugins.choose.fk_steering import FkSteering
 from adhere.plugins.choose.restart import Restart
 from adhere.plugins.mathematics.particles import copies, kept_in_place
@@ -179,12 +180,15 @@ def test_survivors_stay_where_they_are() -> None:
     assert copies([0, 0, 2], 0.5) == (0.0, 0.5, 0.0)
 
 
-def test_one_picture_is_left_alone_and_it_says_so() -> None:
-    pipe = tiny.sd1()
-    with Guidance(FkSteering("told")).attach(pipe) as attached:
-        found = tiny.latents(pipe, PROMPT)
-    assert any("give num_images_per_prompt" in note for note in attached.report.notes)
-    assert torch.equal(found, tiny.latents(pipe, PROMPT))
+@pytest.mark.parametrize("images", [1, 2])
+def test_too_few_to_choose_among_are_left_alone_and_it_says_so(images: int) -> None:
+    """Of two pictures half always carries weight: they would be scored, and never copied."""
+    pipe, call = tiny.sd1(), {"num_images_per_prompt": images, "seeds": range(images)}
+    with Guidance(FkSteering("told", 1e4)).attach(pipe) as attached:
+        found = tiny.latents(pipe, PROMPT, **call)
+    (note,) = attached.report.notes
+    assert f"this call makes {images} of each; give num_images_per_prompt" in note
+    assert torch.equal(found, tiny.latents(pipe, PROMPT, **call))
 
 
 # ---- Restart -----------------------------------------------------------------
@@ -216,3 +220,21 @@ def test_only_what_fails_begins_again_and_looks_are_counted() -> None:
     assert attached.report.passes[1] > 0
     assert attached.report.passes[0] == attached.report.passes[2] == 0
     assert attached.report.passes[1] <= plugin.extra_passes(10)
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [BestOfN(verifier="told", candidates=2), Restart("told", 0.5, (0.3,)), Diverse()],
+    ids=lambda plugin: plugin.name,
+)
+def test_draws_are_the_same_whatever_precision_is_the_default(plugin: Any) -> None:
+    """A verifier, or whoever loads a model, may leave another one behind."""
+    SCORES.extend([[0.1], [0.2]] * 2)
+    pipe, guidance = tiny.sd1(), Guidance(plugin)
+    usual = tiny.latents(pipe, PROMPT, guidance=guidance, steps=4)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = tiny.latents(pipe, PROMPT, guidance=guidance, steps=4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, usual, rtol=0, atol=1e-4)

@@ -89,8 +89,9 @@ class Look:
 
 
 def drawn(seed: int, shape: Sequence[int]) -> Tensor:
-    """Noise of unit variance, the same on every device."""
-    return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
+    """Noise of unit variance, the same on every device and with every default precision."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
 def seed_of(noise: Tensor) -> int:
