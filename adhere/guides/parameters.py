@@ -249,8 +249,9 @@ def _typed(parameter: Parameter, value: Any) -> Any:
             continue
     several = any(get_origin(option) is tuple for option in options)
     how = ", values parted by | as in 0|0.5" if several else ""
+    given = "|".join(map(str, value)) if isinstance(value, list) else value
     raise ParameterError(
-        f"{parameter.name}={value!r} does not read as {_name(parameter.kind)}{how}: "
+        f"{parameter.name}={given!r} does not read as {_name(parameter.kind)}{how}: "
         f"{parameter.help}"
     )
 
@@ -343,25 +344,31 @@ def _wanted(kind: Any, value: Any) -> str:
     """What a parameter is to be, in words, with an example made of what was given."""
     option = next(one for one in _options(kind) if one is not NoneType)
     if get_origin(option) is not tuple:
-        return {
-            bool: "True or False",
-            int: "a whole number",
-            float: "a number",
-            str: "a text",
-        }.get(option, f"of type {_name(option)}")
+        named = "True or False" if option is bool else _name(option)
+        return named if option in _NAMES else f"of type {named}"
     inner, *more = get_args(option)
-    count = "" if more == [Ellipsis] else f"{1 + len(more)} "
-    plural = {str: "texts", float: "numbers", int: "whole numbers"}.get(inner, _name(inner))
     items = value if isinstance(value, (list, set, tuple)) else (value,)
     kept = tuple(item for item in items if _fits(inner, item))
-    if count or not kept:
+    if more != [Ellipsis] or not kept:
         kept = {str: ("cat", "frog"), float: (0.2, 0.4)}.get(inner, ())
-    return f"a tuple of {count}{plural}; write for example {kept!r}"
+    return f"a tuple of {_name(option)}; write for example {kept!r}"
+
+
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def _name(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(_choices(kind))}"
-    if kind is float:
-        return "a number"
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    """A parameter's type in words; that it may be left out is not said."""
+    options = [option for option in _options(kind) if option is not NoneType]
+    if len(options) > 1:
+        return " or ".join(map(_name, options))
+    (option,) = options
+    if get_origin(option) is Literal:
+        return f"one of {', '.join(_choices(option))}"
+    if get_origin(option) is tuple:
+        inner, *more = get_args(option)
+        count = "" if more == [Ellipsis] else f"{1 + len(more)} "
+        return f"{count}{_PLURALS.get(inner) or _name(inner)}"
+    plain = option.__name__ if isinstance(option, type) else str(option).replace("typing.", "")
+    return _NAMES.get(option, plain)

@@ -267,5 +267,5 @@ def check_regions(count: int, limits: Limits) -> None:
     """Raise `LayoutError` when a layout has too many regions."""
     if count > limits.regions:
         raise LayoutError(
-            f"{count} regions are painted, and {limits.regions} are the most: use fewer"
+            f"{count} regions are given, and {limits.regions} are the most: leave some out"
         )

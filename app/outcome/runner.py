@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from adhere.app.outcome.sessions import Cancellations, Histories
 from adhere.app.outcome.status import growing, say
 from adhere.app.parts import scripts
 from adhere.app.parts.events import QUIET
+
+_HELD = {"__type__": "update", "interactive": False}
+"""`gr.update(interactive=False)` as the page reads it."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,13 @@ class Runner:
         self._read, self._inputs, self._after, self._more = read, inputs, after, more
         self._during = during
         self.start_on(self.go.click)
-        # Said on the page itself: the answer to Stop may come after that of the job it ended.
-        stopping = json.dumps(say("Stopping within the next model pass…"))
+        # Said on the page itself: the answer to Stop may come after that of the job it ended, and
+        # after the beginning of the next, whose Stop it would take away.
+        pressed = json.dumps([say("Stopping within the next model pass…"), _HELD])
         self.halt.click(
-            None, None, self.panel.status, js=f"() => {stopping}", api_visibility="private"
-        ).then(self._stop, None, self.halt, **QUIET)
+            None, None, [self.panel.status, self.halt], js=f"() => {pressed}",
+            api_visibility="private",
+        ).then(self._stop, None, None, **QUIET)  # fmt: skip
         self.panel.gallery.select(
             self._pick, self.result, [*self.panel.pair_outputs, *more], **QUIET
         )
@@ -107,6 +113,8 @@ class Runner:
             [*panel.outputs, self.go, self.halt, self.result, *self._more],
             # The app's own line lets one job in at a time, and tells the others their place.
             concurrency_limit=None,
+            # So that a second Enter, too, is told why it does nothing.
+            trigger_mode="multiple",
             show_progress="hidden",
             api_visibility="private",
         )
@@ -118,7 +126,8 @@ class Runner:
         )  # fmt: skip
 
     def _begin(self, request: gr.Request) -> dict[Any, Any]:
-        self.shared.cancellations.begin(_session(request), self.panel.name)
+        if not self.shared.cancellations.announce(_session(request), self.panel.name):
+            return {self.panel.status: gr.skip()}  # the status and the buttons are the job's own
         return {
             self.go: gr.update(interactive=False),
             self.halt: gr.update(interactive=True),
@@ -133,9 +142,8 @@ class Runner:
     def _idle(self) -> dict[Any, Any]:
         return {self.go: gr.update(interactive=True), self.halt: gr.update(interactive=False)}
 
-    def _stop(self, request: gr.Request) -> dict[Any, Any]:
+    def _stop(self, request: gr.Request) -> None:
         self.shared.cancellations.stop(_session(request), self.panel.name)
-        return {self.halt: gr.update(interactive=False)}
 
     def _pick(self, result: Result | None, event: gr.SelectData) -> dict[Any, Any]:
         if result is None or not isinstance(event.index, int):
@@ -143,12 +151,33 @@ class Runner:
         return {**self.panel.pair(result, event.index), **self._extras(result, event.index)}
 
     def _generate(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        """The job: updates, results as they grow, or one sentence."""
+        """The job: updates, results as they grow, or one sentence.
+
+        Enter and the examples start one too: they do nothing while the tab's job goes on.
+        """
+        session, tab, signs = _session(request), self.panel.name, self.shared.cancellations
+        sign = signs.begin(session, tab)
+        if sign is None:
+            gr.Info("Your pictures are being made: press Stop first, or wait until they are done.")
+            return
+        try:
+            for shown in self._made(sign, *values):
+                if self.go in shown:
+                    # Before it is said: whoever sees the end may begin anew at once.
+                    signs.end(session, tab, sign)
+                    yield shown
+                else:
+                    # With all news: what is said of the job before may come after this one began.
+                    halt = gr.update(interactive=not sign.is_set())
+                    yield {self.go: gr.update(interactive=False), self.halt: halt, **shown}
+        finally:
+            signs.end(session, tab, sign)
+
+    def _made(self, sign: threading.Event, *values: Any) -> Iterator[dict[Any, Any]]:
         *given, compare, key = values
-        worker, name = self.shared.worker, self.panel.name
+        worker = self.shared.worker
         try:
             setup = setups.checked(self._read(given), worker.models, worker.limits)
-            sign = self.shared.cancellations.sign(_session(request), name)
             for event in worker.run(setup, sign, attention=True, compare=bool(compare)):
                 if isinstance(event, Update):
                     more = self._during(event) if self._during else {}

@@ -83,35 +83,52 @@ class Histories:
 
 
 class Cancellations:
-    """The stop signs of everybody's running and waiting jobs, by session and tab.
+    """The stop signs of everybody's running and waiting jobs: one job in each tab of a session.
 
     A program's call is a tab of its own.
     """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
-        self._signs: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
+        self._announced: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
+        self._begun: dict[tuple[str, str], threading.Event] = {}
         self._limits = limits
         self._lock = threading.Lock()
 
-    def begin(self, session: str, tab: str) -> threading.Event:
-        """A new sign for a job that is about to begin."""
-        sign = threading.Event()
+    def announce(self, session: str, tab: str) -> bool:
+        """Hear Stop from now on for the job that the tab is about to begin.
+
+        Returns:
+            False while the tab has a job: that one keeps its sign, or nothing could stop it.
+        """
         with self._lock:
-            self._signs[session, tab] = sign
-            # Each visitor has a few jobs; the oldest visitors' finished ones need no sign.
-            while len(self._signs) > 4 * self._limits.sessions:
-                self._signs.popitem(last=False)
+            if (session, tab) in self._begun:
+                return False
+            self._announced[session, tab] = threading.Event()
+            # What was announced by a page that was left at once never begins.
+            while len(self._announced) > 4 * self._limits.sessions:
+                self._announced.popitem(last=False)
+        return True
+
+    def begin(self, session: str, tab: str) -> threading.Event | None:
+        """The sign of a job that was announced, and begins; `end` gives its tab free.
+
+        None without an announcement: another job was going on, or began with it.
+        """
+        with self._lock:
+            sign = self._announced.pop((session, tab), None)
+            if sign is not None:
+                self._begun[session, tab] = sign
         return sign
 
-    def sign(self, session: str, tab: str) -> threading.Event:
-        """The sign of the session's newest job in a tab."""
+    def end(self, session: str, tab: str, sign: threading.Event) -> None:
+        """A job has ended: its tab may begin another, if it has not already."""
         with self._lock:
-            found = self._signs.get((session, tab))
-        return found or self.begin(session, tab)
+            if self._begun.get((session, tab)) is sign:
+                del self._begun[session, tab]
 
     def stop(self, session: str, tab: str | None = None) -> None:
         """Stop a session's job in a tab, or all its jobs."""
         with self._lock:
-            for (owner, place), sign in self._signs.items():
+            for (owner, place), sign in (*self._announced.items(), *self._begun.items()):
                 if owner == session and tab in (None, place):
                     sign.set()

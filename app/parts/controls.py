@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import gradio as gr
 
@@ -58,6 +58,8 @@ def component(parameter: Parameter, value: Any = _DEFAULT) -> Any:
         return gr.Checkbox(value=value, **about)
     if int in kinds or float in kinds:
         return _number(parameter, value, about)
+    if any(get_args(kind)[:1] == (str,) for kind in kinds if get_origin(kind) is tuple):
+        about["info"] += " · several are parted by commas, or by | where they have commas"
     placeholder = "left out" if optional else None
     return gr.Textbox(value=value, placeholder=placeholder, lines=1, **about)
 
@@ -67,7 +69,7 @@ def shown(parameter: Parameter, value: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return ", ".join(str(item) for item in value)
+        return _joined([str(item) for item in value])
     return number_text(value) if _is_left_out_number(parameter) else value
 
 
@@ -82,12 +84,23 @@ def read(parameter: Parameter, value: Any) -> Any:
             raise ParameterError(f"{parameter.name} is empty: write a value ({parameter.help})")
         return ""
     if isinstance(value, str) and _tuples(parameter):
-        return [part.strip() for part in value.replace("|", ",").split(",") if part.strip()]
+        return [part.strip() for part in value.split(_mark(value)) if part.strip()]
     if isinstance(value, str) and _is_left_out_number(parameter):
         value = _as_number(parameter, value)
     if isinstance(value, float) and int in parameter.kinds and value == int(value):
         return int(value)
     return value
+
+
+def _mark(text: str) -> str:
+    """What parts the values of a field: commas, or bars where they have commas themselves."""
+    return "|" if "|" in text else ","
+
+
+def _joined(values: Sequence[str]) -> str:
+    if not any("," in value for value in values):
+        return ", ".join(values)
+    return " | ".join(values) if len(values) > 1 else f"{values[0]} |"
 
 
 def _as_number(parameter: Parameter, text: str) -> float:

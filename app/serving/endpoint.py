@@ -23,11 +23,16 @@ def offer(worker: Worker, signs: Cancellations) -> None:
     def generate(*given: Any) -> Answer:
         *values, request = given
         # A client has many calls at a time; when it leaves, all of them stop.
-        stop = signs.begin(str(request.session_hash or ""), f"call {secrets.token_hex(8)}")
+        call = str(request.session_hash or ""), f"call {secrets.token_hex(8)}"
+        signs.announce(*call)
+        stop = signs.begin(*call)
+        assert stop is not None  # nobody else's call has this name
         try:
             result = made(worker, Asked(*values), stop)
         except Exception as wrong:  # whatever it is, the client gets a sentence
             raise gr.Error(sentence(wrong), print_exception=False) from wrong
+        finally:
+            signs.end(*call, stop)
         one = result.comparisons[0]
         before = _file(one.before) if one.before else None
         return _file(one.after), before, report(result)

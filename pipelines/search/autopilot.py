@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from adhere import verifiers
 from adhere.errors import GuidanceError
+from adhere.guides.run import Run
 from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import family_of
@@ -164,7 +165,9 @@ def autopilot(
 
     Raises:
         ParameterError: a number is out of range, or the verifier does not read.
-        PromptError: an empty prompt, or markup that does not parse.
+        PromptError: an empty prompt, one that only says what is not to be there, markup that does
+            not parse, or a phrase of an attempt beyond the encoder's last token: before any
+            denoising.
     """
     check_call(prompt.prompt if isinstance(prompt, Plan) else prompt, seed, call)
     if isinstance(prompt, Plan):
@@ -293,10 +296,22 @@ class Flying:
             one.whole = self._whole(one, flight)
             return self._promises(one, flight) or self._is_last(one, flight)
 
-        look = Foreseeing(self.plan.look_at, worth)
+        begins = self._rehearse if flight.tries == [one] else None
+        look = Foreseeing(self.plan.look_at, worth, begins=begins)
         one.picture = self._made(one, look)
         one.whole = one.whole if look.done() else one.cost
         self._verify(one, flight)
+
+    def _rehearse(self, run: Run) -> None:
+        """Begin what all attempts will, so that what one of them cannot do is said at once, and not
+        when its turn comes.
+        """
+        for attempt in self.plan.attempts:
+            layout = self.plan.layout_of(attempt)
+            prompts = tuple(replace(one, layout=layout) for one in run.prompts)
+            apart = replace(run, prompts=prompts, notes=[], used=set())
+            for each in attempt.plugins:
+                each.guide(apart)
 
     def _is_last(self, one: Try, flight: Flight) -> bool:
         """Whether what is left after a look would pay for no other try, nor for the end of one that

@@ -50,6 +50,7 @@ class Foreseeing:
         pictures: whether they are decoded.
         attention: whether the attention of the step's own pass is read. Prompts without nouns are
             refused.
+        begins: told of the run before its first pass; may refuse it.
     """
 
     name: ClassVar[str] = "foreseeing"
@@ -60,8 +61,10 @@ class Foreseeing:
         worth: Worth | None = None,
         pictures: bool = True,
         attention: bool = False,
+        begins: Callable[[Run], None] | None = None,
     ) -> None:
         self.at = at
+        self.begins = begins
         self.worth = worth
         self.pictures = pictures
         self.attention = attention
@@ -70,6 +73,8 @@ class Foreseeing:
 
     def guide(self, run: Run) -> Guide:
         self.seen, self._ended = [], False
+        if self.begins is not None:
+            self.begins(run)
         return _Guide(self, run)
 
     def done(self) -> bool:

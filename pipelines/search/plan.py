@@ -23,11 +23,16 @@ BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
 """What mends wrong properties, missing things and wrong places best, by the study."""
 PLAIN = "plain"
 """The name of an attempt without plugins."""
-_ENDS = r"(?!(?:and|or|in|on|at|with|of|but|is|are)\b)"
+_ENDS = r"(?!(?:and|or|nor|in|on|at|with|without|of|but|is|are)\b)"
+_ARTICLE = re.compile(r"\b(?:an?|any|no) ", re.IGNORECASE)
+_NOUN = rf"(?:{_ARTICLE.pattern})?[\w-]+(?: {_ENDS}[\w-]+)?"
+_OR = re.compile(r",? n?or ", re.IGNORECASE)
 _WITHOUT = re.compile(
-    rf"\b(?:without|with no|but no) (?:an? |any )?([\w-]+(?: {_ENDS}[\w-]+)?)", re.IGNORECASE
+    rf"\b(?:without|with no|but no) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE
 )
-"""What shall not be there: a noun, with one word before it at the most."""
+"""What shall not be there: nouns, each with one word before it at the most."""
+_LOOSE = re.compile(r"^(?:(?:and|but|or)\b|[\s,.;])+|(?:\b(?:and|but|or)|[\s,])+$", re.IGNORECASE)
+"""What joined something unwanted to the rest."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +219,15 @@ def planned(prompt: str, **settings: Any) -> Plan:
 
     Raises:
         ParameterError: a setting is out of range.
-        PromptError: an empty prompt, or markup that does not parse.
+        PromptError: an empty prompt, one that only says what is not to be there, or markup that
+            does not parse.
     """
     wanted, unwanted = parted(prompt)
+    if unwanted and not wanted:
+        raise PromptError(
+            f"{prompt!r} says only what is not to be there: write what the picture should show, as "
+            f"in 'a house without {unwanted}'"
+        )
     parsed = parse(wanted)
     layout = _layout(parsed) if len(parsed.entities) > 1 else None
     plan = Plan(wanted, (Attempt("as the model draws it"),), layout, unwanted, **settings)
@@ -264,6 +275,9 @@ def parted(prompt: str) -> tuple[str, str]:
 
     A model that reads "without a hat" draws hats.
     """
-    unwanted = dict.fromkeys(found.strip() for found in _WITHOUT.findall(prompt))
+    found = _WITHOUT.findall(prompt)
+    each = (_ARTICLE.sub("", one) for nouns in found for one in _OR.split(nouns))
     wanted = re.sub(r"\s+([,.])", r"\1", " ".join(_WITHOUT.sub("", prompt).split()))
-    return wanted.strip(" ,") or prompt, ", ".join(unwanted)
+    if not found:
+        return wanted.strip(" ,") or prompt, ""
+    return _LOOSE.sub("", re.sub(r",(?:\s*,)+", ",", wanted)), ", ".join(dict.fromkeys(each))

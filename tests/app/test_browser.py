@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -524,6 +525,57 @@ def test_an_answer_to_stop_that_is_late_takes_nothing_back(
         visit.status("compose", "Stopped within a pass")
     visit.page.wait_for_timeout(300)
     assert "Stopped within a pass" in visit.page.inner_text("#compose-status")
+    held.held = None
+    visit.generate("compose")
+
+
+def test_an_answer_to_stop_that_is_late_leaves_the_next_job_its_stop(
+    visit: Visit, held: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, page, answered = Cancellations.stop, visit.page, threading.Event()
+
+    def late(self: Cancellations, *which: Any) -> None:
+        stop(self, *which)
+        answered.wait(60)
+
+    page.click("#compose-go")
+    visit.status("compose", " · step ")
+    with monkeypatch.context() as patch:
+        patch.setattr(Cancellations, "stop", late)
+        with page.expect_request(lambda request: "/run/" in request.url) as asked:
+            page.click("#compose-stop")
+        visit.status("compose", "Stopped within a pass")
+        page.click("#compose-go:not([disabled])")
+        visit.status("compose", " · step ")
+        answered.set()
+        asked.value.response().finished()
+    page.wait_for_timeout(300)
+    page.click("#compose-stop:not([disabled])")
+    visit.status("compose", "Stopped within a pass")
+
+
+@pytest.mark.parametrize("again", ["Enter", "Enter after Enter", "an example"])
+def test_what_else_starts_a_job_leaves_the_running_one_its_stop(
+    visit: Visit, held: FakeStudio, again: str
+) -> None:
+    page, heard = visit.page, held.interrupted
+    prompt = page.locator("#compose-prompt textarea, #compose-prompt input")
+    if again == "Enter after Enter":
+        prompt.press("Enter")
+    else:
+        page.click("#compose-go")
+    visit.status("compose", " · step ")
+    asked = len(held.asked)
+    if again == "an example":
+        page.locator(".examples button:visible").last.click()
+    else:
+        prompt.press("Enter")
+    page.get_by_text("Your pictures are being made").first.wait_for()
+    page.click("#compose-stop:not([disabled])")
+    visit.status("compose", "Stopped within a pass")
+    page.wait_for_selector("#compose-go:not([disabled])")
+    page.wait_for_timeout(300)
+    assert (held.interrupted - heard, len(held.asked)) == (1, asked)
     held.held = None
     visit.generate("compose")
 

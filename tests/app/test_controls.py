@@ -55,6 +55,24 @@ def test_fill_is_the_inverse_of_read(name: str, full: tuple[Stack, list[Any]]) -
     assert stack.read(values) == [made]
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [(), ("cat",), ("cat", "red car"), ("an oil painting, dark",), ("a, b", "c"), ("c", "a, b")],
+)
+def test_texts_keep_their_commas(texts: tuple[str, ...]) -> None:
+    plugin = plugins.PLUGINS["concept-guidance"]
+    parameter = controls.parameter_named(plugin, "concepts")
+    assert parameter is not None
+    assert tuple(controls.read(parameter, controls.shown(parameter, texts)) or ()) == texts
+
+
+@pytest.mark.parametrize("written", ["0, 0.5", "0|0.5", "0 | 0.5 |", "0,0.5,"])
+def test_values_are_parted_by_commas_or_bars(written: str) -> None:
+    parameter = controls.parameter_named(plugins.PLUGINS["attend-and-excite"], "refine_at")
+    assert parameter is not None
+    assert controls.read(parameter, written) == ["0", "0.5"]
+
+
 def test_order_of_the_choice_is_the_order_of_the_stack(full: tuple[Stack, list[Any]]) -> None:
     stack, values = full
     names = sorted(plugins.PLUGINS)[:3][::-1]

@@ -192,14 +192,42 @@ def test_the_queue_holds_everybody_whom_the_line_lets_wait(served: Served) -> No
 
 def test_stop_signs_are_bounded_and_private() -> None:
     signs = Cancellations()
+    for session in ("me", "you"):
+        assert signs.announce(session, "compose")
     mine, yours = signs.begin("me", "compose"), signs.begin("you", "compose")
+    assert mine is not None
+    assert yours is not None
     signs.stop("me", "compose")
     assert mine.is_set()
     assert not yours.is_set()
     for k in range(10_000):
-        signs.begin(f"s{k}", "compose")
-    assert len(signs._signs) <= 4 * LIMITS.sessions
+        signs.announce(f"s{k}", "compose")
+    assert len(signs._announced) <= 4 * LIMITS.sessions
+    signs.stop("you")  # however many came since
+    assert yours.is_set()
     signs.stop("nobody")
+
+
+def test_a_tab_has_one_job_at_a_time_and_stop_is_its() -> None:
+    signs = Cancellations()
+    signs.announce("me", "compose")
+    first = signs.begin("me", "compose")
+    assert not signs.announce("me", "compose")
+    assert signs.begin("me", "compose") is None
+    assert signs.announce("me", "paint")
+    signs.stop("me", "compose")
+    assert first is not None
+    assert first.is_set()
+    signs.end("me", "compose", first)
+    # What was refused does not begin later, when nobody thinks of it any more.
+    assert signs.begin("me", "compose") is None
+    assert signs.announce("me", "compose")
+    signs.stop("me", "compose")
+    early = signs.begin("me", "compose")
+    assert early is not None
+    assert early.is_set()
+    signs.end("me", "compose", first)
+    assert not signs.announce("me", "compose")
 
 
 def test_histories_are_bounded_and_private() -> None:

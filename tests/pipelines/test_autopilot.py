@@ -70,12 +70,25 @@ def test_a_plan_has_the_layout_of_its_words() -> None:
         ("a cat with no hat, in a room", "a cat, in a room", "hat"),
         ("a street but no people and a car", "a street and a car", "people"),
         ("a cat without any collar, without a hat", "a cat", "collar, hat"),
+        ("a house without a Cat or A red dog", "a house", "Cat, red dog"),
+        ("a house with no cat nor any dogs in a field", "a house in a field", "cat, dogs"),
+        ("a car without a cat and without a dog", "a car", "cat, dog"),
+        ("a house, without a cat, and a tree", "a house, and a tree", "cat"),
+        ("Without a hat, a cat.", "a cat.", "hat"),
         ("a cat", "a cat", ""),
+        ("a cat and", "a cat and", ""),
     ],
 )
 def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwanted: str) -> None:
-    assert parted(prompt)[0].replace(" ,", ",").strip(" ,") == wanted
-    assert parted(prompt)[1] == unwanted
+    assert parted(prompt) == (wanted, unwanted)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["without a cat", "Without a cat or a dog.", "without a cat and with no dog"]
+)
+def test_a_prompt_that_only_leaves_out_is_refused(prompt: str) -> None:
+    with pytest.raises(PromptError, match=f"{prompt}' says only what is not .*'a house without"):
+        planned(prompt)
 
 
 def test_a_plan_is_plain_data() -> None:
@@ -237,6 +250,17 @@ def test_steps_of_two_evaluations_are_counted_as_they_are() -> None:
     first = flight.tries[0].cost if flight.tries[0].picture is None else flight.tries[1].cost
     assert first in (pytest.approx(9 / 19), pytest.approx(10 / 19))
     assert flight.cost <= 8
+
+
+@pytest.mark.parametrize("last", ["a green frog", "frog"])
+def test_what_an_attempt_cannot_find_is_said_before_any_pass(last: str) -> None:
+    pipe = tiny.sd1()
+    long = f"a red cat and {'very ' * 80}{last}"
+    with Rows(family_of(pipe)) as made, pytest.raises(PromptError, match="frog' lies beyond token"):
+        flown(pipe, long, verifier=Told(0.9), enough=0.8)
+    assert made.rows == 0
+    plan = Plan(long, (Attempt("plain"),), enough=0.8)
+    assert flown(pipe, replan(plan, Told(0.9, 0.9))).satisfied
 
 
 def test_later_rounds_have_other_noises_and_guide() -> None:
