@@ -23,10 +23,11 @@ from adhere.guides.run import Run
 from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.families import family_of
+from adhere.pipelines.search.calling import check_call
 from adhere.pipelines.search.costs import Rows, extra_passes
 from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.plan import Attempt, Plan, planned
-from adhere.pipelines.search.search import APART, check_call
+from adhere.pipelines.search.search import APART
 from adhere.pipelines.search.stopped import carry
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
@@ -176,7 +177,7 @@ def autopilot(
         name = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "function")
         plan = planned(prompt, budget=budget, verifier=name, enough=enough)
         judged = verifiers.verifier(verifier)
-    return Flying(plan, judged, _Called(pipe, plan, call, previews)).flown(seed)
+    return Flying(plan, judged, _Called(pipe, plan, call, previews)).flown(int(seed))
 
 
 class Make(Protocol):
@@ -390,12 +391,7 @@ class _Called:
         self.counted = Rows(family_of(self.pipe))
 
     def __call__(self, one: Try, look: Foreseeing | None) -> Image.Image | None:
-        call = dict(self.call)
-        if (
-            self.plan.negative
-            and "negative_prompt" in signature(type(self.pipe).__call__).parameters
-        ):
-            call.setdefault("negative_prompt", self.plan.negative)
+        call = self._told()
         plugins = one.attempt.plugins if look is None else (*one.attempt.plugins, look)
         ended = None if look is None else look.done
 
@@ -415,6 +411,15 @@ class _Called:
         with Rows(family_of(self.pipe)) as self.counted:
             pictures = called() if look is None else look.through(called)
         return pictures[0] if pictures else None
+
+    def _told(self) -> dict[str, Any]:
+        """The call's arguments, with what the plan keeps out beside what the caller does."""
+        call, keeps_out = dict(self.call), self.plan.negative
+        if keeps_out and "negative_prompt" in signature(type(self.pipe).__call__).parameters:
+            given = call.get("negative_prompt") or ""
+            if isinstance(given, str) and call.get("negative_prompt_embeds") is None:
+                call["negative_prompt"] = ", ".join(filter(None, (given, keeps_out)))
+        return call
 
 
 def _promise(one: Try) -> float:

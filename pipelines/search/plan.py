@@ -14,7 +14,7 @@ from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout, Region
-from adhere.pipelines.search.search import is_number
+from adhere.pipelines.search.settings import is_number, known_fields, plain_numbers
 from adhere.plugins import plugin
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import Parse, parse
@@ -62,10 +62,7 @@ class Pilot:
         Raises:
             ParameterError: an unknown key.
         """
-        known = list(cls.__dataclass_fields__)
-        if unknown := sorted(set(data) - set(known)):
-            raise ParameterError(f"an autopilot has no {unknown[0]!r}; it has: {', '.join(known)}")
-        return cls(**data)
+        return cls(**known_fields(cls, data, "an autopilot"))
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,9 @@ class Attempt:
 
     why: str
     plugins: tuple[Plugin, ...] = ()
+
+    def __post_init__(self) -> None:
+        parameters.each_once(self.plugins)
 
     @property
     def name(self) -> str:
@@ -94,7 +94,10 @@ class Attempt:
                 f'{data!r} is no attempt; write {{"why": "...", "plugins": [...]}}, without '
                 "plugins for a plain picture"
             )
-        return cls(str(data.get("why", "")), tuple(map(plugin, data.get("plugins", ()))))
+        plugins = data.get("plugins", ())
+        if not isinstance(plugins, (list, tuple)):
+            raise ParameterError(f"plugins={plugins!r} is no list; write ['syngen'] for one")
+        return cls(str(data.get("why", "")), tuple(map(plugin, plugins)))
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class Plan:
             raise ParameterError(
                 f"look_at={self.look_at!r} is no share of a run, from 0 to below 1"
             )
+        plain_numbers(self)
 
     @property
     def hope(self) -> float | None:
@@ -197,13 +201,14 @@ class Plan:
             PromptError: an empty prompt, or markup that does not parse.
             LayoutError: the layout does not read.
         """
-        known = list(cls.__dataclass_fields__)
-        if unknown := sorted(set(data) - set(known)):
-            raise ParameterError(f"a plan has no {unknown[0]!r}; it has: {', '.join(known)}")
-        layout = data.get("layout")
+        layout = known_fields(cls, data, "a plan").get("layout")
+        if "prompt" not in data or not isinstance(data.get("attempts"), (list, tuple)):
+            raise ParameterError(
+                'a plan is {"prompt": "...", "attempts": [...]}: `adhere plan PROMPT` writes one'
+            )
         return cls(**{
             **data,
-            "attempts": tuple(map(Attempt.from_json, data.get("attempts", ()))),
+            "attempts": tuple(map(Attempt.from_json, data["attempts"])),
             "layout": Layout.from_json(layout) if layout else None,
         })  # fmt: skip
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
@@ -24,10 +23,11 @@ from adhere import verifiers
 from adhere.errors import ParameterError
 from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.search.calling import at_once, check_call, for_each
 from adhere.pipelines.search.foreseeing import Foreseeing, Foreseen
 from adhere.pipelines.search.parts import Parts
+from adhere.pipelines.search.settings import is_number, is_whole, known_fields, plain_numbers
 from adhere.pipelines.search.stopped import carry
-from adhere.prompt.markup import strip_markup
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
@@ -77,6 +77,7 @@ class Search:
                 f"finish={self.finish!r} of {self.candidates} candidates; give 1 to "
                 f"{self.candidates}"
             )
+        plain_numbers(self)
 
     def look(self) -> Foreseeing:
         """A look at candidates, which ends them there."""
@@ -92,7 +93,7 @@ class Search:
 
     def seeds(self, first: int) -> tuple[int, ...]:
         """The candidates' seeds; the first is the one given."""
-        return tuple(first + k * APART for k in range(self.candidates))
+        return tuple(int(first) + k * APART for k in range(self.candidates))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. The usual `drop_by` is left out: searches' names are older."""
@@ -108,10 +109,7 @@ class Search:
         Raises:
             ParameterError: an unknown key, or a value out of range.
         """
-        known = [one.name for one in fields(cls)]
-        if unknown := sorted(set(data) - set(known)):
-            raise ParameterError(f"a search has no {unknown[0]!r}; it has: {', '.join(known)}")
-        return cls(**data)
+        return cls(**known_fields(cls, data, "a search"))
 
 
 @dataclass
@@ -314,8 +312,7 @@ def search(
     """
     named = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "a function")
     check_call(prompt, seed, call)
-    guided_by = Guidance() if guidance is None else guidance
-    if not isinstance(guided_by, Guidance):
+    if not isinstance(guidance, Guidance | None):
         raise ParameterError(f"guidance={guidance!r} is none; give Guidance(SynGen()), for example")
     how = Search(n, named, look_at, finish, drop_by)
     if not is_whole(keep) or not 1 <= keep <= n:
@@ -323,47 +320,13 @@ def search(
     if not is_whole(together) or together < 1:
         raise ParameterError(f"together={together!r} pictures at once; give 1 or more")
     how = replace(how, finish=max(how.finalists, keep))
-    guided = _Guided(pipe, prompt, guided_by, call, previews)
+    guided = _Guided(pipe, prompt, guidance or Guidance(), call, previews)
     foresee, judged = partial(guided.foreseen, how), verifiers.verifier(verifier)
-    found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made, together)
+    size = at_once(call, together)
+    found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made, size)
     for one in found.candidates[keep:]:
         one.picture = None
     return found
-
-
-GIVEN = ("generator", "num_images_per_prompt", "prompt", "output_type", "return_dict")
-"""Arguments of a pipeline's call that a search gives itself, or relies on."""
-
-
-def is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
-def check_call(prompt: Any, seed: Any, call: Mapping[str, Any]) -> None:
-    """Refuse what a search cannot call a pipeline with.
-
-    Raises:
-        ParameterError: the prompt is no text, the seed no whole number, or an argument is the
-            search's own.
-        PromptError: the prompt's markup does not parse.
-    """
-    if not is_whole(seed) or abs(seed) >= 2**62:
-        raise ParameterError(f"seed={seed!r} is no seed; give a whole number of less than 2**62")
-    if not isinstance(prompt, str):
-        raise ParameterError(
-            f"prompt={prompt!r} is no text; pictures are verified against one: search for each"
-        )
-    strip_markup(prompt)
-    if taken := [name for name in GIVEN if name in call]:
-        raise ParameterError(
-            f"{taken[0]} is what the search itself gives the pipeline; leave it out (the noises "
-            "come from seed=...)"
-        )
 
 
 @dataclass(frozen=True)
@@ -389,11 +352,5 @@ class _Guided:
 
     def _called(self, seeds: Sequence[int]) -> Any:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        # Pipelines want further texts of a call to be as many as its prompts.
-        given = {
-            name: [value] * len(seeds)
-            if isinstance(value, str) and name.startswith(("negative_prompt", "prompt_"))
-            else value
-            for name, value in self.call.items()
-        }
+        given = for_each(self.pipe, self.call, len(seeds))
         return self.pipe(prompt=[self.prompt] * len(seeds), generator=generators, **given)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import HeunDiscreteScheduler
@@ -17,8 +18,8 @@ import adhere
 from adhere.errors import GuidanceError, ParameterError, PromptError
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows
-from adhere.pipelines.search.plan import Attempt, Plan, parted, planned
-from adhere.pipelines.search.search import APART
+from adhere.pipelines.search.plan import Attempt, Pilot, Plan, parted, planned
+from adhere.pipelines.search.search import APART, Search
 from adhere.pipelines.studio.request import Request
 from adhere.verifiers import Verifier
 from tests import tiny
@@ -118,6 +119,36 @@ def test_a_plan_is_plain_data() -> None:
 def test_a_plan_that_cannot_be_flown_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises((ParameterError, PromptError), match=says):
         Plan(**{"prompt": PAIR, "attempts": (Attempt(""),), **options})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "None is not a plan"),
+        ([], r"\[\] is not a plan"),
+        ({"attempts": [{}]}, '"prompt": "..."'),
+        ({"prompt": PAIR}, r'"attempts": \[...\]'),
+        ({"prompt": PAIR, "attempts": None}, r'"attempts": \[...\]'),
+        ({"prompt": PAIR, "attempts": "syngen"}, r'"attempts": \[...\]'),
+        ({"prompt": PAIR, "attempts": [{"plugins": "syngen"}]}, "plugins='syngen' is no list"),
+        ({"prompt": PAIR, "attempts": [{"plugins": None}]}, "plugins=None is no list"),
+        # Guidance would refuse them only when their turn comes, with pictures made.
+        ({"prompt": PAIR, "attempts": [{}, {"plugins": ["syngen"] * 2}]}, "syngen is there twice"),
+    ],
+)
+def test_what_is_no_plan_is_refused_as_it_is_read(data: Any, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        Plan.from_json(data)
+
+
+def test_numbers_of_numpy_are_plain_data() -> None:
+    plan = planned(PAIR, budget=np.float32(4), enough=np.float32(0.5), look_at=np.float64(0.25))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    how = Search(np.int64(8), finish=np.int32(2))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(how.to_json())) == Search(8, finish=2).to_json()
+    for kind in (Search, Pilot):
+        with pytest.raises(ParameterError, match="is not a"):
+            kind.from_json([])  # type: ignore[arg-type]
 
 
 # ---- The flight --------------------------------------------------------------
@@ -291,7 +322,9 @@ def test_a_verifier_that_fails_costs_no_picture() -> None:
     assert "ValueError: no weights" in flight.notes[0]
 
 
-def test_what_is_unwanted_reaches_the_pipeline() -> None:
+@pytest.mark.parametrize("negative", [{}, {"negative_prompt": "a frog"}])
+def test_what_is_unwanted_reaches_the_pipeline(negative: dict[str, str]) -> None:
+    """Beside what the caller does not want."""
     pipe, given = tiny.sd1(), []
     original = pipe.encode_prompt
 
@@ -300,9 +333,9 @@ def test_what_is_unwanted_reaches_the_pipeline() -> None:
         return original(*args, **kwargs)
 
     pipe.encode_prompt = encode
-    flown(pipe, "a cat without a skull", verifier=Told(1, 1), enough=0.5)
+    flown(pipe, "a cat without a skull", verifier=Told(1, 1), enough=0.5, **negative)
     words = json.dumps(given, default=str)
-    assert "skull" in words
+    assert ", ".join([*negative.values(), "skull"]) in words
     assert "without" not in words
 
 
@@ -377,8 +410,6 @@ def studio_of(**options: Any) -> Any:
 
 
 def test_a_request_may_be_an_autopilots() -> None:
-    from adhere.pipelines.search.plan import Pilot
-
     request = Request("a red cat and a blue car", seed=3, steps=6, auto=Pilot(4.0, "judge"))
     assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
     assert "auto" not in Request("a cat").to_json()
@@ -393,7 +424,6 @@ def test_a_request_may_be_an_autopilots() -> None:
 
 
 def test_its_picture_can_be_made_again_from_the_report() -> None:
-    from adhere.pipelines.search.plan import Pilot
     from adhere.plugins import stack
 
     studio, about = studio_of(), {"steps": 6, "prompt": "a red cat and a blue car"}
@@ -424,7 +454,6 @@ def test_a_flight_is_seen_while_it_is_made() -> None:
 
 def test_an_interrupt_ends_the_flight() -> None:
     from adhere.errors import Interrupted
-    from adhere.pipelines.search.plan import Pilot
 
     asked: list[int] = []
 

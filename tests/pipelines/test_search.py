@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,49 @@ def test_further_texts_of_a_call_are_those_of_every_candidate(make: Any) -> None
     one = pipe(PROMPT, generator=generator, **CALL, **negative).images[0]
     difference = np.abs(np.asarray(one, float) - np.asarray(best.picture, float))
     assert difference.max() <= 1
+
+
+def test_negative_texts_in_any_form_are_those_of_every_candidate() -> None:
+    pipe = tiny.sd1()
+    with torch.no_grad():
+        embeds = pipe.encode_prompt("a dog", "cpu", 1, False)[0]
+    told: list[dict[str, Any]] = [
+        {"negative_prompt": "a dog"},
+        {"negative_prompt": ["a dog"]},
+        {"negative_prompt_embeds": embeds},
+    ]
+    one, *others = [found(pipe, n=3, together=3, **negative).to_json() for negative in told]
+    for other in others:
+        assert other == one
+
+
+@pytest.mark.parametrize("more", [{"strength": 0.8}, {"padding_mask_crop": 4}], ids=str)
+def test_what_begins_from_a_picture_draws_for_every_candidate(more: dict[str, Any]) -> None:
+    """Inpainting draws the picture's latents, too, from the generators of as many as it is given:
+    the noise of the others would come from another place of their seeds' numbers.
+    """
+    pipe = diffusers.StableDiffusionInpaintPipeline(
+        **tiny.sd1_parts(), requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    picture = Image.effect_noise((32, 32), 80).convert("RGB")
+    mask = Image.linear_gradient("L").resize((32, 32))
+    call = {**CALL, "image": picture, "mask_image": mask, **more}
+    result = adhere.search(pipe, PROMPT, n=3, keep=3, together=3, verifier=redness, **call)
+    for one in result.finished:
+        generator = torch.Generator().manual_seed(one.seed)
+        own = pipe(PROMPT, generator=generator, **call).images[0]
+        difference = np.abs(np.asarray(own, float) - np.asarray(one.picture, float))
+        assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("look", [adhere.search, adhere.autopilot])
+def test_a_seed_may_be_numpys_and_is_told_as_plain_data(look: Any) -> None:
+    one, other = (
+        look(tiny.sd1(), "a cat", verifier=redness, seed=seed, **CALL).to_json()
+        for seed in (np.int64(3), 3)
+    )
+    assert json.loads(json.dumps(one)) == other
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:
@@ -403,6 +448,8 @@ def test_a_verifier_that_never_scores_gives_pictures_and_says_so() -> None:
         ({"generator": None}, "leave it out"),
         ({"num_images_per_prompt": 2}, "leave it out"),
         ({"output_type": "latent"}, "leave it out"),
+        ({"latents": torch.zeros(1, 4, 16, 16)}, "latents is what the search itself gives"),
+        ({"prompt_embeds": torch.zeros(1, 77, 32)}, "prompt_embeds is what the search itself"),
         ({"n": 4, "keep": 1.5}, "keep=1.5 of n=4"),
         ({"together": "2"}, "together='2' pictures at once"),
         ({"look_at": "x"}, "look_at='x' is no share"),
