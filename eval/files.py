@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from adhere.eval.errors import Busy, EvaluationError
+from adhere.files import replaced
 
 
 def canonical(data: Any) -> str:
@@ -39,7 +40,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], temporary: Path | No
     """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _written(temporary, path, data):
-        os.replace(temporary, path)
+        os.replace(temporary, replaced(path))
 
 
 @contextlib.contextmanager
@@ -81,7 +82,7 @@ def write_once(path: Path, data: bytes | Iterable[bytes]) -> bool:
             if path.exists():
                 return False
             ours = temporary.read_bytes()
-            os.replace(temporary, path)
+            os.replace(temporary, replaced(path))
             return path.read_bytes() == ours
     return True
 

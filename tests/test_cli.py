@@ -142,21 +142,34 @@ def test_bad_input_is_one_sentence(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["plan", PROMPT, "--out", "FOLDER"], "is a folder; give a file in it"),
+        (["plan", PROMPT, "--out", "FOLDER"], "is a folder; give the name of a file in it"),
         (
             ["plan", PROMPT, "--out", "/proc/nowhere/plan.json"],
             "--out '/proc/nowhere' is no folder",
         ),
+        (["plan", PROMPT, "--out", "PIPE"], "and no file); give another name"),
+        (["plan", PROMPT, "--out", "LOOP"], "and no file); give another name"),
+        (["edit", "P.png", "--concept", "a cat", "--out", "PIPE.png"], "a pipe or a circle"),
+        (["noise", "library", "--size", "2", "--out", "PIPE"], "a pipe or a circle"),
         (["plan", PROMPT, "--enough", "nan"], "enough=nan is no score"),
         (["generate", PROMPT, "--auto", "--enough", "nan"], "enough=nan is no score"),
         (["app", "--gallery", "/proc/nowhere"], "--gallery '/proc/nowhere' is no folder"),
+        (["plan", "caf\udce9"], r"'caf\udce9' has halves of characters in it"),
+        (["edit", "P.png", "--concept", "caf\udce9"], r"'caf\udce9' has halves of characters"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adhere(*[tmp_path if word == "FOLDER" else word for word in words]) == 2
+    os.mkfifo(tmp_path / "PIPE")
+    os.mkfifo(tmp_path / "PIPE.png")
+    (tmp_path / "LOOP").symlink_to("LOOP")
+    Image.new("RGB", (64, 64)).save(tmp_path / "P.png")
+    before = {path: path.lstat().st_ino for path in tmp_path.iterdir()}
+    given = {path.name: path for path in before} | {"FOLDER": tmp_path}
+    assert adhere(*[given.get(word, word) for word in words]) == 2
     assert said in capsys.readouterr().err
+    assert {path: path.lstat().st_ino for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])
@@ -555,6 +568,28 @@ def test_one_bad_prompt_is_recorded_with_its_line_and_the_rest_go_on(
     assert report["pictures"][0]["request"]["seed"] == 4
     assert {row["line"].split()[-1] for row in report["failed"]} == {"2", "3", "4"}
     assert report["complete"] is False
+
+
+def test_halves_of_characters_are_recorded_as_they_were_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes that Python could not read on the command line."""
+    assert adhere("generate", "a caf\udce9 with a cat", "--out", tmp_path) == 2
+    assert r"'a caf\udce9 with a cat' has halves of characters in it" in capsys.readouterr().err
+    assert r"caf\udce9" in (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert report_of(tmp_path)["failed"][0]["prompt"] == "a caf\udce9 with a cat"
+
+
+def test_odd_bytes_in_a_files_name_can_be_said(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    out = f"{tmp_path}/caf\udce9.json"
+    words = [sys.executable, "-m", "adhere", "plan", PROMPT, "--out", out]
+    run = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert run.returncode == 0, run.stderr
+    assert rb"caf\udce9.json" in run.stdout
+    assert os.path.isfile(out)
 
 
 def test_weights_in_any_text_are_said(

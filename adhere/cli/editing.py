@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from adhere.errors import ParameterError
-from adhere.pipelines.studio.output import PARAMETERS, writable, write_image
+from adhere.pipelines.studio.output import PARAMETERS, writable_file, write_image
 from adhere.pipelines.studio.progress import progress
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import pictures
@@ -26,9 +26,9 @@ def edit(path: Path, studio: Studio, how: Scaling, out: Path | None) -> None:
     place = out or Path(f"{path.stem}-{_slug(how.concept)}-{how.scale:g}.png")
     if place.suffix.lower() != ".png":
         raise ParameterError(f"--out {str(place)!r} is no PNG file; write for example edited.png")
+    writable_file(place)
     if place.exists() and place.samefile(path):
         raise ParameterError(f"--out {str(place)!r} is the picture itself; give another name")
-    writable(place.parent)
     with progress("passes", how.passes) as tick:
         made = scale_concept(studio.pipe, picture, how, tick)
     write_image(place, made, {PARAMETERS: _told(path, studio, how)})

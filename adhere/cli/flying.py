@@ -9,7 +9,7 @@ from adhere import verifiers
 from adhere.cli.options import Content, Drawing
 from adhere.errors import GuidanceError, ParameterError
 from adhere.pipelines.search.plan import Pilot, Plan
-from adhere.pipelines.studio.output import writable, write_json
+from adhere.pipelines.studio.output import writable_file, write_json
 from adhere.written import from_json
 
 SETTINGS = ("budget", "verifier", "enough", "look_at")
@@ -74,10 +74,5 @@ def plan(prompt: str, settings: dict[str, Any], out: Path | None) -> list[str]:
     verifiers.verifier(how.verifier)
     if out is None:
         return told(how, prompt)
-    writable(out.parent)
-    if out.is_dir():
-        raise ParameterError(
-            f"--out {str(out)!r} is a folder; give a file in it: {out / 'plan.json'}"
-        )
-    write_json(out, how.plan(prompt).to_json())
+    write_json(writable_file(out), how.plan(prompt).to_json())
     return [*told(how, prompt), f"edit {out}, then: adhere generate --plan {out}"]

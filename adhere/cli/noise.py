@@ -50,13 +50,13 @@ def library(
         adhere noise library -m ./my-model --clip ./my-clip --shard 2/2
     """
     from adhere.cli.making import studio
-    from adhere.pipelines.studio.output import writable
+    from adhere.pipelines.studio.output import writable_file
     from adhere.pipelines.studio.progress import progress
     from adhere.pipelines.tools.clip import clip_of
     from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
 
     part = Shard.read(shard)
-    writable(out.parent)
+    writable_file(out)
     found = clip_of(loading.model, clip)
     plan = Plan(size, steps, scheduler, width, height)
     maker = Maker(studio(loading), found, plan, out, loading.batch_size)

@@ -5,6 +5,7 @@ It imports next to nothing by itself: Ctrl-C while the rest is being read is an 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -34,6 +35,10 @@ def main(run: Callable[..., Any] | None = None) -> None:
     """
     # At every import it regrets that torchvision, which nothing here needs, is missing.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            # What a terminal cannot show, such as odd bytes in a file's name, is shown in ASCII.
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_politely(), _warnings_in_one_line():
             code = _exit_code(run)

@@ -242,7 +242,7 @@ def _check_place(out: Path, kind: str, made_by: str) -> None:
             lies where nothing can be written.
     """
     from adhere.guides import stored
-    from adhere.pipelines.studio.output import writable
+    from adhere.pipelines.studio.output import writable_file
 
     if out.suffix != stored.SUFFIX:
         raise ParameterError(
@@ -255,7 +255,7 @@ def _check_place(out: Path, kind: str, made_by: str) -> None:
             raise ParameterError(
                 f"--out {str(out)!r} is there already and no {kind}; give another name"
             ) from error
-    writable(out.parent)
+    writable_file(out)
 
 
 def _texts(path: Path | None, most: int) -> list[str]:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adhere.errors import ParameterError
+from adhere.files import replaced
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
@@ -106,6 +107,7 @@ def _read(path: Path, changed: int, size: int) -> Stored:
 def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
     """Write such a file: whole or not at all, whenever the program is stopped."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = replaced(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         whole = {name: value.contiguous() for name, value in tensors.items()}

@@ -18,6 +18,7 @@ from adhere.pipelines.search.settings import is_number, known_fields, plain_numb
 from adhere.plugins import plugin
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import Parse, parse
+from adhere.prompt.phrases import torn
 
 BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
 """What mends wrong properties, missing things and wrong places best, by the study."""
@@ -135,6 +136,11 @@ class Plan:
         for name in ("prompt", "negative"):
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(f"{name}={getattr(self, name)!r} is no text; write one")
+            if torn(getattr(self, name)):
+                raise ParameterError(
+                    f"{name}={getattr(self, name)!a} has halves of characters in it; write it in "
+                    "UTF-8"
+                )
         if not self.prompt.strip():
             raise PromptError(
                 "an empty prompt says nothing that a picture could be held against: write what it "

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from adhere.errors import ParameterError
+from adhere.files import replaced
 from adhere.pipelines.studio.request import Picture
 
 SETTINGS = "adhere"
@@ -58,6 +59,25 @@ def writable(out: Path, option: str = "--out") -> Path:
     return out
 
 
+def writable_file(path: Path, option: str = "--out") -> Path:
+    """The file that an option names, whose folder is made if it is missing.
+
+    Raises:
+        ParameterError: it cannot be written there, or what is there is no file. Said before a model
+            is loaded.
+    """
+    if path.is_dir():
+        raise ParameterError(f"{option} {str(path)!r} is a folder; give the name of a file in it")
+    writable(path.parent, option)
+    try:
+        replaced(path)
+    except OSError as error:
+        raise ParameterError(
+            f"{option} {str(path)!r} cannot be written ({error.strerror}); give another name"
+        ) from error
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     with _replacing(path) as temporary:
@@ -65,7 +85,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    """Data as JSON; halves of characters, which some refused texts have, as JSON's escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
@@ -86,18 +108,21 @@ def _replacing(path: Path) -> Iterator[Path]:
     """
     # Threads of one process may write the same file.
     mine = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.name}.{mine}.part")
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        place = replaced(path)
+        temporary = place.with_name(f".{place.name}.{mine}.part")
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, place)
     except OSError as error:
         raise OSError(
             f"{path} was not written ({error.strerror or error}); what was finished before is "
             "kept: make room there, and do the same again"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -12,12 +12,13 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import ModelError
+from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.folders import saved
 from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.toybox import TOYBOXES, load_clip
 from adhere.plugins.mathematics.noise_library import PROBE
+from adhere.prompt.phrases import torn
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,14 @@ class Clip:
         return self.of_tokens(self.ids(texts))
 
     def ids(self, texts: Sequence[str]) -> Int[Tensor, "n tokens"]:
-        """Token ids with start, end and padding."""
+        """Token ids with start, end and padding.
+
+        Raises:
+            ParameterError: a text has halves of characters in it.
+        """
+        for text in texts:
+            if torn(text):
+                raise ParameterError(f"{text!a} has halves of characters in it; write it in UTF-8")
         found: Tensor = self.tokenizer(
             list(texts),
             padding="max_length",

@@ -32,6 +32,7 @@ from adhere.pipelines.tools.inversion import (
     inverted,
     refuse,
 )
+from adhere.prompt.phrases import torn
 
 CONCEPT, NOTHING = 0, 1
 """The places of the texts."""
@@ -66,6 +67,10 @@ class Scaling:
     def __post_init__(self) -> None:
         if not isinstance(self.concept, str) or not self.concept.strip():
             raise ParameterError("the concept is empty; say what there is to be more or less of")
+        if torn(self.concept):
+            raise ParameterError(
+                f"concept={self.concept!a} has halves of characters in it; write it in UTF-8"
+            )
         for name, low, high in (
             ("scale", 0, 100), ("steps", 2, 1000), ("decay", 0, 100), ("keep", 0, 1),
             ("iterations", 1, 100),

@@ -21,6 +21,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from adhere.files import replaced
 from adhere.pipelines.hooks.compat import move_towards
 from adhere.pipelines.toybox.errors import ToyboxError
 from adhere.pipelines.toybox.training.muon import Muon
@@ -38,8 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        place = replaced(path)
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, place)
     except OSError as error:
         raise ToyboxError(
             f"could not write {path}: {error.strerror or error}; what was there before is kept"
