@@ -87,9 +87,11 @@ class Panel:
                 color_title=" ",
                 y_title=" ",
                 height=300,
-                label="What the methods made smaller, step by step",
+                label="What the methods report, step by step",
                 visible=False,
             )
+        # Outside: an accordion that is shown again would show it, too.
+        self.query = gr.Textbox(visible="hidden", elem_id=f"{self.name}-query")
         with gr.Accordion("Copy these settings", open=False, visible=False) as self.share:
             self._draw_share()
 
@@ -116,7 +118,6 @@ class Panel:
                     gr.DownloadButton(f"{name}, which the command reads", size="sm", visible=False)
                     for name in (copies.LAYOUT_FILE, copies.PLAN_FILE)
                 )
-        self.query = gr.Textbox(visible="hidden", elem_id=f"{self.name}-query")
         self.query.change(
             None,
             [self.query, self.link],

@@ -594,6 +594,19 @@ def test_stop_half_way(visit: Visit, held: FakeStudio) -> None:
     visit.status("compose", "Done")
 
 
+def test_the_settings_to_copy_are_the_latest_and_nothing_else_is_shown(visit: Visit) -> None:
+    page = visit.page
+    link = page.locator("#compose-link textarea")
+    visit.generate("compose")
+    page.get_by_role("button", name="Copy these settings").click()
+    link.wait_for()
+    first = link.input_value()
+    visit.fill("compose", "a frog and a lion")
+    visit.generate("compose")
+    until(lambda: link.input_value() not in ("", first), "the link is of the pictures before")
+    assert page.locator("#compose-query").is_hidden()
+
+
 def test_link_restores_the_set_up(visit: Visit) -> None:
     page = visit.page
     visit.fill("compose", "a frog and a lion")
