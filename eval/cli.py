@@ -9,6 +9,8 @@ from adhere.eval.commands import looking, running
 eval_app = typer.Typer(
     no_args_is_help=True,
     help="Make pictures of prompts x plugins x seeds, score them, and report paired differences.",
+    rich_markup_mode="markdown",
+    add_completion=False,  # that is `adhere --install-completion`
 )
 
 for command in (

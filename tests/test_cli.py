@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -512,6 +513,29 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
     for command in ("generate", "compare", "explain", "plugins", "invert", "demo", *rooms):
         assert adhere(command, "--help") == 0
         assert len(capsys.readouterr().out) > 200, command
+
+
+def test_every_commands_help_has_an_example() -> None:
+    import typer
+
+    from adhere.app.serving.cli import app_app
+    from adhere.cli.commands import app
+    from adhere.cli.noise import noise_app
+    from adhere.cli.training import train_app
+    from adhere.eval.cli import eval_app
+    from adhere.pipelines.toybox.cli import toybox_app
+
+    rooms = {"noise": noise_app, "train": train_app, "eval": eval_app, "toybox": toybox_app}
+    found = {f"adhere {name}": one for name, one in typer.main.get_command(app).commands.items()}
+    found["adhere app"] = typer.main.get_command(app_app)
+    for room, its in rooms.items():
+        del found[f"adhere {room}"]
+        whole = typer.main.get_command(its)
+        assert not [one for one in whole.params if "--install-completion" in one.opts]
+        inner = whole.commands
+        found |= {f"adhere {room} {name}": one for name, one in inner.items()}
+    lacking = [n for n, one in found.items() if not re.search(rf"^ *{n}( |$)", one.help, re.M)]
+    assert lacking == []
 
 
 def test_plugins_are_listed_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:

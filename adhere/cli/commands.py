@@ -199,7 +199,12 @@ def explain(
 def plugins(
     name: Annotated[str | None, typer.Argument(help="Show one plugin's parameters.")] = None,
 ) -> None:
-    """List the plugins, or one plugin's parameters."""
+    """List the plugins, or one plugin's parameters.
+
+    adhere plugins
+
+    adhere plugins syngen
+    """
     from adhere.cli import listing
 
     typer.echo(listing.one(name) if name else listing.everything())
@@ -294,7 +299,10 @@ def edit(
 
 @app.command()
 def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
-    """Show what guidance does, on the bundled toybox: one picture, one table."""
+    """Show what guidance does, on the bundled toybox: one picture, one table.
+
+    adhere demo --seeds 8 --out demo
+    """
     from adhere.pipelines.studio import demo as comparison
     from adhere.pipelines.studio.output import writable
     from adhere.pipelines.studio.request import seeds_of

@@ -15,6 +15,7 @@ noise_app = typer.Typer(
     no_args_is_help=True,
     help="Libraries of starting noises: what a model draws from each seed when it is told nothing.",
     rich_markup_mode="markdown",
+    add_completion=False,  # that is `adhere --install-completion`
 )
 
 

@@ -25,6 +25,7 @@ train_app = typer.Typer(
     no_args_is_help=True,
     help="Train the small files that some methods read beside the model; the model stays as it is.",
     rich_markup_mode="markdown",
+    add_completion=False,  # that is `adhere --install-completion`
 )
 
 

@@ -62,7 +62,14 @@ def serve(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP clients, at /mcp/.")] = False,
 ) -> None:
-    """Open the web app."""
+    """Open the web app.
+
+    On this machine; then two models to choose between, for others too:
+
+        adhere app
+
+        adhere app -m toybox -m big=owner/name --host 0.0.0.0 --auth-file passwords
+    """
     from adhere.app.jobs.limits import with_options
     from adhere.app.serving import server
 

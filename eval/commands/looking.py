@@ -21,7 +21,12 @@ def list_all(
     include: Include = None,
     formats: Annotated[bool, typer.Option("--formats", help="only the formats of suites")] = False,
 ) -> None:
-    """What there is: suites, formats that suites are read in, evaluators, plugins."""
+    """What there is: suites, formats that suites are read in, evaluators, plugins.
+
+    adhere eval ls
+
+    adhere eval ls evaluators
+    """
     makers = {
         "suites": _suites, "formats": _formats, "evaluators": _evaluators, "plugins": _plugins,
     }  # fmt: skip
@@ -81,7 +86,12 @@ def validate(
         str, typer.Argument(help="a suite (file, folder or FORMAT:PATH), a manifest, or a run")
     ],
 ) -> None:
-    """Check a suite, a manifest or a run; exit code 1 when something is wrong with the run."""
+    """Check a suite, a manifest or a run; exit code 1 when something is wrong with the run.
+
+    adhere eval validate mine.json
+
+    adhere eval validate out/pairs
+    """
     from adhere.eval import places
     from adhere.eval.run import manifest_file
     from adhere.eval.run.folder import Folder
@@ -116,7 +126,12 @@ def compare(
     against: Annotated[str, typer.Option(help="variant of the first run")] = "plain",
     metric: Metrics = None,
 ) -> None:
-    """Paired differences between two runs, on the prompts and seeds that both have."""
+    """Paired differences between two runs, on the prompts and seeds that both have.
+
+    adhere eval compare out/pairs out/later
+
+    adhere eval compare out/pairs out/pairs --variant syngen --against plain
+    """
     with spoken():
         from adhere.eval.commands import steps as work
 
@@ -127,7 +142,10 @@ def check(
     name: Annotated[str, typer.Argument(help="an experiment with published figures, or its file")],
     out: Annotated[str, typer.Argument(help="a run of it that was reported")],
 ) -> None:
-    """Published figures beside ours; exit code 1 where one that can be compared differs."""
+    """Published figures beside ours; exit code 1 where one that can be compared differs.
+
+    adhere eval check published-toybox out/published
+    """
     with spoken():
         from adhere.eval.commands import checking
         from adhere.eval.report import tables
@@ -150,7 +168,10 @@ def leaderboard(
     results: Annotated[list[str], typer.Argument(help="files that `report --keep` wrote")],
     score: Annotated[str | None, typer.Option(help="ranked by; their primary if left out")] = None,
 ) -> None:
-    """A page of Markdown: of every suite and model all variants, the best first."""
+    """A page of Markdown: of every suite and model all variants, the best first.
+
+    adhere eval leaderboard one.json two.json --score fully_right
+    """
     with spoken():
         from adhere.eval.report import tables
 

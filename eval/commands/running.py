@@ -28,7 +28,12 @@ from adhere.eval.commands.options import (
 
 @options
 def plan(out: Out, asked: Asked, batch: Batch = None, metric: Metrics = None) -> None:
-    """Write the manifest: every picture of suites x variants x seeds."""
+    """Write the manifest: every picture of suites x variants x seeds.
+
+    adhere eval plan out/pairs -s toybox-pairs -p syngen --seeds 4
+
+    adhere eval plan out/mine -c mine.yaml
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -49,6 +54,10 @@ def grow(
 
     With `-c` that is what an edited experiment has and the run lacks. Then generate, score and
     report as before.
+
+        adhere eval grow out/pairs --seeds 8 -p initno
+
+        adhere eval grow out/mine -c mine.yaml
     """
     with spoken():
         from adhere.eval.commands import steps
@@ -66,7 +75,10 @@ def import_pictures(
     ] = None,
     include: Include = None,
 ) -> None:
-    """Make a run of pictures that somebody else made; then score and report it as any."""
+    """Make a run of pictures that somebody else made; then score and report it as any.
+
+    adhere eval import out/theirs plain=FOLDER ours=FOLDER2 -s geneval:FILE
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -77,7 +89,12 @@ def import_pictures(
 def generate(
     out: Out, part: Part, making: Making, batch: Batch = None, device: Device = None
 ) -> None:
-    """Make the pictures that are not made yet; safe to kill and to start again."""
+    """Make the pictures that are not made yet; safe to kill and to start again.
+
+    The second of four parts, which may run at the same time:
+
+        adhere eval generate out/pairs --shard 2/4
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -87,7 +104,12 @@ def generate(
 
 @options
 def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -> None:
-    """Score the pictures that are there; features are kept, so scores can be had again without."""
+    """Score the pictures that are there; features are kept, so scores can be had again without.
+
+    adhere eval score out/pairs
+
+    adhere eval score out/pairs -m judge -m clip-score
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -97,7 +119,12 @@ def score(out: Out, part: Part, metric: Metrics = None, device: Device = None) -
 
 @options
 def report(out: Out, shown: ReportOptions, metric: Metrics = None) -> None:
-    """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures."""
+    """Write report.md, .csv, .json and .html: means, intervals, paired differences, pictures.
+
+    adhere eval report out/pairs
+
+    adhere eval report out/pairs --baseline syngen --keep mine.json
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -109,7 +136,10 @@ def export(
     to: Annotated[str, typer.Argument(help="a new folder, or s3://bucket/folder")],
     metric: Metrics = None,
 ) -> None:
-    """Write the pictures and their scores as a data set in the hub's form."""
+    """Write the pictures and their scores as a data set in the hub's form.
+
+    adhere eval export out/pairs data
+    """
     with spoken():
         from adhere.eval.commands import steps
 
@@ -131,6 +161,10 @@ def run(
 
     Of several shards each makes its part; then whoever finds all pictures made scores what nobody
     else is at, and the last one reports.
+
+        adhere eval run out/pairs -s toybox-pairs -p syngen -p attend-and-excite+syngen --seeds 4
+
+        adhere eval run out/mine -c mine.yaml
     """
     with spoken():
         from adhere.eval.commands import steps

@@ -78,8 +78,15 @@ class Folder:
         """Write the plan; False when the very same plan is there already, or has grown to it.
 
         Raises:
-            EvaluationError: the folder holds another plan.
+            EvaluationError: the folder holds another plan, or what another command reported.
         """
+        planned, reported = self.place.sizes(["manifest.jsonl", "report.json"])
+        if planned is None and reported is not None:
+            raise EvaluationError(
+                f"{self.path} has a report.json and no run: another command, such as `adhere "
+                "generate`, wrote there, and a run's report would replace its own; give another "
+                "folder"
+            )
         if not self.place.sizes(["manifest.jsonl"])[0] and self.place.create(
             "manifest.jsonl", manifest_file.pieces(manifest.header, manifest.groups())
         ):

@@ -198,8 +198,8 @@ def _read(path: Path) -> dict[str, list[Row]]:
         return {key: [dict(row) for row in found.get(key, ())] for key in ("pictures", "failed")}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ParameterError(
-            f"{str(path)!r} is no report of this command, or is damaged ({error}); give another "
-            "--out, or move it away"
+            f"{str(path)!r} is no report of this command, or is damaged; give another --out, or "
+            "move it away"
         ) from error
 
 

@@ -13,6 +13,8 @@ toybox_app = typer.Typer(
     name="toybox",
     help="The bundled miniature text-to-image model: train, measure, look at, check.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,  # that is `adhere --install-completion`
 )
 
 
@@ -81,7 +83,14 @@ def train(
         Path | None, typer.Option(help="when done, write the pipeline folder here")
     ] = None,
 ) -> None:
-    """Train the toybox, stage by stage. A killed run goes on with --resume."""
+    """Train the toybox, stage by stage. A killed run goes on with --resume.
+
+    A whole toybox; then only its denoiser for longer, from where it stands:
+
+        adhere toybox train --out runs/mine --export mine
+
+        adhere toybox train --out runs/longer --stage unet --init mine --parts mine --export longer
+    """
     from adhere.pipelines.toybox.training.assembly import assemble
     from adhere.pipelines.toybox.training.parallel import default_workers
     from adhere.pipelines.toybox.training.plan import Plan
@@ -121,7 +130,10 @@ def export(
         "toybox"
     ),
 ) -> None:
-    """Write a run's newest weights, finished or not, as a pipeline folder."""
+    """Write a run's newest weights, finished or not, as a pipeline folder.
+
+    adhere toybox export --out runs/mine --folder mine
+    """
     from adhere.pipelines.toybox import toybox_folder
     from adhere.pipelines.toybox.training.assembly import assemble
 
@@ -143,7 +155,10 @@ def card(
     seed: Annotated[int, typer.Option(help="seed of prompts and pictures")] = 0,
     device: Annotated[str, typer.Option(help="where the pictures are made")] = "cpu",
 ) -> None:
-    """Measure the unguided model; write card.json, README.md and a sheet of unselected samples."""
+    """Measure the unguided model; write card.json, README.md and a sheet of unselected samples.
+
+    adhere toybox card mine --out runs/mine
+    """
     from adhere.pipelines.toybox.card.card import write_card
     from adhere.pipelines.toybox.model.folder import toybox_folder
 
@@ -157,7 +172,10 @@ def sheet(
     path: Annotated[Path, typer.Argument(help="PNG to write")] = Path("toybox-world.png"),
     seed: Annotated[int, typer.Option(help="which scenes")] = 0,
 ) -> None:
-    """Draw a contact sheet of the world the model was trained on."""
+    """Draw a contact sheet of the world the model was trained on.
+
+    adhere toybox sheet world.png
+    """
     from adhere.pipelines.toybox.card.sheets import save_image, world_sheet
 
     save_image(world_sheet(seed), path)
@@ -170,7 +188,10 @@ def check(
         Path | None, typer.Argument(help="pipeline folder (the bundled one if out)")
     ] = None,
 ) -> None:
-    """Say whether a folder is a whole toybox; exit code 1 if not."""
+    """Say whether a folder is a whole toybox; exit code 1 if not.
+
+    adhere toybox check mine
+    """
     from adhere.pipelines.toybox.model.folder import check_folder, toybox_folder
 
     target = folder or toybox_folder()

@@ -246,6 +246,15 @@ def test_what_is_wrong_with_a_run_is_said_before_it_writes(
     assert said in result.output
 
 
+def test_a_run_does_not_replace_what_another_command_reported(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text('{"pictures": []}')
+    wrong = adhere("run", tmp_path / "out", *flags(tmp_path))
+    assert wrong.exit_code == 2
+    assert "has a report.json and no run" in " ".join(wrong.output.split())
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
 def test_a_baseline_that_is_none_is_said_before_anything_is_made(tmp_path: Path) -> None:
     result = adhere("run", tmp_path / "out", *flags(tmp_path), "--baseline", "plian")
     assert result.exit_code == 2
