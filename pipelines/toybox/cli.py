@@ -52,7 +52,17 @@ Parts = Annotated[
 ]
 
 
-@toybox_app.command()
+_TRAIN = """Train the toybox, stage by stage. A killed run goes on with --resume.
+
+A whole toybox; then only its denoiser for longer, from where it stands:
+
+    adhere toybox train --out runs/mine --export mine
+
+    adhere toybox train --out runs/longer --stage unet --init mine --parts mine --export longer
+"""
+
+
+@toybox_app.command(help=_TRAIN)
 def train(
     stage: Annotated[
         str, typer.Option(help="vae, clip, unet, judge, all of these; transformer, of toybox-sd3")
@@ -83,14 +93,7 @@ def train(
         Path | None, typer.Option(help="when done, write the pipeline folder here")
     ] = None,
 ) -> None:
-    """Train the toybox, stage by stage. A killed run goes on with --resume.
-
-    A whole toybox; then only its denoiser for longer, from where it stands:
-
-        adhere toybox train --out runs/mine --export mine
-
-        adhere toybox train --out runs/longer --stage unet --init mine --parts mine --export longer
-    """
+    """Train the toybox, stage by stage. A killed run goes on with --resume."""
     from adhere.pipelines.toybox.training.assembly import assemble
     from adhere.pipelines.toybox.training.parallel import default_workers
     from adhere.pipelines.toybox.training.plan import Plan
