@@ -18,9 +18,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def about(device: str) -> dict[str, Any]:
     """The machine and the software, as far as they bear on the numbers."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
     described = {
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit or "unknown",
+        "changed_since": changed if commit else None,
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "diffusers", "transformers")},
         "device": device,
@@ -53,8 +55,8 @@ def _git(*words: str) -> str:
     try:
         run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:  # there is no git
-        return "unknown"
-    return run.stdout.strip() or "unknown"
+        return ""
+    return run.stdout.strip()
 
 
 def _processor() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from adhere.pipelines.toybox import Judge
+from benchmarks import record
 from benchmarks.effects import assumptions, edits, prototypes, subjects
 from benchmarks.effects.witnesses import Row, heard, whole
 
@@ -84,3 +86,21 @@ def test_a_study_that_is_stopped_goes_on(
         study.main()
     assert [json.loads(file.read_text())["results"] for file in files] == before
     assert not list(tmp_path.rglob("*.rows.jsonl"))
+
+
+def test_results_say_whether_the_code_was_changed_since_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed() -> object:
+        return record.about("meta")["changed_since"]
+
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    assert changed() is None, "there is no commit"
+    code = tmp_path / "code.py"
+    code.write_text("a = 1\n", "utf-8")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "a")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert changed() is False
+    code.write_text("a = 2\n", "utf-8")
+    assert changed() is True
