@@ -175,14 +175,15 @@ def test_what_an_operator_opened_judges() -> None:
         ({"auto": {"verifier": "clip-score(model=/etc/passwd)"}}, "choose one of them"),
         ({"auto": {"verifier": ["judge"]}}, "choose one of them"),
         ({"auto": {"hidden": 1}}, "no 'hidden'"),
-        ({"auto": [1]}, "wrong type|no 1|no '1'"),
+        ({"auto": [1]}, "is not an autopilot"),
         ({"auto": {"budget": 2}, "plugins": ["syngen"]}, "chooses the methods itself"),
         ({"auto": PLAN.to_json(), "prompt": "a frog"}, "another prompt"),
         ({"auto": {**PLAN.to_json(), "attempts": []}}, "leave one in"),
         ({"auto": {**PLAN.to_json(), "attempts": 13 * [{"why": ""}]}}, "13 attempts"),
         ({"auto": {**PLAN.to_json(), "negative": "x" * 2000}}, "2000 characters"),
         (
-            {"auto": {**PLAN.to_json(), "attempts": [{"plugins": 7 * ["syngen"]}]}},
+            {"auto": {**PLAN.to_json(), "attempts": [
+                {"plugins": [f"syngen:step_size={1 + k}" for k in range(7)]}]}},
             "7 methods are stacked",
         ),
         (
