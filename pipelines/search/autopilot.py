@@ -177,7 +177,14 @@ def autopilot(
         name = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "function")
         plan = planned(prompt, budget=budget, verifier=name, enough=enough)
         judged = verifiers.verifier(verifier)
-    return Flying(plan, judged, _Called(pipe, plan, call, previews)).flown(int(seed))
+    make = _Called(pipe, plan, call, previews)
+    flight = Flying(plan, judged, make).flown(int(seed))
+    if plan.negative and not make.hears_negative:
+        flight.notes.append(
+            f"{plan.negative!r} was not kept out: this call of {type(pipe).__name__} reads no "
+            "negative text of the plan's"
+        )
+    return flight
 
 
 class Make(Protocol):
@@ -414,12 +421,21 @@ class _Called:
 
     def _told(self) -> dict[str, Any]:
         """The call's arguments, with what the plan keeps out beside what the caller does."""
-        call, keeps_out = dict(self.call), self.plan.negative
-        if keeps_out and "negative_prompt" in signature(type(self.pipe).__call__).parameters:
+        call = dict(self.call)
+        if self.plan.negative and self.hears_negative:
             given = call.get("negative_prompt") or ""
-            if isinstance(given, str) and call.get("negative_prompt_embeds") is None:
-                call["negative_prompt"] = ", ".join(filter(None, (given, keeps_out)))
+            call["negative_prompt"] = ", ".join(filter(None, (given, self.plan.negative)))
         return call
+
+    @property
+    def hears_negative(self) -> bool:
+        """Whether a negative text can be added to the call's."""
+        given = self.call.get("negative_prompt")
+        return (
+            "negative_prompt" in signature(type(self.pipe).__call__).parameters
+            and (given is None or isinstance(given, str))
+            and self.call.get("negative_prompt_embeds") is None
+        )
 
 
 def _promise(one: Try) -> float:

@@ -339,6 +339,14 @@ def test_what_is_unwanted_reaches_the_pipeline(negative: dict[str, str]) -> None
     assert "without" not in words
 
 
+def test_what_is_unwanted_and_cannot_be_said_is_told() -> None:
+    pipe = tiny.sd1()
+    _, none = pipe.encode_prompt("a frog", "cpu", 1, True)
+    for said, noted in (({"negative_prompt_embeds": none}, True), ({}, False)):
+        flight = flown(pipe, "a cat without a skull", verifier=Told(1, 1), enough=0.5, **said)
+        assert any("'skull' was not kept out" in note for note in flight.notes) is noted
+
+
 def test_the_flight_is_told_as_plain_data() -> None:
     flight = flown(tiny.sd1(), verifier=Told(0.1, 0.9, 0.9), enough=0.8)
     told = json.loads(json.dumps(flight.to_json()))
