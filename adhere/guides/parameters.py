@@ -22,7 +22,7 @@ from typing import (
 
 from adhere.errors import ParameterError
 from adhere.guides.renamed import PARAMETERS, missing
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 T = TypeVar("T")
 
@@ -305,10 +305,7 @@ def _check_one(plugin: str, parameter: Parameter, value: Any) -> None:
         )
     given = value if isinstance(value, tuple) else (value,)
     if any(isinstance(one, str) and torn(one) for one in given):
-        raise ParameterError(
-            f"{plugin}: {parameter.name}={value!a} has halves of characters in it; write it in "
-            f"UTF-8 ({parameter.help})"
-        )
+        raise ParameterError(f"{plugin}: {parameter.name}={value!a} {TORN} ({parameter.help})")
     low = float("-inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high
     numbers: list[Any] = [one for one in given if isinstance(one, Real)]

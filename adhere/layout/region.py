@@ -16,7 +16,7 @@ from PIL import Image
 from adhere.errors import LayoutError
 from adhere.layout.files import painted, weighed
 from adhere.layout.masks import Mask, blur_weights, box_cover, polygon_cover, resize_cover
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 __all__ = ["FINE", "Box", "Region"]
 
@@ -85,10 +85,7 @@ class Region:
             if not isinstance(value, str):
                 raise LayoutError(f"a region's {name} is {value!r}; it must be text")
             if torn(value):
-                raise LayoutError(
-                    f"a region's {name} is {value!a}, which has halves of characters in it; write "
-                    "it in UTF-8"
-                )
+                raise LayoutError(f"a region's {name} is {value!a}, which {TORN}")
         if not self.label:
             raise LayoutError(
                 f"a region has the phrase {self.phrase!r}; give words of the prompt, or a text of "

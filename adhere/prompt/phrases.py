@@ -29,6 +29,10 @@ _DETERMINER = re.compile(r"^(?:an?|the|this|that|these|those)\s+", re.IGNORECASE
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+TORN = "has halves of characters in it; write it in UTF-8"
+"""What is said of a torn text."""
+
+
 def torn(text: str) -> bool:
     """Whether a text has halves of characters in it, which no encoder reads.
 

@@ -22,7 +22,7 @@ from adhere.eval.suites.items import (
     Target,
 )
 from adhere.layout.layout import Layout
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 T = TypeVar("T")
 
@@ -195,7 +195,7 @@ def _problem(item: Item) -> str | None:
         return "the prompt is empty"
     for text in (item.prompt, item.negative_prompt, item.base):
         if torn(text):
-            return f"{text!a} has halves of characters in it; write it in UTF-8"
+            return f"{text!a} {TORN}"
     return (
         _request_problem(item)
         or _thing_problem(item)

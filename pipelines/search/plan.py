@@ -18,7 +18,7 @@ from adhere.pipelines.search.settings import is_number, known_fields, plain_numb
 from adhere.plugins import plugin
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import Parse, parse
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
 """What mends wrong properties, missing things and wrong places best, by the study."""
@@ -137,10 +137,7 @@ class Plan:
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(f"{name}={getattr(self, name)!r} is no text; write one")
             if torn(getattr(self, name)):
-                raise ParameterError(
-                    f"{name}={getattr(self, name)!a} has halves of characters in it; write it in "
-                    "UTF-8"
-                )
+                raise ParameterError(f"{name}={getattr(self, name)!a} {TORN}")
         if not self.prompt.strip():
             raise PromptError(
                 "an empty prompt says nothing that a picture could be held against: write what it "

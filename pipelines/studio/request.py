@@ -19,7 +19,7 @@ from adhere.pipelines.search.autopilot import Try
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.search.search import Search
 from adhere.plugins import plugin
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 _SINCE_0_2 = ("true_cfg_scale", "search", "auto")
 """Left out of the JSON where they say nothing, so that what names requests by it stays the same."""
@@ -53,9 +53,7 @@ class Request:
         for name in ("prompt", "negative_prompt"):
             text = str(getattr(self, name))
             if torn(text):
-                raise ParameterError(
-                    f"{name}={text!a} has halves of characters in it; write it in UTF-8"
-                )
+                raise ParameterError(f"{name}={text!a} {TORN}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back to an equal request."""

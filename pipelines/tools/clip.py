@@ -18,7 +18,7 @@ from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.toybox import TOYBOXES, load_clip
 from adhere.plugins.mathematics.noise_library import PROBE
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Clip:
         """
         for text in texts:
             if torn(text):
-                raise ParameterError(f"{text!a} has halves of characters in it; write it in UTF-8")
+                raise ParameterError(f"{text!a} {TORN}")
         found: Tensor = self.tokenizer(
             list(texts),
             padding="max_length",

@@ -32,7 +32,7 @@ from adhere.pipelines.tools.inversion import (
     inverted,
     refuse,
 )
-from adhere.prompt.phrases import torn
+from adhere.prompt.phrases import TORN, torn
 
 CONCEPT, NOTHING = 0, 1
 """The places of the texts."""
@@ -68,9 +68,7 @@ class Scaling:
         if not isinstance(self.concept, str) or not self.concept.strip():
             raise ParameterError("the concept is empty; say what there is to be more or less of")
         if torn(self.concept):
-            raise ParameterError(
-                f"concept={self.concept!a} has halves of characters in it; write it in UTF-8"
-            )
+            raise ParameterError(f"concept={self.concept!a} {TORN}")
         for name, low, high in (
             ("scale", 0, 100), ("steps", 2, 1000), ("decay", 0, 100), ("keep", 0, 1),
             ("iterations", 1, 100),
