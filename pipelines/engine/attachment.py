@@ -19,6 +19,7 @@ from adhere.pipelines.engine.state import Setup
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.backends import processors_kept
 from adhere.pipelines.hooks.pipeline_call import PipelineCall, watch
+from adhere.pipelines.hooks.schedulers import outside
 
 _lock = threading.Lock()
 _attached: WeakSet[Any] = WeakSet()
@@ -82,14 +83,15 @@ class Attachment:
             return
         with _alone(self.pipe, call):
             session = self.session = Session(self.setup, family_of(self.pipe), self.outcome)
-            try:
-                with processors_kept(session.denoiser):
-                    session.open(call)
-                    yield
-                    self.outcome.take(call.result)
-            finally:
-                self.session = None
-                session.close()
+            with outside.told(self.pipe, call.values, self.outcome.warn):
+                try:
+                    with processors_kept(session.denoiser):
+                        session.open(call)
+                        yield
+                        self.outcome.take(call.result)
+                finally:
+                    self.session = None
+                    session.close()
 
 
 _TWICE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from adhere.errors import ParameterError
+from adhere.errors import GuidanceWarning, ParameterError
 from adhere.guides.recording import RecordedAttention
 from adhere.pipelines.engine.notebook import page
 from adhere.pipelines.engine.report import RunReport
@@ -29,6 +30,12 @@ class Outcome:
         images = result[0] if isinstance(result, tuple) else getattr(result, "images", ())
         kept = images if isinstance(images, list) else ()
         self.pictures = tuple(one for one in kept if isinstance(one, Image.Image))
+
+    def warn(self, sentence: str) -> None:
+        """Say something of the last call in its report, if it has one, and as a Python warning."""
+        for report in self.reports[-1:]:
+            report.note(sentence)
+        warnings.warn(sentence, GuidanceWarning, stacklevel=2)
 
 
 class GuidedCalls:

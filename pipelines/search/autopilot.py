@@ -179,6 +179,7 @@ def autopilot(
         judged = verifiers.verifier(verifier)
     make = _Called(pipe, plan, call, previews)
     flight = Flying(plan, judged, make).flown(int(seed))
+    flight.notes.extend(note for note in make.said if note not in flight.notes)
     if plan.negative and not make.hears_negative:
         flight.notes.append(
             f"{plan.negative!r} was not kept out: this call of {type(pipe).__name__} reads no "
@@ -387,12 +388,13 @@ class Flying:
 
 @dataclass
 class _Called:
-    """Pictures by calls of a pipeline."""
+    """Pictures by calls of a pipeline; `said` is what the finished ones note."""
 
     pipe: Any
     plan: Plan
     call: Mapping[str, Any]
     previews: Any = None
+    said: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.counted = Rows(family_of(self.pipe))
@@ -406,13 +408,13 @@ class _Called:
             generator = torch.Generator("cpu").manual_seed(one.seed)
             guidance = Guidance(*plugins)
             layout = self.plan.layout_of(one.attempt)
-            attached = guidance.attach(
+            with guidance.attach(
                 self.pipe, layout=layout, interrupt=ended, previews=self.previews
-            )
-            with attached:
+            ) as attached:
                 pictures: list[Image.Image] = self.pipe(
                     prompt=self.plan.prompt, generator=generator, **call
                 ).images
+            self.said.update(dict.fromkeys(attached.report.notes))
             return pictures
 
         with Rows(family_of(self.pipe)) as self.counted:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -326,22 +326,24 @@ def search(
     found = ranked(unmarked(prompt), how, judged, seed, foresee, guided.made, size)
     for one in found.candidates[keep:]:
         one.picture = None
-    return found
+    return replace(found, notes=tuple(dict.fromkeys((*found.notes, *guided.said))))
 
 
 @dataclass(frozen=True)
 class _Guided:
-    """One pipeline, called for some seeds at a time."""
+    """One pipeline, called for some seeds at a time; `said` is what its finished calls note."""
 
     pipe: Any
     prompt: str
     guidance: Guidance
     call: Mapping[str, Any]
     previews: Any
+    said: dict[str, None] = field(default_factory=dict)
 
     def made(self, seeds: Sequence[int]) -> list[Image.Image]:
-        with self.guidance.attach(self.pipe):
+        with self.guidance.attach(self.pipe) as attached:
             pictures: list[Image.Image] = self._called(seeds).images
+        self.said.update(dict.fromkeys(attached.report.notes))
         return pictures
 
     def foreseen(self, how: Search, seeds: Sequence[int]) -> list[Foreseen]:
