@@ -73,6 +73,10 @@ STUDIES = {
         "toybox-negatives-8",
         "toybox-sd3-regions",
         "toybox-sd3-negatives",
+        "toybox-sd3-regions-4",
+        "toybox-sd3-negatives-4",
+        "toybox-sd3-regions-8",
+        "toybox-sd3-negatives-8",
     ),
     "looks": ("toybox-looks",),
     "step-sizes": ("step-sizes-pairs", "step-sizes-layouts"),
@@ -109,6 +113,10 @@ SHOWN = {
     "toybox-negatives-4": _NEGATIVES,
     "toybox-negatives-8": _NEGATIVES,
     "toybox-sd3-negatives": _NEGATIVES,
+    "toybox-sd3-regions-4": _REGIONS,
+    "toybox-sd3-regions-8": _REGIONS,
+    "toybox-sd3-negatives-4": _NEGATIVES,
+    "toybox-sd3-negatives-8": _NEGATIVES,
 }
 # Which variants the pictures and the README show, beside the unguided ones.
 PICTURED = {
