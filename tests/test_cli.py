@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -538,6 +539,29 @@ def test_every_commands_help_has_an_example() -> None:
     assert lacking == []
 
 
+@pytest.mark.parametrize("columns", [40, 79, 80])
+@pytest.mark.parametrize(
+    "words", ["", "generate", "app", "train", "train golden-noise", "eval run", "toybox train"]
+)
+def test_help_is_never_cut_off(
+    columns: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each word of it is there on a narrow terminal, too."""
+    import sys
+
+    from typer import rich_utils
+
+    for name in ("Table", "Columns"):  # put back afterwards
+        monkeypatch.setattr(rich_utils, name, getattr(rich_utils, name))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["adhere", *words.split(), "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main()
+    shown = capsys.readouterr().out
+    assert "Options" in shown
+    assert "\u2026" not in shown
+
+
 def test_plugins_are_listed_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     from adhere.guides.parameters import parameters
     from adhere.plugins import available
@@ -885,6 +909,22 @@ def test_show_reads_a_picture_back(
         first, negative, values = picture.info["parameters"].splitlines()
     assert (first, negative) == (PROMPT, "Negative prompt: a dog")
     assert "Steps: 2, Sampler: DDIMScheduler, CFG scale: 7.5, Seed: 42, Size: 64x64" in values
+
+
+def test_json_is_json_where_output_is_not_unicode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `adhere show PICTURE --json > made.json` is on Windows."""
+    words = ("generate", "naïve 猫", "--steps", "1", "-o", tmp_path)
+    assert adhere(*words) == 0
+    (file,) = tmp_path.glob("000-*.png")
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        written = io.BytesIO()
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", io.TextIOWrapper(written, encoding))
+            assert adhere("show", file, "--json") == 0
+        told = written.getvalue().decode("utf-8" if encoding == "utf-8" else "ascii")
+        assert json.loads(told)["request"]["prompt"] == "naïve 猫"
 
 
 def test_pictures_of_earlier_versions_and_other_programs(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import typer
 
+from adhere.cli.speaking import json_of
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.progress import progress
 from adhere.pipelines.tools import pictures
@@ -43,11 +44,11 @@ def invert(paths: Sequence[Path], model: str, folder: str | None, how: Search, d
 
 
 def _as_text(best: Found, model: str) -> str:
-    again = "" if model == "toybox" else f" -m {model}"
+    again = ["adhere", "generate", best.text, *(() if model == "toybox" else ("-m", model))]
     return (
         f"{best.text}\n"
         f"cosine {best.similarity:.4f}, found at step {best.step}; "
-        f"draw it: adhere generate {json.dumps(best.text)}{again}"
+        f"draw it: {shlex.join(again)}"
     )
 
 
@@ -61,4 +62,4 @@ def _as_json(best: Found, paths: Sequence[Path], clip: Clip, how: Search) -> str
         "search": vars(how),
         "torch": torch.__version__,
     }
-    return json.dumps(told, indent=2, ensure_ascii=False)
+    return json_of(told)

@@ -222,7 +222,7 @@ class Loading:
         str | None,
         typer.Option(
             help="An IP-Adapter's .safetensors file, or its place on the hub, with a strength as "
-            "in `h94/IP-Adapter/models/ip-adapter_sd15.safetensors:0.6`; it shows each --picture.",
+            "in `OWNER/NAME/FOLDER/FILE:0.6`; it shows each --picture.",
             rich_help_panel=_MODEL,
         ),
     ] = None

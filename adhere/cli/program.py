@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from adhere.cli.speaking import complain
+from adhere.cli.speaking import complain, fold_help
 from adhere.errors import GuidanceError, GuidanceWarning
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -68,6 +68,8 @@ def _exit_code(run: Callable[..., Any] | None) -> int:
         if run is None:
             from adhere.cli.commands import app
 
+            if "--help" in sys.argv or len(sys.argv) < 3:  # a room alone shows what is in it
+                fold_help()
             run = app
         # Typer hands back the exit code here, also that of an interrupt.
         code = run(standalone_mode=False)

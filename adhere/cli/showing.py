@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from adhere.cli.speaking import json_of
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.output import Settings, read_settings
 from adhere.pipelines.studio.request import Request
@@ -27,7 +28,7 @@ def show(picture: Path, as_json: bool) -> str:
         )
     if as_json:
         data = {"request": found.request, "made": found.made, "parameters": found.text}
-        return json.dumps(data, indent=2, ensure_ascii=False)
+        return json_of(data)
     return found.text if found.request is None else "\n".join(_lines(found))
 
 

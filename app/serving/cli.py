@@ -35,7 +35,7 @@ Verifiers = Annotated[
     list[str] | None,
     typer.Option(
         help="What may judge the autopilot's pictures, beside what the toybox brings: "
-        "`clip-score(model=HUB-ID)`, weights and minima; may be repeated, the first is the default."
+        "`clip-score(model=ID)`, weights and minima; may be repeated, the first is the default."
     ),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import shlex
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from adhere.cli import inverting
 from adhere.errors import ParameterError
 from adhere.pipelines.tools.clip import Clip, clip_of
-from adhere.pipelines.tools.hard_prompt import Search, allowed, search
+from adhere.pipelines.tools.hard_prompt import Found, Search, allowed, search
 from adhere.pipelines.toybox import caption, render, sample_scene
 from tests.tools.test_noise_library import adhere
 
@@ -138,13 +139,20 @@ def test_invert_says_a_prompt_as_text_and_as_json(
     assert adhere(*words) == 0
     captured = capsys.readouterr()
     prompt, told = captured.out.splitlines()
-    assert f"adhere generate {json.dumps(prompt)}" in told
+    assert shlex.split(told.partition("draw it: ")[2]) == ["adhere", "generate", prompt]
     assert "steps: 3/3" in captured.err
     assert adhere(*words, "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert data["prompt"] == prompt
     assert data["clip"] == "toybox"
     assert (data["search"]["steps"], data["search"]["length"]) == (3, 2)
+
+
+def test_the_command_that_draws_a_found_prompt_says_it_to_a_shell_as_it_is() -> None:
+    prompt, model = 'the $HOME of `cats` "né"', "my models/one"
+    told = inverting._as_text(Found(prompt, 0.5, 1), model)
+    command = shlex.split(told.partition("draw it: ")[2])
+    assert command == ["adhere", "generate", prompt, "-m", model]
 
 
 def test_ctrl_c_says_the_best_so_far(
