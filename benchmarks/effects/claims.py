@@ -144,6 +144,10 @@ CLAIMS = (
     Claim("Regional prompting places things that no prompt names at least as well as ZestGuide "
           "those that it names", "toybox-regions", "regional-prompting", "zestguide", "miou",
           at_most_lost=0.0),
+    Claim("A bland negative for every region places better than none",
+          "toybox-regions", "regional-prompting-clear", "regional-prompting", "miou"),
+    Claim("... and at least as well as ZestGuide",
+          "toybox-regions", "regional-prompting-clear", "zestguide", "miou", at_most_lost=0.0),
     Claim("With ZestGuide on top it is better than ZestGuide",
           "toybox-regions", "regional-prompting+zestguide", "zestguide", "miou"),
     Claim("... and than regional prompting",

@@ -26,11 +26,15 @@ class OwnRegions:
         have = self.layouts
         return [one.regions[number] if number < len(one.regions) else None for one in have]
 
-    def texts(self) -> dict[str, list[str | None]]:
-        """What each region says, and its negative, where some image's has one."""
+    def texts(self, negative: str = "") -> dict[str, list[str | None]]:
+        """What each region says, and its negative, where some image's has one.
+
+        Args:
+            negative: of regions that have none; none where it is empty.
+        """
         said = {f"region {k}": [r.said if r else None for r in self.each(k)] for k in self.numbers}
         against = {
-            f"not {k}": [r.negative or None if r else None for r in self.each(k)]
+            f"not {k}": [(r.negative or negative) or None if r else None for r in self.each(k)]
             for k in self.numbers
         }
         return said | {name: texts for name, texts in against.items() if any(texts)}

@@ -13,9 +13,10 @@ region's cells see no other cells, and its text sees itself and them; `apart=Fal
 all, as InvokeAI found better on Z-Image. It acts in every `every`-th layer (double and single
 blocks are counted apart, as there), and in the share of the run that the region says. Differs from
 that code: soft masks, strengths and overlaps; the pooled text stays the base prompt's; a region's
-`negative` is Normalized Attention Guidance within the region, so no guidance scale is needed; a
-region's `lora` is weighed by its mask, and by 1 in its text. A region without a text of its own is
-given its phrase.
+`negative` is Normalized Attention Guidance within the region, so no guidance scale is needed, and
+`negative` here is that of regions that have none: pushed away from a text that says nothing, a
+region says what it says more clearly (docs/design/0009-extra-texts.md); a region's `lora` is
+weighed by its mask, and by 1 in its text. A region without a text of its own is given its phrase.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class RegionalPrompting(Method):
     apart: bool = param(True, "a region's cells see no others (models with joint attention)")
     every: int = param(1, "act in every so many-th layer of each kind of block", low=1, high=100)
     stop: float = share(1.0, "share of the steps in which regions are heard at all")
+    negative: str = param("", "of regions that have none; `a thing` makes what they say clearer")
     negative_scale: float = param(5.0, "how far from a region's negative", low=1, high=100)
 
     def guide(self, run: Run) -> Guide:
@@ -68,7 +70,7 @@ class _Guide(Guide):
         if not silent:
             for sentence in self.regions.unheard(run.steps, plugin.stop):
                 run.note(sentence)
-        self.columns = self.regions.texts()
+        self.columns = self.regions.texts(plugin.negative.strip())
 
     def attends(self, step: Step) -> bool:
         return step.progress < self.plugin.stop and bool(self.regions.loud(step.progress).any())

@@ -79,6 +79,23 @@ def test_a_negative_is_its_regions_alone(make_run, make_step):
     torch.testing.assert_close(found[1], without[1])
 
 
+def test_regions_without_a_negative_are_given_the_methods(make_run):
+    layout = Layout((replace(LEFT, negative="a skull"), TOP))
+    guide = RegionalPrompting(negative="a thing").guide(make_run("a photo", layout=layout))
+    assert guide.columns == {
+        "region 0": ["a red cat"],
+        "region 1": ["an axe"],
+        "not 0": ["a skull"],
+        "not 1": ["a thing"],
+    }
+
+
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_an_empty_negative_is_none(make_run, nothing):
+    guide = RegionalPrompting(negative=nothing).guide(make_run("a photo", layout=HARD))
+    assert guide.columns == {"region 0": ["a red cat"], "region 1": ["an axe"]}
+
+
 def test_each_region_has_its_time(make_run, make_step):
     layout = Layout((replace(LEFT, start=0.2, stop=0.5), replace(TOP, stop=0.1)))
     guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
