@@ -920,9 +920,11 @@ def test_json_is_json_where_output_is_not_unicode(
     (file,) = tmp_path.glob("000-*.png")
     for encoding in ("latin-1", "ascii", "utf-8"):
         written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding)
         with monkeypatch.context() as patched:
-            patched.setattr("sys.stdout", io.TextIOWrapper(written, encoding))
+            patched.setattr("sys.stdout", stream)
             assert adhere("show", file, "--json") == 0
+        stream.flush()
         told = written.getvalue().decode("utf-8" if encoding == "utf-8" else "ascii")
         assert json.loads(told)["request"]["prompt"] == "naïve 猫"
 
