@@ -16,7 +16,7 @@ from adhere.errors import GuidanceWarning, LayoutError
 from adhere.layout.files import read_json
 from adhere.layout.masks import Mask
 
-__all__ = ["formats", "read_legend", "split"]
+__all__ = ["formats", "is_key", "read_legend", "split"]
 
 STRAY = 0.01
 """Share of the pixels that may have other colours without a word."""
@@ -26,6 +26,8 @@ NEAR = 24
 """Distance of two colours, in steps of 255, below which one is taken for the other."""
 REACH = 3
 """Pixels around a smoothed edge among whose regions it is shared out."""
+AT_ONCE = 65536
+"""Colours that are compared with the legend's at a time."""
 
 T = TypeVar("T")
 
@@ -61,9 +63,7 @@ def read_legend(
         raise LayoutError(f'a legend must be {{"#rrggbb" or index: phrase}}, not {str(value)[:60]}')
     whole = {} if phrases is value else {key: value[key] for key in value if key != "legend"}
     for key, phrase in phrases.items():
-        if not isinstance(phrase, (str, Mapping)) or not (
-            _COLOUR.match(str(key)) or _is_index(str(key))
-        ):
+        if not isinstance(phrase, (str, Mapping)) or not is_key(str(key)):
             raise LayoutError(
                 f'legend entry {key!r}: {phrase!r}; write "#rrggbb": "phrase", '
                 'or "3": "phrase" for index 3'
@@ -76,12 +76,30 @@ def formats(phrases: Mapping[str, Any]) -> tuple[str, ...]:
     return ("PNG",) if all(map(_is_index, phrases)) else ("PNG", "JPEG", "WEBP")
 
 
+def is_key(key: str) -> bool:
+    """Whether a legend can call a region so: a colour, or an index."""
+    return bool(_COLOUR.match(key)) or _is_index(key)
+
+
 def _is_index(key: str) -> bool:
     return key.isdecimal() and int(key) < 65536
 
 
-def split(picture: Image.Image, phrases: Mapping[str, T], name: str) -> Iterator[tuple[T, Mask]]:
+def _warn(sentence: str) -> None:
+    # Of the line that asked for the layout, past the calls between.
+    warnings.warn(sentence, GuidanceWarning, stacklevel=7)
+
+
+def split(
+    picture: Image.Image, phrases: Mapping[str, T], name: str, tell: Callable[[str], None] = _warn
+) -> Iterator[tuple[T, Mask]]:
     """The mask of every phrase of the legend, or of what it has in a phrase's place.
+
+    Args:
+        picture: the label picture.
+        phrases: the legend.
+        name: what the picture is called.
+        tell: hears that colours were taken for others, in a sentence; a warning if left out.
 
     Raises:
         LayoutError: the picture lacks a colour of the legend, or the legend one of the picture;
@@ -100,7 +118,9 @@ def split(picture: Image.Image, phrases: Mapping[str, T], name: str) -> Iterator
         codes = _indices(picture, name)
         _refuse_stray(codes, {0, 255, *wanted}, str, name)
     else:
-        codes = _snapped(_colours(picture), np.array([-1, *sorted({*_NO_REGION, *wanted})]), name)
+        codes = _snapped(
+            _colours(picture), np.array([-1, *sorted({*_NO_REGION, *wanted})]), name, tell
+        )
     for code, key in wanted.items():
         found = codes == code
         if not found.any():
@@ -121,7 +141,7 @@ def _indices(picture: Image.Image, name: str) -> ndarray:
 
 def _colours(picture: Image.Image) -> ndarray:
     """Every pixel as 0xRRGGBB; -1 where it is transparent."""
-    pixels = np.asarray(picture.convert("RGBA")).astype(np.int64)
+    pixels = np.asarray(picture.convert("RGBA")).astype(np.int32)
     codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
     return np.where(pixels[..., 3] < 128, -1, codes)
 
@@ -142,7 +162,7 @@ def _refuse_stray(
 # ---- Smoothed edges and colours that are a little off -----------------------------------------
 
 
-def _snapped(codes: ndarray, known: ndarray, name: str) -> ndarray:
+def _snapped(codes: ndarray, known: ndarray, name: str, tell: Callable[[str], None]) -> ndarray:
     """The picture with every pixel of one of the known colours.
 
     A pixel whose colour is near a known one takes it. What is left should be edges that a program
@@ -162,11 +182,9 @@ def _snapped(codes: ndarray, known: ndarray, name: str) -> ndarray:
     _refuse_stray(np.where(edges, codes, -1), {-1}, _written, name, MOST_EDGES)
     close[edges] = _from_around(codes, close, np.argwhere(edges))
     pixels = "pixel" if count == 1 else "pixels"
-    warnings.warn(
+    tell(
         f"{count:,} {pixels} ({count / codes.size:.1%}) of {name} had colours that its legend "
-        "lacks, as smoothed edges do; they were taken for the nearest colours around them",
-        GuidanceWarning,
-        stacklevel=6,
+        "lacks, as smoothed edges do; they were taken for the nearest colours around them"
     )
     return close
 
@@ -187,8 +205,13 @@ def _nearest(codes: ndarray, known: ndarray) -> ndarray:
     """For each code the known one that is nearest, or `_UNKNOWN` where none is near."""
     values, place = np.unique(codes, return_inverse=True)
     colours = known[known >= 0]
-    distance = np.linalg.norm(_rgb(values)[:, None] - _rgb(colours)[None], axis=-1)
-    best = np.where(distance.min(1) <= NEAR, colours[distance.argmin(1)], _UNKNOWN)
+    best = np.empty_like(values)
+    # A picture may have as many colours as pixels: not all their distances at once.
+    for k in range(0, len(values), AT_ONCE):
+        some = _rgb(values[k : k + AT_ONCE])
+        distance = np.linalg.norm(some[:, None] - _rgb(colours)[None], axis=-1)
+        near = np.where(distance.min(1) <= NEAR, colours[distance.argmin(1)], _UNKNOWN)
+        best[k : k + AT_ONCE] = near
     found: ndarray = best[place.reshape(codes.shape)]
     return found
 

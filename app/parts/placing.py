@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +16,7 @@ from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS, Limits, check_regions
 from adhere.app.jobs.methods import has_layout, title
 from adhere.app.parts.editor import CELLS, PLACES, Drawn, bare, placed
-from adhere.errors import GuidanceError, GuidanceWarning, LayoutError, ParameterError
+from adhere.errors import GuidanceError, LayoutError, ParameterError
 from adhere.guides.guide import Plugin
 from adhere.layout import labels
 from adhere.layout.composing import composed
@@ -150,7 +148,10 @@ def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
     if text is not None:
         layout = Layout.from_json(text)
     else:
-        regions, note = from_mask(uploads.decode(data), read_legend(legend))
+        phrases = read_legend(legend)
+        # Before it is looked at: each colour is a mask of the whole picture.
+        check_regions(len(phrases), limits)
+        regions, note = from_mask(uploads.decode(data), phrases)
         layout = Layout(tuple(regions), overlap="last")
     check_regions(len(layout.regions), limits)
     return layout, note
@@ -186,7 +187,7 @@ def read_legend(text: str) -> dict[str, str]:
     legend: dict[str, str] = {}
     for line in filter(None, (one.strip() for one in (text or "").splitlines())):
         key, equals, phrase = (part.strip() for part in line.partition("="))
-        if not equals or not phrase or not re.fullmatch(r"#[0-9a-fA-F]{6}|\d{1,3}", key):
+        if not equals or not phrase or not labels.is_key(key):
             raise LayoutError(
                 f"the legend's line {line[:60]!r} does not read: write #ff0000 = a red cat"
             )
@@ -205,11 +206,11 @@ def from_mask(image: Image.Image, legend: Mapping[str, str]) -> tuple[list[Regio
     Raises:
         LayoutError: the picture lacks a colour of the legend, or the legend one of the picture.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", GuidanceWarning)
-        found = list(labels.split(image, legend, "the mask file"))
+    said: list[str] = []
+    # Told, not caught as warnings: those are the whole process's, and so other visitors' too.
+    found = labels.split(image, legend, "the mask file", said.append)
     regions = [Region.painted(phrase, reduced(mask.weights() > 0)) for phrase, mask in found]
-    return regions, " ".join(str(one.message) for one in caught)
+    return regions, " ".join(said)
 
 
 def attended(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from adhere.app.jobs.attention import WordMaps
 from adhere.app.jobs.limits import LIMITS
 from adhere.app.parts import editor, placing
 from adhere.app.parts.editor import Drawn
-from adhere.errors import GuidanceError, LayoutError, ParameterError
+from adhere.errors import GuidanceError, GuidanceWarning, LayoutError, ParameterError
 from adhere.layout.layout import Layout, Region
 from adhere.layout.masks import Mask
 from adhere.plugins import plugin
@@ -172,7 +174,53 @@ def test_a_label_picture_with_smoothed_edges_and_one_with_a_forgotten_colour(
         placing.from_file(str(path), "#ff0000 = cat", LIMITS)
 
 
-BAD = ["", "red = cat", "#ff0000", "#ff00 = cat", "#123456 = cat", "#FF0000 = cat\n#ff0000 = car"]
+def test_a_label_picture_is_not_told_what_other_visitors_jobs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(pixels: Any) -> Mask:
+        job = threading.Thread(target=warnings.warn, args=("of your prompt", GuidanceWarning))
+        job.start()
+        job.join()
+        return of(pixels)
+
+    of = Mask.of
+    monkeypatch.setattr(Mask, "of", staticmethod(meanwhile))
+    picture = Image.new("RGB", (64, 64), "#ff0000")
+    picture.paste("#f80404", (0, 0, 8, 8))
+    path = tmp_path / "mask.png"
+    picture.save(path)
+    with pytest.warns(GuidanceWarning, match="of your prompt"):
+        _, note = placing.from_file(str(path), "#ff0000 = cat", LIMITS)
+    assert "taken for the nearest" in note
+    assert "of your prompt" not in note
+
+
+def test_a_legend_has_no_more_lines_than_a_layout_has_regions(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.new("RGB", (8, 8), "#000001").save(path)
+    legend = "\n".join(f"#{k:06x} = cat {k}" for k in range(1, LIMITS.regions + 2))
+    with pytest.raises(LayoutError, match=r"13 regions are given, and 12 "):
+        placing.from_file(str(path), legend, LIMITS)
+
+
+def test_numbers_of_sixteen_bits_are_in_a_legend(tmp_path: Path) -> None:
+    labels = np.zeros((16, 16), np.uint16)
+    labels[:, :8] = 40_000
+    path = tmp_path / "mask.png"
+    Image.fromarray(labels).save(path)
+    layout, _ = placing.from_file(str(path), "40000 = cat", LIMITS)
+    assert layout.mask("cat", (16, 16)).numpy().sum() == 8 * 16
+
+
+BAD = [
+    "",
+    "red = cat",
+    "#ff0000",
+    "#ff00 = cat",
+    "#123456 = cat",
+    "#FF0000 = cat\n#ff0000 = car",
+    "65536 = cat",
+]
 
 
 @pytest.mark.parametrize("legend", BAD)
