@@ -24,10 +24,14 @@ SIDE = 360
 
 
 class Panel:
-    """The results of one tab. `outputs` are its components; `show` gives values for them."""
+    """The results of one tab. `outputs` are its components; `show` gives values for them.
+
+    `beside` are those that a tab shows of a result besides.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.beside: list[Any] = []
 
     @property
     def outputs(self) -> list[Any]:
@@ -130,12 +134,12 @@ class Panel:
     def plain(self, shot: Shot) -> dict[Any, Any]:
         """Updates that show a plain picture while its guided one is made, and nothing older."""
         image = file_of(figures.enlarge(shot.picture.image))
-        older = (self.verdict, self.files, self.seeds, self.gallery, self.report, self.share)
+        older = [self.verdict, self.files, self.seeds, self.gallery, self.report, self.share]
         seed = shot.picture.request.seed
         return {
             self.heading: caption_of("Plain", "", f"seed {seed}, without guidance"),
             self.slider: (image, image),
-            **{one: gr.update(visible=False) for one in older},
+            **{one: gr.update(visible=False) for one in (*older, *self.beside)},
         }
 
     def show(self, result: Result, tab: str | None = None) -> dict[Any, Any]:

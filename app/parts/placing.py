@@ -148,10 +148,7 @@ def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
     if text is not None:
         layout = Layout.from_json(text)
     else:
-        phrases = read_legend(legend)
-        # Before it is looked at: each colour is a mask of the whole picture.
-        check_regions(len(phrases), limits)
-        regions, note = from_mask(uploads.decode(data), phrases)
+        regions, note = from_mask(uploads.decode(data), read_legend(legend, limits))
         layout = Layout(tuple(regions), overlap="last")
     check_regions(len(layout.regions), limits)
     return layout, note
@@ -178,11 +175,12 @@ def reduced(layer: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return cover >= 128 if (cover >= 128).any() else cover > 0
 
 
-def read_legend(text: str) -> dict[str, str]:
+def read_legend(text: str, limits: Limits) -> dict[str, str]:
     """A legend from lines such as `#ff0000 = a red cat` or `2 = a dog`.
 
     Raises:
-        LayoutError: a line does not read.
+        LayoutError: a line does not read, or they are more than a layout has regions: each is a
+            mask of the whole picture.
     """
     legend: dict[str, str] = {}
     for line in filter(None, (one.strip() for one in (text or "").splitlines())):
@@ -196,6 +194,7 @@ def read_legend(text: str) -> dict[str, str]:
         legend[key.lower()] = phrase
     if not legend:
         raise LayoutError("the mask file needs a legend: a line such as #ff0000 = a red cat")
+    check_regions(len(legend), limits)
     return legend
 
 

@@ -101,8 +101,8 @@ class Asked:
         ).to_json()
         del request["seed"]
         request |= {
-            "plugins": [_plugin(text) for text in self.plugins or ()],
-            "subjects": self.subjects,
+            "plugins": [_plugin(text) for text in _texts(self.plugins, "plugins") or ()],
+            "subjects": _texts(self.subjects, "subjects"),
             "layout": self._layout(),
             "auto": self._auto(worker.limits.pilot),
         }
@@ -204,12 +204,20 @@ def _layout(
             "overlap": "last",
         }
     if mask_png:
+        if not isinstance(legend or {}, Mapping):
+            raise LayoutError('legend must map a colour to a phrase: {"#ff0000": "a red cat"}')
         lines = "\n".join(f"{key} = {phrase}" for key, phrase in (legend or {}).items())
-        regions, _ = placing.from_mask(
-            uploads.decode(_from_base64(mask_png)), placing.read_legend(lines)
-        )
+        phrases = placing.read_legend(lines, LIMITS)
+        regions, _ = placing.from_mask(uploads.decode(_from_base64(mask_png)), phrases)
         return {"regions": [region.to_json() for region in regions]}
     return None
+
+
+def _texts(given: list[str] | None, name: str) -> list[str] | None:
+    """The texts of a list; a text alone would be taken for its letters."""
+    if given is None or (isinstance(given, list) and all(isinstance(one, str) for one in given)):
+        return given
+    raise ParameterError(f"{name} is {str(given)[:60]}: give a list of texts")
 
 
 def _plugin(text: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Autopilot:
             with gr.Column(scale=6, min_width=320, elem_classes="results"):
                 self.panel.draw(self.status, "The picture appears here")
                 self.tries.draw(NAME)
+                self.panel.beside = self.tries.outputs
                 self.panel.draw_report()
         self.inputs = [
             self.prompt, self.card, *self.plan.components, *self.settings.components

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -30,7 +30,7 @@ class History:
     def __init__(self, shared: Shared, tabs: Any, boards: Mapping[str, Any]) -> None:
         self.shared, self.tabs, self.boards = shared, tabs, boards
         self.panel = Panel(NAME)
-        self.chosen = gr.State(None)
+        self.listed, self.chosen = gr.State(()), gr.State(None)
 
     def draw(self, tab: Any) -> None:
         """Put the tab on the page; `tab` tells when it is opened."""
@@ -40,9 +40,12 @@ class History:
             with gr.Column(scale=6, min_width=320, elem_classes="results"):
                 self.panel.draw(self.status, "Pick a picture to see it again")
                 self.panel.draw_report()
-        tab.select(self._list, self.shared.key, self.made, **QUIET)
+        tab.select(self._list, self.shared.key, [self.made, self.listed], **QUIET)
         self.made.select(
-            self._pick, self.shared.key, [*self.panel.outputs, self.chosen, self.again], **QUIET
+            self._pick,
+            [self.shared.key, self.listed],
+            [*self.panel.outputs, self.chosen, self.again],
+            **QUIET,
         )
         self.panel.gallery.select(
             self._another, [self.chosen, self.shared.key], self.panel.pair_outputs, **QUIET
@@ -75,14 +78,16 @@ class History:
             elem_id="history-file",
         )
 
-    def _list(self, key: str | None) -> list[Any]:
-        return [(_small(kept), caption(kept)) for kept in self.shared.histories.of(key)]
-
-    def _pick(self, key: str | None, event: gr.SelectData) -> dict[Any, Any]:
+    def _list(self, key: str | None) -> tuple[list[Any], list[int]]:
+        """The visitor's pictures, and their numbers: more may be made while they are shown."""
         history = self.shared.histories.of(key)
-        if not isinstance(event.index, int) or event.index >= len(history):
+        return [(_small(kept), caption(kept)) for kept in history], [one.number for one in history]
+
+    def _pick(self, key: str | None, listed: Sequence[int], event: gr.SelectData) -> dict[Any, Any]:
+        known = isinstance(event.index, int) and event.index < len(listed)
+        kept = self.shared.histories.result(key, listed[event.index] if known else 0)
+        if kept is None:
             return {self.status: say("That picture is no longer kept.")}
-        kept = history[event.index]
         return {
             **self.panel.show(kept.result, kept.tab),
             self.chosen: kept.number,

@@ -57,8 +57,7 @@ class Paint:
         self.inputs = [
             self.prompt, self.editor, *self.stack.components, *self.settings.components
         ]  # fmt: skip
-        more = [self.attention, self.score, self.overlay_caption, self.editor]
-        self.runner.wire(self.read, self.inputs, self.overlays, more)
+        self.runner.wire(self.read, self.inputs, self.overlays, [*self.panel.beside, self.editor])
         self._follow()
         for button, example in zip(buttons, examples, strict=True):
             self.runner.start_on(example.fills(button, self.fill, self.inputs).then)
@@ -104,6 +103,7 @@ class Paint:
         self.attention = strip(
             "Where each phrase's attention went", "paint-attention", visible=False, crisp=False
         )
+        self.panel.beside = [self.score, self.overlay_caption, self.attention]
 
     def _follow(self) -> None:
         """Keep the editor in step with the prompt and the picture's size, and read files."""

@@ -57,9 +57,7 @@ class Safety:
             self.prompt, self.concept, self.preset, *self.stack.components,
             *self.settings.components,
         ]  # fmt: skip
-        self.runner.wire(
-            self.read, self.inputs, self.changed, [self.counts, self.heading, self.changes]
-        )
+        self.runner.wire(self.read, self.inputs, self.changed, self.panel.beside)
         self.runner.start_on(self.prompt.submit)
         for button, example in zip(buttons, examples, strict=True):
             self.runner.start_on(example.fills(button, self.fill, self.inputs).then)
@@ -73,6 +71,7 @@ class Safety:
             padding=False,
         )
         self.changes = strip("What was changed where", "safety-changes", visible=False)
+        self.panel.beside = [self.counts, self.heading, self.changes]
 
     def _draw_left(self, example: Example | None) -> None:
         setup = example.setup if example else None

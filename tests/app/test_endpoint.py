@@ -24,6 +24,16 @@ METHOD = sorted(plugins.PLUGINS)[0]
 PATIENT = {"timeout": SECONDS}
 
 
+def red_png() -> str:
+    """A red picture in base64."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "#ff0000").save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+MASK = red_png()
+
+
 @pytest.fixture(scope="module")
 def client(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return client_of(
@@ -65,11 +75,8 @@ def test_boxes_and_masks_become_layouts(client: Any) -> None:
     boxes, follows = {"cat": [0, 0, 0.5, 1]}, ["zestguide"]
     report = ask(client, prompt="a cat and a car", boxes=boxes, plugins=follows)[2]
     assert report["settings"]["layout"]["regions"][0]["box"] == [0, 0, 0.5, 1]
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32), "#ff0000").save(buffer, "PNG")
-    mask = base64.b64encode(buffer.getvalue()).decode()
     legend = {"#ff0000": "cat"}
-    report = ask(client, prompt="a cat", mask_png=mask, legend=legend, plugins=follows)[2]
+    report = ask(client, prompt="a cat", mask_png=MASK, legend=legend, plugins=follows)[2]
     assert report["settings"]["layout"]["regions"][0]["phrase"] == "cat"
 
 
@@ -103,6 +110,10 @@ def test_a_whole_layout_with_texts_of_its_regions(client: Any) -> None:
         {"prompt": "a cat", "layout": {"regions": "many"}, "plugins": ["zestguide"]},
         {"prompt": "a cat", "layout": {"regions": []}, "boxes": {"cat": [0, 0, 1, 1]}},
         {"prompt": "a [cat"},
+        {"prompt": "a cat", "plugins": "syngen"},
+        {"prompt": "a cat", "plugins": [{"plugin": "syngen"}]},
+        {"prompt": "a cat", "subjects": "cat"},
+        {"prompt": "a cat", "mask_png": MASK, "legend": ["#ff0000 = cat"]},
     ],
 )
 def test_bad_input_is_one_sentence_and_the_next_works(client: Any, given: dict[str, Any]) -> None:
@@ -110,6 +121,7 @@ def test_bad_input_is_one_sentence_and_the_next_works(client: Any, given: dict[s
         ask(client, **given)
     text = str(caught.value)
     assert "Traceback" not in text
+    assert "went wrong inside" not in text
     assert "\n" not in text
     assert text.endswith(".")
     assert ask(client, prompt="a cat")[0]
