@@ -31,9 +31,11 @@ def check_answers(source: str, revision: str | None = None) -> None:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
-    if is_local(source) or _is_cached(source):
+    if is_local(source):
         return
     try:
+        if _is_cached(source):
+            return
         # Any file does: that there is none is an answer, too.
         url = hf_hub_url(source, "config.json", revision=revision)
         get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)

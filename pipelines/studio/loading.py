@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from adhere.pipelines.toybox import TOYBOXES
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 OFFLOADS = ("model", "sequential")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""What diffusers calls the file in which it saves a LoRA."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Lora:
         """From `SOURCE` or `SOURCE:WEIGHT`.
 
         Raises:
-            ParameterError: there is no source.
+            ParameterError: there is no source, or the weight is not finite.
         """
         source, colon, weight = text.rpartition(":")
         try:
@@ -42,6 +45,8 @@ class Lora:
             made = cls(text)
         if not made.source.strip():
             raise ParameterError(f"--lora {text!r} names no file; write for example style:0.8")
+        if not math.isfinite(made.weight):
+            raise ParameterError(f"--lora {text!r} has no finite strength; write for example :0.8")
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -162,17 +167,12 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> None:
 
 
 def _add_lora(pipe: Any, source: str, name: str) -> None:
-    path = Path(source).expanduser()
-    if path.suffix and path.suffix != ".safetensors" and path.is_file():
-        raise ModelError(f"--lora {source!r} is no .safetensors file; pickled weights are refused")
-    options: dict[str, Any] = {"adapter_name": name, "use_safetensors": True}
-    where = source
-    if path.is_file():
-        where, options["weight_name"] = str(path.parent), path.name
-    hub.check_answers(source)
+    where, file = _lora_place(source)
+    hub.check_answers(where)
+    options = {} if file is None else {"weight_name": file}
     try:
-        pipe.load_lora_weights(where, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        pipe.load_lora_weights(where, adapter_name=name, use_safetensors=True, **options)
+    except Exception as error:  # diffusers and peft raise what they come across in odd weights
         raise ModelError(
             f"--lora {source!r} does not fit {type(pipe).__name__}: {first_line(error)}"
         ) from error
@@ -181,6 +181,36 @@ def _add_lora(pipe: Any, source: str, name: str) -> None:
             f"--lora {source!r} changed nothing in {type(pipe).__name__}: none of its weights is "
             "for this kind of model"
         )
+
+
+def _lora_place(source: str) -> tuple[str, str | None]:
+    """The folder and name of a LoRA's file, or a hub id, whose file is for diffusers to find.
+
+    Raises:
+        ModelError: neither is there, or a folder does not say which of its files it is.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = {file.name for file in path.iterdir() if file.suffix == ".safetensors"}
+        chosen = files & {LORA_FILE} or files
+        if len(chosen) != 1:
+            raise ModelError(
+                f"--lora {source!r} is a folder with {len(files)} .safetensors files, none of them "
+                f"{LORA_FILE}; give the file"
+            )
+        return str(path), chosen.pop()
+    if path.is_file():
+        if path.suffix != ".safetensors":  # diffusers would take it for pickled weights
+            raise ModelError(
+                f"--lora {source!r} is no .safetensors file; pickled weights are refused"
+            )
+        return str(path.parent), path.name
+    if path.exists() or hub.is_local(source) or path.suffix == ".safetensors":
+        raise ModelError(
+            f"--lora {source!r} is no file; give a .safetensors file, a folder with one, or a hub "
+            "id such as owner/name"
+        )
+    return source, None
 
 
 def set_backend(pipe: Any, backend: str) -> None:

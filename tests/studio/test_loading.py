@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,18 +100,57 @@ def test_what_a_lora_text_means() -> None:
     assert Lora.read(r"C:\loras\style.safetensors") == Lora(r"C:\loras\style.safetensors", 1.0)
     with pytest.raises(ParameterError, match="names no file"):
         Lora.read(":0.8")
+    for strength in ("nan", "-inf", "1e400"):
+        with pytest.raises(ParameterError, match="has no finite strength"):
+            Lora.read(f"style:{strength}")
 
 
-def test_loras_that_do_not_fit(folder: Path, lora: Path, tmp_path: Path) -> None:
+def test_loras_that_do_not_fit(lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence about each, at once: nothing waits for a pipe or asks the hub for a path."""
+
+    def asked(url: str, **_: Any) -> None:
+        raise AssertionError(f"the hub is asked for {url}")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", asked)
+    whole = lora.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-9])
+    (tmp_path / "text.safetensors").write_text("a style, in words")
+    (tmp_path / "nothing.safetensors").touch()
     save_file({"nothing.of.this.model": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{layer}.lora_A.weight": torch.zeros(2, 32)}, tmp_path / "half.safetensors")
     torch.save({}, tmp_path / "style.pt")
+    torch.save({}, tmp_path / "style")
+    for name in ("none", "two"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        shutil.copyfile(lora, tmp_path / "two" / f"{name}.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    pipe = tiny.sd1()
     for name, said in (
-        ("other.safetensors", "other.safetensors"),
-        ("style.pt", "pickled weights are refused"),
-        ("missing.safetensors", "missing.safetensors"),
+        ("other.safetensors", "does not fit"),
+        ("cut.safetensors", "does not fit"),
+        ("text.safetensors", "does not fit"),
+        ("nothing.safetensors", "does not fit"),
+        ("half.safetensors", "does not fit"),
+        ("style.pt", "is no .safetensors file; pickled"),
+        ("style", "is no .safetensors file; pickled"),
+        ("none", "is a folder with 0 .safetensors files"),
+        ("two", "is a folder with 2 .safetensors files"),
+        *((name, "is no file") for name in ("missing.safetensors", "./missing", "/dev/null")),
+        *((name, "is no file") for name in ("pipe.safetensors", "pipe", "~/missing.safetensors")),
+        *((name, "does not fit") for name in ("no hub id", "-", "style:")),
     ):
-        with pytest.raises(ModelError, match=said):
-            load(str(folder), "cpu", None, loras=[Lora(str(tmp_path / name))])
+        with pytest.raises(ModelError, match=rf"^--lora '{re.escape(name)}' {said}"):
+            loading.add_loras(pipe, [Lora(name)])
+
+
+def test_the_one_file_of_a_folder_is_its_lora(folder: Path, lora: Path, tmp_path: Path) -> None:
+    shutil.copyfile(lora, tmp_path / "style.safetensors")
+    named = picture(folder, loras=[Lora(str(lora))])
+    assert picture(folder, loras=[Lora(str(tmp_path))]) == named
 
 
 def test_the_toyboxes_are_whole_and_checked(
