@@ -2,8 +2,8 @@
 
 The rule: of the methods that help (the interval of the paired difference is clear of zero, what was
 asked for is not lost, there are ten prompts or more) the one with the largest lower end, unless one
-about as good needs at most half its passes. Two are about as good where each one's interval holds
-the other's mean.
+about as good needs at most half its passes, or is a part of it and needs no more. Two are about as
+good where each one's interval holds the other's mean.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def advice(question: Question, toybox: str, only: str = "") -> Advice | None:
         return Advice(None, (), (), worse, few)
     equal = [one for one in helping if _as_good(one, helping[0])]
     thrifty = [one for one in equal if _passes(one) <= _passes(helping[0]) / 2]
-    first = (thrifty or helping)[0]
+    simpler = [
+        one for one in equal if _part(one, helping[0]) and _passes(one) <= _passes(helping[0])
+    ]
+    first = (thrifty or simpler or helping)[0]
     as_good = tuple(one for one in equal if one is not first)
     cheaper = tuple(one for one in helping if one not in equal and _passes(one) < _passes(first))
     return Advice(first, as_good, cheaper, worse)
@@ -76,6 +79,11 @@ def _low(one: Result) -> float:
 
 def _passes(one: Result) -> float:
     return one.passes or 0.0
+
+
+def _part(one: Result, stack: Result) -> bool:
+    """Whether a method is in a stack, or a stack in a larger one."""
+    return set(one.method.split("+")) < set(stack.method.split("+"))
 
 
 def _as_good(one: Result, other: Result) -> bool:

@@ -66,6 +66,15 @@ def test_one_about_as_good_for_half_the_passes_goes_first() -> None:
     assert begun(best, result("syngen", 0.25, 0.04, passes=13)) == "conform"
 
 
+def test_a_part_about_as_good_goes_before_its_stack() -> None:
+    stack = result("zestguide+syngen", 0.64, 0.08, passes=13)
+    assert begun(stack, result("zestguide", 0.63, 0.08, passes=13)) == "zestguide"
+    assert begun(stack, result("boxdiff", 0.63, 0.08, passes=13)) == "zestguide+syngen"
+    assert begun(stack, result("zestguide", 0.63, 0.08, passes=20)) == "zestguide+syngen"
+    # It is not as good: its interval does not hold the stack's mean.
+    assert begun(stack, result("zestguide", 0.56, 0.06, passes=13)) == "zestguide+syngen"
+
+
 def test_less_is_better_where_the_question_says_so() -> None:
     weak, strong = (result(n, m, 0.05, way=-1) for n, m in (("safree", -0.1), ("sega", -0.3)))
     assert begun(weak, strong, way=-1) == "sega"
