@@ -1,9 +1,14 @@
-"""Where a file is put that replaces another one."""
+"""Where files are, and where one is put that replaces another."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def at_home(path: str | Path) -> Path:
+    """A path as a shell reads it: `~` and `~user` are home folders; of no known user, as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def replaced(path: Path) -> Path:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.files import replaced
+from adhere.files import at_home, replaced
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
@@ -77,7 +77,7 @@ def opened(path: str | Path, kind: str, made_by: str) -> Stored:
         ParameterError: there is no such file, it is no safetensors file, or has numbers that are
             not finite.
     """
-    place = Path(path).expanduser()
+    place = at_home(path)
     try:
         if place.suffix != SUFFIX or (place.exists() and not place.is_file()):
             raise OSError(f"no file whose name ends in {SUFFIX}")

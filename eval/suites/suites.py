@@ -11,6 +11,7 @@ from adhere.eval.errors import EvaluationError
 from adhere.eval.suites.formats import table as formats
 from adhere.eval.suites.items import Suite
 from adhere.eval.suites.reading import check
+from adhere.files import at_home
 
 _SUFFIXES = (".json", ".yaml", ".yml", ".txt", ".jsonl", ".csv", ".tsv")
 
@@ -59,7 +60,7 @@ def find(spec: str, include: Iterable[Path] = ()) -> Suite:
     table = available(include)
     if spec in table:
         return read(table[spec])
-    path = places.here(spec, "suites").expanduser()
+    path = at_home(places.here(spec, "suites"))
     if path.exists() and (path.suffix or "/" in spec or path.is_dir()):
         return read(path)
     if spec in formats.FORMATS:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from adhere.errors import ModelError, first_line
+from adhere.files import at_home
 from adhere.pipelines.folders import hub
 from adhere.pipelines.folders.saved import refuse_missing
 from adhere.pipelines.hooks import decoding
@@ -23,7 +23,7 @@ def decoder(source: str, pipe: Any) -> Any:
     Raises:
         ModelError: it cannot be loaded, its weights are not whole, or it decodes other latents.
     """
-    path = Path(source).expanduser()
+    path = at_home(source)
     place = str(path) if path.exists() else source
     hub.check_answers(place)
     try:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from adhere.errors import ModelError, first_line
+from adhere.files import at_home
 
 
 def is_local(source: str) -> bool:
     """Whether a model is a path and no hub id, also where nothing lies there."""
-    return (
-        Path(source).expanduser().exists()
-        or source.startswith((".", "/", "~"))
-        or source.count("/") > 1
-    )
+    return at_home(source).exists() or source.startswith((".", "/", "~")) or source.count("/") > 1
 
 
 def check_answers(source: str, revision: str | None = None) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from adhere.errors import ModelError, ParameterError, first_line
+from adhere.files import at_home
 from adhere.pipelines.folders import hub
 from adhere.pipelines.folders.saved import refuse_missing
 
@@ -137,4 +138,4 @@ def shown(adapter: IPAdapter) -> list[Image.Image]:
 
 
 def _path(place: str) -> Path:
-    return Path(place).expanduser()
+    return at_home(place)

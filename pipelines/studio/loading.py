@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from adhere import __version__
 from adhere.errors import ExtraMissing, ModelError, ParameterError, first_line
+from adhere.files import at_home
 from adhere.pipelines.folders import hub, saved, single_file
 from adhere.pipelines.folders.ip_adapters import IPAdapter, put_on
 from adhere.pipelines.toybox import TOYBOXES
@@ -106,7 +107,7 @@ def load(
 
 
 def _read(model: str, precision: torch.dtype, which: dict[str, str]) -> Any:
-    path = Path(model).expanduser()
+    path = at_home(model)
     if which and (model in TOYBOXES or path.is_file()):
         raise ParameterError(
             f"{model!r} has no {' and no '.join(which)}: leave out "
@@ -189,7 +190,7 @@ def _lora_place(source: str) -> tuple[str, str | None]:
     Raises:
         ModelError: neither is there, or a folder does not say which of its files it is.
     """
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_dir():
         files = {file.name for file in path.iterdir() if file.suffix == ".safetensors"}
         chosen = files & {LORA_FILE} or files
@@ -252,7 +253,7 @@ def _weights(model: str) -> str | None:
     """A fingerprint of the weights where they lie in a folder or a file."""
     from adhere.pipelines.toybox import toybox_folder
 
-    path = toybox_folder(model) if model in TOYBOXES else Path(model).expanduser()
+    path = toybox_folder(model) if model in TOYBOXES else at_home(model)
     if path.is_dir():
         return saved.fingerprint(path)
     return saved.fingerprint_of_file(path) if path.is_file() else None

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
+from adhere.files import at_home
 from adhere.pipelines.folders import saved
 from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
@@ -103,10 +104,10 @@ def clip_of(model: str, folder: str | None, device: str = "cpu") -> Clip | None:
         with without_bars():
             made, tokenizer, preprocess = load_clip()
         return Clip("toybox", made.requires_grad_(False).to(device), tokenizer, preprocess)
-    own = Path(model).expanduser() / "clip"
+    own = at_home(model) / "clip"
     if folder is None and not own.is_dir():
         return None
-    return _from_folder(Path(folder).expanduser() if folder else own, device)
+    return _from_folder(at_home(folder) if folder else own, device)
 
 
 def _from_folder(folder: Path, device: str) -> Clip:

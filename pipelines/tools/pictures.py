@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from adhere.errors import ParameterError
+from adhere.files import at_home
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What opening a damaged picture, or one too large to be opened safely, raises."""
@@ -20,7 +21,7 @@ def read(path: str | Path) -> Image.Image:
         ParameterError: there is no such file, or it is no picture.
     """
     try:
-        return shown(Path(path).expanduser())
+        return shown(at_home(path))
     except UNREADABLE as error:
         raise ParameterError(
             f"{str(path)!r} does not read as a picture ({error}); give a PNG, JPEG or WebP file"

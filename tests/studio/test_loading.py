@@ -19,6 +19,7 @@ from adhere.pipelines.studio import loading
 from adhere.pipelines.studio.loading import Lora, load
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.tools.clip import clip_of
 from tests import tiny
 
 ASKED = Request("a cat and a frog", steps=2, width=64, height=64)
@@ -141,10 +142,18 @@ def test_loras_that_do_not_fit(lora: Path, tmp_path: Path, monkeypatch: pytest.M
         ("two", "is a folder with 2 .safetensors files"),
         *((name, "is no file") for name in ("missing.safetensors", "./missing", "/dev/null")),
         *((name, "is no file") for name in ("pipe.safetensors", "pipe", "~/missing.safetensors")),
+        ("~of.nobody/missing.safetensors", "is no file"),
         *((name, "does not fit") for name in ("no hub id", "-", "style:")),
     ):
         with pytest.raises(ModelError, match=rf"^--lora '{re.escape(name)}' {said}"):
             loading.add_loras(pipe, [Lora(name)])
+
+
+def test_a_home_of_nobody_is_a_folder_that_is_not_there() -> None:
+    with pytest.raises(ModelError, match=r"~of\.nobody/model"):
+        Studio("~of.nobody/model", "cpu")
+    with pytest.raises(ModelError, match=r"~of\.nobody/clip"):
+        clip_of("toybox", "~of.nobody/clip")
 
 
 def test_the_one_file_of_a_folder_is_its_lora(folder: Path, lora: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from adhere.eval.suites.formats import (
 from adhere.eval.suites.formats.content import Content
 from adhere.eval.suites.items import Suite
 from adhere.eval.suites.reading import suite_from_json
+from adhere.files import at_home
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _may_be(kind: str, found: Content) -> bool:
 
 
 def _options(spec: str) -> tuple[Path, dict[str, str]]:
-    path = places.here(spec, "suites").expanduser()
+    path = at_home(places.here(spec, "suites"))
     if path.exists():
         return path, {}
     place, *pairs = spec.split(",")
@@ -181,7 +182,7 @@ def _options(spec: str) -> tuple[Path, dict[str, str]]:
         if not equals:
             raise EvaluationError(f"option {pair!r} is not key=value")
         options[key.strip()] = value.strip()
-    return places.here(place, "suites").expanduser(), options
+    return at_home(places.here(place, "suites")), options
 
 
 def fits(kind: str, path: Path) -> bool:
