@@ -18,14 +18,15 @@ from tests.families.cases import CASES
 from tests.verifying import redness
 
 PROMPT = "a red cat and a blue car"
-SAYS = "gives its generator to no step"
+SAYS = "from elsewhere than the generator"
 
 
-def few_steps() -> tuple[Any, dict[str, Any]]:
+def few_steps(name: str = "FlowMatchLCMScheduler", **settings: Any) -> tuple[Any, dict[str, Any]]:
     """SD3 with a scheduler whose noise diffusers' pipeline draws without its generator."""
     case = CASES["sd3"]
     pipe = case.make()
-    pipe.scheduler = diffusers.FlowMatchLCMScheduler.from_config(pipe.scheduler.config)
+    kind = getattr(diffusers, name)
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
     return pipe, {**case.options, "num_inference_steps": 3}
 
 
@@ -48,6 +49,15 @@ def test_it_is_true_of_what_it_is_said_of() -> None:
     pipe, call = few_steps()
     first, again = (pipe(PROMPT, generator=seeded(), **call).images[0] for _ in range(2))
     assert first.tobytes() != again.tobytes()
+
+
+def test_it_is_of_any_scheduler_that_draws_so() -> None:
+    pipe, call = few_steps("FlowMatchEulerDiscreteScheduler", stochastic_sampling=True)
+    with (
+        Guidance().attach(pipe),
+        pytest.warns(GuidanceWarning, match=f"^FlowMatchEulerDiscreteScheduler drew .* {SAYS}"),
+    ):
+        pipe(PROMPT, generator=seeded(), **call)
 
 
 def no_generator() -> tuple[Any, dict[str, Any]]:

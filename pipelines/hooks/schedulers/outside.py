@@ -42,8 +42,8 @@ def told(pipe: Any, asked: Mapping[str, Any], say: Callable[[str], None]) -> Ite
         yield
     if drew:
         say(
-            f"{type(pipe).__name__} gives its generator to no step, and "
-            f"{type(pipe.scheduler).__name__} draws noise in its steps: this picture is not its "
+            f"{type(pipe.scheduler).__name__} drew noise in its steps from elsewhere than the "
+            f"generator that {type(pipe).__name__} was called with: this picture is not its "
             "seed's alone, and another call makes another; use a scheduler that adds no noise, or "
             "call torch.manual_seed(...) before each call"
         )
