@@ -854,6 +854,23 @@ def test_python_dash_m_is_the_same_program() -> None:
     assert run.stdout.strip()
 
 
+@pytest.mark.parametrize("words", [["--out=~/a/plan.json"], ["-o", "~/a/plan.json"]])
+def test_a_home_that_the_shell_left_as_it_is(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("sys.argv", ["adhere", "plan", "~ a red cat ~/", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 0
+    assert "~ a red cat ~/" in (home / "a" / "plan.json").read_text("utf-8")
+    assert not list(here.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "written"),
     [

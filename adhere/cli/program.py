@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -17,11 +18,13 @@ from typing import Any
 
 from adhere.cli.speaking import complain, fold_help
 from adhere.errors import GuidanceError, GuidanceWarning
+from adhere.files import at_home
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a command stopped by Ctrl-C or SIGTERM: 128 and the signal, by convention."""
 UNREAD = 141
 """Of one whose output nobody reads any more (`| head -1`), as if by SIGPIPE."""
+_AT_HOME = re.compile(r"(--[\w-]+=|)(~/.*)", re.DOTALL)
 
 
 class Terminated(BaseException):
@@ -70,6 +73,7 @@ def _exit_code(run: Callable[..., Any] | None) -> int:
 
             if "--help" in sys.argv or len(sys.argv) < 3:  # a room alone shows what is in it
                 fold_help()
+            sys.argv[1:] = [_at_home(word) for word in sys.argv[1:]]
             run = app
         # Typer hands back the exit code here, also that of an interrupt.
         code = run(standalone_mode=False)
@@ -93,6 +97,16 @@ def _exit_code(run: Callable[..., Any] | None) -> int:
             raise
         error.show()  # a usage error, for example an unknown option
         return int(error.exit_code)
+
+
+def _at_home(word: str) -> str:
+    """A word of the command line, a path in the home folder spelt out.
+
+    Shells do so where a word begins with it, but leave `--out=~/pictures` and what is in quotes.
+    What would be made of those is a folder called `~`, which nobody dares to remove.
+    """
+    found = _AT_HOME.fullmatch(word)
+    return found[1] + str(at_home(found[2])) if found else word
 
 
 @contextmanager
