@@ -263,7 +263,11 @@ class Run(Renamed):
             LayoutError: an image has no layout, or one with masks of another aspect ratio.
         """
         self._use("texts", given)
-        return self._layouts(given)
+        layouts = self._layouts(given)
+        return tuple(
+            layout.spoken(prompt.plain)
+            for prompt, layout in zip(self.prompts, layouts, strict=True)
+        )
 
     def _layouts(self, given: Layout | None) -> tuple[Layout, ...]:
         self._use("layout", given)

@@ -28,7 +28,7 @@ from adhere.layout.drawing import draw
 from adhere.layout.overlap import layered, refuse_hidden, refuse_overlap, side_by_side
 from adhere.layout.region import OWN, Box, Region
 from adhere.prompt.markup import strip_markup
-from adhere.prompt.phrases import Span, find
+from adhere.prompt.phrases import Span, find, unnumbered
 
 __all__ = ["Box", "Layout", "Overlap", "Region"]
 
@@ -179,6 +179,19 @@ class Layout:
                 '"phrase", or use regional-prompting'
             )
         return self if found == self.regions else replace(self, regions=found)
+
+    def spoken(self, prompt: str) -> Layout:
+        """The layout as its regions are heard: a phrase that stands for a text says its words.
+
+        Args:
+            prompt: without markup; "pencil #2" is more than the second pencil if it has that.
+        """
+        regions = tuple(
+            region if region.text.strip() or said == region.said else replace(region, text=said)
+            for region in self.regions
+            for said in (unnumbered(region.phrase, prompt),)
+        )
+        return self if regions == self.regions else replace(self, regions=regions)
 
     def mask(self, region: int | str, grid: tuple[int, int]) -> Float[Tensor, "h w"]:
         """The share of every cell of an (h, w) grid that belongs to a region, in [0, 1].

@@ -28,7 +28,7 @@ def side_by_side(regions: Sequence[Region], grid: tuple[int, int]) -> Float[ndar
 
 def layered(regions: Sequence[Region], grid: tuple[int, int]) -> Float[ndarray, "regions h w"]:
     """The same where later regions lie in front of earlier ones and take their ground."""
-    fine = [region.cover((FINE, FINE)) for region in regions]
+    fine = [region.cover((FINE, FINE), picture=grid) for region in regions]
     free = np.ones((FINE, FINE))
     for i in reversed(range(len(regions))):
         taken = fine[i]

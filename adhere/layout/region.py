@@ -113,12 +113,18 @@ class Region:
     @property
     def said(self) -> str:
         """The region's own prompt: its text, or else its phrase."""
-        return self.text.strip() or self.phrase
+        return self.text.strip() or self.phrase.strip()
+
+    @property
+    def denied(self) -> str:
+        """The region's negative; empty where it has none, or blanks alone."""
+        return self.negative.strip()
 
     @property
     def own_words(self) -> tuple[str, ...]:
         """The keys that only methods with texts for regions read, where they are not left out."""
-        other = {"feather"} | ({"text"} if self.said == self.phrase else set())
+        same = {"text"} if self.said == self.phrase.strip() else set()
+        other = {"feather"} | same | (set() if self.denied else {"negative"})
         names = (name for name in OWN if name not in other)
         return tuple(name for name in names if getattr(self, name) != _DEFAULTS[name])
 
@@ -143,10 +149,18 @@ class Region:
         except LayoutError as error:
             raise LayoutError(f"region {phrase or more.get('text')!r}: {error}") from error
 
-    def cover(self, grid: tuple[int, int]) -> Float[ndarray, "h w"]:
-        """The share of every cell of an (h, w) grid that the region covers; hard edges fade."""
+    def cover(
+        self, grid: tuple[int, int], picture: tuple[int, int] | None = None
+    ) -> Float[ndarray, "h w"]:
+        """The share of every cell of an (h, w) grid that the region covers; hard edges fade.
+
+        Args:
+            picture: height and width of the picture, or in their proportion, on which depends how
+                far edges fade along each side; the grid's if left out.
+        """
         if self.feather:
-            return resize_cover(_feathered(self), grid)
+            height, width = picture or grid
+            return resize_cover(_feathered(self, height / width), grid)
         if self.box is not None:
             return box_cover(self.box, grid)
         return resize_cover(_fine(self), grid)
@@ -214,11 +228,21 @@ def _checked_polygon(phrase: str, values: Any) -> tuple[tuple[float, float], ...
 
 
 @lru_cache(maxsize=32)
-def _feathered(region: Region) -> ndarray:
-    """A region whose edges fade: a Gaussian whose two standard deviations are the feather."""
+def _feathered(region: Region, aspect: float) -> ndarray:
+    """A region whose edges fade: a Gaussian whose two standard deviations are the feather.
+
+    Args:
+        aspect: the picture's height over its width.
+    """
     fine = _fine(replace(region, feather=0.0)).astype(np.float64)
-    along, down = (blur_weights(size, region.feather / 2 * min(fine.shape)) for size in fine.shape)
-    faded: ndarray = along @ fine @ down.T
+    if region.mask is not None:  # which has the picture's own proportion; other places have none
+        aspect = fine.shape[0] / fine.shape[1]
+    shares = (min(1.0, 1 / aspect), min(1.0, aspect))  # of the shorter side, in each side's
+    down, along = (
+        blur_weights(size, region.feather / 2 * size * share)
+        for size, share in zip(fine.shape, shares, strict=True)
+    )
+    faded: ndarray = down @ fine @ along.T
     return faded
 
 

@@ -34,17 +34,17 @@ def unread_markup(prompt: str) -> str | None:
     )
 
 
-def unread_brackets(negative: str) -> str | None:
-    """A sentence on markup in a negative prompt, where no guide looks for words."""
+def unread_brackets(text: str, where: str = "the negative prompt") -> str | None:
+    """A sentence on markup in a text where no guide looks for words, such as a negative prompt."""
     try:
-        _, marked = read_markup(negative)
+        _, marked = read_markup(text)
         around = repr(marked[0].phrase.text) if marked else None
     except PromptError:
-        left = _BRACKET.search(without_syntax(negative))
+        left = _BRACKET.search(without_syntax(text))
         around = repr(left[0]) if left else None
     return around and (
-        f"the brackets around {around} in the negative prompt are read as plain "
-        "text; leave them out, markup is for the prompt"
+        f"the brackets around {around} in {where} are read as plain text; leave them out, markup "
+        "is for the prompt"
     )
 
 

@@ -109,6 +109,14 @@ def find(prompt: str, phrase: str) -> Span:
     return found[count - 1]
 
 
+def unnumbered(phrase: str, prompt: str = "") -> str:
+    """What a phrase says by itself: "cat#2" says "cat", unless the prompt has it literally."""
+    numbered = _NTH.match(phrase.strip())
+    if numbered is None or occurrences(prompt, phrase):
+        return phrase.strip()
+    return numbered.group(1)
+
+
 def occurrences(prompt: str, phrase: str) -> tuple[Span, ...]:
     """Every place of a phrase in a prompt, by whole words and regardless of case and spacing.
 

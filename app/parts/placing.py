@@ -24,7 +24,7 @@ from adhere.layout.layout import Layout, Region
 from adhere.plugins import available
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import parse
-from adhere.prompt.phrases import find
+from adhere.prompt.phrases import find, unnumbered
 
 
 def phrases_of(prompt: str) -> list[str]:
@@ -74,7 +74,7 @@ def spoken(prompt: str, layout: Layout) -> Layout:
     regions = (
         region
         if region.text or _has(prompt, region.phrase)
-        else replace(region, text=region.phrase)
+        else replace(region, text=unnumbered(region.phrase))
         for region in layout.regions
     )
     return replace(layout, regions=tuple(regions))

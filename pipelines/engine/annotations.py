@@ -102,6 +102,7 @@ class Annotations:
         said = [unread_weight(text) for text in (*stated, *beside, *negative, *own)]
         said += map(unread_markup, stated if self.prompt is None else self.broken)
         said += map(unread_brackets, negative)
+        said += [unread_brackets(text, f"a plugin's text {text[:30]!r}") for text in own]
         return tuple(dict.fromkeys(sentence for sentence in said if sentence))
 
 

@@ -34,7 +34,7 @@ class OwnRegions:
         """
         said = {f"region {k}": [r.said if r else None for r in self.each(k)] for k in self.numbers}
         against = {
-            f"not {k}": [(r.negative or negative) or None if r else None for r in self.each(k)]
+            f"not {k}": [(r.denied or negative) or None if r else None for r in self.each(k)]
             for k in self.numbers
         }
         return said | {name: texts for name, texts in against.items() if any(texts)}

@@ -92,6 +92,8 @@ def test_a_phrase_that_a_set_up_lacks_is_shown_as_the_text_it_is() -> None:
     assert [one.text for one in placing.spoken(PROMPT, layout).regions] == ["dog", ""]
     again = placing.layout_of(PROMPT, sent_back(placing.spoken(PROMPT, layout)))
     assert [one.said for one in again.regions] == ["dog", "blue car"]
+    second = Layout((Region("dog#2", box=(0, 0, 0.5, 1)),))
+    assert [one.text for one in placing.spoken(PROMPT, second).regions] == ["dog"]
 
 
 def test_nothing_placed_says_what_to_do() -> None:

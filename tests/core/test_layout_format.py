@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +446,14 @@ def one(**region: Any) -> dict[str, Any]:
         ([], "a layout must be"),
         ({"regions": 3}, "a layout must be"),
         ({"regions": []}, "has 0 regions"),
+        (
+            {
+                "regions": [
+                    {"text": "a cat", "box": [0, k / 65, 1, (k + 1) / 65]} for k in range(65)
+                ]
+            },
+            "has 65 regions; it must have 1 to 64",
+        ),
         ({"regions": ["a cat"]}, 'with "phrase"'),
         ({"regions": [{"phrase": " ", "box": LEFT}]}, "give words of the prompt"),
         ({**one(box=LEFT), "prompt": 3}, "must be text"),
@@ -573,6 +582,60 @@ def test_feathered_edges_fade_evenly_and_keep_the_area() -> None:
     assert soft.mean() == pytest.approx(0.5, abs=1e-2)
     # Two standard deviations of the fading are the feather: 16 % at one beyond the edge.
     assert across[19:21].mean() == pytest.approx(0.16, abs=0.02)
+
+
+@pytest.mark.parametrize("overlap", ["refuse", "last", "share"])
+@pytest.mark.parametrize("grid", [(32, 64), (64, 32)])
+def test_edges_fade_by_the_shorter_side_along_both(grid: tuple[int, int], overlap: Any) -> None:
+    """... of the picture, which a box or a polygon does not know, as a painted mask does."""
+    h, w = grid
+    pixels = np.zeros((4 * h, 4 * w))
+    pixels[h : 3 * h, w : 3 * w] = 1
+    corners = ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75))
+    box, polygon, mask = (
+        Layout((region,), overlap=overlap).mask(0, grid)
+        for region in (
+            Region("a cat", box=(0.25, 0.25, 0.75, 0.75), feather=0.1),
+            Region("a cat", polygon=corners, feather=0.1),
+            replace(Region.painted("a cat", pixels), feather=0.1),
+        )
+    )
+    across, down = box[h // 2, : w // 2], box[: h // 2, w // 2]
+    cells = torch.arange(-6, 6)
+    torch.testing.assert_close(across[w // 4 + cells], down[h // 4 + cells], atol=0.01, rtol=0)
+    # Half of the feather, 1.6 cells, is one deviation, beyond which 16 % are left.
+    assert across[w // 4 - 2] == pytest.approx(0.17, abs=0.02)
+    for other in (polygon, mask):
+        torch.testing.assert_close(box, other, atol=0.02, rtol=0)
+
+
+def test_a_negative_of_blanks_is_none() -> None:
+    blank = Region("a cat", box=LEFT, negative=" \n")
+    assert (blank.denied, blank.own_words) == ("", ())
+    assert Region("a cat", box=LEFT, negative=" a dog ").denied == "a dog"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a cat and a cat", ("cat", "a small cat", "pencil")),
+        ("a photo", ("cat", "a small cat", "pencil")),
+        ("a cat, a cat, a cat and a pencil #2", ("cat", "a small cat", "pencil #2")),
+    ],
+)
+def test_a_phrases_number_is_not_said(prompt: str, said: tuple[str, ...]) -> None:
+    """Which cat of the prompt is meant is nothing that a region shows."""
+    layout = Layout(
+        (
+            Region("cat#2", box=LEFT),
+            Region("cat #3", text="a small cat", box=(0.5, 0, 1, 0.5)),
+            Region("pencil #2", box=(0.5, 0.5, 1, 1)),
+        )
+    )
+    spoken = layout.spoken(prompt)
+    assert tuple(region.said for region in spoken.regions) == said
+    assert spoken.phrases == layout.phrases
+    assert two().spoken(prompt) == two()
 
 
 def test_grey_mask_files_are_weights(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from adhere.guides.guide import PROMPT, Attention, Guide, Step
 from adhere.guides.parameters import Method
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout, Region
+from adhere.pipelines.engine.memory import Memory
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families.cases import CASES, T5, Case
@@ -193,6 +194,43 @@ def test_a_text_is_said_to_be_cut_before_anything_is_denoised() -> None:
     assert not steps
 
 
+@pytest.mark.parametrize("name", ["sd1", "sd3", "flux"])
+def test_gradients_go_through_what_attention_gives_out(name: str) -> None:
+    """... of every picture by its own regions, in one pass or several, kept or made again."""
+    case = CASES.get(name)
+    pipe = tiny.sd1() if case is None else case.pipe
+    call = {"height": 32, "width": 32} if case is None else {**case.options, **case.off}
+    prompts = [ONE, "a big green cat and a dog"]
+    layouts = [
+        Layout(
+            (
+                Region(text=OTHER, box=(0, 0, 0.6, 1), feather=0.2, strength=0.8),
+                Region(text="a car", negative=NEW, box=(0.4, 0.3, 1, 1), strength=1.5, stop=0.6),
+            ),
+            overlap="share",
+        ),
+        Layout((Region(text=NEW, box=(0, 0.5, 1, 1)),)),
+    ]
+    excite = PLUGINS["attend-and-excite"](("cat",), refinements=1)
+    heard = (PLUGINS["regional-prompting"](), PLUGINS["nag"](NEW))
+
+    def made(*images: int, plugins: Any = (excite, *heard), **memory: Any) -> Tensor:
+        guidance = Guidance(*plugins, memory=Memory(**memory))
+        with guidance.attach(pipe, layout=[layouts[k] for k in images]):
+            return pipe(
+                prompt=[prompts[k] for k in images],
+                generator=tiny.generators(*images),
+                **{"num_inference_steps": 2, "output_type": "latent", **call},
+            ).images
+
+    both = made(0, 1)
+    assert tiny.apart(both, made(0, 1, plugins=heard)) > 1e-2
+    assert tiny.apart(both, made(0, 1, plugins=(excite, heard[1]))) > 1e-2
+    for memory in ({"sub_batch": 1}, {"checkpointing": True}):
+        assert tiny.apart(made(0, 1, **memory), both) < 1e-4
+    assert tiny.apart(made(1), both[1:]) < 1e-4
+
+
 # ---- U-Nets ------------------------------------------------------------------
 
 UNETS = {"sd1": tiny.sd1, "sd2": tiny.sd2, "sdxl": tiny.sdxl}
@@ -257,6 +295,18 @@ def test_syntax_of_other_programs_in_a_text_is_said_to_be_read_as_it_stands() ->
     ):
         drawn(pipe, ONE)
     assert all(any(text in note for note in attached.report.notes) for text in ("1.3", "1.2"))
+
+
+def test_markup_in_a_text_is_said_to_be_read_as_it_stands() -> None:
+    region = Region(text="a [red|cat]", negative="a [big|dog]", box=(0, 0, 0.5, 1))
+    regional = PLUGINS["regional-prompting"](Layout((region,)))
+    with (
+        Guidance(regional).attach(pipe := tiny.sd1()) as attached,
+        pytest.warns(GuidanceWarning, match="around '(red cat|big dog)' in a plugin's text"),
+    ):
+        drawn(pipe, ONE)
+    found = [note for note in attached.report.notes if "are read as plain text" in note]
+    assert [text in "".join(found) for text in ("'a [red|cat]'", "'a [big|dog]'")] == [True, True]
 
 
 # ---- Misuse ------------------------------------------------------------------

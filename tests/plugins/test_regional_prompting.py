@@ -96,6 +96,14 @@ def test_an_empty_negative_is_none(make_run, nothing):
     assert guide.columns == {"region 0": ["a red cat"], "region 1": ["an axe"]}
 
 
+def test_a_negative_of_blanks_is_given_the_methods(make_run):
+    layout = Layout((replace(LEFT, negative=" "),))
+    guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
+    assert guide.columns == {"region 0": ["a red cat"]}
+    guide = RegionalPrompting(negative="a thing").guide(make_run("a photo", layout=layout))
+    assert guide.columns["not 0"] == ["a thing"]
+
+
 def test_each_region_has_its_time(make_run, make_step):
     layout = Layout((replace(LEFT, start=0.2, stop=0.5), replace(TOP, stop=0.1)))
     guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
@@ -136,3 +144,9 @@ def test_a_region_without_a_text_is_given_its_phrase(make_run):
     layout = Layout((Region("a red cat", box=(0, 0, 0.5, 1)),))
     guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
     assert guide.columns == {"region 0": ["a red cat"]}
+
+
+def test_a_phrases_number_is_not_its_text(make_run):
+    layout = Layout((Region("cat#1", box=LEFT.box), Region("cat#2", box=TOP.box)))
+    guide = RegionalPrompting().guide(make_run("a cat and a cat", layout=layout))
+    assert guide.columns == {"region 0": ["cat"], "region 1": ["cat"]}
