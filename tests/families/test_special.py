@@ -26,6 +26,7 @@ from adhere import Guidance, Memory
 from adhere.errors import GuidanceError, GuidanceWarning, ModelError, PromptError
 from adhere.guides.guide import Guide, Step
 from adhere.guides.maps import Read
+from adhere.layout.layout import Layout, Region
 from adhere.pipelines.families import family_of
 from adhere.pipelines.families.flux import packed, unpacked
 from adhere.plugins import PLUGINS
@@ -44,6 +45,7 @@ from tests.families.cases import (
     full_softmax,
     shown_calls,
 )
+from tests.families.test_extra_texts import Attends
 from tests.families.test_families import Other, Seeing, every
 from tests.probes import Energetic, Probe
 
@@ -271,6 +273,14 @@ def test_reference_pictures_are_shown_and_left_alone(name: str) -> None:
     wanted = case(**call | {"prompts": ["a green car"]})
     torch.testing.assert_close(changed, wanted, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(changed, plain, atol=1e-2)
+    with Guidance(Attends(texts={"other": "a green car"})).attach(pipe):  # which nobody hears
+        assert torch.equal(case(**call), plain)
+    regional = PLUGINS["regional-prompting"](
+        Layout((Region(text="a green car", box=(0.0, 0.0, 0.5, 1.0)),))
+    )
+    with shown_calls(pipe) as made, Guidance(regional).attach(pipe):
+        assert not torch.allclose(case(**call), plain, atol=1e-3)
+    assert all(torch.equal(each["hidden_states"][:, H * W :], references[0]) for each in made)
 
 
 def test_reference_pictures_of_other_families_are_refused() -> None:
