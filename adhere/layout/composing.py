@@ -10,9 +10,11 @@ as a language model, write the layout, and checks what it wrote.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import iscoroutine
 from typing import Any, Literal
 
 import numpy as np
@@ -20,17 +22,20 @@ import numpy as np
 from adhere.errors import LayoutError
 from adhere.layout.layout import Layout
 from adhere.layout.region import FINE, Box, Region
+from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import Entity
 
-Way = Literal["left", "right", "above", "below", "inside", "beside"]
+Way = Literal["left", "right", "above", "below", "inside", "around", "between", "beside"]
 
 _RELATIONS: tuple[tuple[str, Way], ...] = (
-    (r"(?:(?:to|on|at) the )?left(?:-hand)?(?: side)? of", "left"),
-    (r"(?:(?:to|on|at) the )?right(?:-hand)?(?: side)? of", "right"),
+    (r"(?:(?:to|on|at) the )?(?:immediate |far )?left(?:-hand)?(?: side)? of", "left"),
+    (r"(?:(?:to|on|at) the )?(?:immediate |far )?right(?:-hand)?(?: side)? of", "right"),
     (r"(?:sitting |standing |lying )?(?:above|over|on top of|atop|on)", "above"),
     (r"(?:below|under|underneath|beneath)", "below"),
     (r"(?:inside(?: of)?|within)", "inside"),
+    (r"(?:containing|that contains)", "around"),
+    (r"(?:in )?between", "between"),
     (r"(?:next to|beside|near|by|alongside|close to)", "beside"),
 )
 _PLACES: tuple[tuple[str, str], ...] = (
@@ -49,19 +54,41 @@ _PLACE_AHEAD = re.compile(
 )
 """A place in front of its thing: "on the left a cat, on the right a dog"."""
 _POSITIONS = frozenset({"left", "right", "top", "bottom", "corner", "side", "middle", "center",
-                        "centre", "half", "upper", "lower", "hand"})  # fmt: skip
+                        "centre", "half", "upper", "lower", "hand", "immediate"})  # fmt: skip
 _WHERE = re.compile(r"\b(?:in|on|at|inside|within) (?:an? |the )?$", re.IGNORECASE)
 _HELD = re.compile(
-    r"\b(?:in|with|of|wearing|holding|carrying|having) (?:an? |the |its |his |her |their )?$",
+    r"\b(?:in|with|(?<!\bfront )of|wearing|holding|carrying|having) "
+    r"(?:an? |the |its |his |her |their )?$",
     re.IGNORECASE,
 )
 """Before what belongs to the thing before it ("a cat in a hat") and so has no place of its own."""
+_ANY = r"(?:(?:an?|any|no) )?"
+_UNWANTED = re.compile(
+    rf"(?<!\ba )(?<!\bthe )\b(?:no|without) {_ANY}(?:[\w-]+ (?:[\w-]+ )?n?or {_ANY})*$",
+    re.IGNORECASE,
+)
+"""Before what is not to be there."""
+_LINKED = re.compile(
+    r"^[\s,]*(?:(?:there )?(?:is|are|sits?|stands?|lies?|lie))?\s*(?:(?:an?|the|[\w-]+) )?$",
+    re.IGNORECASE,
+)
+"""Between a place that stands ahead and its thing: "left of a tree is a cat"."""
 _SCENERY = frozenset({"background", "foreground", "beach", "meadow", "sky", "field", "forest",
                       "street", "room", "snow", "grass", "desert", "night", "day", "sunset",
                       "kitchen", "garden", "park", "city", "house", "scene"})  # fmt: skip
 """Where a scene plays: behind "in", "on" and "at" they are no thing with a place."""
-_NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
-_NUMBERS |= {str(k): k for k in range(2, 10)} | {"both": 2, "couple": 2, "pair": 2}
+_MOST = 20
+"""More things than that are a crowd, which has one place."""
+_COUNTED = (
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_NUMBERS = {word: count for count, word in enumerate(_COUNTED, 2)}
+_NUMBERS |= {str(count): count for count in _NUMBERS.values()}
+_TENS = frozenset({"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"})
+_NUMBERS |= {"both": 2, "couple": 2, "pair": 2, "dozen": 12}
+_A_ROW = 9
+"""Things of one kind that stand side by side; more stand in rows."""
 _MARGIN = 0.04
 _INNER = 0.5
 
@@ -76,14 +103,11 @@ def composed(
         by: writes the layout in place of the rules: a layout, or its JSON as a dict or text.
 
     Raises:
-        LayoutError: the prompt names nothing with a place, or contradicts itself; or what `by`
-            gave is no layout of the prompt.
+        LayoutError: the prompt names nothing with a place, or contradicts itself; or `by` raised
+            something, or what it gave is no layout of the prompt.
     """
     if by is not None:
-        given = by(prompt)
-        layout = given if isinstance(given, Layout) else Layout.from_json(given)
-        layout.check(prompt)
-        return layout
+        return _written(prompt, by)
     scene = _read(prompt)
     if not scene.things:
         raise LayoutError(
@@ -98,6 +122,27 @@ def composed(
     layout = Layout(tuple(regions[k] for k in order), parse(prompt).text, overlap)
     layout.check()
     return layout
+
+
+def _written(prompt: str, by: Callable[[str], Any]) -> Layout:
+    """What anything else wrote, checked against the prompt, which it brings along from now on."""
+    writer = getattr(by, "__name__", type(by).__name__)
+    told = f"{writer!r} wrote no layout of {prompt[:40]!r}: "
+    try:
+        given = by(prompt)
+    except LayoutError:
+        raise
+    except Exception as error:  # a call of a model may raise anything
+        raise LayoutError(f"{told}{type(error).__name__}: {error}") from error
+    if iscoroutine(given):
+        given.close()
+        raise LayoutError(
+            f"{told}it is an async function; give one that waits for it, such as "
+            f"lambda prompt: asyncio.run({writer}(prompt))"
+        )
+    layout = given if isinstance(given, Layout) else Layout.from_json(given)
+    layout.check(prompt)
+    return replace(layout, prompt=strip_markup(prompt))
 
 
 @dataclass(frozen=True)
@@ -124,6 +169,29 @@ class Scene:
 
     things: list[Thing] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
+    ahead: tuple[Way, int] | None = None
+    middle: int | None = None
+
+    def relate(self, last: int, here: int, way: Way | None, between: str) -> None:
+        """Note what the words before a thing say of it and of the one before.
+
+        `ahead` is a place whose thing comes yet ("left of a tree, a cat"), `middle` what stands
+        between the thing before and the one to come.
+        """
+        middle, ahead, self.middle, self.ahead = self.middle, self.ahead, None, None
+        if last < 0:
+            self.ahead = None if way is None else (way, here)
+        elif way == "between":
+            if self.things[here].count == 1:
+                self.middle = last
+        elif way == "around":
+            self.relations.append(Relation(here, "inside", last))
+        elif way is not None:
+            self.relations.append(Relation(last, way, here))
+        elif middle is not None and between.split()[0].lower() == "and":
+            self.relations += [Relation(last, "left", middle), Relation(middle, "left", here)]
+        elif ahead is not None and _LINKED.match(between):
+            self.relations.append(Relation(here, *ahead))
 
 
 def _read(prompt: str) -> Scene:
@@ -136,9 +204,9 @@ def _read(prompt: str) -> Scene:
         start = before.phrase.end if before is not None else 0
         between = text[start : entity.phrase.start]
         scenery = _WHERE.search(between) and words[-1] in _SCENERY
-        way = _way(between) if before else None
+        way = _way(between)
         held = before and way is None and _HELD.search(between)
-        if set(words) <= _POSITIONS or scenery or held:
+        if set(words) <= _POSITIONS or scenery or held or _UNWANTED.search(between):
             continue
         names.append(entity.phrase.text)
         again = names.count(entity.phrase.text)
@@ -152,8 +220,7 @@ def _read(prompt: str) -> Scene:
             behind = text[entity.phrase.end : after]
             edges = _edges(ahead, behind, last=after is None)
             scene.things.append(Thing(label, _count(text, entity), edges))
-        if way is not None:
-            scene.relations.append(Relation(last, way, here))
+        scene.relate(last, here, way, between)
         before = entity
     return scene
 
@@ -161,7 +228,7 @@ def _read(prompt: str) -> Scene:
 def _way(between: str) -> Way | None:
     """The relation that the words between two things state; those nearest the second count."""
     words = re.sub(r"\s+", " ", between.lower()).strip()
-    words = re.sub(r"\s*\b(?:an?|the|two|three|four|five|six|\d)$", "", words)
+    words = re.sub(rf"\s*\b(?:an?|the|{'|'.join(_COUNTED)}|\d+)$", "", words)
     for pattern, way in _RELATIONS:
         if re.search(rf"(?:^|[\s,]){pattern}$", words):
             return way
@@ -171,7 +238,15 @@ def _way(between: str) -> Way | None:
 def _count(text: str, entity: Entity) -> int:
     words = re.findall(r"[\w']+", text[: entity.phrase.start].lower())
     nearest = [word for word in words[-2:] if word != "of"]
-    return _NUMBERS.get(nearest[-1], 1) if nearest else 1
+    if not nearest:
+        return 1
+    count = _NUMBERS.get(nearest[-1], 1)
+    before = words[-2] if len(words) > 1 else ""
+    if nearest[-1] == "dozen":
+        half = words[-3:-1] == ["half", "a"]
+        count = count // 2 if half else count * _NUMBERS.get(before, 1)
+    crowd = count > _MOST or (count > 1 and before in _TENS)  # "twenty-five"
+    return 1 if crowd else count
 
 
 def _next(entity: Entity, entities: Sequence[Entity]) -> int | None:
@@ -212,6 +287,8 @@ def _boxes(scene: Scene) -> list[Box]:
     boxes: dict[int, Box] = {}
     for number, name in enumerate(order):
         left, right = number / len(order), (number + 1) / len(order)
+        if len(order) == 1 and sides[name]:  # nothing else is there to take the other half
+            left, right = (0.0, 0.5) if sides[name] < 0 else (0.5, 1.0)
         boxes |= _stacked(scene, columns[name], upright, left, right)
     for inside in within:
         boxes[inside] = _inner(_outermost(inside, within, boxes, scene))
@@ -311,14 +388,20 @@ def _contradiction(scene: Scene) -> LayoutError:
 
 
 def _region(thing: Thing, box: Box) -> Region:
-    """The phrase's region; several of a kind have a mask of as many boxes side by side."""
+    """The phrase's region; several of a kind have a mask of as many boxes, side by side and, where
+    they are many, in rows.
+    """
     if thing.count == 1:
         return Region(thing.phrase, box=box)
     mask = np.zeros((FINE, FINE), dtype=bool)
     left, top, right, bottom = box
-    width = (right - left) / thing.count
+    rows = math.ceil(thing.count / _A_ROW)
+    width = (right - left) / math.ceil(thing.count / rows)
+    height = (bottom - top) / rows
     for number in range(thing.count):
-        part = _shrunk((left + number * width, top, left + (number + 1) * width, bottom))
+        row, column = number % rows, number // rows
+        x, y = left + column * width, top + row * height
+        part = _shrunk((x, y, x + width, y + height))
         x0, y0, x1, y1 = (round(edge * FINE) for edge in part)
         mask[y0:y1, x0:x1] = True
     return Region.painted(thing.phrase, mask)

@@ -117,7 +117,7 @@ def _mask(value: Any, label: Any) -> Mask:
 
 
 def _refuse_unknown(what: str, value: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(value) - known)
+    unknown = sorted(set(value) - known, key=str)
     if unknown:
         raise LayoutError(
             f"{what} has unknown {', '.join(map(repr, unknown))}; "

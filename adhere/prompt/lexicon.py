@@ -28,7 +28,8 @@ a an the this these those my your his her its their our some any each every anot
 many few no all various multiple numerous other own same such more most lots plenty
 """)
 NUMBERS = _set("""
-one two three four five six seven eight nine ten eleven twelve twenty thirty fifty hundred
+one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred
 thousand dozen dozens hundreds thousands countless single
 """)
 PREPOSITIONS = _set("""

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from adhere.errors import ParameterError
-from adhere.verifiers.combining import read
+from adhere.verifiers.combining import NAME, read
 
 Verifier = Callable[[Sequence[Image.Image], Sequence[str]], Sequence[float]]
 """`(pictures, prompts) -> scores`: one finite number for each picture, more being better."""
@@ -39,8 +39,11 @@ def register(name: str, verifier: Verifier) -> None:
             f"verifier {name!r} is {verifier!r}, which cannot be called; give a function "
             "(pictures, prompts) -> scores"
         )
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ParameterError(f"{name!r} is no name for a verifier; use letters, digits and '-'")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ParameterError(
+            f"{name!r} is no name for a verifier; use letters without accents, digits and '-', a "
+            "letter first"
+        )
     _registered[name] = verifier
     _made.clear()  # a combination may have been made with the name's earlier function
 
@@ -70,7 +73,11 @@ def verifier(asked: str | Verifier) -> Verifier:
 
 def _named(name: str, column: str | None, parameters: str) -> Verifier:
     """The verifier of a name without any arithmetic."""
-    functions = _registered | {e.name: e for e in entry_points(group="adhere.verifiers")}
+    # What was registered here comes before what a package brings under the same name.
+    functions = {e.name: e for e in entry_points(group="adhere.verifiers")} | _registered
+    whole = f"{name}.{column}"
+    if column and whole in functions:  # packages may have dots in their names
+        name, column = whole, None
     if name in functions:
         found: Any = functions[name]
         if column or parameters:

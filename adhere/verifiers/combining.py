@@ -7,7 +7,9 @@ term   := [ number "*" ] ( "min(" sum { "," sum } ")" | name [ "." column ] [ "(
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from inspect import iscoroutine
+from itertools import islice
 from typing import Any
 
 from adhere.errors import ParameterError
@@ -15,7 +17,8 @@ from adhere.errors import ParameterError
 Scores = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
 Named = Callable[[str, str | None, str], Scores]
 
-_TERM = re.compile(r"\s*(?:([0-9.]+)\s*\*\s*)?([A-Za-z][\w-]*)(?:\.(\w+))?\s*(\()?")
+NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
+_TERM = re.compile(rf"\s*(?:([0-9.]+)\s*\*\s*)?({NAME.pattern})(?:\.(\w+))?\s*(\()?", re.ASCII)
 
 
 def read(text: str, named: Named) -> Scores:
@@ -79,7 +82,7 @@ def _number(text: str, whole: str) -> float:
 
 def _combined(terms: Sequence[Scores], how: Callable[..., Any]) -> Scores:
     def scores(pictures: Sequence[Any], prompts: Sequence[str]) -> list[float]:
-        columns = [term(pictures, prompts) for term in terms]
+        columns = [asked(term, pictures, prompts) for term in terms]
         # A score that is none makes the whole none: Python's min() would pass over it.
         return [
             float("nan") if any(one != one for one in row) else float(how(row))
@@ -91,9 +94,40 @@ def _combined(terms: Sequence[Scores], how: Callable[..., Any]) -> Scores:
 
 def _weighted(weight: float, term: Scores) -> Scores:
     def scores(pictures: Sequence[Any], prompts: Sequence[str]) -> list[float]:
-        return [weight * one for one in term(pictures, prompts)]
+        return [weight * one for one in asked(term, pictures, prompts)]
 
     return scores
+
+
+def asked(verifier: Scores, pictures: Sequence[Any], prompts: Sequence[str]) -> list[float]:
+    """What a verifier says, as one number for each picture.
+
+    It is given lists and pictures of its own, since it may empty the one, and crop or shrink the
+    others where they are.
+
+    Raises:
+        TypeError: it gave something else than numbers in an order.
+        ValueError: it gave more or fewer.
+    """
+    return _numbers(verifier([one.copy() for one in pictures], list(prompts)), len(pictures))
+
+
+def _numbers(given: Any, count: int) -> list[float]:
+    """What a verifier gave, as numbers. What has no order, and the letters of a text, are none."""
+    if iscoroutine(given):
+        given.close()  # nobody would wait for it, of which Python warns
+        raise TypeError("it is an async function, whose scores would have to be waited for")
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+        raise TypeError(f"it gave a {type(given).__name__}, not one number for each picture")
+    # Of a tensor with a gradient, torch would warn at each number.
+    given = getattr(given, "detach", lambda: given)()
+    # A model's scores may be a column, and are squeezed to a bare number where there is one.
+    given = getattr(given, "reshape", lambda _: given)(-1)
+    numbers = [float(one) for one in islice(given, count + 1)]  # a generator may never end
+    if len(numbers) != count:
+        told = len(numbers) if len(numbers) < count else f"more than {count}"
+        raise ValueError(f"it gave {told} scores for {count} pictures")
+    return numbers
 
 
 def _unread(text: str, where: str) -> ParameterError:

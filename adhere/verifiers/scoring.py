@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 from PIL import Image
 
 from adhere.errors import GuidanceError
 from adhere.verifiers import Verifier
+from adhere.verifiers.combining import asked
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ def score(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence
         GuidanceError: the verifier itself says that it cannot be used as asked.
     """
     try:
-        # It is given lists and pictures of its own, since it may empty the one, and crop or shrink
-        # the others where they are.
-        given = _numbers(verifier([one.copy() for one in pictures], list(prompts)), len(pictures))
+        given = asked(verifier, pictures, prompts)
     except GuidanceError:
         raise
     except Exception as error:  # a user's function may raise anything
@@ -52,21 +49,6 @@ def score(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence
         if not math.isfinite(one)
     ]
     return Scored(tuple(finite), tuple(dict.fromkeys(odd)))
-
-
-def _numbers(given: Any, count: int) -> list[float]:
-    """What a verifier gave, as numbers. What has no order, and the letters of a text, are none."""
-    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
-        raise TypeError(f"it gave a {type(given).__name__}, not one number for each picture")
-    # Of a tensor with a gradient, torch would warn at each number.
-    given = getattr(given, "detach", lambda: given)()
-    # A model's scores may be a column, and are squeezed to a bare number where there is one.
-    given = getattr(given, "reshape", lambda _: given)(-1)
-    numbers = [float(one) for one in islice(given, count + 1)]  # a generator may never end
-    if len(numbers) != count:
-        told = len(numbers) if len(numbers) < count else f"more than {count}"
-        raise ValueError(f"it gave {told} scores for {count} pictures")
-    return numbers
 
 
 def _alone(verifier: Verifier, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Scored:

@@ -28,9 +28,12 @@ _ENDS = r"(?!(?:and|or|nor|in|on|at|with|without|of|but|is|are)\b)"
 _ARTICLE = re.compile(r"\b(?:an?|any|no) ", re.IGNORECASE)
 _NOUN = rf"(?:{_ARTICLE.pattern})?[\w-]+(?: {_ENDS}[\w-]+)?"
 _OR = re.compile(r",? n?or ", re.IGNORECASE)
-_WITHOUT = re.compile(
-    rf"\b(?:without|with no|but no) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE
+_NO = (
+    r"(?:(?:with|but|and|or|there (?:is|are)) no|(?<![\w'-] )(?<!\.)no)"
+    r"(?! (?:\d|(?:one|longer|more|matter|doubt|smoking|parking|entry)\b))"
 )
+"""Before what is not there; not in "a no parking sign", "no one" or "No 5"."""
+_WITHOUT = re.compile(rf"\b(?:without|{_NO}) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE)
 """What shall not be there: nouns, each with one word before it at the most."""
 _LOOSE = re.compile(r"^(?:(?:and|but|or)\b|[\s,.;])+|(?:\b(?:and|but|or)|[\s,])+$", re.IGNORECASE)
 """What joined something unwanted to the rest."""
@@ -237,7 +240,7 @@ def planned(prompt: str, **settings: Any) -> Plan:
             f"in 'a house without {unwanted}'"
         )
     parsed = parse(wanted)
-    layout = _layout(parsed) if len(parsed.entities) > 1 else None
+    layout = _layout(parsed)
     plan = Plan(wanted, (Attempt("as the model draws it"),), layout, unwanted, **settings)
     return replace(plan, attempts=(*plan.attempts, *_mending(parsed, layout)))
 
@@ -249,9 +252,10 @@ def _mending(parsed: Parse, layout: Layout | None) -> tuple[Attempt, ...]:
     excited and bound, 66 % placed and bound (80 pictures each); uncoloured ones in 20 % plain, 29 %
     excited, 37 % placed (30 each).
     """
-    if len(parsed.entities) < 2:
-        return ()
     bind, excite, place = (plugin(name) for name in (BIND, EXCITE, PLACE))
+    if len(parsed.entities) < 2:
+        alone = "there may be more or fewer than that, or in the wrong place"
+        return () if layout is None else (Attempt(alone, (place,)),)
     bound = (bind,) if parsed.bound else ()
     tried = []
     if layout is not None:
@@ -272,10 +276,18 @@ def _where(region: Region) -> str:
 
 
 def _layout(parsed: Parse) -> Layout | None:
+    """Where the prompt has its things; None where it says nothing of a place: of one thing alone,
+    without a number or an edge that it keeps to.
+    """
     try:
-        return composed(parsed.text)
+        layout = composed(parsed.text)
     except LayoutError:
         return None
+    placed = (
+        len(parsed.entities) > 1
+        or layout.regions != composed(parsed.entities[0].phrase.text).regions
+    )
+    return layout if placed else None
 
 
 def parted(prompt: str) -> tuple[str, str]:

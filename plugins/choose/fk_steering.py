@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from adhere import verifiers
 from adhere.guides.guide import Guide, Step
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.guides.selection import Candidates, Selection
-from adhere.plugins.mathematics.particles import Potential, copies, grown, parents
+from adhere.plugins.mathematics.particles import Potential, copies, filled, grown, parents
 from adhere.verifiers.scoring import score
 
 
@@ -71,7 +72,7 @@ class _Guide(Guide):
         self.groups = [images for images in run.groups if len(images) > 2]
         self.off = plugin.strength == 0 or not plugin.resample_at or not self.groups
         self.verifier = verifiers.verifier(plugin.verifier)
-        self.last = torch.zeros(run.batch, dtype=torch.float64)
+        self.last = torch.full((run.batch,), torch.nan, dtype=torch.float64)
         self.weights = torch.zeros(run.batch, dtype=torch.float64)  # their logarithms
         self.scored: list[list[float | None]] = []
         self.chosen: list[list[int]] = []
@@ -91,25 +92,34 @@ class _Guide(Guide):
             self.run.note(sentence)
         self.scored.append([None if one != one else one for one in found.scores])
         scores = torch.tensor(found.scores, dtype=torch.float64)
-        first = len(self.scored) == 1
-        gain, self.last = grown(scores, self.last, self.plugin.potential, first)
-        self.weights = self.weights + self.plugin.strength * gain
         chosen = list(range(self.run.batch))
         for images in self.groups:
-            for image, parent in zip(images, self._drawn(step, images), strict=True):
+            self._weigh(images, scores)
+            known = [image for image in images if not scores[image].isnan()]
+            for image, parent in self._drawn(step, images, known).items():
                 chosen[image] = parent
         self.chosen.append(chosen)
         return Selection(tuple(chosen), copies(chosen, self.plugin.fresh))
 
-    def _drawn(self, step: Step, images: Sequence[int]) -> list[int]:
-        """The parents of one prompt's images: themselves while enough of them carry weight."""
+    def _weigh(self, images: Sequence[int], scores: Tensor) -> None:
+        """Let the potential of one prompt's images grow by their scores, if there are any."""
         rows = list(images)
+        known, last = filled(scores[rows]), self.last[rows]
+        if known is not None:
+            first = bool(last.isnan().any())
+            gain, self.last[rows] = grown(known, last, self.plugin.potential, first)
+            self.weights[rows] += self.plugin.strength * gain
+
+    def _drawn(self, step: Step, images: Sequence[int], known: Sequence[int]) -> dict[int, int]:
+        """The parents of one prompt's images that have a score; none while enough of them carry
+        weight. What has no score goes on as it is, and nothing as its copy.
+        """
         generator = torch.Generator().manual_seed(self.plugin.seed + step.index)
-        drawn = parents(self.weights[rows], generator)
+        drawn = parents(self.weights[list(known)], generator) if known else None
         if drawn is None:
-            return rows
-        self.weights[rows] = 0
-        return [rows[k] for k in drawn]
+            return {}
+        self.weights[list(images)] = 0
+        return {image: known[k] for image, k in zip(known, drawn, strict=True)}
 
     def follow(self, parents: Sequence[int]) -> None:
         self.last, self.weights = self.last[list(parents)], self.weights[list(parents)]

@@ -18,15 +18,23 @@ def grown(
     potential: Potential,
     first: bool,
 ) -> tuple[Float[Tensor, " particles"], Float[Tensor, " particles"]]:
-    """A potential's logarithm over lambda, and what to remember for the next; what has no score
-    (not a number) keeps its last one.
-    """
-    scores = torch.where(scores.isnan(), last, scores)
+    """A potential's logarithm over lambda, and what to remember for the next."""
     if potential == "difference":
         return scores if first else scores - last, scores
     summed = potential == "sum"
     gain = scores if first else last + scores if summed else scores.max(last)
     return gain, gain
+
+
+def filled(
+    scores: Float[Tensor, " particles"],
+) -> Float[Tensor, " particles"] | None:
+    """The scores of one prompt's particles, in which what has none (not a number) is as good as the
+    others are on average: that a verifier fails speaks neither for a picture nor against it. None
+    if no particle has one.
+    """
+    none = scores.isnan()
+    return None if none.all() else torch.where(none, scores.nanmean(), scores)
 
 
 def parents(

@@ -89,6 +89,7 @@ def test_places_in_the_picture(place: str, x: float, y: float) -> None:
     found = centres(f"a clock {place} and a cat")
     assert found["clock"] == pytest.approx((x, y), abs=0.06)
     assert abs(found["cat"][0] - x) > 0.3
+    assert centres(f"a clock {place}")["clock"] == pytest.approx((x, y), abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,84 @@ def test_what_has_a_place_of_its_own(prompt: str, phrases: list[str]) -> None:
     assert sorted(composed(prompt).phrases) == sorted(phrases)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "count"),
+    [
+        ("twelve cats", "cats", 12),
+        ("a dozen red cats and a dog", "red cats", 12),
+        ("half a dozen cats", "cats", 6),
+        ("10 cats left of a dog", "cats", 10),
+        ("a dog left of seventeen cats", "cats", 17),
+        ("thirty cats", "cats", 1),
+        ("two dozen cats", "cats", 1),
+        ("twenty five cats", "cats", 1),
+    ],
+)
+def test_many_stand_in_rows_and_a_crowd_has_one_place(prompt: str, phrase: str, count: int) -> None:
+    layout = composed(prompt)
+    mask = layout.masks((256, 256))[list(layout.phrases).index(phrase)] > 0.5
+    assert islands(mask) == count
+
+
+def islands(mask: torch.Tensor) -> int:
+    """How many pieces of ground there are, of which none touches another by a corner."""
+    corners = torch.nn.functional.pad(mask.int(), (1, 1, 1, 1))
+    cells = corners[1:, 1:], corners[:-1, 1:], corners[1:, :-1], corners[:-1, :-1]
+    here, above, left, both = cells
+    return int(((here == 1) & (above == 0) & (left == 0) & (both == 0)).sum())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "things", "way"),
+    [
+        ("to the left of a tree is a cat", ("cat", "tree"), "left"),
+        ("left of the tree, a red cat", ("red cat", "tree"), "left"),
+        ("on a table, two apples", ("apples", "table"), "above"),
+        ("a cat to the immediate left of a dog", ("cat", "dog"), "left"),
+        ("a cat without a hat left of a dog", ("cat", "dog"), "left"),
+        ("a dog left of eight cats", ("dog", "cats"), "left"),
+    ],
+)
+def test_a_relation_may_stand_ahead_or_behind_other_words(
+    prompt: str, things: tuple[str, str], way: str
+) -> None:
+    found = centres(prompt)
+    assert HOLDS[way](*(found[one] for one in things))
+    assert len(found) == 2
+
+
+def test_what_is_between_has_one_on_either_side() -> None:
+    found = centres("a cat between a dog and a bird")
+    assert found["dog"][0] < found["cat"][0] < found["bird"][0]
+    assert sorted(composed("a cat between two trees").phrases) == ["cat", "trees"]
+
+
+def test_what_contains_another_thing_is_around_it() -> None:
+    box, cat = composed("a box containing a cat").regions
+    assert (box.phrase, cat.phrase) == ("box", "cat")
+    assert box.box is not None and cat.box is not None  # noqa: PT018
+    assert box.box[0] < cat.box[0] < cat.box[2] < box.box[2]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("no cats and two dogs", ["dogs"]),
+        ("a cat without a hat or a red scarf", ["cat"]),
+        ("a cat with no hat and a dog", ["cat", "dog"]),
+        ("a no parking sign", ["parking sign"]),
+        ("a cat in front of a dog", ["cat", "dog"]),
+    ],
+)
+def test_what_is_not_there_has_no_place(prompt: str, phrases: list[str]) -> None:
+    assert sorted(composed(prompt).phrases) == phrases
+
+
+def test_only_what_is_not_there_is_nothing_to_place() -> None:
+    with pytest.raises(LayoutError, match="names nothing that can have a place"):
+        composed("no cats")
+
+
 @pytest.mark.parametrize("count", range(1, 8))
 def test_any_number_of_things_fit_without_touching(count: int) -> None:
     names = ["cat", "dog", "frog", "car", "lion", "clock", "crown"][:count]
@@ -203,3 +282,49 @@ def test_anything_may_write_the_layout(given: Any) -> None:
 def test_what_it_writes_is_checked(given: Any) -> None:
     with pytest.raises(LayoutError):
         composed("a cat", by=lambda prompt: given)
+
+
+CAT = {"phrase": "cat", "box": [0, 0, 0.5, 1]}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "a layout must be"),
+        (b"{}", "a layout must be"),
+        ({"regions": [CAT], 7: "seven", "x": 0}, "unknown '?7'?"),
+        ({"regions": [{**CAT, "box": [0, 0, 1.5, 1]}]}, "out of range"),
+        ({"regions": [CAT] * 5000}, "5000 regions"),
+        ({"regions": [{**CAT, "box": None}]}, "no place"),
+    ],
+)
+def test_rubbish_is_a_sentence(given: Any, says: str) -> None:
+    with pytest.raises(LayoutError, match=says):
+        composed("a cat", by=lambda prompt: given)
+
+
+def test_a_writer_that_fails_is_named() -> None:
+    def model(prompt: str) -> Any:
+        raise TimeoutError("the server is busy")
+
+    with pytest.raises(LayoutError, match="'model' wrote no layout of 'a cat': TimeoutError: the"):
+        composed("a cat", by=model)
+
+    async def later(prompt: str) -> Any:
+        return {"regions": [CAT]}
+
+    with pytest.raises(LayoutError, match=r"'later' wrote no layout .* async function"):
+        composed("a cat", by=later)
+
+    def stopped(prompt: str) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        composed("a cat", by=stopped)
+
+
+@pytest.mark.parametrize("said", [{}, {"prompt": "a cat on a beach"}])
+def test_what_is_written_is_of_the_prompt_that_was_asked(said: dict[str, str]) -> None:
+    """A layout's file brings its prompt: another one would be drawn from it."""
+    layout = composed("a [red|cat]", by=lambda prompt: {**said, "regions": [CAT]})
+    assert layout.prompt == "a red cat"

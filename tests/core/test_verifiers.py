@@ -84,7 +84,18 @@ def test_a_name_may_be_given_anew() -> None:
     assert verifier("red")(PICTURES, PROMPTS)[0] == 5
 
 
-@pytest.mark.parametrize(("name", "given"), [("two words", red), ("a+b", red), ("red", 3)])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("two words", red),
+        ("a+b", red),
+        ("red", 3),
+        ("3d", red),
+        ("_mine", red),
+        ("é", red),
+        (7, red),
+    ],
+)
 def test_what_cannot_be_a_verifier_is_refused(name: str, given: Any) -> None:
     with pytest.raises(ParameterError):
         register(name, given)
@@ -94,6 +105,18 @@ def test_installed_packages_bring_verifiers(monkeypatch: pytest.MonkeyPatch) -> 
     found = [EntryPoint("theirs", f"{__name__}:letters", "adhere.verifiers")]
     monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
     assert verifier("theirs")(PICTURES, PROMPTS) == [5, 5, 6]
+
+
+def test_what_is_registered_here_comes_before_a_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("red", f"{__name__}:letters", "adhere.verifiers")]
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
+    assert verifier("red")(PICTURES, PROMPTS) == [10, 200, 90]
+
+
+def test_a_package_may_have_a_dot_in_its_verifiers_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("theirs.letters", f"{__name__}:letters", "adhere.verifiers")]
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
+    assert verifier("2*theirs.letters")(PICTURES, PROMPTS) == [10, 10, 12]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +174,44 @@ def test_scores_may_come_as_any_numbers_and_as_nothing_else(given: Any, finite: 
 
 
 # ---- Failures ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", [{3.0, 1.0, 2.0}, repeat(1.0), {0: 1.0, 1: 2.0, 2: 3.0}, "123", torch.ones(3, 2)]
+)
+@pytest.mark.parametrize("text", ["0.5*odd", "odd + red", "min(red, odd)"])
+def test_what_is_no_score_is_none_in_a_combination(given: Any, text: str) -> None:
+    register("odd", lambda pictures, prompts: given)
+    found = score(verifier(text), PICTURES, PROMPTS)
+    assert all(map(math.isnan, found.scores))
+    assert found.failures
+
+
+def test_columns_combine_to_numbers() -> None:
+    register("column", lambda pictures, prompts: torch.ones(len(pictures), 1).requires_grad_())
+    found = verifier("0.5*column + red")(PICTURES, PROMPTS)
+    assert found == [10.5, 200.5, 90.5]
+    assert all(type(one) is float for one in found)
+
+
+def test_what_one_does_to_its_pictures_no_other_sees() -> None:
+    def blackens(pictures: Any, prompts: Any) -> list[float]:
+        for one in pictures:
+            one.paste((0, 0, 0), (0, 0, *one.size))
+        pictures.clear(), prompts.clear()
+        return [0.0] * 3
+
+    register("blackens", blackens)
+    assert verifier("blackens + red")(list(PICTURES), list(PROMPTS)) == [10, 200, 90]
+
+
+def test_an_async_function_is_no_verifier() -> None:
+    async def later(pictures: Any, prompts: Any) -> list[float]:
+        return [1.0] * len(pictures)
+
+    found = score(later, PICTURES, PROMPTS)  # type: ignore[arg-type]
+    assert all(map(math.isnan, found.scores))
+    assert "async function" in found.failures[0]
 
 
 def test_scores_are_in_order_best_first() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 import adhere
 from adhere.errors import GuidanceError, ParameterError, PromptError
+from adhere.layout.composing import composed
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import Attempt, Pilot, Plan, parted, planned
@@ -64,6 +65,15 @@ def test_a_plan_has_the_layout_of_its_words() -> None:
     assert planned("a cat").layout is None
 
 
+@pytest.mark.parametrize("prompt", ["three red cats", "a dozen cats", "a cat on the left"])
+def test_a_number_or_a_place_of_one_thing_is_in_the_plan(prompt: str) -> None:
+    plan = planned(prompt)
+    assert plan.layout == composed(prompt)
+    assert [one.name for one in plan.attempts] == ["plain", "zestguide"]
+    assert plan.layout_of(plan.attempts[1]) is not None
+    assert [one.name for one in planned("a red cat").attempts] == ["plain"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "wanted", "unwanted"),
     [
@@ -78,6 +88,12 @@ def test_a_plan_has_the_layout_of_its_words() -> None:
         ("Without a hat, a cat.", "a cat.", "hat"),
         ("a cat", "a cat", ""),
         ("a cat and", "a cat and", ""),
+        ("a dog, no cats", "a dog", "cats"),
+        ("a dog and no cats on grass", "a dog on grass", "cats"),
+        ("a street, no cars, no people, at night", "a street, at night", "cars, people"),
+        ("a no parking sign", "a no parking sign", ""),
+        ("no one in a street", "no one in a street", ""),
+        ("the No 5 bus", "the No 5 bus", ""),
     ],
 )
 def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwanted: str) -> None:
@@ -85,7 +101,8 @@ def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwante
 
 
 @pytest.mark.parametrize(
-    "prompt", ["without a cat", "Without a cat or a dog.", "without a cat and with no dog"]
+    "prompt",
+    ["without a cat", "Without a cat or a dog.", "without a cat and with no dog", "no cats"],
 )
 def test_a_prompt_that_only_leaves_out_is_refused(prompt: str) -> None:
     with pytest.raises(PromptError, match=f"{prompt}' says only what is not .*'a house without"):

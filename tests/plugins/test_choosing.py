@@ -165,13 +165,35 @@ def test_parents_are_drawn_in_proportion() -> None:
     assert shares == pytest.approx([60 / 96, 30 / 96, 1 / 96], abs=0.03)
 
 
-def test_a_particle_without_a_score_keeps_its_last() -> None:
-    guide: Any = FkSteering("told", 1.0, "difference").guide(run_of(3, 3))
-    SCORES.extend([[0.1, 0.2, 0.3], [0.5, math.nan, 0.3]])
+@pytest.mark.parametrize("potential", ["max", "difference", "sum"])
+@pytest.mark.parametrize("better", [0.5, -0.5])
+def test_a_particle_without_a_score_is_as_good_as_the_others(potential: Any, better: float) -> None:
+    """Whatever is better, positive or not, it is neither the best nor the worst for it."""
+    guide: Any = FkSteering("told", 0.1, potential).guide(run_of(3, 3))
+    SCORES.extend([[better - 0.1, math.nan, better + 0.1], [better, math.nan, better - 0.2]])
     guide.select(at(2), Pictures())
+    assert guide.weights.tolist() == pytest.approx([0.1 * (better + k / 10) for k in (-1, 0, 1)])
     guide.select(at(4), Pictures())
-    assert guide.weights.tolist() == pytest.approx([0.5, 0.2, 0.3])
-    assert guide.report()["scores"][1] == [0.5, None, 0.3]
+    assert guide.weights.softmax(0).tolist() == pytest.approx(
+        slow_weights(potential, 0.1, [[better - 0.1, better, better + 0.1],
+                                      [better, better - 0.1, better - 0.2]])
+    )  # fmt: skip
+    assert guide.report()["scores"][1] == [better, None, better - 0.2]
+
+
+def test_a_picture_without_a_score_is_kept_and_not_copied() -> None:
+    guide: Any = FkSteering("told", 1000.0).guide(run_of(4, 4))
+    SCORES.append([0.1, math.nan, 0.2, 0.9])
+    assert guide.select(at(2), Pictures()).parents == (3, 1, 3, 3)
+    assert guide.weights.tolist() == [0, 0, 0, 0]
+
+
+def test_where_nothing_has_a_score_all_go_on_and_the_next_look_is_the_first() -> None:
+    guide: Any = FkSteering("told", 1.0).guide(run_of(3, 3))
+    SCORES.extend([[math.nan] * 3, [-0.5, -0.4, -0.3]])
+    assert guide.select(at(2), Pictures()).parents == (0, 1, 2)
+    guide.select(at(4), Pictures())
+    assert guide.weights.tolist() == pytest.approx([-0.5, -0.4, -0.3])
 
 
 def test_survivors_stay_where_they_are() -> None:
