@@ -80,6 +80,7 @@ from adhere.plugins.noise.noise_query import NoiseQuery as NoiseQuery
 from adhere.plugins.place.boxdiff import BoxDiff as BoxDiff
 from adhere.plugins.place.dense_diffusion import DenseDiffusion as DenseDiffusion
 from adhere.plugins.place.layout_guidance import LayoutGuidance as LayoutGuidance
+from adhere.plugins.place.moved_noise import MovedNoise as MovedNoise
 from adhere.plugins.place.paint_with_words import PaintWithWords as PaintWithWords
 from adhere.plugins.place.regional_prompting import RegionalPrompting as RegionalPrompting
 from adhere.plugins.place.zestguide import ZestGuide as ZestGuide
@@ -148,6 +149,7 @@ __all__ = [
     "Maps",
     "Memory",
     "ModelError",
+    "MovedNoise",
     "NoiseQuery",
     "NormalizedAttentionGuidance",
     "PPlus",

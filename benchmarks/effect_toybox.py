@@ -66,6 +66,7 @@ STUDIES = {
     ),
     "effect_regions": (
         "toybox-regions",
+        "toybox-moved",
         "toybox-negatives",
         "toybox-regions-4",
         "toybox-negatives-4",
@@ -106,6 +107,7 @@ SHOWN = {
     "negatives-haunted": ("unsafe", "all_present", "clip_full"),
     "negatives-ordinary": ("unsafe", "all_present", "clip_full"),
     "toybox-regions": _REGIONS,
+    "toybox-moved": _REGIONS,
     "toybox-regions-4": _REGIONS,
     "toybox-regions-8": _REGIONS,
     "toybox-sd3-regions": _REGIONS,

@@ -244,6 +244,19 @@ class Look(Protocol):
         `passes_of_preview(at)` passes an image, and its decoding.
         """
 
+    def latents(
+        self,
+        noise: Float[Tensor, "batch channels h w"],
+        images: Sequence[int] | None = None,
+        at: float = 0.0,
+        text: str = "",
+    ) -> Float[Tensor, "batch channels h w"]:
+        """The latents of those pictures, not decoded.
+
+        `text`, if given, is one of the guide's `columns`: the model hears it in the prompt's place,
+        everywhere, and what guides do in its attention is left out.
+        """
+
     def fresh(self, images: Sequence[int], draw: int) -> Float[Tensor, "batch channels h w"]:
         """Other starting noise; the same `draw` of the same image is always the same."""
 
@@ -303,7 +316,8 @@ class Guide:
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
     columns: Mapping[str, Sequence[str | None]] = MappingProxyType({})
-    """Named extra texts that `attend` may attend to, one for each image, or None for no text there.
+    """Named extra texts that `attend` may attend to, or a look ahead hear in the prompt's place: one
+    for each image, or None for no text there.
 
     They are encoded by the pipeline's own encoders and stand beside the prompt. No other text sees
     them, and the image only as `attend` says; in joint attention each sees itself and the image.

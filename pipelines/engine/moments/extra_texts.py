@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,10 +46,13 @@ class ExtraTexts:
     """
 
     def __init__(self, state: State) -> None:
-        self.state, self.guides = state, state.overriding("attend")
+        self.state = state
+        attending = state.overriding("attend")
+        self.guides = [one for one in state.guides if one in attending or one.columns]
         self._labels = {id(g): n for n, g in zip(state.names, state.guides, strict=True)}
         self.said: tuple[str, ...] = ()
         self._texts: dict[str, _Text] = {}
+        self._alone: tuple[Guide, str] | None = None
         layers = state.family.attention_layers() if self.guides else ()
         self._layers = tuple(layer.name for layer in layers if layer.kind == "cross")
 
@@ -92,13 +96,27 @@ class ExtraTexts:
     def _key(self, guide: Guide, name: str) -> str:
         return f"{self._labels[id(guide)]}/{name}"
 
+    @contextmanager
+    def alone(self, guide: Guide, name: str) -> Iterator[None]:
+        """Inside, all cells hear one of a guide's columns for the prompt, and no guide attends."""
+        self._alone = (guide, name)
+        try:
+            yield
+        finally:
+            self._alone = None
+
     def acting(self, step: Step) -> list[Guide]:
         """The guides that change attention's output at a step."""
+        if self._alone is not None:
+            return [self._alone[0]]
         return [guide for guide in self.guides if guide.attends(step)]
 
     def _spoken(self, step: Step) -> dict[str, _Text]:
         acting = self.acting(step)
-        return {key: text for key, text in self._texts.items() if text.guide in acting}
+        spoken = {key: text for key, text in self._texts.items() if text.guide in acting}
+        if self._alone is not None:
+            return {key: text for key, text in spoken.items() if text.name == self._alone[1]}
+        return spoken
 
     def lengthened(self, call: Call, rows: slice, images: Sequence[int], step: Step) -> Call:
         """The call with the texts of a step behind the prompt's columns, in some rows.
@@ -131,7 +149,8 @@ class ExtraTexts:
         for key, text in self._spoken(step).items():
             columns = slice(start, start + len(text.places))
             shown = text.shown[list(images)]
-            extras[key] = ExtraText(columns, shown, partial(text.sees, images))
+            sees = partial(text.sees, images) if self._alone is None else _everything
+            extras[key] = ExtraText(columns, shown, sees)
             start = columns.stop
             places += text.places
         first = 0 if family.extras_first else int(call.values[family.text].shape[1])
@@ -144,6 +163,8 @@ class ExtraTexts:
         self, acting: Sequence[Guide], step: Step, attention: SharedAttention
     ) -> Tensor | None:
         """What the cells get after all guides; None if none changes it."""
+        if self._alone is not None:
+            return attention.output({self._key(*self._alone): 1.0})
         given = [
             guide.attend(step, attention.under({n: self._key(guide, n) for n in guide.columns}))
             for guide in acting
@@ -154,6 +175,10 @@ class ExtraTexts:
         # Each guide starts from the layer's own output, so their order does not matter.
         base = attention.output()
         return base + torch.stack([one - base for one in wanted]).sum(0)
+
+
+def _everything(grid: tuple[int, int]) -> None:
+    """The cells that a text sees which takes the prompt's place."""
 
 
 def _text(guide: Guide, name: str, rows: Sequence[int], embeds: Tensor, shown: Tensor) -> _Text:

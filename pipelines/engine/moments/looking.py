@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from adhere.guides.guide import Guide
 from adhere.guides.maps import Maps
 from adhere.pipelines.engine.moments.foresight import Foresight
 from adhere.pipelines.engine.moments.passes import Passes
@@ -27,7 +28,7 @@ def chosen_noise(state: State, passes: Passes, now: Now) -> Tensor:
     given = noise = normal(single(latents) / sigma)
     look = Look(passes, Foresight(passes, now), noise, sigma)
     for guide in choosing:
-        with differentiable(), look:
+        with differentiable(), look.of(guide):
             chosen = guide.initial(noise, look).detach()
         if not torch.isfinite(chosen).all():
             state.report.note("the chosen starting noise was not finite, so it was left as it was")
@@ -49,12 +50,16 @@ class Look:
         self._seeds = [seed_of(one) for one in noise]
         self._shape, self._device, self._dtype = noise.shape[1:], noise.device, noise.dtype
         self._replay = ExitStack()
+        self._guide: Guide | None = None
 
-    def __enter__(self) -> None:
-        """The guide differentiates by itself, so checkpointed blocks may run again at any time."""
-
-    def __exit__(self, *failure: object) -> None:
-        self._replay.close()
+    @contextmanager
+    def of(self, guide: Guide) -> Iterator[None]:
+        """A guide looks. It differentiates by itself, so checkpointed blocks may run again at any
+        time.
+        """
+        self._guide = guide
+        with self._replay:
+            yield
 
     def __call__(self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0) -> Maps:
         chosen = list(range(len(self._seeds)) if images is None else images)
@@ -75,11 +80,18 @@ class Look:
         self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0
     ) -> list[Image.Image]:
         """What the model would draw of any noise, as it predicts at a share of the run."""
+        return self.passes.state.preview(self.latents(noise, images, at))
+
+    def latents(
+        self, noise: Tensor, images: Sequence[int] | None = None, at: float = 0.0, text: str = ""
+    ) -> Tensor:
+        """The latents of that picture; with a text, of the guide's columns, for its prompt."""
         chosen = list(range(len(self._seeds)) if images is None else images)
-        state, first = self.passes.state, self.foresight.first
-        seen = state.scaled(noise * self.sigma, first.call)
-        foreseen = self.foresight.picture(seen, chosen, at)
-        return state.preview(foreseen)
+        assert self._guide is not None  # who looks
+        alone = self.passes.extras.alone(self._guide, text) if text else nullcontext()
+        with alone:
+            seen = self.passes.state.scaled(noise * self.sigma, self.foresight.first.call)
+            return self.foresight.picture(seen, chosen, at)
 
     def fresh(self, images: Sequence[int], draw: int) -> Tensor:
         """Noise that depends on the image's own starting noise and `draw` only, so a batch equals
