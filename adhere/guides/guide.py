@@ -316,8 +316,8 @@ class Guide:
     texts: Sequence[str] = ()
     """Extra texts to predict under, the same for every image."""
     columns: Mapping[str, Sequence[str | None]] = MappingProxyType({})
-    """Named extra texts that `attend` may attend to, or a look ahead hear in the prompt's place: one
-    for each image, or None for no text there.
+    """Named extra texts that `attend` may attend to, or a look ahead hear in the prompt's place.
+    One for each image, or None for no text there.
 
     They are encoded by the pipeline's own encoders and stand beside the prompt. No other text sees
     them, and the image only as `attend` says; in joint attention each sees itself and the image.

@@ -98,6 +98,36 @@ def test_a_look_ahead_is_biased_and_hears_extra_texts(case: Case) -> None:
     assert not torch.allclose(only.seen[0], guide.seen[0], atol=1e-4)
 
 
+class Drawn(Guide):
+    """Keeps the latents of the picture that is foreseen, under a text of its own if it has one."""
+
+    def __init__(self, text: str = "") -> None:
+        self.text = "other" if text else ""
+        self.columns = {"other": [text]} if text else {}
+
+    def attends(self, step: Step) -> bool:
+        return False
+
+    def initial(self, noise: Tensor, look: Any) -> Tensor:
+        self.seen = look.latents(noise, at=AT, text=self.text)
+        return noise
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_look_hears_another_text_in_the_prompts_place(case: Case) -> None:
+    """As a guide would have it in every layer, and whatever others do in the run's attention."""
+    text, call = "a big bird", {"steps": 2, "guided": False, "prompts": ["a cat"], "seeds": [1]}
+    alone, wanted, plain = Drawn(text), Drawn(), Drawn()
+    instead = Attends(lambda one: one.output({"other": 1.0}), {"other": text})
+    halved = Attends(lambda one: 0.5 * one.output(), {})
+    for guide, other in ((alone, halved), (wanted, instead), (plain, None)):
+        guides = [Probe(lambda run, guide=guide: guide), *([other] if other else [])]
+        with Guidance(*guides).attach(case.pipe):
+            case(**call)
+    torch.testing.assert_close(alone.seen, wanted.seen, rtol=0, atol=2e-5)
+    assert not torch.allclose(alone.seen, plain.seen, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["best-of-noise", "initno"])
 def test_noise_is_chosen_for_the_picture_with_its_regions(name: str) -> None:
     few = {"candidates": 2} if name == "best-of-noise" else {"rounds": 1, "passes": 2}
