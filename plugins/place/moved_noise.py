@@ -66,7 +66,7 @@ class _Guide(Guide):
         self.regions = OwnRegions(run.own_texts(plugin.layout))
         self.off = plugin.look_at == 0
         said = {
-            f"region {k}": [region and region.said for region in self.regions.each(k)]
+            f"region {k}": [region.said if region else None for region in self.regions.each(k)]
             for k in self.regions.numbers
         }
         self.columns = {**said, NOTHING: [""] * run.batch}
@@ -110,7 +110,7 @@ def apart(
 ) -> Float[Tensor, "texts h w"]:
     """How far each of some pictures of one noise is from the mean of the others, in every cell."""
     others = (pictures.sum(dim=0) - pictures) / (len(pictures) - 1)
-    return (pictures - others).norm(dim=1)
+    return torch.linalg.vector_norm(pictures - others, dim=1)
 
 
 def shift(seen: Float[Tensor, "h w"], region: Float[Tensor, "h w"]) -> tuple[int, int]:
