@@ -110,7 +110,7 @@ def apart(
 ) -> Float[Tensor, "texts h w"]:
     """How far each of some pictures of one noise is from the mean of the others, in every cell."""
     others = (pictures.sum(dim=0) - pictures) / (len(pictures) - 1)
-    return torch.linalg.vector_norm(pictures - others, dim=1)
+    return (pictures - others).square().sum(dim=1).sqrt()
 
 
 def shift(seen: Float[Tensor, "h w"], region: Float[Tensor, "h w"]) -> tuple[int, int]:
