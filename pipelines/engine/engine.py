@@ -76,7 +76,7 @@ def begun(
         size=_size(family),
         weights=functools.partial(fingerprint, family.denoiser),
     )
-    report = RunReport(family.name, len(prompts), run.steps)
+    report = RunReport(family.name, len(prompts), run.steps, guided=run.guided)
     guides = [plugin.guide(run) for plugin in setup.plugins]
     named = zip(_labels(setup.plugins), guides, strict=True)
     acting = [(name, guide) for name, guide in named if not guide.off]

@@ -20,6 +20,7 @@ class RunReport:
         seconds: time spent in extra passes.
         notes: sentences a person should read.
         plugins: what each guide reports of itself.
+        guided: whether the call makes a prediction without the prompt, which negatives need.
     """
 
     family: str
@@ -32,6 +33,7 @@ class RunReport:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     plugins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    guided: bool = True
 
     def __post_init__(self) -> None:
         self.refinements = self.refinements or [[] for _ in range(self.batch)]

@@ -180,10 +180,13 @@ def autopilot(
     make = _Called(pipe, plan, call, previews)
     flight = Flying(plan, judged, make).flown(int(seed))
     flight.notes.extend(note for note in make.said if note not in flight.notes)
-    if plan.negative and not make.hears_negative:
+    if plan.negative and not (make.hears_negative and make.guided):
+        does = "reads no negative text of the plan's"
+        if make.hears_negative:
+            does = "makes no prediction without the prompt, which a negative prompt needs (a scale "
+            does += "of guidance above 1); `nag` keeps things out without"
         flight.notes.append(
-            f"{plan.negative!r} was not kept out: this call of {type(pipe).__name__} reads no "
-            "negative text of the plan's"
+            f"{plan.negative!r} was not kept out: this call of {type(pipe).__name__} {does}"
         )
     return flight
 
@@ -395,6 +398,7 @@ class _Called:
     call: Mapping[str, Any]
     previews: Any = None
     said: dict[str, None] = field(default_factory=dict)
+    guided: bool = True
 
     def __post_init__(self) -> None:
         self.counted = Rows(family_of(self.pipe))
@@ -415,6 +419,7 @@ class _Called:
                     prompt=self.plan.prompt, generator=generator, **call
                 ).images
             self.said.update(dict.fromkeys(attached.report.notes))
+            self.guided &= attached.report.guided
             return pictures
 
         with Rows(family_of(self.pipe)) as self.counted:

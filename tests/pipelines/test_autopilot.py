@@ -24,6 +24,7 @@ from adhere.pipelines.search.search import APART, Search
 from adhere.pipelines.studio.request import Request
 from adhere.verifiers import Verifier
 from tests import tiny
+from tests.families import pipes
 from tests.families.cases import CASES
 from tests.leftovers import nothing_left
 from tests.verifying import redness
@@ -362,6 +363,24 @@ def test_what_is_unwanted_and_cannot_be_said_is_told() -> None:
     for said, noted in (({"negative_prompt_embeds": none}, True), ({}, False)):
         flight = flown(pipe, "a cat without a skull", verifier=Told(1, 1), enough=0.5, **said)
         assert any("'skull' was not kept out" in note for note in flight.notes) is noted
+
+
+@pytest.mark.parametrize(
+    ("host", "heard", "unheard"),
+    [
+        (tiny.sd1, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
+        (pipes.flux, {"true_cfg_scale": 4.0}, {}),
+    ],
+)
+def test_what_is_unwanted_and_nothing_keeps_out_is_told(
+    host: Any, heard: dict[str, float], unheard: dict[str, float]
+) -> None:
+    """A negative prompt is taken by these calls, and does nothing without a second prediction."""
+    for told, noted in ((unheard, True), (heard, False)):
+        flight = flown(host(), "a cat without a skull", verifier=Told(1, 1), enough=0.5, **told)
+        said = [note for note in flight.notes if "'skull' was not kept out" in note]
+        assert bool(said) is noted
+        assert all("`nag` keeps things out" in note for note in said)
 
 
 def test_the_flight_is_told_as_plain_data() -> None:
