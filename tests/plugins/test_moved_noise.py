@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
 
 import adhere
 from adhere.layout.layout import Layout, Region
@@ -135,3 +137,13 @@ def test_what_is_looked_at_hears_no_other_guide() -> None:
     with stack.attach(pipe, layout=Layout((LEFT, RIGHT))) as attached:
         tiny.latents(pipe, steps=3, prompt=[tiny.PROMPT], seeds=(0,))
     assert attached.report.plugins["moved-noise"]["shifts"] == alone
+
+
+def test_a_call_that_starts_from_a_picture_is_told_so() -> None:
+    pipe = StableDiffusionImg2ImgPipeline(**tiny.sd1_parts())
+    picture = Image.new("RGB", (32, 32), "red")
+    asked = {"image": picture, "strength": 0.5, "size": None}
+    with adhere.Guidance(MovedNoise()).attach(pipe, layout=Layout((LEFT, RIGHT))) as attached:
+        guided = tiny.latents(pipe, steps=4, prompt=[tiny.PROMPT], **asked)
+    assert any("moved no noise" in note for note in attached.report.notes)
+    assert torch.equal(guided, tiny.latents(pipe, steps=4, prompt=[tiny.PROMPT], **asked))
