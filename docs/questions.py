@@ -23,6 +23,12 @@ REGIONS = Suite(
     column="miou",
     keep="all_present",
 )
+MOVED = Suite(
+    "two regions, their noise moved or not: mean IoU",
+    experiment="moved",
+    column="miou",
+    keep="all_present",
+)
 NEGATED = Suite(
     "a thing to be left out: it is not there",
     experiment="negatives",
@@ -105,7 +111,7 @@ CHOOSING = Choosing(
 QUESTIONS: dict[str, tuple[Question, ...]] = {
     "appear": (TWO, NEGLECT, BOTH),
     "bind": (PAIRS, TWO, PICTURES),
-    "place": (LAYOUTS, REGIONS),
+    "place": (LAYOUTS, REGIONS, MOVED),
     "negate": (NEGATED, UNHEARD),
     "safe": (SAFETY, COPYING, PROTOTYPES),
     "noise": (TWO, PAIRS, SUITED, STATISTIC),
