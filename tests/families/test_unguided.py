@@ -108,7 +108,9 @@ def test_the_same_on_unets(make: Callable[[], Any]) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-# Against the published formulas, written out
+# Against the published formulas, written out: in double precision, where no rounding carries a
+# value over a threshold of theirs. Diffusers' flow schedulers step in single precision whatever
+# they are given, and this alone is what the two may differ by.
 
 
 TEXTS = ("encoder_hidden_states", "pooled_projections", "added_cond_kwargs")
@@ -279,17 +281,19 @@ HOSTS = {
 def test_formulas_written_out(name: str, host: Any) -> None:
     plugin, formula, texts = FORMULAS[name]
     pipe, call = host()
+    pipe.to(torch.float64)
     plain = call()
     with rewritten(pipe, call, formula, texts):
         wanted = call()
     with Guidance(plugin).attach(pipe):
         found = call()
     assert tiny.apart(wanted, plain) > 5e-4
-    assert tiny.apart(found, wanted) < 1e-5
+    assert tiny.apart(found, wanted) < 1e-6
 
 
 def test_beside_an_energy_the_moved_latents_are_predicted() -> None:
     pipe, call = flux()
+    pipe.to(torch.float64)
     plugin, formula, texts = FORMULAS["sld"]
     excite = Excite(refinements=0)
     with rewritten(pipe, call, formula, texts), Guidance(excite).attach(pipe):
@@ -298,7 +302,7 @@ def test_beside_an_energy_the_moved_latents_are_predicted() -> None:
         found = call()
     with Guidance(excite).attach(pipe):
         excited = call()
-    assert tiny.apart(found, wanted) < 1e-5
+    assert tiny.apart(found, wanted) < 1e-6
     assert tiny.apart(found, excited) > 1e-3
 
 
