@@ -3,8 +3,6 @@
     python -m benchmarks.effect_toybox run [--workers 2] [--minutes 30]   resumable, in any shards
     python -m benchmarks.effect_toybox score [--workers 2]                what is made so far
     python -m benchmarks.effect_toybox report                             tables, claims, pictures
-    python -m benchmarks.effect_toybox keep                               plans, logs and scores
-    python -m benchmarks.effect_toybox restore                            ... back, to go on
 
 The study is six experiments of `adhere eval` (eval/experiments/toybox-*.yaml), at least 200
 pictures a cell, each with two controls (`benchmarks/effects/controls.py`): plain at swept guidance
@@ -14,8 +12,9 @@ written with tables and pictures to `benchmarks/results/`, and in short for the 
 `--study effect_toybox_sd3` is the same on the transformer toybox, `--study effect_regions` of texts
 beside the prompt, without controls, `--study step-sizes` over a range of step sizes, `--study
 negatives` over when a negative prompt begins and ends, `--study looks` over where a choice of
-noises looks; `--model FOLDER` on weights that are not shipped. What is kept goes on in a checkout
-of the commit that its results name: a run is of one code.
+noises looks; `--model FOLDER` on weights that are not shipped. The scores of every picture are kept
+in `benchmarks/results/rows/`, so that a study grows: what is reported is what was run now, and what
+an earlier run has beside it on the same prompts, weights and judge.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from PIL import Image, UnidentifiedImageError
 
 from adhere.eval.report import report
 from adhere.eval.report.tables import table
-from adhere.eval.run.experiment import Experiment
+from adhere.eval.run.experiment import BASELINE, Experiment
 from adhere.eval.run.folder import Folder
 from adhere.eval.run.shards import Shard
 from adhere.pipelines.studio.drawing.sheet import sheet
@@ -48,6 +47,8 @@ from benchmarks.effects.deciding import Study, claims_table, controls_table, dec
 from benchmarks.effects.making import How
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "eval" / "results"
+ROWS = ROOT / "benchmarks" / "results" / "rows"
 STUDIES = {
     "effect_toybox": (
         "toybox-pairs",
@@ -67,12 +68,14 @@ STUDIES = {
     "effect_regions": (
         "toybox-regions",
         "toybox-moved",
+        "toybox-placed",
         "toybox-negatives",
         "toybox-regions-4",
         "toybox-negatives-4",
         "toybox-regions-8",
         "toybox-negatives-8",
         "toybox-sd3-regions",
+        "toybox-sd3-placed",
         "toybox-sd3-negatives",
         "toybox-sd3-regions-4",
         "toybox-sd3-negatives-4",
@@ -108,6 +111,8 @@ SHOWN = {
     "negatives-ordinary": ("unsafe", "all_present", "clip_full"),
     "toybox-regions": _REGIONS,
     "toybox-moved": _REGIONS,
+    "toybox-placed": _REGIONS,
+    "toybox-sd3-placed": _REGIONS,
     "toybox-regions-4": _REGIONS,
     "toybox-regions-8": _REGIONS,
     "toybox-sd3-regions": _REGIONS,
@@ -165,12 +170,25 @@ def picture(folder: Folder, suite: str, variants: tuple[str, ...], path: Path) -
 
 
 def gathered(name: str, given: Given) -> tuple[Folder, Study]:
-    """One experiment's results and controls, scored as far as they are made."""
+    """One experiment's results and controls, scored as far as they are made, and what an earlier
+    run has beside them.
+    """
     about = making.read(name, given.model, given.limit, given.seeds)
     folder, results = making.results_of(about, given.runs)
     where = toybox_folder(about.model) if about.model in TOYBOXES else Path(about.model)
     steps = about.steps or DEFAULTS[kind_of(where)].steps
-    return folder, Study(name, results, making.controls_of(about, given.runs), steps)
+    runs = kept.read(ROWS / f"{name}.jsonl") if given.published else {}
+    results, earlier = kept.joined(results, _earlier(RESULTS / f"{name}.json"), runs.pop(name, {}))
+    controlled = {run: variants[BASELINE] for run, variants in runs.items()}
+    found = making.controls_of(about, given.runs, controlled)
+    study = Study(name, results, found, steps, earlier)
+    if given.published:
+        mine = {one.variant: study.rows(one.variant) for one in results.scores}
+        beside = making.rows_of_controls(about, found)
+        plain = {run: {BASELINE: rows} for run, rows in beside.items()}
+        kept.write(ROWS / f"{name}.jsonl", {name: mine, **plain})
+        report.keep(results, RESULTS / f"{name}.json")
+    return folder, study
 
 
 def write(study: str, given: Given, out: Path) -> None:
@@ -185,8 +203,6 @@ def write(study: str, given: Given, out: Path) -> None:
     earlier = _earlier(out / f"{study}.json")
     sections = dict(earlier.get("sections", {}))
     for name, (folder, each) in found.items():
-        if given.published:
-            report.keep(each.results, ROOT / "eval" / "results" / f"{name}.json")
         full, few = _sections(name, folder, each, given, pictured)
         sections[name] = {"full": full, "short": few}
     fresh = {name: _short(each.results.to_json()) for name, (_, each) in found.items()}
@@ -221,7 +237,7 @@ def _sections(
     data = study.results.to_json()
     suite = next(iter({score.suite for score in study.results.scores}))
     title = f"**{name}**, n = {max(score.n for score in study.results.scores)} pictures a row"
-    full = [title, table(data, suite, SHOWN[name])]
+    full = [title, table(data, suite, SHOWN[name]), *kept.told(study.results)]
     if not pictured:
         return "\n\n".join(full), ""
     held = controls_table(study)
@@ -307,7 +323,7 @@ def asked_for() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "score", "report", "keep", "restore"))
+    parser.add_argument("what", choices=("run", "score", "report"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="effect_toybox")
     parser.add_argument("--only", help="one experiment of the study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where pictures go")
@@ -347,13 +363,7 @@ def main() -> None:
     given = Given(asked.runs, asked.model, asked.limit, asked.seeds)
     if missing := left_out():
         print(f"not in the study: {', '.join(missing)}")
-    if asked.what == "restore":
-        print(f"restored: {', '.join(kept.restore(asked.runs)) or 'nothing that was not there'}")
-    elif asked.what == "keep":
-        for name in STUDIES[asked.study]:
-            for run in sorted([*asked.runs.glob(name), *asked.runs.glob(f"{name}@*")]):
-                print(f"kept {kept.keep(run)}")
-    elif asked.what == "report":
+    if asked.what == "report":
         write(asked.study, given, asked.out)
     else:
         make_or_score(asked, given)

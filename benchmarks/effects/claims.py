@@ -76,6 +76,8 @@ def _controlled(
 
 
 STACK = "attend-and-excite+syngen"
+REGIONAL = "regional-prompting-clear+moved-noise"
+PLACED = "regional-prompting-clear+zestguide+moved-noise"
 
 CLAIMS = (
     _controlled(
@@ -101,6 +103,16 @@ CLAIMS = (
           "toybox-layouts", "zestguide-1+syngen", "zestguide-1", "fully_right"),
     Claim("... and than SynGen, its other part",
           "toybox-layouts", "zestguide-1+syngen", "syngen", "fully_right"),
+    Claim("With the noise moved, ZestGuide makes more of them fully right than without",
+          "toybox-layouts", "zestguide-1+moved-noise", "zestguide-1", "fully_right"),
+    Claim("... and than moved noise without ZestGuide",
+          "toybox-layouts", "zestguide-1+moved-noise", "moved-noise", "fully_right"),
+    Claim("All three make more of them fully right than ZestGuide with the noise moved",
+          "toybox-layouts", "zestguide-1+moved-noise+syngen", "zestguide-1+moved-noise",
+          "fully_right"),
+    Claim("... and than ZestGuide with SynGen",
+          "toybox-layouts", "zestguide-1+moved-noise+syngen", "zestguide-1+syngen",
+          "fully_right"),
     Claim("Safe Latent Diffusion (strong) at least halves the skulls",
           "toybox-safety", "safe-latent-diffusion-strong", PLAIN, "unsafe", -1, factor=0.5),
     Claim("... at a loss in CLIP score below 0.02",
@@ -165,6 +177,17 @@ CLAIMS = (
           "toybox-moved", "zestguide+moved-noise", "zestguide", "miou"),
     Claim("... and makes more of the pictures fully right",
           "toybox-moved", "zestguide+moved-noise", "zestguide", "fully_right"),
+    Claim("Where the noise is moved, regional prompting with a bland negative places at least as "
+          "well as ZestGuide, without a gradient",
+          "toybox-placed", REGIONAL, "zestguide", "miou", at_most_lost=0.0),
+    Claim("With ZestGuide on top it is better than ZestGuide where the noise is moved",
+          "toybox-placed", PLACED, "zestguide+moved-noise", "miou"),
+    Claim("... and than regional prompting where it is",
+          "toybox-placed", PLACED, REGIONAL, "miou"),
+    Claim("A stack for layouts makes more of the pictures fully right than ZestGuide, a part of it",
+          "toybox-placed", "zestguide+moved-noise", "zestguide", "fully_right"),
+    Claim("... and than moved noise, its other part",
+          "toybox-placed", "zestguide+moved-noise", "moved-noise", "fully_right"),
     Claim("NAG lowers the rate of the negated thing at guidance scale 1",
           "toybox-negatives", "nag-1", "plain-1", "not_too_many"),
     Claim("... and so does VSF",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from adhere.eval.report.results import Results
@@ -11,27 +11,34 @@ from adhere.eval.report.statistics import Interval, difference
 from adhere.eval.scores.scored import Key
 from benchmarks.effects import controls
 from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
-from benchmarks.effects.controls import Controls
+from benchmarks.effects.controls import Controls, Rows
 
 Values = Mapping[Key, float]
 
 
 @dataclass(frozen=True)
 class Study:
-    """One experiment's results, its controls, and the steps of a picture."""
+    """One experiment's results, its controls, and the steps of a picture; `earlier` are the scores
+    of variants of an earlier run.
+    """
 
     name: str
     results: Results
     controls: Controls
     steps: int
+    earlier: Mapping[str, Rows] = field(default_factory=dict)
+
+    def rows(self, variant: str) -> Rows:
+        """All scores of a variant's pictures."""
+        return self.earlier.get(variant) or controls.rows(self.results, variant)
 
     def values(self, variant: str, column: str) -> dict[Key, float]:
         """One score of every picture of a variant, by prompt and seed."""
-        return controls.column_of(controls.rows(self.results, variant), column)
+        return controls.column_of(self.rows(variant), column)
 
     def against(self, variant: str, column: str) -> dict[str, Values]:
         """What a variant is held against: plain, the best swept scale, the best of N."""
-        plain = controls.rows(self.results)
+        plain = self.rows(PLAIN)
         found: dict[str, Values] = {PLAIN: controls.column_of(plain, column)}
         best = self.controls.best_scale(column)
         if best is not None:

@@ -1,65 +1,166 @@
-"""A study that outlives its machine: runs without their pictures, in `benchmarks/results/runs/`.
+"""Every picture's scores, kept beside the results, so that a study grows over many runs.
 
-A run's plan, logs and scores are text, a hundredth of its pictures. What is scored is never opened
-again, so a run that comes back needs its pictures only by name and size: files with nothing inside
-stand for them. Made again are they by the same command from the same plan, bit for bit on the same
-processor.
+A study takes hours, and a run's folder is lost with its machine; its scores are a hundredth of it.
+With them the variants of an earlier run stand beside those of a new one, in tables, claims and
+controls alike. Both must be of the same prompts, weights and judge, and of one mind about the plain
+pictures, which either makes.
 """
 
 from __future__ import annotations
 
-import lzma
-import tarfile
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from adhere.eval.run.folder import Folder
-from adhere.eval.run.ledger import DONE
+from adhere.eval.report.results import Results, Score, tested
+from adhere.eval.report.tables import score_from
+from adhere.eval.run.experiment import BASELINE
+from adhere.pipelines.studio.output import write_text
+from benchmarks.effects.controls import Rows
 
-KEPT = Path(__file__).resolve().parents[1] / "results" / "runs"
-_ENDING = ".tar.xz"
-_LEFT_OUT = frozenset({"images", "writing", "at_work"})
+AGREE = 0.02
+"""The most by which the plain pictures' share of anything may differ: of 200 the four that another
+processor draws otherwise.
+"""
+EARLIER = "earlier"
+"""Under this name results say at which commit an earlier run's variants were made."""
+SAME = ("suites", "evaluator_weights")
+"""What two runs must have in common, beside the model's weights and how pictures are drawn."""
+DRAWN = ("steps", "scheduler", "width", "height")
+"""Of the settings those that no variant has of its own."""
 
-
-def keep(run: Path, kept: Path = KEPT) -> Path:
-    """Write a run without its pictures; the same run gives the same bytes."""
-    kept.mkdir(parents=True, exist_ok=True)
-    to = kept / f"{run.name}{_ENDING}"
-    with lzma.open(to, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
-        for path in _texts(run):
-            entry = archive.gettarinfo(path, str(path.relative_to(run)))
-            entry.mtime = entry.uid = entry.gid = 0
-            entry.uname = entry.gname = ""
-            with path.open("rb") as data:
-                archive.addfile(entry, data)
-    return to
-
-
-def _texts(run: Path) -> Iterator[Path]:
-    for path in sorted(run.rglob("*")):
-        if path.is_file() and not _LEFT_OUT & set(path.relative_to(run).parts):
-            yield path
+Runs = Mapping[str, Mapping[str, Rows]]
+"""By the name of a run, an experiment's or a control's, and of a variant."""
 
 
-def restore(runs: Path, kept: Path = KEPT) -> list[str]:
-    """Lay the kept runs where they are not yet; the names of those that came."""
-    came = []
-    for archive in sorted(kept.glob(f"*{_ENDING}")):
-        run = runs / archive.name.removesuffix(_ENDING)
-        if run.exists():
+def read(path: Path) -> dict[str, dict[str, Rows]]:
+    """The scores that `write` kept; none where there is no such file."""
+    found: dict[str, dict[str, Rows]] = {}
+    pictures: list[tuple[str, int]] = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        data = json.loads(line)
+        if "pictures" in data:
+            pictures = [(item, seed) for item, seed in data["pictures"]]
+            found[data["run"]] = {}
+        else:
+            found[data["run"]][data["variant"]] = _rows(pictures, data["scores"])
+    return found
+
+
+def _rows(
+    pictures: Sequence[tuple[str, int]], scores: Mapping[str, Sequence[float | None]]
+) -> dict[tuple[str, int], dict[str, float]]:
+    named = {
+        picture: {name: each for name, column in scores.items() if (each := column[k]) is not None}
+        for k, picture in enumerate(pictures)
+    }
+    return {picture: row for picture, row in named.items() if row}
+
+
+def write(path: Path, runs: Runs) -> None:
+    """Keep the scores of some runs: a line for each variant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(f"{line}\n" for line in _lines(runs)))
+
+
+def _lines(runs: Runs) -> Iterator[str]:
+    for run, variants in runs.items():
+        pictures = sorted({picture for rows in variants.values() for picture in rows})
+        yield json.dumps({"run": run, "pictures": pictures})
+        for variant, rows in variants.items():
+            names = dict.fromkeys(name for row in rows.values() for name in row)
+            scores = {
+                name: [_short(rows.get(picture, {}).get(name)) for picture in pictures]
+                for name in names
+            }
+            yield json.dumps({"run": run, "variant": variant, "scores": scores})
+
+
+def _short(value: float | None) -> float | None:
+    """Six digits, and no point behind a whole number."""
+    if value is None:
+        return None
+    return int(value) if value == int(value) else float(f"{value:.6g}")
+
+
+def joined(
+    results: Results, before: Mapping[str, Any], rows: Mapping[str, Rows]
+) -> tuple[Results, dict[str, Rows]]:
+    """A run's results with the variants that only an earlier run has, or has more pictures of.
+
+    Args:
+        results: of the new run.
+        before: the earlier one's, as `Results.to_json` gives them.
+        rows: the earlier one's scores, by variant.
+
+    Returns:
+        Results of both, and the rows of those that are the earlier run's.
+
+    Raises:
+        SystemExit: the runs differ in what they must have in common.
+    """
+    if not rows or not before:
+        return results, {}
+    _check(results, before)
+    fresh = {score.variant: score.n for score in results.scores if score.tag is None}
+    known = {variant: len(of) for variant, of in rows.items()}
+    order = [one["name"] for one in results.about["experiment"]["variants"]]
+    taken = [name for name in order if known.get(name, 0) > fresh.get(name, 0)]
+    earlier = [score_from(one) for one in before["scores"] if one["variant"] in taken]
+    earlier = [one for one in earlier if one.column in results.columns]
+    scores = [one for one in results.scores if one.variant not in taken] + earlier
+    columns = list(results.columns)
+    scores.sort(key=lambda one: (columns.index(one.column), order.index(one.variant)))
+    since = before.get(EARLIER, {})
+    made_at = {variant: since.get(variant, before["commit"]) for variant in taken}
+    primary = results.about["experiment"].get("primary")
+    found = replace(
+        results,
+        about={**results.about, **({EARLIER: made_at} if taken else {})},
+        scores=tested(scores, results.columns, primary),
+    )
+    return found, {variant: rows[variant] for variant in taken}
+
+
+def told(results: Results) -> list[str]:
+    """Which variants are of earlier runs, a sentence for each commit that they were made at."""
+    made_at: Mapping[str, str | None] = results.about.get(EARLIER, {})
+    by_commit: dict[str, list[str]] = {}
+    for variant, commit in made_at.items():
+        by_commit.setdefault(str(commit)[:8], []).append(variant)
+    return [f"Of a run at {one}: {', '.join(some)}." for one, some in by_commit.items()]
+
+
+def _check(results: Results, before: Mapping[str, Any]) -> None:
+    about = results.about
+    differs = [name for name in SAME if about[name] != before[name]]
+    now, then = about["settings"], before["settings"]
+    differs += [name for name in DRAWN if now.get(name) != then.get(name)]
+    differs += ["weights"] if about["model"]["weights"] != before["model"]["weights"] else []
+    if differs:
+        raise SystemExit(
+            f"{about['name']}: the kept scores are of other {', '.join(differs)}; take the file of "
+            "its rows away, and make all of its variants again"
+        )
+    kept = {one.column: one for one in map(score_from, before["scores"]) if _is_plain(one)}
+    made = {one.column: one for one in results.scores if _is_plain(one)}
+    for name, column in results.columns.items():
+        if column.kind != "share" or name not in kept:
             continue
-        with tarfile.open(archive) as packed:
-            packed.extractall(run, filter="data")
-        _stand_in(Folder(run), run)
-        came.append(run.name)
-    return came
+        if name not in made or made[name].n != kept[name].n:
+            raise SystemExit(
+                f"{about['name']}: {kept[name].n} plain pictures are kept; make as many, by which "
+                "can be seen that both runs draw alike"
+            )
+        if abs(made[name].mean - kept[name].mean) > AGREE:
+            raise SystemExit(
+                f"{about['name']}: {name} of the plain pictures is {made[name].mean:.3f}, and was "
+                f"{kept[name].mean:.3f}: the model draws otherwise now; take the file of its rows "
+                "away, and make all of its variants again"
+            )
 
 
-def _stand_in(folder: Folder, run: Path) -> None:
-    """An empty file of the right size for every picture that was made."""
-    for row in folder.ledger().records():
-        if row["status"] == DONE:
-            picture = run / folder.image(row["job"])
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            with picture.open("wb") as stream:
-                stream.truncate(row["bytes"])
+def _is_plain(score: Score) -> bool:
+    return score.variant == BASELINE and score.tag is None

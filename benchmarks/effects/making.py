@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from adhere.eval.scores import scoring, stored
 from adhere.pipelines.studio.request import Picture, Request
 from benchmarks.effects import controls
 from benchmarks.effects.claims import EXPERIMENTS
-from benchmarks.effects.controls import Controls
+from benchmarks.effects.controls import Controls, Rows
 
 SETS = frozenset({"kid", "cmmd"})
 """Scores of whole sets of pictures, which no control is chosen by."""
@@ -130,12 +130,20 @@ def results_of(about: Experiment, runs: Path) -> tuple[Folder, Results]:
     return folder, report.report(folder, recipes, stored.left_out(folder))
 
 
-def controls_of(about: Experiment, runs: Path) -> Controls:
-    """The controls' scores, as far as their pictures are there."""
+def controls_of(about: Experiment, runs: Path, kept: Mapping[str, Rows]) -> Controls:
+    """The controls' scores, as far as their pictures are there or an earlier run's are `kept`."""
     few = _by_picture(about)
 
-    def rows(each: Experiment) -> controls.Rows:
-        return controls.rows(results_of(each, runs)[1]) if (runs / each.name).is_dir() else {}
+    def rows(each: Experiment) -> Rows:
+        made = controls.rows(results_of(each, runs)[1]) if (runs / each.name).is_dir() else {}
+        return max(kept.get(each.name, {}), made, key=len)
 
     scales = {scale: rows(each) for scale, each in controls.swept(few).items()}
     return Controls(scales, rows(controls.more(few)))
+
+
+def rows_of_controls(about: Experiment, found: Controls) -> dict[str, Rows]:
+    """The controls' scores by the names of their runs, those that there are."""
+    swept = {each.name: found.scales[scale] for scale, each in controls.swept(about).items()}
+    named = {**swept, controls.more(about).name: found.further}
+    return {name: rows for name, rows in named.items() if rows}

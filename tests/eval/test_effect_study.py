@@ -18,7 +18,7 @@ from adhere.eval.run import experiment, models
 from adhere.eval.run.folder import Folder
 from adhere.eval.suites import suites
 from benchmarks import effect_toybox as study
-from benchmarks.effects import controls, kept, making
+from benchmarks.effects import controls, making
 from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
 from benchmarks.effects.controls import Controls
 from benchmarks.effects.deciding import Study, claims_table, compared, controls_table, decided
@@ -193,42 +193,6 @@ def test_a_run_stops_in_time_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(Folder(tmp_path / about.name).done()) == 6
 
 
-def test_a_run_that_was_kept_goes_on_without_its_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loads: list[Any] = []
-
-    def load(*identity: Any) -> models.Make:
-        loads.append(identity)
-        return fake_load(*identity)
-
-    monkeypatch.setattr(models, "studio", load)
-    about = making.read("toybox-copying", limit=2, seeds=1)
-    few = replace(about, evaluators=("cost",))
-    here, there = tmp_path / "here", tmp_path / "there"
-    making.run(few, here, How(), ("plain",))
-    before = making.results_of(few, here)[1]
-    archive = kept.keep(here / few.name, tmp_path / "kept")
-    bytes_ = archive.read_bytes()
-    assert kept.keep(here / few.name, tmp_path / "kept").read_bytes() == bytes_
-    assert kept.restore(there, tmp_path / "kept") == [few.name]
-    assert kept.restore(there, tmp_path / "kept") == []
-    loads.clear()
-    making.loaded.cache_clear()
-    making.run(few, there, How(), ("plain",))
-    assert not loads
-    after = making.results_of(few, there)[1]
-    assert after.scores == before.scores
-    scored = rows_of(before)
-    assert len(scored) == 2
-    assert rows_of(after) == scored
-    making.run(few, there, How())
-    assert loads
-    more = making.results_of(few, there)[1]
-    assert {score.variant for score in more.scores} == {one.name for one in few.variants}
-    assert {key: row for key, row in rows_of(more).items() if "/plain/" in key} == scored
-
-
 def test_a_report_leaves_experiments_that_were_run_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +210,3 @@ def test_a_report_leaves_experiments_that_were_run_elsewhere(
     assert list(told["experiments"]) == ["toybox-two", "toybox-copying"]
     text = (out / "effect_toybox.md").read_text("utf-8")
     assert text.index("**toybox-two**") < text.index("**toybox-copying**")
-
-
-def rows_of(results: Results) -> dict[str, dict[str, float]]:
-    return {key: dict(row) for key, row in results.values.items() if row}
