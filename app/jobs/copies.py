@@ -24,7 +24,7 @@ PLAN_FILE = "plan.json"
 """The same for an autopilot's edited plan."""
 
 
-def to_link(setup: Setup) -> str:
+def to_link(setup: Setup, limits: Limits = LIMITS) -> str:
     """The query of a link that restores the set-up: `?setup=...`.
 
     Raises:
@@ -32,7 +32,7 @@ def to_link(setup: Setup) -> str:
     """
     packed = zlib.compress(json.dumps(setup.to_json(), separators=(",", ":")).encode(), 9)
     coded = base64.urlsafe_b64encode(packed).decode().rstrip("=")
-    if len(coded) > LIMITS.link_bytes:
+    if len(coded) > limits.link_bytes:
         raise ParameterError("this layout is too detailed for a link: copy the JSON instead")
     return f"?setup={coded}"
 
@@ -83,7 +83,10 @@ def to_command(setup: Setup) -> str:
     request = setup.request
     # A plan has its own prompt.
     prompt = [] if isinstance(request.auto, Plan) else [request.prompt]
-    words = ["adhere", "generate", *prompt, "--model", setup.model]
+    # Behind `--` a prompt such as "-a cat" is no option.
+    dashed = any(text.startswith("-") for text in prompt)
+    first, last = ([], ["--", *prompt]) if dashed else (prompt, [])
+    words = ["adhere", "generate", *first, "--model", setup.model]
     words += [*seeds_text(setup.seeds), "--batch-size", "1"]
     if request.plugins:
         words += ["--plugin", stack_text(request.plugins)]
@@ -102,7 +105,7 @@ def to_command(setup: Setup) -> str:
     for option, value in options.items():
         if value is not None:
             words += [option, str(value)]
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(shlex.quote(word) for word in (*words, *last))
 
 
 def _auto_text(auto: Pilot | Plan | None) -> list[str]:

@@ -79,11 +79,26 @@ class Shot:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The plain picture and the guided one at the same seed; `before` is None without plugins."""
+    """The plain picture and the guided one at the same seed; `before` is None without plugins, and
+    where only the guided one was asked for.
+    """
 
     seed: int
     before: Shot | None
     after: Shot
+
+    @property
+    def sides(self) -> tuple[tuple[str, Shot], ...]:
+        """Its pictures, each with what it is: `plain`, `guided`, or what an autopilot `kept`."""
+        request = self.after.picture.request
+        what = "kept" if request.auto is not None else "guided" if request.plugins else "plain"
+        before = (("plain", self.before),) if self.before is not None else ()
+        return (*before, (what, self.after))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a page calls them: both by their order, one by what it is."""
+        return ("Before", "After") if self.before else (self.sides[0][0].capitalize(),)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from adhere.app.jobs.job import Job, in_thread
@@ -21,6 +22,11 @@ log = logging.getLogger("adhere.app")
 
 HEARD_WITHIN = 0.2
 """Seconds after which a waiting job notices that it was stopped."""
+
+SAID_AGAIN = 5.0
+"""Seconds after which a waiting job says the same again: a page that was left without a word is
+noticed when it is told something, and only then is its place free.
+"""
 
 
 class Worker:
@@ -72,12 +78,13 @@ class Worker:
             compare: also make the pictures without plugins.
         """
         with self.line.place() as job:
-            before = -1
+            before, told = -1, 0.0
             while ahead := self.line.wait(job, HEARD_WITHIN):
                 if stop.is_set():
                     break
-                if ahead != before:
-                    before = ahead
+                now = time.monotonic()
+                if ahead != before or now - told >= SAID_AGAIN:
+                    before, told = ahead, now
                     jobs = "1 job is" if ahead == 1 else f"{ahead} jobs are"
                     yield Update(f"Waiting: {jobs} ahead of yours", 0.0)
             if stop.is_set():

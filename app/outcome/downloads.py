@@ -16,7 +16,7 @@ from typing import Any
 
 from adhere.app.jobs import uploads
 from adhere.app.jobs.copies import LAYOUT_FILE, PLAN_FILE
-from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.result import Result, Shot
 from adhere.app.jobs.setup import Setup
 from adhere.errors import ParameterError
@@ -36,10 +36,12 @@ def folder() -> Path:
     """A new folder inside the app's own; those older than an hour are removed."""
     base = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads"
     base.mkdir(exist_ok=True)
-    for old in base.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT:
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=base))
+    # Two at a time would look at what the other one has just removed.
+    with _clearing:
+        for old in base.iterdir():
+            if time.time() - old.stat().st_mtime > KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=base))
 
 
 def own_folder(key: str | None) -> Path:
@@ -96,7 +98,7 @@ def everything(result: Result) -> Path:
     return path
 
 
-def settings_of(path: str, models: Sequence[str]) -> dict[str, Any]:
+def settings_of(path: str, models: Sequence[str], limits: Limits = LIMITS) -> dict[str, Any]:
     """The settings of a file that this app made: a PNG, or `settings.json`.
 
     A picture names the model that made it; one that the app does not offer is left out.
@@ -105,12 +107,12 @@ def settings_of(path: str, models: Sequence[str]) -> dict[str, Any]:
         ParameterError: it carries none.
         LayoutError: it is no picture, or too large a file.
     """
-    data = uploads.read_bytes(path)
+    data = uploads.read_bytes(path, limits)
     text: Any = uploads.text_of(data)
     if text is None:
-        text = uploads.decode(data).info.get(SETTINGS)
+        text = uploads.decode(data, limits).info.get(SETTINGS)
     try:
-        short = isinstance(text, str) and len(text) <= LIMITS.setup_bytes
+        short = isinstance(text, str) and len(text) <= limits.setup_bytes
         found = json.loads(str(text)) if short else None
     except (ValueError, RecursionError):
         found = None

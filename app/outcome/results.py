@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import copies, figures
+from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.methods import named
 from adhere.app.jobs.result import Comparison, Result, Shot
 from adhere.app.jobs.setup import Setup
@@ -29,8 +30,8 @@ class Panel:
     `beside` are those that a tab shows of a result besides.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, limits: Limits = LIMITS) -> None:
+        self.name, self.limits = name, limits
         self.beside: list[Any] = []
 
     @property
@@ -68,9 +69,9 @@ class Panel:
         self.verdict = gr.HTML("", elem_id=f"{self.name}-verdict", visible=False)
         self._draw_files()
         self.seeds = gr.HTML(
-            caption_of("All seeds, guided"), elem_classes="tight", padding=False, visible=False
+            caption_of("All seeds"), elem_classes="tight", padding=False, visible=False
         )
-        self.gallery = strip("All seeds, guided", f"{self.name}-gallery", visible=False)
+        self.gallery = strip("All seeds", f"{self.name}-gallery", visible=False)
 
     def _draw_files(self) -> None:
         with gr.Row(visible=False, elem_classes="files") as self.files:
@@ -150,7 +151,9 @@ class Panel:
         return {
             self.status: summary(result),
             **self.pair(result, 0),
-            self.seeds: gr.update(visible=many),
+            self.seeds: gr.update(
+                value=caption_of(f"All seeds, {result.comparisons[0].sides[-1][0]}"), visible=many
+            ),
             self.gallery: gr.update(
                 value=[
                     (file_of(figures.enlarge(one.after.picture.image, 256)), caption(one))
@@ -160,19 +163,19 @@ class Panel:
                 selected_index=0 if many else None,
             ),
             self.report: gr.update(visible=True),
-            self.share: gr.update(visible=True),
             **self._finished(result, tab or self.name),
         }
 
     def _finished(self, result: Result, tab: str) -> dict[Any, Any]:
-        """What to take along, once nothing is to follow."""
+        """What to take along, once nothing is to follow: until then it is of the job before."""
         if not (result.complete or result.stopped):
-            return {}
+            return {one: gr.update(visible=False) for one in (self.share, self.all_files)}
         read = {self.layout_file: copies.LAYOUT_FILE, self.plan_file: copies.PLAN_FILE}
         written = downloads.for_command(result.setup)
         return {
             **self.copies(result.setup, tab),
-            self.all_files: str(downloads.everything(result)),
+            self.share: gr.update(visible=True),
+            self.all_files: gr.update(value=str(downloads.everything(result)), visible=True),
             **{
                 button: gr.update(value=written.get(name), visible=name in written)
                 for button, name in read.items()
@@ -188,7 +191,7 @@ class Panel:
         }
         try:
             # The page itself writes the whole link: only the browser knows the address it used.
-            return {self.query: f"{copies.to_link(setup)}&tab={tab}", **forms}
+            return {self.query: f"{copies.to_link(setup, self.limits)}&tab={tab}", **forms}
         except ParameterError as too_large:
             return {self.query: "", self.link: str(too_large), **forms}
 
@@ -201,7 +204,7 @@ class Panel:
         judged = verdicts.card(one)
         return {
             self.heading: caption_of(
-                "Before" if one.before else "Plain",
+                one.names[0],
                 "After" if one.before else "",
                 f"seed {one.seed}" + (": drag the handle" if one.before else ""),
             ),

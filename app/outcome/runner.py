@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -176,6 +176,7 @@ class Runner:
     def _made(self, sign: threading.Event, *values: Any) -> Iterator[dict[Any, Any]]:
         *given, compare, key = values
         worker = self.shared.worker
+        made: Result | None = None
         try:
             setup = setups.checked(self._read(given), worker.models, worker.limits)
             for event in worker.run(setup, sign, attention=True, compare=bool(compare)):
@@ -185,9 +186,23 @@ class Runner:
                 elif isinstance(event, Shot):
                     yield self.panel.plain(event)
                 else:
+                    made = event
                     yield self._shown(event, key)
         except Exception as wrong:  # whatever it is, the page goes on
-            yield {self.panel.status: say(sentence(wrong), "wrong"), **self._idle()}
+            text = sentence(wrong)
+            if kept := self._rescued(made, key):
+                text += " What was finished is kept above."
+            yield {**kept, self.panel.status: say(text, "wrong"), **self._idle()}
+
+    def _rescued(self, made: Result | None, key: str | None) -> dict[Any, Any]:
+        """What a job had finished before something went wrong: it stays, as after a stop."""
+        if made is None or made.complete or made.stopped:
+            return {}
+        try:
+            return self._shown(replace(made, stopped=True), key)
+        except Exception as wrong:  # what went wrong was showing it
+            sentence(wrong)
+            return {}
 
     def _shown(self, result: Result, key: str | None) -> dict[Any, Any]:
         shown = self.panel.show(result)

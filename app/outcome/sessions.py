@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.result import Comparison, Result
 from adhere.app.outcome.gallery import Gallery
+
+log = logging.getLogger("adhere.app")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,12 @@ class Histories:
             old = self._of(key)
             number = old[0].number + 1 if old else 1
             self._remember(key, [Kept(number, tab, result), *old][: self._limits.kept])
-        if self.gallery is not None:
+        if self.gallery is None:
+            return
+        try:
             self.gallery.save(key, number, tab, result)
+        except OSError:  # a full disk is the operator's to mend; the visitor's picture is there
+            log.exception("the gallery did not keep a result")
 
     def _of(self, key: str) -> list[Kept]:
         if key not in self._kept and self.gallery is not None:

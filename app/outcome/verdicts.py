@@ -13,17 +13,18 @@ from adhere.app.jobs.result import Comparison, Shot
 from adhere.app.parts.elements import Element, join, tag
 from adhere.errors import GuidanceError
 from adhere.layout.layout import Layout
-from adhere.pipelines.toybox import SKULL
+from adhere.pipelines.toybox import COLOURS, KINDS, SKULL
 from adhere.prompt.markup import strip_markup
+
+_KNOWN = {*COLOURS, *KINDS, SKULL}
 
 
 def card(comparison: Comparison) -> Element | None:
     """Both verdicts, one line each; None where nothing was judged."""
-    before, after = comparison.before, comparison.after
     lines = [
         _line(who, shot)
-        for who, shot in (("Before", before), ("After" if before else "Plain", after))
-        if shot is not None and shot.verdict is not None
+        for who, (_, shot) in zip(comparison.names, comparison.sides, strict=True)
+        if shot.verdict is not None
     ]
     return join(lines) if lines else None
 
@@ -63,6 +64,33 @@ def count(
         return None
     before = sum(holds(shot) for shot, _ in both if shot)
     return before, sum(holds(shot) for _, shot in both), len(both)
+
+
+def named(text: str) -> tuple[tuple[str, str | None], ...]:
+    """The kinds of things that a text names, each with its colour if it has one: `a red ball, cats`
+    names a red ball and any cat.
+    """
+    found: list[tuple[str, str | None]] = []
+    for part in re.split(r"[,;.|+]|\band\b|\bor\b", text.lower()):
+        words = [word if word in _KNOWN else word.removesuffix("s") for word in part.split()]
+        colours = [word for word in words if word in COLOURS]
+        kinds = [word for word in words if word in (*KINDS, SKULL)]
+        found += [(kind, colours[0] if colours else None) for kind in kinds[-1:]]
+    return tuple(dict.fromkeys(found))
+
+
+def shows(things: Sequence[tuple[str, str | None]]) -> Callable[[Shot], bool]:
+    """Whether the judge sees one of some things in a picture."""
+
+    def holds(shot: Shot) -> bool:
+        seen = shot.verdict.things if shot.verdict is not None else ()
+        return any(
+            one.kind == kind and colour in (None, one.colour)
+            for one in seen
+            for kind, colour in things
+        )
+
+    return holds
 
 
 def tally(comparisons: Sequence[Comparison]) -> str:
@@ -133,7 +161,7 @@ def _line(who: str, shot: Shot) -> Element:
     findings = [] if outcome is None else _findings(outcome, bad)
     chips = [_chip(text, ok) for text, ok in findings]
     if bad:
-        chips.append(_chip("the unwanted is in it", False))
+        chips.append(_chip(f"a {SKULL} is in it, which nobody asked for", False))
     seen = Counter(f"{thing.colour} {thing.kind}" for thing in shot.verdict.things)
     names = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in seen.items())
     text = f"the judge sees {names or 'nothing it knows'}"

@@ -87,7 +87,7 @@ def read(parameter: Parameter, value: Any) -> Any:
         return [part.strip() for part in value.split(_mark(value)) if part.strip()]
     if isinstance(value, str) and _is_left_out_number(parameter):
         value = _as_number(parameter, value)
-    if isinstance(value, float) and int in parameter.kinds and value == int(value):
+    if isinstance(value, float) and int in parameter.kinds and value.is_integer():
         return int(value)
     return value
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from adhere import assets
 from adhere.app.jobs import setup as setups
+from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.app.jobs.setup import Setup
 from adhere.app.parts.elements import tag
 from adhere.app.parts.events import QUIET
@@ -30,15 +31,17 @@ class Example:
         return button.click(lambda: fill(self.setup), None, inputs, **QUIET)
 
 
-def load(models: Sequence[str], tab: str) -> list[Example]:
-    """The examples of a tab; those that need a method that is not installed are left out."""
+def load(models: Sequence[str], tab: str, limits: Limits = LIMITS) -> list[Example]:
+    """The examples of a tab; those that need a method that is not installed, or more than the
+    limits allow, are left out.
+    """
     text = (assets.FOLDER / "examples" / "examples.json").read_text("utf-8")
     found = []
     for entry in json.loads(text):
         if entry["tab"] != tab:
             continue
         try:
-            setup = setups.from_json({**entry["setup"], "model": models[0]}, models)
+            setup = setups.from_json({**entry["setup"], "model": models[0]}, models, limits)
         except GuidanceError:
             continue
         found.append(Example(entry["title"], tab, setup))

@@ -27,11 +27,11 @@ from adhere.prompt.parser import parse
 from adhere.prompt.phrases import find, unnumbered
 
 
-def phrases_of(prompt: str) -> list[str]:
+def phrases_of(prompt: str, limits: Limits = LIMITS) -> list[str]:
     """The phrases of a prompt that can have a place: its nouns with their modifiers in front."""
     parsed = parse(prompt)
     names: list[str] = []
-    for entity in parsed.entities[: LIMITS.regions]:
+    for entity in parsed.entities[: limits.regions]:
         again = names.count(entity.phrase.text)
         names.append(entity.phrase.text if not again else f"{entity.phrase.text}#{again + 1}")
     return names
@@ -92,7 +92,9 @@ def _joined(regions: Sequence[Region], drawn: Drawn) -> Layout:
     return Layout(tuple(regions), overlap=overlap, base=drawn.base)
 
 
-def laid_out(prompt: str, value: Any, cells: Sequence[int]) -> dict[str, Any]:
+def laid_out(
+    prompt: str, value: Any, cells: Sequence[int], limits: Limits = LIMITS
+) -> dict[str, Any]:
     """An editor's value with places by what the prompt says: its relations, sides and numbers.
 
     Those that have no place get one; where all have one, all get another. What a region says of
@@ -114,7 +116,7 @@ def laid_out(prompt: str, value: Any, cells: Sequence[int]) -> dict[str, Any]:
     chosen = waiting or list(places)
     kept = [one for one in entries if bare(_label(one)) not in chosen]
     laid = [{**_unplaced(known.get(name, {})), **places[name]} for name in chosen]
-    check_regions(len([one for one in kept if placed(one)]) + len(laid), LIMITS)
+    check_regions(len([one for one in kept if placed(one)]) + len(laid), limits)
     return {**given, "regions": [*kept, *laid]}
 
 
@@ -148,7 +150,7 @@ def from_file(path: str, legend: str, limits: Limits) -> tuple[Layout, str]:
     if text is not None:
         layout = Layout.from_json(text)
     else:
-        regions, note = from_mask(uploads.decode(data), read_legend(legend, limits))
+        regions, note = from_mask(uploads.decode(data, limits), read_legend(legend, limits))
         layout = Layout(tuple(regions), overlap="last")
     check_regions(len(layout.regions), limits)
     return layout, note

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from adhere.app.jobs import setup as setups
 from adhere.app.jobs import uploads
-from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.limits import Limits
 from adhere.app.jobs.result import Result
 from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker
@@ -103,7 +103,7 @@ class Asked:
         request |= {
             "plugins": [_plugin(text) for text in _texts(self.plugins, "plugins") or ()],
             "subjects": _texts(self.subjects, "subjects"),
-            "layout": self._layout(),
+            "layout": self._layout(worker.limits),
             "auto": self._auto(worker.limits.pilot),
         }
         data = {"model": self.model or worker.models[0], "seeds": [self.seed], **request}
@@ -123,11 +123,11 @@ class Asked:
                 raise ParameterError(f"{name} says how the autopilot flies: give auto=true, too")
         return None
 
-    def _layout(self) -> dict[str, Any] | None:
+    def _layout(self, limits: Limits) -> dict[str, Any] | None:
         given = [name for name in ("boxes", "mask_png", "layout") if getattr(self, name)]
         if len(given) > 1:
             raise LayoutError(f"{' and '.join(given)} are given: give one of them")
-        return self.layout or _layout(self.boxes, self.mask_png, self.legend)
+        return self.layout or _layout(self.boxes, self.mask_png, self.legend, limits)
 
 
 def offered(
@@ -194,7 +194,10 @@ def report(result: Result) -> dict[str, Any]:
 
 
 def _layout(
-    boxes: Mapping[str, Any] | None, mask_png: str | None, legend: Mapping[str, str] | None
+    boxes: Mapping[str, Any] | None,
+    mask_png: str | None,
+    legend: Mapping[str, str] | None,
+    limits: Limits,
 ) -> dict[str, Any] | None:
     if boxes:
         if not isinstance(boxes, Mapping):
@@ -207,8 +210,9 @@ def _layout(
         if not isinstance(legend or {}, Mapping):
             raise LayoutError('legend must map a colour to a phrase: {"#ff0000": "a red cat"}')
         lines = "\n".join(f"{key} = {phrase}" for key, phrase in (legend or {}).items())
-        phrases = placing.read_legend(lines, LIMITS)
-        regions, _ = placing.from_mask(uploads.decode(_from_base64(mask_png)), phrases)
+        phrases = placing.read_legend(lines, limits)
+        image = uploads.decode(_from_base64(mask_png, limits), limits)
+        regions, _ = placing.from_mask(image, phrases)
         return {"regions": [region.to_json() for region in regions]}
     return None
 
@@ -231,8 +235,8 @@ def _plugin(text: str) -> dict[str, Any]:
     return dict(data)
 
 
-def _from_base64(text: str) -> bytes:
-    if len(text) > LIMITS.upload_bytes * 4 // 3 + 4:
+def _from_base64(text: str, limits: Limits) -> bytes:
+    if len(text) > limits.upload_bytes * 4 // 3 + 4:
         raise LayoutError("mask_png is too large: send a smaller picture")
     try:
         return base64.b64decode(text.partition("base64,")[2] or text, validate=True)

@@ -72,22 +72,22 @@ def build(
 
 def _tabs(shared: Shared) -> tuple[dict[str, Any], Any]:
     """Put the tabs on the page; returns those that take a set-up, by name, and the tabs."""
-    models = shared.worker.models
+    worker = shared.worker
     pilot, compose, paint, safety = (
         Autopilot(shared), Compose(shared), Paint(shared), Safety(shared)
     )  # fmt: skip
     boards: dict[str, Any] = {"autopilot": pilot, "compose": compose, "paint": paint}
     with gr.Tabs(selected="autopilot") as tabs:
         with gr.Tab("Autopilot", id="autopilot"):
-            pilot.draw(examples.load(models, "autopilot"))
+            pilot.draw(examples.load(worker.models, "autopilot", worker.limits))
         with gr.Tab("Compose", id="compose"):
-            compose.draw(examples.load(models, "compose"))
+            compose.draw(examples.load(worker.models, "compose", worker.limits))
         with gr.Tab("Layout", id="paint"):
-            paint.draw(examples.load(models, "paint"))
+            paint.draw(examples.load(worker.models, "paint", worker.limits))
         if safety.offered:
             boards["safety"] = safety
             with gr.Tab("Safety", id="safety"):
-                safety.draw(examples.load(models, "safety"))
+                safety.draw(examples.load(worker.models, "safety", worker.limits))
         with gr.Tab("Attention", id="attention") as attention:
             Explorer(shared).draw(attention)
         with gr.Tab("History", id="history") as past:

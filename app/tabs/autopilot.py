@@ -38,7 +38,7 @@ class Autopilot:
         self.limits, self.models = worker.limits, worker.models
         self.plan = PlanFields(self.limits)
         self.settings = Settings(worker.models, shared.samplers, self.limits, negative=False)
-        self.panel, self.tries = Panel(NAME), Tries()
+        self.panel, self.tries = Panel(NAME, self.limits), Tries()
         self.runner = Runner(shared, self.panel)
 
     def draw(self, examples: Sequence[Example]) -> None:

@@ -31,7 +31,7 @@ class Compose:
         self.stack = Stack({n: p for n, p in offered().items() if not has_layout(p)})
         self.settings = Settings(worker.models, shared.samplers, self.limits)
         self.words = Words(self.limits)
-        self.panel = Panel(NAME)
+        self.panel = Panel(NAME, self.limits)
         self.runner = Runner(shared, self.panel)
 
     def draw(self, examples: Sequence[Example]) -> None:

@@ -132,11 +132,13 @@ class Explorer:
         self.shown = strip("Maps of the chosen words", "explore-maps", crisp=False, large=True)
         gr.HTML(_scale(), padding=False)
         gr.HTML(
-            caption_of("Every word, in the guided picture", "", "at the same step and scale"),
+            caption_of(
+                "Every word", "", "in the picture after guidance, at the same step and scale"
+            ),
             elem_classes="tight",
             padding=False,
         )
-        self.words = strip("Every word of the guided picture", "explore-words", crisp=False)
+        self.words = strip("Every word of the picture", "explore-words", crisp=False)
 
     def _wire(self, tab: Any) -> None:
         self.state = [
@@ -238,14 +240,10 @@ def choices(history: Sequence[Kept]) -> list[tuple[str, str]]:
 
 def _chosen_maps(view: View, top: float) -> list[tuple[Any, str]]:
     """The chosen words' maps, plain and guided, each with what it is."""
-    both = view.comparison.before is not None
-    shots = [("plain", view.comparison.before)] if both else []
-    shots.append(("guided" if both else "plain", view.comparison.after))
     made = [
         (view.heat(shot, word, top), f"{word}, {name}")
         for word in view.words
-        for name, shot in shots
-        if shot is not None
+        for name, shot in view.comparison.sides
     ]
     return [(image, text) for image, text in made if image is not None]
 
@@ -258,8 +256,8 @@ def archive(view: View, key: str | None) -> Path:
             with made.open(f"{text.replace(', ', '-').replace('#', '-')}.png", "w") as file:
                 image.save(file, "PNG")
         arrays: dict[str, Any] = {}
-        for name, shot in (("plain", view.comparison.before), ("guided", view.comparison.after)):
-            if shot is not None and shot.maps is not None:
+        for name, shot in view.comparison.sides:
+            if shot.maps is not None:
                 arrays[name] = shot.maps.maps
                 arrays["words"] = np.array(shot.maps.words)
         with made.open("maps.npz", "w") as file:

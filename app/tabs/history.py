@@ -29,7 +29,7 @@ class History:
 
     def __init__(self, shared: Shared, tabs: Any, boards: Mapping[str, Any]) -> None:
         self.shared, self.tabs, self.boards = shared, tabs, boards
-        self.panel = Panel(NAME)
+        self.panel = Panel(NAME, shared.worker.limits)
         self.listed, self.chosen = gr.State(()), gr.State(None)
 
     def draw(self, tab: Any) -> None:
@@ -109,7 +109,7 @@ class History:
     def _from_file(self, path: str) -> dict[Any, Any]:
         worker = self.shared.worker
         try:
-            data = downloads.settings_of(path, worker.models)
+            data = downloads.settings_of(path, worker.models, worker.limits)
             setup = setups.from_json(data, worker.models, worker.limits)
         except GuidanceError as wrong:
             return {self.status: say(sentence(wrong), "wrong")}

@@ -40,7 +40,7 @@ class Paint:
         self.limits = worker.limits
         self.stack = Stack()
         self.settings = Settings(worker.models, shared.samplers, self.limits)
-        self.panel = Panel(NAME)
+        self.panel = Panel(NAME, self.limits)
         self.runner = Runner(shared, self.panel)
         self.followers = [name for name, kind in available().items() if has_layout(kind)]
 
@@ -67,7 +67,7 @@ class Paint:
         layout = first.request.layout if first else None
         self.prompt = prompt_box(prompt, NAME)
         self.lay = gr.Button("Lay these out", size="sm", elem_id="paint-lay")
-        self.editor = editor.draw(**_words(prompt), layout=layout, name="paint-editor")
+        self.editor = editor.draw(**self._words(prompt), layout=layout, name="paint-editor")
         with gr.Accordion("From a file", open=False):
             self._draw_file()
         chosen = first.request.plugins if first else tuple(map(plugin, self.followers[:1]))
@@ -125,10 +125,16 @@ class Paint:
             **QUIET,
         )
 
+    def _words(self, prompt: str) -> dict[str, Any]:
+        """What the editor knows of a prompt: its phrases, and its text as methods read it."""
+        return {
+            "phrases": placing.phrases_of(prompt, self.limits), "prompt": strip_markup(prompt)
+        }  # fmt: skip
+
     def _from_prompt(self, prompt: str) -> dict[Any, Any]:
         try:
             text = bounds.check_prompt(prompt, self.limits)
-            words = _words(text)
+            words = self._words(text)
         except GuidanceError as wrong:
             return {self.panel.status: say(sentence(wrong), "wrong")}
         # The editor itself keeps what was drawn, by phrase: its value stays in the browser.
@@ -139,8 +145,8 @@ class Paint:
         try:
             text = bounds.check_drawn(prompt, self.limits)
             cells = editor.cells(*bounds.check_size(width, height, self.limits))
-            value = placing.laid_out(text, drawn, cells)
-            words = _words(text)
+            value = placing.laid_out(text, drawn, cells, self.limits)
+            words = self._words(text)
         except GuidanceError as wrong:
             return {self.panel.status: say(sentence(wrong), "wrong")}
         return {
@@ -160,7 +166,7 @@ class Paint:
             return {self.panel.status: say("Choose a file first.", "wrong")}
         try:
             layout, note = placing.from_file(path, legend, self.limits)
-            phrases = placing.phrases_of(bounds.check_prompt(prompt, self.limits))
+            phrases = placing.phrases_of(bounds.check_prompt(prompt, self.limits), self.limits)
         except GuidanceError as wrong:
             return {self.panel.status: say(sentence(wrong), "wrong")}
         return {
@@ -185,7 +191,7 @@ class Paint:
     def fill(self, setup: Setup) -> list[Any]:
         """Values for `inputs` that show a set-up."""
         request = setup.request
-        words = _words(request.prompt)
+        words = self._words(request.prompt)
         layout = placing.spoken(request.prompt, request.layout) if request.layout else None
         return [
             request.prompt,
@@ -215,11 +221,6 @@ class Paint:
             ),
             self.score: gr.update(value=score or "", visible=bool(score)),
         }
-
-
-def _words(prompt: str) -> dict[str, Any]:
-    """What the editor knows of a prompt: its phrases, and its text as methods read it."""
-    return {"phrases": placing.phrases_of(prompt), "prompt": strip_markup(prompt)}
 
 
 def _score(result: Result) -> str | None:

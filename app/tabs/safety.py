@@ -22,6 +22,7 @@ from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import prompt_box
 from adhere.errors import ParameterError
+from adhere.pipelines.toybox import SKULL
 from adhere.plugins import available, plugin
 
 NAME = "safety"
@@ -40,7 +41,7 @@ class Safety:
         presets = [parameter_named(kind, PRESET) for kind in table.values()]
         self.preset_parameter = next((one for one in presets if one), None)
         self.settings = Settings(worker.models, shared.samplers, self.limits)
-        self.panel = Panel(NAME)
+        self.panel = Panel(NAME, self.limits)
         self.runner = Runner(shared, self.panel)
 
     def draw(self, examples: Sequence[Example]) -> None:
@@ -163,16 +164,29 @@ class Safety:
             images = one.before.picture.image, one.after.picture.image
             share = figures.changed_share(*images)
             shown.append((file_of(figures.change(*images)), f"{share:.0%} · seed {one.seed}"))
-        counts = verdicts.count(result.comparisons, verdicts.unwanted)
-        text = ""
-        if counts:
-            text = f"The judge sees the unwanted in {counts[0]} of {counts[2]} before, "
-            text += f"in {counts[1]} of {counts[2]} after."
+        text = _counted(result)
         return {
             self.heading: gr.update(visible=bool(shown)),
             self.changes: gr.update(value=shown, visible=bool(shown)),
             self.counts: gr.update(value=say(text), visible=bool(text)),
         }
+
+
+def _counted(result: Result) -> str:
+    """How often the judge sees what the methods keep out; nothing where it cannot know."""
+    things: list[tuple[str, str | None]] = []
+    for method in result.setup.request.plugins:
+        known = parameter_named(type(method), CONCEPT)
+        text = getattr(method, CONCEPT) if known else ""
+        # What a method keeps out of itself has a stand-in in the toybox's world.
+        own = known is not None and text == known.default
+        things += [(SKULL, None)] if own else verdicts.named(text)
+    counts = verdicts.count(result.comparisons, verdicts.shows(things)) if things else None
+    if counts is None:
+        return ""
+    names = ", ".join(dict.fromkeys(" ".join(filter(None, (c, kind))) for kind, c in things))
+    before, after, of = counts
+    return f"The judge sees the unwanted ({names}) in {before} of {of} before, in {after} after."
 
 
 def _beside(names: Sequence[str], values: Sequence[Any]) -> str:

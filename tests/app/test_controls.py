@@ -127,3 +127,17 @@ def test_titles_are_short_and_papers_named() -> None:
     papers = [methods.paper(plugin) for plugin in plugins.PLUGINS.values()]
     assert sum("arXiv:" in paper for paper in papers) >= len(papers) - 2
     assert not [paper for paper in papers if paper.count("(") or paper.count(")")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_a_number_that_is_none_is_refused_by_its_name(value: float) -> None:
+    counts = [
+        (kind, parameter)
+        for kind in methods.offered().values()
+        for parameter in controls.drawn(kind)
+        if int in parameter.kinds and parameter.high is not None
+    ]
+    assert counts
+    for kind, parameter in counts:
+        with pytest.raises(ParameterError, match=parameter.name):
+            parameters.from_json(kind, {parameter.name: controls.read(parameter, value)})

@@ -101,3 +101,15 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_comes(tmp_path: Path, faul
         (bad / ABOUT).unlink()
     offered = BOTH[:1] if fault == "no longer offered" else BOTH
     assert [one.number for one in histories(tmp_path, offered).of(KEY)] == [2]
+
+
+def test_a_full_disk_costs_no_visitor_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    kept, result = histories(tmp_path), made()
+    monkeypatch.setattr(Gallery, "save", full)
+    kept.add(KEY, "compose", result)
+    assert [one.result for one in kept.of(KEY)] == [result]

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import pytest
+from PIL import Image
 
 from adhere.app.jobs import limits as bounds
-from adhere.app.jobs.limits import LIMITS
+from adhere.app.jobs.limits import LIMITS, Limits
+from adhere.app.jobs.setup import Setup
+from adhere.app.jobs.worker import Worker
+from adhere.app.outcome import downloads
+from adhere.app.outcome.runner import Shared
+from adhere.app.outcome.sessions import Cancellations, Histories
+from adhere.app.parts import examples
+from adhere.app.serving.asking import Asked
+from adhere.app.serving.server import prepare
+from adhere.app.tabs.paint import Paint
 from adhere.errors import GuidanceError
+from adhere.pipelines.studio.request import Request
+from tests.app.fakes import FakeJudge, FakeStudio
+
+LEGEND = {"0": "a cat"}
+KINDS = "cat dog car frog bird lion crown apple clock chair bow turtle rabbit elephant balloon"
 
 
 @pytest.mark.parametrize(
@@ -59,3 +79,42 @@ def test_every_limit_is_a_positive_number() -> None:
     numbers = dataclasses.asdict(LIMITS)
     assert numbers.pop("verifiers")
     assert all(value > 0 for value in numbers.values())
+
+
+def board_of(limits: Limits) -> Any:
+    prepare()
+    worker = Worker(("toybox",), lambda _: FakeStudio(), FakeJudge, limits)
+    with gr.Blocks():
+        board = Paint(Shared(worker, Cancellations(limits), Histories(limits), gr.State()))
+        board.draw([])
+    return board
+
+
+def test_an_operators_regions_are_those_of_the_page() -> None:
+    few, many = (board_of(replace(LIMITS, regions=count)) for count in (2, 14))
+    three, more = "a cat and a dog and a car", ", ".join(f"a {kind}" for kind in KINDS.split())
+    assert few._from_prompt(three)[few.editor]["phrases"] == ["cat", "dog"]
+    assert len(many._from_prompt(more)[many.editor]["phrases"]) == 14
+    told = few._from_words(three, {"regions": []}, "", "")
+    assert "2 are the most" in told[few.panel.status]
+
+
+def test_an_operators_bounds_of_files_and_links_hold_everywhere(tmp_path: Path) -> None:
+    limits = replace(LIMITS, upload_pixels=500, link_bytes=40)
+    board, large = board_of(limits), tmp_path / "large.png"
+    Image.new("L", (32, 32)).save(large)
+    told = board._from_file(str(large), "0 = a cat", "a cat")
+    assert "send a smaller one" in told[board.panel.status]
+    with pytest.raises(GuidanceError, match="send a smaller one"):
+        downloads.settings_of(str(large), ("toybox",), limits)
+    asked = Asked("a cat", mask_png=base64.b64encode(large.read_bytes()).decode(), legend=LEGEND)
+    with pytest.raises(GuidanceError, match="send a smaller one"):
+        asked.setup(board.runner.shared.worker)
+    told = board.panel.copies(Setup("toybox", Request("a cat"), (0,)), "paint")
+    assert "too detailed for a link" in told[board.panel.link]
+
+
+def test_examples_are_within_an_operators_limits() -> None:
+    one = replace(LIMITS, seeds=1)
+    assert examples.load(("toybox",), "compose")
+    assert examples.load(("toybox",), "compose", one) == []

@@ -128,6 +128,19 @@ def test_command_options_exist() -> None:
     assert {word for word in words if word.startswith("--")} <= known
 
 
+@pytest.mark.parametrize("prompt", ["-a cat", "--help", "--", "a cat"])
+def test_a_prompt_that_looks_like_an_option_is_the_prompt(prompt: str) -> None:
+    import typer
+
+    from adhere.cli.commands import app
+
+    generate = typer.main.get_command(app).commands["generate"]
+    setup = Setup("toybox", Request(prompt, negative_prompt="-a dog"), (4,))
+    words = shlex.split(copies.to_command(setup))[2:]
+    read = generate.make_context("generate", words).params
+    assert (read["prompt"], read["negative"], read["seed"]) == (prompt, "-a dog", 4)
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -225,6 +225,23 @@ def test_a_waiting_job_can_be_given_up() -> None:
     first.close()
 
 
+def test_a_waiting_job_says_so_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told is how a server finds that nobody listens, and closes the job."""
+    monkeypatch.setattr("adhere.app.jobs.worker.SAID_AGAIN", 0.0)
+    studio = FakeStudio()
+    queue = worker(studio)
+    with queue.line.place():
+        waiting = queue.run(setup(), threading.Event())
+        said = [next(waiting) for _ in range(3)]
+        assert [one.stage for one in said if isinstance(one, Update)] == [
+            "Waiting: 1 job is ahead of yours"
+        ] * 3
+        waiting.close()
+        with queue.line.place() as mine:
+            assert queue.line.ahead(mine) == 1
+    assert studio.step_calls == 0
+
+
 def test_a_full_line_is_a_sentence() -> None:
     shared = worker(FakeStudio())
     with ExitStack() as places:
