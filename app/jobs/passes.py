@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from adhere.app.jobs.methods import is_layout
+from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from adhere.layout.layout import Layout
 from adhere.pipelines.search.costs import extra_passes
 from adhere.pipelines.search.plan import Plan
 from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.samplers import TWICE
 
 USUAL_STEPS = 50
 """Steps of a request that leaves them to the model: no pipeline's own number is larger."""
@@ -56,11 +62,31 @@ def job_passes(request: Request, pictures: int, compare: bool = True) -> int:
         pictures: seeds.
         compare: whether each picture is also made without the methods.
     """
-    plan = request.flight_plan
+    plan, count = request.flight_plan, evaluations(request)
     if plan is None:
-        return most_passes(request.plugins, request.steps, pictures, compare)
-    count = USUAL_STEPS if request.steps is None else request.steps
+        stack = _on(request.plugins, request.layout)
+        return most_passes(stack, count, pictures, compare)
+    attempts = (replace(one, plugins=_on(one.plugins, plan.layout)) for one in plan.attempts)
+    plan = replace(plan, attempts=tuple(attempts))
     return pictures * (count * compare + flight_passes(plan, count))
+
+
+def evaluations(request: Request) -> int:
+    """How often a plain picture has the denoiser evaluated: some samplers do twice a step."""
+    steps = USUAL_STEPS if request.steps is None else request.steps
+    return steps * (2 if request.scheduler in TWICE else 1)
+
+
+def _on(stack: Sequence[Plugin], layout: Layout | None) -> tuple[Plugin, ...]:
+    """Plugins as if they had the call's layout themselves: what some take is by its regions."""
+    return tuple(_with(one, layout) for one in stack) if layout else tuple(stack)
+
+
+def _with(plugin: Any, layout: Layout) -> Any:
+    for one in parameters.parameters(type(plugin)):
+        if is_layout(one) and getattr(plugin, one.name) is None:
+            return replace(plugin, **{one.name: layout})
+    return plugin
 
 
 def dearest(plugins: Sequence[Plugin], steps: int | None) -> Plugin | None:

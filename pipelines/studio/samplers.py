@@ -20,6 +20,9 @@ SCHEDULERS = {
 }
 """diffusers' classes for models that predict the noise (or v): Stable Diffusion, SDXL, PixArt."""
 
+TWICE = ("heun",)
+"""Those that evaluate the model twice in every step but the last."""
+
 FLOW = {
     "euler": "FlowMatchEulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",

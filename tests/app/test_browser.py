@@ -177,6 +177,19 @@ def test_boxes_and_paint_are_one_layout(painting: Visit, served: Served) -> None
     assert page.locator("#paint-attention img").count() == 2
 
 
+def test_what_is_painted_over_has_no_place(painting: Visit) -> None:
+    visit, page = painting, painting.page
+    choose(visit, "red cat")
+    page.locator("#paint-editor [data-part=brush]").click()
+    pull(visit, (0.30, 0.30), (0.34, 0.30))
+    choose(visit, "green car")
+    for row in (0.22, 0.30, 0.38):
+        pull(visit, (0.15, row), (0.50, row))
+    assert places(visit) == {"red cat": "no place yet", "green car": "painted"}
+    page.locator("#paint-editor [data-part=undo]").click()
+    assert places(visit)["red cat"] == "painted"
+
+
 def test_what_is_drawn_outlives_other_words_and_undo_restores(painting: Visit) -> None:
     visit, page = painting, painting.page
     choose(visit, "red cat")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import pytest
 
 import adhere
@@ -21,6 +22,7 @@ from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows, extra_passes
 from adhere.pipelines.search.plan import Attempt, Pilot, Plan
 from adhere.pipelines.studio.request import Request
+from adhere.pipelines.studio.samplers import FLOW, SCHEDULERS, TWICE, scheduler
 from tests import stored, tiny
 from tests.verifying import NEEDED
 
@@ -108,3 +110,52 @@ def test_a_method_takes_no_more_than_it_says(name: str) -> None:
     assert STEPS <= asked <= STEPS + extra_passes((plugin,), STEPS)
     assert (rows.own, rows.evaluations, rows.share) == (2 * STEPS, STEPS, 1)
     assert rows.own <= rows.rows <= rows.own + extra_passes((plugin,), STEPS)
+
+
+def counted(pipe: Any, plugin: Any, layout: Layout | None = None) -> int:
+    """Passes that a guided picture really takes."""
+    asked = 0
+
+    def count() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    with Guidance(plugin).attach(pipe, layout=layout, interrupt=count):
+        pipe("a cat and a frog", num_inference_steps=STEPS, output_type="latent")
+    return asked
+
+
+def test_which_samplers_evaluate_twice_is_what_diffusers_says() -> None:
+    kinds = {name: getattr(diffusers, kind) for name, kind in (SCHEDULERS | FLOW).items()}
+    assert {name for name, kind in kinds.items() if kind.order > 1} == set(TWICE)
+
+
+@pytest.mark.parametrize("name", ["attend-and-excite", "initno", "nag", "sega", "zestguide"])
+def test_a_sampler_that_evaluates_twice_is_counted_twice(name: str) -> None:
+    plugin: Any = plugins.plugin(name)
+    plugin = replace(plugin, **{k: NEEDED[k] for k in NEEDED.keys() & vars(plugin).keys()})
+    layout = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
+    given = layout if methods.has_layout(type(plugin)) else None
+    request = Request("a cat", plugins=(plugin,), layout=given, scheduler="heun", steps=STEPS)
+    pipe = tiny.suited(type(plugin), tiny.sd1())
+    pipe.scheduler = scheduler(pipe, "heun")
+    asked = counted(pipe, plugin, given)
+    assert 2 * STEPS - 1 <= asked <= job_passes(request, 1, compare=False)
+    plain = replace(request, plugins=())
+    assert job_passes(plain, 1) == 2 * STEPS
+
+
+def test_a_method_that_goes_through_the_regions_is_counted_by_the_layouts_own() -> None:
+    many = Layout(
+        tuple(Region(text=f"a cat {k}", box=(k / 12, 0, (k + 1) / 12, 1)) for k in range(12))
+    )
+    plugin: Any = plugins.plugin("moved-noise:look_at=1")
+    request = Request("a cat and a frog", plugins=(plugin,), layout=many, steps=STEPS)
+    assert counted(tiny.sd1(), plugin, many) <= job_passes(request, 1, compare=False)
+    few = replace(request, layout=Layout(many.regions[:1]))
+    assert job_passes(few, 1) < job_passes(request, 1)
+    plan = Plan("a cat and a frog", (Attempt("", (plugin,)),), layout=many)
+    flown = [job_passes(Request(plan.prompt, auto=one, steps=STEPS), 1)
+             for one in (plan, replace(plan, layout=few.layout))]  # fmt: skip
+    assert flown[0] > flown[1]

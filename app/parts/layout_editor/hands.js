@@ -80,7 +80,9 @@ function finish() {
     take(JSON.parse(past.pop()));  // a click that slipped draws nothing, and wipes nothing
     return draw();
   }
-  if (region && region.cover && !region.cover.includes(1)) put(region, {});
+  // What was wiped or painted over to the last cell has no place. A mask from a file, which nobody
+  // has painted on, may be too soft for the canvas to show.
+  for (const one of regions) if (one.cover && !one.mask && !one.cover.includes(1)) put(one, {});
   if (JSON.stringify(plain()) === past[past.length - 1]) { past.pop(); return draw(); }
   tell();
 }
