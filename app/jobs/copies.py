@@ -85,7 +85,8 @@ def to_command(setup: Setup) -> str:
     prompt = [] if isinstance(request.auto, Plan) else [request.prompt]
     # Behind `--` a prompt such as "-a cat" is no option.
     dashed = any(text.startswith("-") for text in prompt)
-    first, last = ([], ["--", *prompt]) if dashed else (prompt, [])
+    first: list[str] = [] if dashed else prompt
+    last: list[str] = ["--", *prompt] if dashed else []
     words = ["adhere", "generate", *first, "--model", setup.model]
     words += [*seeds_text(setup.seeds), "--batch-size", "1"]
     if request.plugins:

@@ -92,8 +92,9 @@ class Comparison:
         """Its pictures, each with what it is: `plain`, `guided`, or what an autopilot `kept`."""
         request = self.after.picture.request
         what = "kept" if request.auto is not None else "guided" if request.plugins else "plain"
-        before = (("plain", self.before),) if self.before is not None else ()
-        return (*before, (what, self.after))
+        if self.before is None:
+            return ((what, self.after),)
+        return (("plain", self.before), (what, self.after))
 
     @property
     def names(self) -> tuple[str, ...]:
