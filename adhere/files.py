@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+
+_UNFINISHED = re.compile(r"\..+\.adhere-([0-9a-f]{8})-(\d+)-\d+\.part")
+_OLD = 24 * 3600.0
+"""Seconds after which nobody writes the same file any more."""
 
 
 def at_home(path: str | Path) -> Path:
@@ -25,3 +35,46 @@ def replaced(path: Path) -> Path:
     if not place.exists() and path.exists():  # a pipe or a terminal, under a name of /proc
         raise OSError(None, "a pipe or a terminal is there, and no file")
     return place
+
+
+def unfinished(place: Path) -> Path:
+    """Where what will be at `place` is written first: beside it, and by this thread alone."""
+    mine = f"{_machine()}-{os.getpid()}-{threading.get_ident()}"
+    return place.with_name(f".{place.name}.adhere-{mine}.part")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what programs that were killed have left unfinished in a folder.
+
+    A program is known to be gone on its own machine only; on others' files of a folder that several
+    write to, it is after a day. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if (found := _UNFINISHED.fullmatch(path.name)) and _left(path, *found.groups()):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _left(path: Path, machine: str, process: str) -> bool:
+    """Whether nobody writes an unfinished file any more."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > _OLD:
+            return True
+    return machine == _machine() and not _runs(int(process))
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # `os.kill` would end it there, or interrupt this one
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

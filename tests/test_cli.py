@@ -19,6 +19,7 @@ from PIL import Image
 from adhere import cli
 from adhere.cli.options import Loading, in_groups
 from adhere.errors import GuidanceWarning
+from adhere.layout.composing import composed
 from adhere.pipelines.studio import prompts, studio
 from adhere.pipelines.studio.output import read_settings
 from adhere.pipelines.studio.request import Request, seeds_of
@@ -172,6 +173,35 @@ def test_what_cannot_be_is_said_before_anything_is_made(
     assert adhere(*[given.get(word, word) for word in words]) == 2
     assert said in capsys.readouterr().err
     assert {path: path.lstat().st_ino for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("layout", ["auto", "three_things"])
+def test_a_plan_that_follows_no_layout_takes_none(
+    layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would have no effect on any picture."""
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"prompt": PROMPT, "attempts": [{}, {"plugins": ["syngen"]}]}))
+    words = ["generate", "--plan", path, "--layout", layout, "--out", tmp_path / "out"]
+    assert adhere(*words) == 2
+    assert f"--layout {layout}: no attempt of the plan follows a layout" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_that_is_said_follows_the_layout_that_is_given(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a prompt that has no plan is told in its place, while the others are made."""
+    (tmp_path / "prompts.txt").write_text("no cats\na frog\n")
+    (tmp_path / "layout.json").write_text(json.dumps(composed("a frog").to_json()))
+    register("alike", lambda pictures, prompts: [1.0] * len(pictures))
+    words = ["--layout", tmp_path / "layout.json", "--verifier", "alike", "--enough", "0", *SMALL]
+    words += ["--auto", "--model", folder, "--out", tmp_path, "--prompts", tmp_path / "prompts.txt"]
+    assert adhere("generate", *words) == 1
+    said = capsys.readouterr()
+    assert "2. zestguide: there may be more or fewer" in said.out
+    assert "line 1: 'no cats' says only what is not to be there" in said.err
+    assert len(list(tmp_path.glob("001-a-frog-*.png"))) == 1
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])

@@ -8,8 +8,10 @@ from typing import Any
 from adhere import verifiers
 from adhere.cli.options import Content, Drawing
 from adhere.errors import GuidanceError, ParameterError
+from adhere.layout.layout import Layout
 from adhere.pipelines.search.plan import Pilot, Plan
 from adhere.pipelines.studio.output import writable_file, write_json
+from adhere.pipelines.studio.request import Request
 from adhere.written import from_json
 
 SETTINGS = ("budget", "verifier", "enough", "look_at")
@@ -37,6 +39,13 @@ def pilot(drawing: Drawing, content: Content, guided: bool) -> Pilot | Plan | No
     found = _read(drawing, content) if drawing.plan else Pilot(**said(drawing, *SETTINGS))
     if isinstance(found, Pilot):
         found.plan("a cat")  # a number out of range is said before a model is loaded
+    elif content.layout and not any(
+        hasattr(p, "layout") for a in found.attempts for p in a.plugins
+    ):
+        raise ParameterError(
+            f"--layout {content.layout}: no attempt of the plan follows a layout; add one that "
+            'does, such as {"why": "...", "plugins": ["zestguide"]}, or leave out --layout'
+        )
     verifiers.verifier(found.verifier)
     return found
 
@@ -62,9 +71,14 @@ def _read(drawing: Drawing, content: Content) -> Plan:
         ) from error
 
 
-def told(pilot: Pilot | Plan, prompt: str) -> list[str]:
-    """What will be tried for a prompt, in words."""
-    plan = pilot if isinstance(pilot, Plan) else pilot.plan(prompt)
+def told(pilot: Pilot | Plan, prompt: str, layout: Layout | None = None) -> list[str]:
+    """What will be tried for a prompt, in words.
+
+    Args:
+        layout: where its things belong, if that is given beside the plan.
+    """
+    plan = Request(prompt, layout=layout, auto=pilot).flight_plan
+    assert plan is not None  # it has a pilot
     return [f"the autopilot's plan for {prompt!r}:", *(f"  {line}" for line in plan.told())]
 
 

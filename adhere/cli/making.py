@@ -12,7 +12,7 @@ from adhere import assets, verifiers
 from adhere.cli.flying import pilot, said, told
 from adhere.cli.options import Content, Drawing, Loading
 from adhere.cli.speaking import complain
-from adhere.errors import LayoutError, ParameterError, PromptError
+from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.engine.memory import Memory
@@ -139,10 +139,18 @@ def _prompts(content: Content, layout: Layout | None) -> prompts.PromptFile:
 
 def _flight(wanted: Plan) -> list[str]:
     """What the autopilot will try, said before it does where there are not too many prompts."""
-    how, prompts_of = wanted.shared.auto, [one.prompt for one in wanted.lines if one.fault is None]
-    if how is None or len(prompts_of) > MOST_TOLD:
+    how, lines = wanted.shared.auto, [one for one in wanted.lines if one.fault is None]
+    if how is None or len(lines) > MOST_TOLD:
         return []
-    return [line for prompt in prompts_of for line in told(how, prompt)]
+    found = []
+    for one in lines:
+        try:
+            found += told(how, one.prompt, one.own.get("layout") or wanted.shared.layout)
+        except GuidanceError:
+            if len(wanted.lines) == 1:
+                raise
+            # It is told with its place in the file, when the others are made.
+    return found
 
 
 def studio(loading: Loading) -> Studio:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.files import at_home, replaced
+from adhere.files import at_home, replaced, unfinished
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
@@ -108,7 +108,7 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[s
     """Write such a file: whole or not at all, whenever the program is stopped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path = replaced(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = unfinished(path)
     try:
         whole = {name: value.contiguous() for name, value in tensors.items()}
         save_file(whole, str(temporary), metadata={**about, KIND: kind})

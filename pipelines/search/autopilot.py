@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
+from itertools import chain, cycle
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,7 @@ from PIL import Image
 
 from adhere import verifiers
 from adhere.errors import GuidanceError
+from adhere.guides.guide import Plugin
 from adhere.guides.run import Run
 from adhere.pipelines.engine.annotations import unmarked
 from adhere.pipelines.engine.guidance import Guidance
@@ -260,12 +262,13 @@ class Flying:
         return self.plan.attempts[1:] or self.plan.attempts
 
     def _candidates(self, seed: int) -> Iterator[Try]:
-        """Every attempt from the given noise, then those that guide from others, without end."""
-        yield from (Try(one, seed) for one in self.plan.attempts)
-        k = 0
-        while True:
-            k += 1
-            yield from (Try(one, seed + k * APART) for one in self._guided)
+        """Every attempt from the given noise, then those that guide from others, without end. None
+        has the same noise again: that would make the same picture.
+        """
+        tried: list[tuple[Plugin, ...]] = []
+        for one in chain(self.plan.attempts, cycle(self._guided)):
+            yield Try(one, seed + tried.count(one.plugins) * APART)
+            tried.append(one.plugins)
 
     def _more(self, flight: Flight) -> bool:
         """Whether there is a try to be had yet."""

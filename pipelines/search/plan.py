@@ -48,13 +48,17 @@ class Pilot:
     enough: float | None = None
     look_at: float = 0.36
 
-    def plan(self, prompt: str) -> Plan:
+    def plan(self, prompt: str, layout: Layout | None = None) -> Plan:
         """A prompt's plan with these settings.
+
+        Args:
+            layout: where things belong; as the prompt's words have it if left out.
 
         Raises:
             ParameterError: a setting is out of range.
+            LayoutError: the layout is not the prompt's.
         """
-        return planned(prompt, **vars(self))
+        return planned(prompt, layout, **vars(self))
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -77,6 +81,8 @@ class Attempt:
     plugins: tuple[Plugin, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.why, str) or torn(self.why):
+            raise ParameterError(f"why={self.why!a} is no text; write what the attempt is for")
         parameters.each_once(self.plugins)
 
     @property
@@ -101,7 +107,7 @@ class Attempt:
         plugins = data.get("plugins", ())
         if not isinstance(plugins, (list, tuple)):
             raise ParameterError(f"plugins={plugins!r} is no list; write ['syngen'] for one")
-        return cls(str(data.get("why", "")), tuple(map(plugin, plugins)))
+        return cls(data.get("why", ""), tuple(map(plugin, plugins)))
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ class Plan:
     Attributes:
         prompt: as the model is given it: without what is not to be there.
         attempts: in the order of trying; after the last, all but the first again from other noise.
+            One that is there twice is tried from other noise the second time.
         layout: where things belong, for attempts that follow one.
         negative: what the prompt says is not to be there.
         verifier: what judges pictures.
@@ -147,8 +154,11 @@ class Plan:
                 "should show"
             )
         strip_markup(self.prompt)
-        if not self.attempts:
-            raise ParameterError("a plan without attempts makes no picture; leave one in")
+        if not isinstance(self.verifier, str) or not self.verifier.strip() or torn(self.verifier):
+            raise ParameterError(
+                f"verifier={self.verifier!a} is no name of a verifier; write one, as 'clip-score'"
+            )
+        self._check_attempts()
         if not is_number(self.budget) or self.budget < 1:
             raise ParameterError(
                 f"budget={self.budget!r}: a picture costs 1; give a finite number of 1 or more"
@@ -164,6 +174,23 @@ class Plan:
                 f"look_at={self.look_at!r} is no share of a run, from 0 to below 1"
             )
         plain_numbers(self)
+
+    def _check_attempts(self) -> None:
+        """Attempts, one at the least, and where they follow a layout the prompt's."""
+        if not isinstance(self.attempts, (list, tuple)):
+            raise ParameterError(f"attempts={self.attempts!r} is no list of attempts; give one")
+        object.__setattr__(self, "attempts", tuple(self.attempts))
+        if not self.attempts:
+            raise ParameterError("a plan without attempts makes no picture; leave one in")
+        for one in self.attempts:
+            if not isinstance(one, Attempt):
+                raise ParameterError(f"{one!r} is no attempt; give Attempt(why, plugins)")
+        if self.layout is None:
+            return
+        if not isinstance(self.layout, Layout):
+            raise ParameterError(f"layout={self.layout!r} is none; give a Layout, or leave it out")
+        if any(map(self.layout_of, self.attempts)):
+            self.layout.check(self.prompt)
 
     @property
     def hope(self) -> float | None:
@@ -205,7 +232,7 @@ class Plan:
         Raises:
             ParameterError: an unknown key or plugin, or a value out of range.
             PromptError: an empty prompt, or markup that does not parse.
-            LayoutError: the layout does not read.
+            LayoutError: the layout does not read, or has phrases that the prompt has not.
         """
         layout = known_fields(cls, data, "a plan").get("layout")
         if "prompt" not in data or not isinstance(data.get("attempts"), (list, tuple)):
@@ -215,24 +242,28 @@ class Plan:
         return cls(**{
             **data,
             "attempts": tuple(map(Attempt.from_json, data["attempts"])),
-            "layout": Layout.from_json(layout) if layout else None,
+            "layout": None if layout is None else Layout.from_json(layout),
         })  # fmt: skip
 
 
-def planned(prompt: str, **settings: Any) -> Plan:
+def planned(prompt: str, layout: Layout | None = None, **settings: Any) -> Plan:
     """The plan for a prompt: plain, then what mends the failures that its words make likely.
 
     Properties of several things go astray, things go missing, places are missed: each is tried
     where the prompt has what can fail so, alone and then together.
 
     Args:
+        layout: where things belong; as the prompt's words have it if left out.
         settings: fields of `Plan` other than what is planned here.
 
     Raises:
-        ParameterError: a setting is out of range.
+        ParameterError: a setting is out of range, or the prompt is no text.
         PromptError: an empty prompt, one that only says what is not to be there, or markup that
             does not parse.
+        LayoutError: the layout has phrases that the prompt has not.
     """
+    if not isinstance(prompt, str):
+        raise ParameterError(f"prompt={prompt!r} is no text; write one")
     wanted, unwanted = parted(prompt)
     if unwanted and not wanted:
         raise PromptError(
@@ -240,7 +271,7 @@ def planned(prompt: str, **settings: Any) -> Plan:
             f"in 'a house without {unwanted}'"
         )
     parsed = parse(wanted)
-    layout = _layout(parsed)
+    layout = _layout(parsed) if layout is None else layout
     plan = Plan(wanted, (Attempt("as the model draws it"),), layout, unwanted, **settings)
     return replace(plan, attempts=(*plan.attempts, *_mending(parsed, layout)))
 

@@ -17,7 +17,10 @@ def is_whole(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    try:
+        return real and math.isfinite(value)
+    except OverflowError:  # a whole number with more digits than any other number here may have
+        return False
 
 
 def plain_numbers(settings: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from adhere.errors import ParameterError
-from adhere.files import replaced
+from adhere.files import replaced, sweep, unfinished
 from adhere.pipelines.studio.request import Picture
 
 SETTINGS = "adhere"
@@ -41,12 +40,12 @@ class Settings:
 
 
 def writable(out: Path, option: str = "--out") -> Path:
-    """The folder that an option names, made if it is missing.
+    """The folder that an option names, made if it is missing, without what killed programs left.
 
     Raises:
         ParameterError: nothing can be written there. Said before a model is loaded.
     """
-    probe = out / f".{os.getpid()}.part"
+    probe = unfinished(out / "probe")
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -56,6 +55,7 @@ def writable(out: Path, option: str = "--out") -> Path:
             f"{option} {str(out)!r} is no folder that can be written to ({error.strerror}); "
             "give another one"
         ) from error
+    sweep(out)
     return out
 
 
@@ -106,13 +106,11 @@ def _replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: in a sentence, what could not be written.
     """
-    # Threads of one process may write the same file.
-    mine = f"{os.getpid()}-{threading.get_ident()}"
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         place = replaced(path)
-        temporary = place.with_name(f".{place.name}.{mine}.part")
+        temporary = unfinished(place)
         yield temporary
         os.replace(temporary, place)
     except OSError as error:

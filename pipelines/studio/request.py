@@ -96,8 +96,9 @@ class Request:
         """How an autopilot flies it, on the request's own layout if it has one; None without."""
         if self.auto is None:
             return None
-        plan = self.auto if isinstance(self.auto, Plan) else self.auto.plan(self.prompt)
-        return replace(plan, layout=self.layout or plan.layout)
+        if isinstance(self.auto, Plan):
+            return replace(self.auto, layout=self.layout or self.auto.layout)
+        return self.auto.plan(self.prompt, self.layout)
 
     def with_seed(self, seed: int) -> Request:
         """The same request from other noise."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +15,9 @@ import torch
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import write_atomic
+from adhere.files import unfinished
 from adhere.guides import stored
-from adhere.pipelines.studio.output import writable_file, write_text
+from adhere.pipelines.studio.output import writable, writable_file, write_text
 
 WRITERS = {
     "text": lambda path: write_text(path, "new"),
@@ -44,3 +49,33 @@ def test_where_a_link_leads_is_written(name: str, tmp_path: Path) -> None:
         WRITERS[name](link)
         assert link.is_symlink()
         assert file.stat().st_size > 0
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.core import test_files
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+test_files.WRITERS[sys.argv[1]](Path(sys.argv[2]))
+"""
+"""Dies by `kill -9` with the new file written and not yet in its place."""
+
+
+@pytest.mark.parametrize("name", ["text", "tensors"])
+def test_what_a_killed_program_leaves_goes_with_the_next_one(name: str, tmp_path: Path) -> None:
+    path, other = tmp_path / "there", tmp_path / ".mine.part"
+    for file in (path, other):
+        file.write_text("old")
+    died = subprocess.run([sys.executable, "-c", KILLED, name, str(path)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    left = set(tmp_path.iterdir()) - {path, other}
+    assert len(left) == 1
+    running = unfinished(path)  # this process's own, another machine's, and one of a day ago
+    elsewhere = running.with_name(re.sub("adhere-.{8}", "adhere-00000000", running.name))
+    forgotten = elsewhere.with_name(elsewhere.name.replace("there", "then"))
+    for file in (running, elsewhere, forgotten):
+        file.touch()
+    os.utime(forgotten, (0, 0))
+    writable(tmp_path)
+    assert set(tmp_path.iterdir()) == {path, other, running, elsewhere}

@@ -15,8 +15,9 @@ from diffusers import HeunDiscreteScheduler
 from PIL import Image
 
 import adhere
-from adhere.errors import GuidanceError, ParameterError, PromptError
+from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
+from adhere.layout.layout import Layout, Region
 from adhere.pipelines.families import family_of
 from adhere.pipelines.search.costs import Rows
 from adhere.pipelines.search.plan import Attempt, Pilot, Plan, parted, planned
@@ -132,6 +133,13 @@ def test_a_plan_is_plain_data() -> None:
         ({"look_at": "x"}, "no share of a run"),
         ({"look_at": 1.0}, "no share of a run"),
         ({"attempts": ()}, "without attempts makes no picture"),
+        ({"attempts": "syngen"}, "attempts='syngen' is no list"),
+        ({"attempts": [adhere.SynGen()]}, "is no attempt; give Attempt"),
+        ({"budget": 10**400}, "a picture costs 1; give a finite number"),
+        ({"enough": -(10**400)}, "is no score"),
+        ({"verifier": 3}, "verifier=3 is no name of a verifier"),
+        ({"verifier": " "}, "is no name of a verifier"),
+        ({"layout": {"regions": []}}, "is none; give a Layout"),
     ],
 )
 def test_a_plan_that_cannot_be_flown_is_refused(options: dict[str, Any], says: str) -> None:
@@ -152,11 +160,43 @@ def test_a_plan_that_cannot_be_flown_is_refused(options: dict[str, Any], says: s
         ({"prompt": PAIR, "attempts": [{"plugins": None}]}, "plugins=None is no list"),
         # Guidance would refuse them only when their turn comes, with pictures made.
         ({"prompt": PAIR, "attempts": [{}, {"plugins": ["syngen"] * 2}]}, "syngen is there twice"),
+        ({"prompt": PAIR, "attempts": [{"why": None}]}, "why=None is no text"),
+        ({"prompt": PAIR, "attempts": [{"why": "\ud800"}]}, "is no text"),
+        ({"prompt": PAIR, "attempts": [{}], "verifier": ["judge"]}, "is no name of a verifier"),
     ],
 )
 def test_what_is_no_plan_is_refused_as_it_is_read(data: Any, says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         Plan.from_json(data)
+
+
+@pytest.mark.parametrize("layout", [{}, [], 0, False, ""])
+def test_a_layout_that_is_none_is_no_layout_left_out(layout: Any) -> None:
+    with pytest.raises(LayoutError):
+        Plan.from_json({"prompt": PAIR, "attempts": [{}], "layout": layout})
+
+
+def test_a_layout_of_other_words_is_said_before_it_is_followed() -> None:
+    """Not with pictures made, when the turn of what follows it comes."""
+    layout = composed("a whale")
+    with pytest.raises(LayoutError, match="whale"):
+        Plan(PAIR, (Attempt(""), Attempt("", (adhere.ZestGuide(),))), layout)
+    assert Plan(PAIR, (Attempt(""),), layout).layout is layout
+
+
+@pytest.mark.parametrize("prompt", [None, 3, ["a cat"]])
+def test_what_is_no_text_is_no_prompt(prompt: Any) -> None:
+    with pytest.raises(ParameterError, match="is no text"):
+        planned(prompt)
+
+
+def test_a_layout_that_is_given_is_followed() -> None:
+    """Of one thing, whose words say nothing of a place, too."""
+    layout = Layout((Region("cat", box=(0.0, 0.0, 0.5, 0.5)),))
+    plan = Request("a cat", layout=layout, auto=Pilot()).flight_plan
+    assert plan is not None
+    assert [one.name for one in plan.attempts] == ["plain", "zestguide"]
+    assert plan.layout_of(plan.attempts[1]) == layout
 
 
 def test_numbers_of_numpy_are_plain_data() -> None:
@@ -318,6 +358,15 @@ def test_later_rounds_have_other_noises_and_guide() -> None:
     flight = flown(tiny.sd1(), replan(plan, told), budget=8)
     seeds = [(one.attempt.why, one.seed) for one in flight.tries]
     assert seeds[:4] == [("first", 0), ("more", 0), ("more", APART), ("more", 2 * APART)]
+
+
+def test_an_attempt_that_stands_twice_is_not_the_same_picture_twice() -> None:
+    bind = Attempt("bind", (adhere.SynGen(),))
+    plan = Plan("a cat", (Attempt("first"), bind, Attempt("once more"), bind), enough=9.0)
+    flight = flown(tiny.sd1(), replan(plan, Told(*[0.1] * 60)))
+    tried = [(one.attempt.name, one.seed) for one in flight.tries]
+    assert tried[:4] == [("plain", 0), ("syngen", 0), ("plain", APART), ("syngen", APART)]
+    assert len(set(tried)) == len(tried) > 4
 
 
 def replan(plan: Plan, told: Verifier) -> Plan:

@@ -94,6 +94,36 @@ def test_a_copy_goes_on_as_its_parent_with_every_sampler(kind: type) -> None:
     torch.testing.assert_close(found[1], plain[0], rtol=0, atol=2e-5)
 
 
+SOLVERS = ["DPMSolverMultistepScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler"]
+"""What UniPC may be given to predict with, of those that remember earlier steps."""
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_what_a_solver_within_another_remembers_goes_along(name: str) -> None:
+    kinds = {kind.__name__: kind for kind in SERVED}
+    pipe, steps = tiny.sd1(), 5
+    pipe.scheduler = made(kinds["UniPCMultistepScheduler"], solver_p=made(kinds[name]))
+    plain = two(pipe, steps=steps)
+    found = choosing(pipe, Selection((0, 0)), index=2, steps=steps)
+    assert apart(plain[0], plain[1]) > 0.1
+    torch.testing.assert_close(found[0], plain[0], rtol=0, atol=2e-5)
+    torch.testing.assert_close(found[1], plain[0], rtol=0, atol=2e-5)
+
+
+def test_a_solver_within_another_keeps_edits_and_its_settings() -> None:
+    """The corrector of either would undo half of a move; both have it back afterwards."""
+    inner: Any = made(next(one for one in SERVED if one.__name__ == "UniPCMultistepScheduler"))
+    outer: Any = type(inner).from_config(inner.config, solver_p=inner)
+    outer.set_timesteps(4)
+    sample = torch.randn(1, 4, 8, 8)
+    with edits.restored(outer):
+        for timestep in outer.timesteps[:2]:
+            sample = outer.step(torch.randn_like(sample), timestep, sample).prev_sample
+        edits.moved(outer, torch.ones_like(sample))
+        assert (outer.disable_corrector, inner.disable_corrector) == ([1], [1])
+    assert (outer.disable_corrector, inner.disable_corrector) == ([], [])
+
+
 KEEPING = [
     name
     for name, kind in PLUGINS.items()

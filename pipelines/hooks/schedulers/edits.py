@@ -9,6 +9,8 @@ Most schedulers keep every edit. The others:
 - UniPC and SA-Solver correct each sample from the one before, which undoes about half of an edit:
   the corrector is left out at the steps that were edited.
 - DPM++ single-step makes its later results from a sample that it has stored: that is moved too.
+
+A scheduler may hold another, as UniPC does its `solver_p`: both are treated, each by its own kind.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ def moved(scheduler: Any, move: Tensor) -> None:
 
     It is the one that its step is about to begin from, or the one that it has just returned.
     """
-    if _corrects(scheduler) and scheduler.step_index:
-        scheduler.disable_corrector = [*scheduler.disable_corrector, scheduler.step_index - 1]
-    _uncorrected(scheduler)
-    _carried(scheduler, move)
+    for one in _nested(scheduler):
+        if _corrects(one) and one.step_index:
+            one.disable_corrector = [*one.disable_corrector, one.step_index - 1]
+        _uncorrected(one)
+        _carried(one, move)
 
 
 def reordered(scheduler: Any, rows: Tensor, shape: Sequence[int]) -> None:
@@ -44,8 +47,9 @@ def reordered(scheduler: Any, rows: Tensor, shape: Sequence[int]) -> None:
     Args:
         shape: of the samples that it steps, which all it keeps of them has.
     """
-    for name, value in list(vars(scheduler).items()):
-        setattr(scheduler, name, _reordered(value, rows, torch.Size(shape)))
+    for one in _nested(scheduler):
+        for name, value in list(vars(one).items()):
+            setattr(one, name, _reordered(value, rows, torch.Size(shape)))
 
 
 def _reordered(value: Any, rows: Tensor, shape: torch.Size) -> Any:
@@ -60,20 +64,29 @@ def remembers(scheduler: Any) -> bool:
     """Whether a scheduler keeps predictions of earlier steps, as multistep solvers do. It can be
     asked before the first.
     """
-    return any(isinstance(vars(scheduler).get(name), list) for name in _EARLIER)
+    return any(
+        isinstance(vars(one).get(name), list) for one in _nested(scheduler) for name in _EARLIER
+    )
 
 
 @contextmanager
 def restored(scheduler: Any) -> Iterator[None]:
     """Put back what `moved` changes in a scheduler's settings."""
-    if not _corrects(scheduler):
-        yield
-        return
-    before = scheduler.disable_corrector
+    before = [(one, one.disable_corrector) for one in _nested(scheduler) if _corrects(one)]
     try:
         yield
     finally:
-        scheduler.disable_corrector = before
+        for one, steps in before:
+            one.disable_corrector = steps
+
+
+def _nested(scheduler: Any) -> list[Any]:
+    """A scheduler and those that it holds, each once."""
+    found = [scheduler]
+    for one in found:
+        held = (value for value in vars(one).values() if hasattr(value, "set_timesteps"))
+        found.extend(value for value in held if all(value is not each for each in found))
+    return found
 
 
 def _corrects(scheduler: Any) -> bool:
