@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from adhere.app.jobs import copies
-from adhere.app.jobs.setup import Setup
 from adhere.app.jobs.worker import Worker, sentence
 from adhere.app.outcome.gallery import Gallery
 from adhere.app.outcome.runner import Shared
@@ -24,7 +23,7 @@ from adhere.app.serving.compat import GuardedPage
 from adhere.app.tabs.autopilot import Autopilot
 from adhere.app.tabs.compose import Compose
 from adhere.app.tabs.explorer import Explorer
-from adhere.app.tabs.history import History, board_for
+from adhere.app.tabs.history import History, board_for, taken_up
 from adhere.app.tabs.paint import Paint
 from adhere.app.tabs.safety import Safety
 from adhere.errors import GuidanceError
@@ -117,6 +116,7 @@ def _vocabulary() -> str:
     )
 
 
+IN_PLACE = "The link's settings are in place: press Generate."
 OPENED = """() => {
   document.body.dataset.adhere = "ready";
   return location.search.includes("setup=") ? location.search : "";
@@ -139,16 +139,9 @@ def _restore(tabs: Any, boards: Mapping[str, Any], page: Any, shared: Shared) ->
             first = next(iter(boards.values()))
             return {first.panel.status: say(sentence(wrong), "wrong")}
         board = boards[board_for(setup, boards, asked.get("tab", [""])[0])]
-        return {tabs: gr.update(selected=board.panel.name), **_filled(board, setup)}
+        return {tabs: gr.update(selected=board.panel.name), **taken_up(board, setup, IN_PLACE)}
 
     page.load(lambda known: known or Histories.new_key(), shared.key, shared.key, **QUIET)
     page.load(None, None, None, js=scripts.NAMED, api_visibility="private")
     page.load(None, None, query, js=OPENED, api_visibility="private")
     query.change(load, query, outputs, **QUIET)
-
-
-def _filled(board: Any, setup: Setup) -> dict[Any, Any]:
-    return {
-        **dict(zip(board.inputs, board.fill(setup), strict=True)),
-        board.panel.status: say("The link's settings are in place: press Generate."),
-    }

@@ -51,6 +51,7 @@ class History:
             self._another, [self.chosen, self.shared.key], self.panel.pair_outputs, **QUIET
         )
         parts = [part for board in self.boards.values() for part in board.inputs]
+        parts += [board.panel.status for board in self.boards.values()]
         outputs = [self.tabs, self.status, *parts]
         self.again.click(self._again, [self.chosen, self.shared.key], outputs, **QUIET)
         self.file.upload(self._from_file, self.file, outputs, **QUIET)
@@ -116,19 +117,44 @@ class History:
         return self._taken_up(board_for(setup, self.boards), setup)
 
     def _taken_up(self, tab: str, setup: Setup) -> dict[Any, Any]:
-        board = self.boards[tab]
-        filled = zip(board.inputs, board.fill(setup), strict=True)
-        return {self.tabs: gr.update(selected=tab), **dict(filled)}
+        return {self.tabs: gr.update(selected=tab), **taken_up(self.boards[tab], setup)}
 
 
 def board_for(setup: Setup, boards: Mapping[str, Any], asked: str = "") -> str:
-    """The tab that can show all of a set-up: the one that is asked for, if it can."""
-    flown = setup.request.auto is not None
-    if flown or asked == "autopilot" or asked not in boards:
-        layout = setup.request.layout is not None
-        layout = layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins)
-        return "autopilot" if flown else "paint" if layout else "compose"
-    return asked
+    """The tab that can show most of a set-up: the one that is asked for, if it can."""
+    if setup.request.auto is not None:
+        return "autopilot"
+    layout = setup.request.layout is not None
+    if layout or any(has_layout(type(plugin)) for plugin in setup.request.plugins):
+        return "paint"
+    return "compose" if asked == "autopilot" or asked not in boards else asked
+
+
+def taken_up(board: Any, setup: Setup, note: str = "") -> dict[Any, Any]:
+    """Updates that show a set-up in a tab; what the tab has no place for is said, else the note."""
+    values = board.fill(setup)
+    if lost := _lost(board, values, setup):
+        text = f"The settings are in place without their {', '.join(lost)}, which this tab cannot "
+        said = {board.panel.status: say(f"{text}show: it makes another picture.", "wrong")}
+    else:
+        said = {board.panel.status: say(note)} if note else {}
+    return {**dict(zip(board.inputs, values, strict=True)), **said}
+
+
+_PARTS = {"plugins": "methods", "subjects": "subjects", "scheduler": "sampler"}
+
+
+def _lost(board: Any, values: Sequence[Any], setup: Setup) -> list[str]:
+    """What a tab would not ask for when its fields have these values."""
+    given = [one.get("value") if isinstance(one, dict) else one for one in values]
+    try:
+        shown = board.read(given).request
+    except GuidanceError:  # which Generate will say
+        return []
+    asked = setup.request
+    return [
+        name for part, name in _PARTS.items() if getattr(shown, part) != getattr(asked, part)
+    ]  # fmt: skip
 
 
 def _small(kept: Kept) -> str:

@@ -19,7 +19,7 @@ from adhere.app.serving.server import prepare
 from adhere.app.tabs.autopilot import Autopilot
 from adhere.app.tabs.compose import Compose
 from adhere.app.tabs.explorer import View, archive
-from adhere.app.tabs.history import History
+from adhere.app.tabs.history import History, board_for, taken_up
 from adhere.app.tabs.paint import Paint
 from adhere.app.tabs.safety import Safety
 from adhere.layout.layout import Layout, Region
@@ -191,3 +191,39 @@ def test_the_unwanted_is_what_was_said_to_be(concept: str, said: str | None) -> 
     told = board.changed(result, 0)[board.counts]
     assert told["visible"] == (said is not None)
     assert (said or "") in told["value"]
+
+
+@pytest.mark.parametrize(
+    ("tab", "asked", "lost"),
+    [
+        (Compose, Request(PROMPT, plugins=STACK), None),
+        (Compose, Request(PROMPT, plugins=STACK, subjects=("cat",)), "their subjects,"),
+        (Compose, Request(PROMPT, plugins=(plugin("zestguide"),)), "their methods,"),
+        (Safety, Request(PROMPT, plugins=(plugin("safe-latent-diffusion:preset=max"),)), None),
+        (Safety, Request(PROMPT, plugins=STACK), None),  # which Generate refuses
+        (Paint, Request(PROMPT, plugins=(plugin("zestguide"),), layout=LAYOUT), None),
+        (
+            Paint,
+            Request(PROMPT, plugins=(plugin("zestguide"),), layout=LAYOUT, scheduler="none"),
+            "their sampler,",
+        ),
+        (Autopilot, Request(PROMPT, auto=Pilot(2.0), subjects=("cat",)), None),
+    ],
+)
+def test_what_a_tab_cannot_take_up_is_said(
+    tab: type[Any], asked: Request, lost: str | None
+) -> None:
+    board = drawn(tab, shared())
+    told = taken_up(board, Setup("toybox", asked, (0,)), "in place")
+    assert (lost or "in place") in told[board.panel.status]
+    assert ("without" in told[board.panel.status]) == (lost is not None)
+
+
+def test_a_link_leads_to_the_tab_that_shows_its_layout() -> None:
+    boards = dict.fromkeys(("autopilot", "compose", "paint", "safety"))
+    placed = Setup("toybox", Request(PROMPT, layout=LAYOUT), (0,))
+    assert {board_for(placed, boards, asked) for asked in (*boards, "")} == {"paint"}
+    plain = Setup("toybox", Request(PROMPT), (0,))
+    assert [board_for(plain, boards, asked) for asked in boards] == [
+        "compose", "compose", "paint", "safety"
+    ]  # fmt: skip
