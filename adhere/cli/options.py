@@ -153,7 +153,8 @@ class Drawing:
         typer.Option(
             min=1,
             max=10_000,
-            help="Begin so many pictures for each, and keep the one that --verifier likes best.",
+            help="Begin so many pictures for each, and keep the one that --verifier likes best. "
+            "--batch-size of them are made at once; the finished are in memory until then.",
             rich_help_panel=_HOW,
         ),
     ] = None

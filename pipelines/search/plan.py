@@ -24,17 +24,28 @@ BIND, EXCITE, PLACE = "syngen", "attend-and-excite", "zestguide"
 """What mends wrong properties, missing things and wrong places best, by the study."""
 PLAIN = "plain"
 """The name of an attempt without plugins."""
-_ENDS = r"(?!(?:and|or|nor|in|on|at|with|without|of|but|is|are)\b)"
+_ENDS = (
+    r"(?!(?:and|or|nor|in|on|at|with|without|of|but|is|are|left|right|above|below|under|over|next|"
+    r"underneath|beneath|beside|near|behind|inside|between|atop|to|by)\b)"
+)
 _ARTICLE = re.compile(r"\b(?:an?|any|no) ", re.IGNORECASE)
 _NOUN = rf"(?:{_ARTICLE.pattern})?[\w-]+(?: {_ENDS}[\w-]+)?"
 _OR = re.compile(r",? n?or ", re.IGNORECASE)
 _NO = (
-    r"(?:(?:with|but|and|or|there (?:is|are)) no|(?<![\w'-] )(?<!\.)no)"
-    r"(?! (?:\d|(?:one|longer|more|matter|doubt|smoking|parking|entry)\b))"
+    r"(?:(?:with|but|and|or|there (?:is|are)) (?:no|zero|0)|(?<![\w'-] )(?<!\.)(?:no|zero|0))"
+    r"(?! (?:\d|(?:one|longer|more|matter|doubt|smoking|parking|entry|gravity|degrees?)\b))"
 )
-"""Before what is not there; not in "a no parking sign", "no one" or "No 5"."""
+"""Before what is not there; not in "a no parking sign", "no one", "No 5" or "zero gravity"."""
 _WITHOUT = re.compile(rf"\b(?:without|{_NO}) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE)
 """What shall not be there: nouns, each with one word before it at the most."""
+_SIDE = r"(?:(?:to|on|at) the )?(?:left|right)(?: side)? of"
+_BY = rf"(?:{_SIDE}|on top of|above|over|below|under|beneath|next to|beside|near|behind)"
+_WHERE = re.compile(
+    rf"^\W*{_WITHOUT.pattern} {_BY}\b"
+    rf"|{_WITHOUT.pattern} (?:(?:to|on) (?:its|his|her|their) (?:left|right)|{_BY} (?:it|them)\b)",
+    re.IGNORECASE,
+)
+"""What shall not be there, with the place where it is not: of the first thing, or beside "it"."""
 _LOOSE = re.compile(r"^(?:(?:and|but|or)\b|[\s,.;])+|(?:\b(?:and|but|or)|[\s,])+$", re.IGNORECASE)
 """What joined something unwanted to the rest."""
 
@@ -328,7 +339,7 @@ def parted(prompt: str) -> tuple[str, str]:
     """
     found = _WITHOUT.findall(prompt)
     each = (_ARTICLE.sub("", one) for nouns in found for one in _OR.split(nouns))
-    wanted = re.sub(r"\s+([,.])", r"\1", " ".join(_WITHOUT.sub("", prompt).split()))
+    wanted = re.sub(r"\s+([,.])", r"\1", " ".join(_WITHOUT.sub("", _WHERE.sub("", prompt)).split()))
     if not found:
         return wanted.strip(" ,") or prompt, ""
     return _LOOSE.sub("", re.sub(r",(?:\s*,)+", ",", wanted)), ", ".join(dict.fromkeys(each))

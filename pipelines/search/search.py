@@ -303,6 +303,10 @@ def search(
         previews: decodes what is looked at early, such as an `AutoencoderTiny`; else the pipeline.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
 
+    What it takes of the device's memory depends on `together` and not on `n`. Finished pictures are
+    kept in main memory until all are verified, then the best `keep` of them; what was looked at
+    early is not kept.
+
     Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
     `Ranking` of what was finished as its `outcome` (`docs/errors.md`).
 

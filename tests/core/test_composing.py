@@ -328,3 +328,90 @@ def test_what_is_written_is_of_the_prompt_that_was_asked(said: dict[str, str]) -
     """A layout's file brings its prompt: another one would be drawn from it."""
     layout = composed("a [red|cat]", by=lambda prompt: {**said, "regions": [CAT]})
     assert layout.prompt == "a red cat"
+
+
+# ---- Sentences that people write, and where their things are -------------------------------------
+
+
+def grounds(prompt: str) -> dict[str, Any]:
+    """Each phrase's ground on a grid."""
+    layout = composed(prompt)
+    masks = (Layout((one,)).masks((100, 100))[0] > 0.5 for one in layout.regions)
+    return {one.phrase: mask for one, mask in zip(layout.regions, masks, strict=True)}
+
+
+def bounds(ground: Any) -> tuple[int, int, int, int]:
+    rows, columns = torch.nonzero(ground, as_tuple=True)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def order(prompt: str) -> list[str]:
+    """Phrases from left to right, those of one column from top to bottom."""
+    found = {phrase: bounds(ground) for phrase, ground in grounds(prompt).items()}
+    return sorted(found, key=lambda phrase: found[phrase][:2])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        # A relation is of all that stand in a row of words before it.
+        ("three cats and two dogs right of a tree", ["tree", "cats", "dogs"]),
+        ("a cat, a dog and a bird right of a tree", ["tree", "cat", "dog", "bird"]),
+        ("a cat left of a dog and a bird right of a tree", ["cat", "tree", "dog", "bird"]),
+        ("a cat and a dog right of the cat", ["cat", "dog"]),
+        # "It" is the thing before, or what that was beside.
+        ("a dog with a cat on its left", ["cat", "dog"]),
+        ("a dog and a cat to the left of it", ["cat", "dog"]),
+        ("a cat, and to its left a dog", ["dog", "cat"]),
+        ("a cat to the left of it is a dog", ["dog", "cat"]),
+        ("a dog, a cat on its left and a bird on its right", ["cat", "dog", "bird"]),
+        ("a tree and a cat on top of it", ["cat", "tree"]),
+        ("a table with a lamp on it", ["lamp", "table"]),
+        ("a man with a hat on his head", ["man"]),
+        ("a cat and a dog above each other", ["cat", "dog"]),
+        # Behind "and", the first thing again.
+        ("a red cat, right of a blue car and left of a bird", ["blue car", "red cat", "bird"]),
+        ("a cat left of a dog and right of a bird", ["bird", "cat", "dog"]),
+        ("a bird between two dogs, left of a tree", ["dogs", "bird", "tree"]),
+        ("between a dog and a bird is a cat", ["dog", "cat", "bird"]),
+        # Turned round.
+        ("a cat is not left of a dog", ["dog", "cat"]),
+        ("a cat isn't to the right of a dog", ["cat", "dog"]),
+        ("a cat and a dog, from right to left", ["dog", "cat"]),
+        ("a cat and a dog, from bottom to top", ["dog", "cat"]),
+        ("the right dog is blue, the left dog is red", ["left dog", "right dog"]),
+        ("a cat to the right, a dog to the left", ["dog", "cat"]),
+        # What is no thing.
+        ("a dog on the right of the picture", ["dog"]),
+        ("the cat's left ear", ["cat"]),
+        ("zero cats and a dog", ["dog"]),
+        ("two dogs and 0 cats", ["dogs"]),
+        ("a cat (right of a dog)", ["dog", "cat"]),
+        ("a cat right of another cat", ["cat#2", "cat"]),
+        ("a cat right of its bowl", ["bowl", "cat"]),
+    ],
+)
+def test_things_are_where_the_words_have_them(prompt: str, phrases: list[str]) -> None:
+    assert order(prompt) == phrases
+
+
+@pytest.mark.parametrize("words", ["above and to the left of", "to the left of and above"])
+def test_two_relations_at_once_are_a_diagonal(words: str) -> None:
+    cat, dog = map(bounds, grounds(f"a cat {words} a dog").values())
+    assert cat[2] <= dog[0]
+    assert cat[3] <= dog[1]
+
+
+@pytest.mark.parametrize("prompt", ["a cat between two dogs", "between two dogs is a cat"])
+def test_what_is_between_several_of_a_kind_has_some_on_either_side(prompt: str) -> None:
+    found = grounds(prompt)
+    left, _, right, _ = bounds(found["cat"])
+    columns = found["dogs"].any(dim=0)
+    assert columns[:left].any()
+    assert columns[right:].any()
+    assert not columns[left:right].any()
+
+
+def test_what_contradicts_itself_behind_and_is_said() -> None:
+    with pytest.raises(LayoutError, match="'cat' above 'dog'; 'cat' below 'dog'"):
+        composed("a cat above a dog and below the dog")

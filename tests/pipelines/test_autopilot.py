@@ -96,6 +96,13 @@ def test_a_number_or_a_place_of_one_thing_is_in_the_plan(prompt: str) -> None:
         ("a no parking sign", "a no parking sign", ""),
         ("no one in a street", "no one in a street", ""),
         ("the No 5 bus", "the No 5 bus", ""),
+        ("no cats left of a dog", "a dog", "cats"),
+        ("a cat without a hat left of a dog", "a cat left of a dog", "hat"),
+        ("a dog with no cat to its left", "a dog", "cat"),
+        ("a dog with no cats next to it, in a field", "a dog, in a field", "cats"),
+        ("two dogs and zero cats", "two dogs", "cats"),
+        ("0 cats and a dog", "a dog", "cats"),
+        ("an astronaut in zero gravity", "an astronaut in zero gravity", ""),
     ],
 )
 def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwanted: str) -> None:
