@@ -156,7 +156,7 @@ class Scene:
         way = said.ways[0] if said.ways else None
         if last < 0:
             self.pair = (here,) if way == "between" else ()
-            self.ahead = None if way in (None, "between") else (way, here)
+            self.ahead = None if way is None or way == "between" else (way, here)
         elif way == "between":
             if self.things[here].count == 1:
                 self.middle = last
@@ -200,7 +200,7 @@ class Scene:
             subjects = (last, *(one for one in self._row(last) if one != here))
         self.subjects = subjects
         upright = {"above", "below"} & set(said.ways)
-        across = {"left", "right"} & set(said.ways)
+        across = tuple(one for one in said.ways if one in ("left", "right"))
         if upright and across:  # in a column of their own, and there up or down
             above = "above" in upright
             self._keep((here,), "y1" if above else "y0")
@@ -305,7 +305,7 @@ def _said(between: str) -> Said:
     ways = [way]
     if rest.endswith(" and") or rest == "and":
         other, others = _way(rest.removesuffix("and").strip())
-        if other in _TURNED and way in _TURNED:  # "above and to the left of"
+        if other is not None and {other, way} <= set(_TURNED):  # "above and to the left of"
             ways, rest = [other, way], others
     if _NOT.search(rest):
         ways = [_TURNED[one] for one in ways if one in _TURNED]

@@ -4,6 +4,10 @@ Every candidate is a call of the pipeline with a seed of its own, so each can be
 Those that a verifier likes least at a look early in the run, or whose attention promises least
 there, are never finished; the finalists are made from the beginning, which costs them the looked-at
 steps twice and asks nothing of a sampler.
+
+What a search takes of the device's memory depends on how many it makes `together`, not on how many
+there are. Finished pictures are kept in main memory until all are verified, then the best that are
+wanted; what was looked at early is not kept.
 """
 
 from __future__ import annotations
@@ -299,13 +303,9 @@ def search(
         look_at: share of the run at which candidates are looked at; 1 to finish them all.
         finish: how many are finished; a quarter of them if left out.
         drop_by: who says which are not, the `verifier`, the run's own `attention` or `both`.
-        together: pictures that are made at once, at the most; half of them where memory is short.
+        together: made at once, at the most; the device's memory holds these, not all of the `n`.
         previews: decodes what is looked at early, such as an `AutoencoderTiny`; else the pipeline.
         call: further arguments of the pipeline's call, such as `num_inference_steps`.
-
-    What it takes of the device's memory depends on `together` and not on `n`. Finished pictures are
-    kept in main memory until all are verified, then the best `keep` of them; what was looked at
-    early is not kept.
 
     Whatever ends it before its time, Ctrl-C or the lack of memory, is raised as it is, and has the
     `Ranking` of what was finished as its `outcome` (`docs/errors.md`).

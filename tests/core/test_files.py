@@ -79,3 +79,37 @@ def test_what_a_killed_program_leaves_goes_with_the_next_one(name: str, tmp_path
     os.utime(forgotten, (0, 0))
     writable(tmp_path)
     assert set(tmp_path.iterdir()) == {path, other, running, elsewhere}
+
+
+def test_a_folder_that_becomes_read_only_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the refusal to remove what was begun, which is refused then, too."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "there"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", refuses)
+    monkeypatch.setattr(Path, "unlink", refuses)
+    with pytest.raises(OSError, match=r"there was not written .Permission denied.; what was"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_file_that_may_grow_no_more_is_a_sentence(tmp_path: Path) -> None:
+    """As under `ulimit -f`, which ends a program that does not see to it."""
+    path = tmp_path / "there"
+    path.write_text("old")
+    script = (
+        "import resource, sys; from pathlib import Path; from tests.core import test_files as t;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "t.write_text(Path(sys.argv[1]), 'x' * 10000)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)], check=False, capture_output=True, text=True
+    )
+    assert "there was not written (File too large); what was finished before is" in run.stderr
+    assert [*tmp_path.iterdir()] == [path]
+    assert path.read_text() == "old"
