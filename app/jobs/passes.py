@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
-from adhere.app.jobs.methods import is_layout
-from adhere.guides import parameters
 from adhere.guides.guide import Plugin
 from adhere.layout.layout import Layout
 from adhere.pipelines.search.costs import extra_passes
@@ -25,7 +21,11 @@ USUAL_STEPS = 50
 
 
 def most_passes(
-    plugins: Sequence[Plugin], steps: int | None, pictures: int, compare: bool = True
+    plugins: Sequence[Plugin],
+    steps: int | None,
+    pictures: int,
+    compare: bool = True,
+    layout: Layout | None = None,
 ) -> int:
     """Passes of a whole job at the most.
 
@@ -34,9 +34,10 @@ def most_passes(
         steps: denoising steps; the model's own number if None.
         pictures: seeds.
         compare: whether each picture is also made without the methods.
+        layout: the call's, which methods without one of their own follow.
     """
     count = USUAL_STEPS if steps is None else steps
-    guided = count + extra_passes(plugins, count)
+    guided = count + extra_passes(plugins, count, layout=layout)
     plain = count if compare and plugins else 0
     return pictures * (plain + guided)
 
@@ -47,7 +48,10 @@ def flight_passes(plan: Plan, steps: int) -> int:
     Its budget counts rows of the denoiser in those of a plain picture, and an extra pass has half
     as many as a plain one. The first picture is made whatever it costs.
     """
-    wholes = [steps + extra_passes(attempt.plugins, steps) for attempt in plan.attempts]
+    wholes = [
+        steps + extra_passes(one.plugins, steps, layout=plan.layout_of(one))
+        for one in plan.attempts
+    ]
     densest = max(whole / (steps + whole) for whole in wholes)
     # A look is counted with the pass that it ends.
     looks = plan.budget / max(plan.look_at, 1 / steps)
@@ -64,10 +68,7 @@ def job_passes(request: Request, pictures: int, compare: bool = True) -> int:
     """
     plan, count = request.flight_plan, evaluations(request)
     if plan is None:
-        stack = _on(request.plugins, request.layout)
-        return most_passes(stack, count, pictures, compare)
-    attempts = (replace(one, plugins=_on(one.plugins, plan.layout)) for one in plan.attempts)
-    plan = replace(plan, attempts=tuple(attempts))
+        return most_passes(request.plugins, count, pictures, compare, request.layout)
     return pictures * (count * compare + flight_passes(plan, count))
 
 
@@ -75,18 +76,6 @@ def evaluations(request: Request) -> int:
     """How often a plain picture has the denoiser evaluated: some samplers do twice a step."""
     steps = USUAL_STEPS if request.steps is None else request.steps
     return steps * (2 if request.scheduler in TWICE else 1)
-
-
-def _on(stack: Sequence[Plugin], layout: Layout | None) -> tuple[Plugin, ...]:
-    """Plugins as if they had the call's layout themselves: what some take is by its regions."""
-    return tuple(_with(one, layout) for one in stack) if layout else tuple(stack)
-
-
-def _with(plugin: Any, layout: Layout) -> Any:
-    for one in parameters.parameters(type(plugin)):
-        if is_layout(one) and getattr(plugin, one.name) is None:
-            return replace(plugin, **{one.name: layout})
-    return plugin
 
 
 def dearest(plugins: Sequence[Plugin], steps: int | None) -> Plugin | None:

@@ -290,7 +290,8 @@ class Flying:
         """What an attempt costs beside the plain picture: what its methods say at the most, and no
         less than it was seen to.
         """
-        said = extra_passes(attempt.plugins, self.steps, self.evaluations) / self.unit
+        layout = self.plan.layout_of(attempt)
+        said = extra_passes(attempt.plugins, self.steps, self.evaluations, layout) / self.unit
         seen = (one.whole - 1 for one in flight.tries if one.attempt == attempt)
         return max(said, *seen, 0.0)
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from adhere.guides.energy import EnergyMethod
 from adhere.guides.guide import Plugin
+from adhere.layout.layout import Layout
 from adhere.pipelines.engine.session import running
 from adhere.pipelines.families import Family
 
 
-def extra_passes(plugins: Sequence[Plugin], steps: int, evaluations: int | None = None) -> int:
+def extra_passes(
+    plugins: Sequence[Plugin],
+    steps: int,
+    evaluations: int | None = None,
+    layout: Layout | None = None,
+) -> int:
     """Passes that methods together add to one picture at the most, the rows of further texts in the
     denoiser's own passes among them.
 
@@ -22,13 +29,20 @@ def extra_passes(plugins: Sequence[Plugin], steps: int, evaluations: int | None 
 
     Args:
         evaluations: more than `steps` where a sampler evaluates twice a step.
+        layout: the call's, which methods without one of their own follow.
     """
     added = 0
-    for plugin in plugins:
+    for plugin in (_following(one, layout) for one in plugins):
         counted = getattr(plugin, "extra_passes", None)
         added += (evaluations or steps) if counted is None else int(counted(steps))
     shared = [one.guided(steps) for one in plugins if isinstance(one, EnergyMethod)]
     return added - sum(shared) + max(shared, default=0)
+
+
+def _following(plugin: Any, layout: Layout | None) -> Plugin:
+    """A plugin with the call's layout, if it follows one."""
+    followed = layout is not None and getattr(plugin, "layout", layout) is None
+    return replace(plugin, layout=layout) if followed else plugin
 
 
 class Rows:
