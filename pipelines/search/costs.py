@@ -39,7 +39,7 @@ def extra_passes(
     return added - sum(shared) + max(shared, default=0)
 
 
-def _following(plugin: Any, layout: Layout | None) -> Plugin:
+def _following(plugin: Any, layout: Layout | None) -> Any:
     """A plugin with the call's layout, if it follows one."""
     followed = layout is not None and getattr(plugin, "layout", layout) is None
     return replace(plugin, layout=layout) if followed else plugin
