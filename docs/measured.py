@@ -97,6 +97,10 @@ class Question:
         """Every method in every setting."""
         raise NotImplementedError
 
+    def source(self, toybox: str) -> str:
+        """The file in benchmarks/results that has the numbers."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Suite(Question):
@@ -133,6 +137,9 @@ class Suite(Question):
                 kept = self._change(scores, claims, variant.name, self.keep)
                 yield Result(method, _setting(variant), change, self.way, passes, kept)
 
+    def source(self, toybox: str) -> str:
+        return _studies()[f"{toybox}-{self.experiment}"]
+
     def _change(
         self, scores: Mapping[Any, Any], claims: Mapping[Any, Any], variant: str, column: str
     ) -> Change | None:
@@ -164,7 +171,7 @@ class Arms(Question):
     keep: tuple[str, ...] = ()
 
     def results(self, toybox: str) -> Iterator[Result]:
-        path = RESULTS / f"{self.file}.json"
+        path = RESULTS / self.source(toybox)
         if toybox != "toybox" or not path.is_file():
             return
         told = _json(path.name)["results"]
@@ -173,6 +180,9 @@ class Arms(Question):
             if change:
                 kept = _change(_at(told, self.keep).get(f"{arm} - {self.against}", {}))
                 yield Result(method, setting, change, self.way, kept=kept)
+
+    def source(self, toybox: str) -> str:
+        return f"{self.file}.json"
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ class Choosing(Question):
     arms: tuple[tuple[str, str, str], ...] = ()
 
     def results(self, toybox: str) -> Iterator[Result]:
-        name = f"search_curves{toybox.removeprefix('toybox').replace('-', '_')}.json"
+        name = self.source(toybox)
         if not (RESULTS / name).is_file():
             return
         told = _json(name)["results"]["suites"].get(self.suite, {})
@@ -200,6 +210,9 @@ class Choosing(Question):
             change = _change(vars(found))
             if change:
                 yield Result(method, setting, change, self.way, passes)
+
+    def source(self, toybox: str) -> str:
+        return f"search_curves{toybox.removeprefix('toybox').replace('-', '_')}.json"
 
 
 def best(question: Question, toybox: str) -> dict[str, Result]:
@@ -249,6 +262,13 @@ def _json(name: str) -> Any:
 def _experiments() -> dict[str, Any]:
     told = [_json(path.name) for path in sorted(RESULTS.glob("effect_*.json"))]
     return {name: one for study in told for name, one in study["experiments"].items()}
+
+
+@functools.cache
+def _studies() -> dict[str, str]:
+    """The file that each experiment is in."""
+    names = [path.name for path in sorted(RESULTS.glob("effect_*.json"))]
+    return {experiment: name for name in names for experiment in _json(name)["experiments"]}
 
 
 @functools.cache

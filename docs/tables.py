@@ -17,6 +17,7 @@ from pathlib import Path
 
 from adhere.plugins import PLUGINS
 from docs import advice, cards, effects, figures
+from docs.standing import measured
 from docs.stub import stub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +72,12 @@ def results(text: str) -> str:
 def card(name: str, text: str) -> str:
     if not text:
         cards.card(name)
-    return block(text, "parameters", f"\n{cards.table(PLUGINS[name])}\n")
+    text = block(text, "parameters", f"\n{cards.table(PLUGINS[name])}\n")
+    return block(text, "measured", f"\n{measured(name, '../../')}\n")
+
+
+def tool(name: str, text: str) -> str:
+    return block(text, "measured", f"\n{measured(name, '../')}\n")
 
 
 def families(text: str) -> str:
@@ -98,6 +104,10 @@ FILES = (
     Generated("docs/families.md", families),
     Generated("docs/methods/README.md", methods),
     *(Generated(f"docs/methods/{name}.md", functools.partial(card, name)) for name in PLUGINS),
+    *(
+        Generated(f"docs/{one.page}", functools.partial(tool, name))
+        for name, one in cards.TOOLS.items()
+    ),
 )
 
 

@@ -49,20 +49,24 @@ def library(
         adhere noise library -m ./my-model --clip ./my-clip --shard 1/2
 
         adhere noise library -m ./my-model --clip ./my-clip --shard 2/2
+
+    A library that is there already grows to a larger --size.
     """
     from adhere.cli.making import studio
-    from adhere.pipelines.studio.output import writable_file
+    from adhere.pipelines.studio.output import named, writable_file
     from adhere.pipelines.studio.progress import progress
     from adhere.pipelines.tools.clip import clip_of
     from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
+    from adhere.plugins.mathematics.noise_library import LIBRARY
 
     part = Shard.read(shard)
+    named(out, LIBRARY)
     writable_file(out)
     found = clip_of(loading.model, clip)
     plan = Plan(size, steps, scheduler, width, height)
     maker = Maker(studio(loading), found, plan, out, loading.batch_size)
     if maker.whole():
-        typer.echo(f"{out} is there already, with {size} seeds")
+        typer.echo(f"{out} is there already, with {maker.seeds()} seeds")
         return
     missing = maker.missing(part)
     with progress("seeds", sum(map(len, missing))) as tick:

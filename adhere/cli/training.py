@@ -112,10 +112,11 @@ def concept_steering(
 def _learnt(pipe: Any, texts: list[str], plan: Plan, begin: Stored | None) -> Learnt:
     """An autoencoder that has learnt from texts, or `begin` as it is where there are none."""
     from adhere.pipelines.studio.progress import progress
-    from adhere.pipelines.tools.autoencoder import learnt, states_of, taken_over
+    from adhere.pipelines.tools.autoencoder import check, learnt, states_of, taken_over
 
     if begin is not None and not texts:
         return taken_over(pipe, plan, begin)
+    check(pipe, plan, begin)
     with progress("texts", len(texts)) as tick:
         states = states_of(pipe, texts, plan, tick)
     with progress("steps", plan.steps) as tick:
@@ -243,12 +244,9 @@ def _check_place(out: Path, kind: str, made_by: str) -> None:
             lies where nothing can be written.
     """
     from adhere.guides import stored
-    from adhere.pipelines.studio.output import writable_file
+    from adhere.pipelines.studio.output import named, writable_file
 
-    if out.suffix != stored.SUFFIX:
-        raise ParameterError(
-            f"--out {str(out)!r} is no name of a {kind}; let it end in {stored.SUFFIX}"
-        )
+    named(out, kind)
     if out.exists():
         try:
             stored.read(out, kind, made_by)

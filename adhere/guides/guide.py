@@ -112,6 +112,10 @@ def _nowhere(texts: Sequence[str], encoder: str, layer: int, change: Change) -> 
     raise ModelError("this pipeline's text encoders cannot be looked into; attach to the pipeline")
 
 
+def _unpooled(texts: Sequence[str]) -> Tensor:
+    raise ModelError("this pipeline's model is told no pooled embedding of a text")
+
+
 @dataclass(frozen=True)
 class Text:
     """The text embeddings of one denoiser call: `Float[batch tokens channels]` each.
@@ -123,6 +127,9 @@ class Text:
     where `change` is given hidden states, `Float[rows tokens channels]`, and gives others.
     `extra` has embeddings that the model is told in place of the guide's own `texts`, by their
     places: one for each image, of the size of `cond`.
+    `pooled` is the prompts' pooled embedding, where the model is told one beside the others (SDXL,
+    SD3, FLUX), and `pool` gives that of other texts. `verbatim` says whether the layers make keys
+    and values of these very embeddings, and not of what the model has made of them before.
     """
 
     cond: Float[Tensor, "batch tokens channels"]
@@ -133,6 +140,9 @@ class Text:
     tracks: Callable[[Sequence[str]], tuple[Track, ...]] = lambda texts: ()
     within: Callable[[Sequence[str], str, int, Change], Tensor] = _nowhere
     extra: Mapping[int, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
+    pooled: Float[Tensor, "batch pooled"] | None = None
+    pool: Callable[[Sequence[str]], Float[Tensor, "batch pooled"]] = _unpooled
+    verbatim: bool = True
 
     def replace(self, **changes: Any) -> Text:
         return replace(self, **changes)

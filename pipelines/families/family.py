@@ -341,6 +341,14 @@ class Family:
         """The call with other text embeddings of the same size."""
         return call.replace(**{self.text: embeds})
 
+    def pooled(self, values: Mapping[str, Any]) -> Float[Tensor, "rows pooled"] | None:
+        """The texts' pooled embeddings among the denoiser's arguments; None where it has none."""
+        return values.get("pooled_projections")
+
+    def repooled(self, call: Call, pooled: Float[Tensor, "rows pooled"]) -> Call:
+        """The call with other pooled embeddings of the same size."""
+        return call.replace(pooled_projections=pooled)
+
     # Pictures
 
     def pictures(self, call: Call) -> tuple[int, ...]:

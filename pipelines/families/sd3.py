@@ -76,6 +76,12 @@ class StableDiffusion3(JointFamily):
             )
         return tuple(tracks)
 
+    def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
+        found = self.tracked(texts, call.values)
+        if len(found) > 1:  # or T5's part of these texts would be zeros, and of the prompt not
+            self.need(("text_encoder_3",), f"a plugin needs to encode {texts[0]!r} as the prompt")
+        return found
+
     def _clip_columns(self, width: int) -> int:
         """Columns of the CLIP encoders: several where a long prompt was encoded in parts."""
         whole = int(self.pipe.tokenizer_max_length)

@@ -146,6 +146,13 @@ class UNetFamily(Family):
         self.refuse_other_columns(tracks[0], tracks[-1])
         return (tracks[0],)
 
+    def pooled(self, values: Mapping[str, Any]) -> Tensor | None:
+        return (values.get("added_cond_kwargs") or {}).get("text_embeds")
+
+    def repooled(self, call: Call, pooled: Tensor) -> Call:
+        given = {**call.values["added_cond_kwargs"], "text_embeds": pooled}
+        return call.replace(added_cond_kwargs=given)
+
     def opening(self, width: int) -> Sequence[int]:
         # The SDXL refiner has the second tokenizer alone.
         tokenizer = self.pipe.tokenizer or getattr(self.pipe, "tokenizer_2", None)

@@ -218,9 +218,23 @@ class PredictionGuider(ClassifierFreeGuidance):
         def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
             return family.tracks_of(texts, given)
 
-        text = Text(cond, uncond, encode, tracks=tracks)
+        def pool(texts: Sequence[str]) -> Tensor:
+            return _known(family.pooled(family.encode(texts).values))
+
+        pooled = family.pooled(given.values) if other is None else None
+        text = Text(
+            cond,
+            uncond,
+            encode,
+            tracks=tracks,
+            pooled=pooled,
+            pool=pool,
+            verbatim=family.layer_texts,
+        )
         for guide in run.guides:
             text = guide.embed(self._now(run, given), text)
+        if other is None and text.pooled is not pooled:
+            return family.retexted(family.repooled(given, _known(text.pooled)), text.cond)
         if other is None:
             return None if text.cond is cond else family.retexted(given, text.cond)
         kept = text.uncond is None or text.uncond is uncond

@@ -49,7 +49,7 @@ class Calling:
 
     def check(self, request: Request) -> None:
         """Raise `ParameterError` for what this pipeline would refuse or pass over."""
-        _check_size(request)
+        check_size(request.width, request.height)
         _check_alone(request)
         if request.scheduler is not None:
             samplers.scheduler(self.pipe, request.scheduler)
@@ -152,8 +152,9 @@ def _check_alone(request: Request) -> None:
             )
 
 
-def _check_size(request: Request) -> None:
-    for name, side in (("width", request.width), ("height", request.height)):
+def check_size(width: int | None, height: int | None) -> None:
+    """Raise `ParameterError` for a size that no model draws; None is the model's own."""
+    for name, side in (("width", width), ("height", height)):
         if side is not None and (side < PIXELS or side % PIXELS):
             down = max(PIXELS, side - side % PIXELS)
             raise ParameterError(

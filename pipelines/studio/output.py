@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from adhere.errors import ParameterError
 from adhere.files import replaced, sweep, unfinished
+from adhere.guides.stored import SUFFIX
 from adhere.pipelines.studio.request import Picture
 
 SETTINGS = "adhere"
@@ -76,6 +77,16 @@ def writable_file(path: Path, option: str = "--out") -> Path:
             f"{option} {str(path)!r} cannot be written ({error.strerror}); give another name"
         ) from error
     return path
+
+
+def named(path: Path, kind: str) -> None:
+    """Refuse a name under which a file of tensors would not be found to be one.
+
+    Raises:
+        ParameterError: it does not end as such files do.
+    """
+    if path.suffix != SUFFIX:
+        raise ParameterError(f"--out {str(path)!r} is no name of a {kind}; let it end in {SUFFIX}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -221,6 +221,16 @@ class Learnt:
     idle: float | None = None
 
 
+def check(pipe: Any, plan: Plan, begin: Stored | None = None) -> None:
+    """Refuse what cannot be learnt before many texts are read for it.
+
+    Raises:
+        ModelError: there is no such encoder or layer.
+        ParameterError: a state cannot be made of so many features, or `begin` is for other states.
+    """
+    Trainer(hidden_states(pipe, [PROBE], plan.encoder, plan.place(pipe)), plan, begin)
+
+
 def states_of(pipe: Any, texts: Sequence[str], plan: Plan, tick: Callable[[float], None]) -> States:
     """The hidden states that a plan is about, text by text; `tick` is told of each text."""
     layer, parts = plan.place(pipe), list[States]()

@@ -24,6 +24,7 @@ from adhere.errors import ParameterError
 from adhere.guides.stored import Stored, read, write
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.weights import fingerprint
+from adhere.pipelines.studio.calling import check_size
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.inversion import Denoiser, refuse
 from adhere.plugins.mathematics.noise_library import noise_of
@@ -67,7 +68,7 @@ class Collector:
 
     Raises:
         ModelError: the model's pictures cannot be inverted.
-        ParameterError: there are too few prompts.
+        ParameterError: there are too few prompts, or no model draws pictures of that size.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Collector:
         steps: int | None = None,
     ) -> None:
         refuse(studio.pipe)
+        check_size(*size)
         least = 2 if verifier is None else LEAST
         if len(prompts) < least:
             raise ParameterError(

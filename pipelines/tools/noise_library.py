@@ -31,6 +31,8 @@ from adhere.plugins.mathematics.noise_library import LIBRARY, MAKE, noise_of
 PART = 64
 """Seeds in a part: what is lost at the most when a process is killed."""
 PART_KIND = f"part of a {LIBRARY}"
+OF_SEEDS = ("seeds", "statistics", "features")
+"""The tensors that have a row for each seed."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Maker:
         """Join the parts, if all are there, and take them away; whether the library is whole."""
         ranges = list(self.plan.parts())
         try:
-            parts = [self._read(seeds) for seeds in ranges if self._path(seeds).is_file()]
+            parts = [self._part(seeds) for seeds in ranges if self._made(seeds)]
         except ParameterError:
             if self.whole():  # another process has joined them in this moment
                 return True
@@ -182,16 +184,34 @@ class Maker:
         return True
 
     def whole(self) -> bool:
-        """Whether the library is there already, made as planned.
+        """Whether the library is there already, made as planned, with as many seeds or more.
 
         Raises:
             ParameterError: another file has its name.
         """
+        return self.seeds() >= self.plan.size
+
+    def seeds(self) -> int:
+        """How many seeds the library has that is there already, from 0 on.
+
+        Raises:
+            ParameterError: another file has its name.
+        """
+        found = self._library()
+        return 0 if found is None else len(found.tensors["seeds"])
+
+    def _library(self) -> Stored | None:
         if not self.out.exists():
-            return False
-        found = read(self.out, LIBRARY, MAKE)
+            return None
+        found = read(self.out, LIBRARY, MAKE, ("seeds", "statistics"))
         self._check(found, self.out)
-        return len(found.tensors["seeds"]) == self.plan.size
+        seeds = found.tensors["seeds"]
+        if not bool((seeds == torch.arange(len(seeds))).all()):
+            raise ParameterError(
+                f"{str(self.out)!r} is a noise library of other seeds than those from 0 on; give "
+                "another --out"
+            )
+        return found
 
     def _pictures(self, seeds: tuple[int, ...]) -> tuple[list[Image.Image], str]:
         """Of each seed the unconditional picture; and the shape of its latents."""
@@ -212,7 +232,18 @@ class Maker:
         return self.folder / f"{seeds.start:07}-{seeds.stop - 1:07}.safetensors"
 
     def _made(self, seeds: range) -> bool:
-        return self._path(seeds).is_file() and bool(self._read(seeds))
+        if self._path(seeds).is_file():
+            return bool(self._read(seeds))
+        return seeds.stop <= self.seeds()
+
+    def _part(self, seeds: range) -> Stored:
+        """A part from its file, or from a library of fewer seeds that is to grow."""
+        held = None if self._path(seeds).is_file() else self._library()
+        if held is None:
+            return self._read(seeds)
+        rows = {name: held.tensors[name] for name in OF_SEEDS if name in held.tensors}
+        some = {name: tensor[seeds.start : seeds.stop] for name, tensor in rows.items()}
+        return Stored(held.path, some, held.about)
 
     def _read(self, seeds: range) -> Stored:
         found = read(self._path(seeds), PART_KIND, MAKE)

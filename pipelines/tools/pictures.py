@@ -47,7 +47,12 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """A picture of 16-bit greys by their high bytes, as Pillow reads 16-bit colours.
 
     Pillow's own conversion of greys clips instead: all above 255 would be white.
+
+    Raises:
+        ValueError: its greys are floating-point numbers, of which nobody says what is white.
     """
+    if image.mode == "F":
+        raise ValueError("its greys are floating-point numbers; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))

@@ -12,12 +12,13 @@ what a mixture of both would be.
     words of n <- words of n + sum over m of alpha_nm (o_n - o_m)
     end token  <- end token + sum over n, m of alpha'_nm (E("a n separated from a m")
                                                         - E("a n mixed with a m"))
+    pooled      <- likewise, with the pooled embeddings of the two texts       SDXL and SD3
 
-alpha' has the end tokens' cosines in place of the words'. c_1 and c_2 are the authors' for SDXL.
+alpha' has the end tokens' cosines in place of the words', the pooled embedding's its own. c_1 and
+c_2 are the authors' for SDXL, and for SD3.5, of whose encoders CLIP's alone are moved.
 
-From the authors' code (AAAI 2026, MIT; seen in a copy without its commit). Differs from it: the
-lists of attributes and places are this project's own; the pooled embedding of SDXL is not reached;
-batches; the parser finds the objects.
+From the authors' code (dongnami/DOS@dbbede5, `methods/dos.py`; MIT). Differs from it: the lists of
+attributes and places are this project's own; batches; the parser finds the objects.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.texts import ends, last_words, likeness, nearness
+from adhere.plugins.mathematics.texts import Profile, ends, nearness
 
 ATTRIBUTES = ("round", "long", "flat", "tall", "furry", "smooth", "striped", "wooden", "scaly")
 PLACES = ("in a forest", "at sea", "in a desert", "in the snow", "on a street", "in a kitchen")
-CENTRES = ((0.5550, 0.1592), (0.5474, 0.3862))
-"""c_1 and c_2, for the words' weight and for the end token's."""
+WAYS = ("separated from", "mixed with")
+SDXL = ((0.5550, 0.1592), (0.5474, 0.3862), (0.5366, 0.5835))
+"""c_1 and c_2, for the words' weight, the end token's and the pooled embedding's."""
+SD3 = ((0.5536, 0.1705), (0.5473, 0.3877), (0.6168, 0.4325))
 
 
 @dataclass(frozen=True)
@@ -62,55 +64,44 @@ class _Guide(Guide):
         self.plugin, self.run = plugin, run
         self.off = plugin.strength == 0
         self.subjects = run.subjects(plugin.subjects)
-        self.shift: Tensor | None = None
+        self.centres = SD3 if "sd3" in run.family else SDXL
+        self.shifts: tuple[Tensor, Tensor] | None = None
         self.weights: list[dict[str, float]] = [{} for _ in run.prompts]
         for prompt, own in zip(run.prompts, self.subjects, strict=True):
             if len(own) < 2:
                 run.note(f"{plugin.name} left {prompt.plain!r} alone: one object")
 
     def embed(self, step: Step, text: Text) -> Text:
-        if self.shift is None:
-            self.shift = torch.stack([self._shift(k, text) for k in range(len(text.cond))])
-        return text.replace(cond=text.cond + self.shift.to(text.cond))
+        if self.shifts is None:
+            made = [self._shifts(k, text) for k in range(len(text.cond))]
+            cond, pooled = (torch.stack(part) for part in zip(*made, strict=True))
+            self.shifts = cond, pooled
+        text = text.replace(cond=text.cond + self.shifts[0].to(text.cond))
+        if text.pooled is None:
+            return text
+        return text.replace(pooled=text.pooled + self.shifts[1].to(text.pooled))
 
-    def _shift(self, image: int, text: Text) -> Float[Tensor, "tokens channels"]:
-        """What is added to an image's embeddings."""
+    def _shifts(self, image: int, text: Text) -> tuple[Tensor, Tensor]:
+        """What is added to an image's embeddings, and to its pooled one."""
         shift, end = torch.zeros_like(text.cond[image]).float(), self.run.content(image)[0][-1] + 1
-        objects = [(one, Profile.of(text, one.text)) for one in self.subjects[image]]
+        whole = torch.zeros(1) if text.pooled is None else 0 * text.pooled[image].float()
+        objects = [
+            (one, Profile.of(text, one.text, ATTRIBUTES, PLACES)) for one in self.subjects[image]
+        ]
         for (one, n), (other, m) in permutations(objects, 2):
-            words, ending = (
+            words, ending, pooled = (
                 self.plugin.strength / (len(objects) - 1) * nearness(p, q, centres)
-                for p, q, centres in zip(n.parts, m.parts, CENTRES, strict=True)
+                for p, q, centres in zip(n.parts, m.parts, self.centres, strict=True)
             )
             shift[list(one.columns[0])] += words * (n.own - m.own)
-            ways = [
-                f"a {one.text} {way} a {other.text}" for way in ("separated from", "mixed with")
-            ]
+            ways = [f"a {one.text} {way} a {other.text}" for way in WAYS]
             apart, mixed = ends(text, ways)
             shift[end] += ending * (apart - mixed)
+            if text.pooled is not None:
+                apart, mixed = text.pool(ways).float()
+                whole += pooled * (apart - mixed)
             self.weights[image][f"{one.text}, {other.text}"] = words
-        return shift
+        return shift, whole
 
     def report(self) -> dict[str, Any]:
         return {"weights": self.weights}
-
-
-@dataclass(frozen=True)
-class Profile:
-    """An object's embedding and, for its words and for the end token, looks and scene."""
-
-    own: Float[Tensor, " channels"]
-    parts: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-    @classmethod
-    def of(cls, text: Text, name: str) -> Profile:
-        plain, size = f"a {name}", len(name)
-        looks = [plain, *(f"a {attribute} {name}" for attribute in ATTRIBUTES)]
-        scene = [plain, *(f"{place}, there is a {name}" for place in PLACES)]
-        words, end = last_words(text, looks, size), ends(text, looks)
-        there, there_end = last_words(text, scene, size), ends(text, scene)
-        # As published, the words' profile begins with the object's likeness to itself.
-        of_words = (likeness(words[0], words), likeness(words[0], there))
-        return cls(
-            words[0], (of_words, (likeness(end[0], end[1:]), likeness(end[0], there_end[1:])))
-        )

@@ -29,7 +29,7 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.texts import aligned
+from adhere.plugins.mathematics.texts import aligned, require_verbatim
 
 STARTS = ("a photo of ", "an image of ", "a picture of ")
 
@@ -102,13 +102,12 @@ class _Guide(Guide):
 
     def _factor(self, text: Text) -> Float[Tensor, "c c"]:
         """(D - C)^T (lambda 1 + C C^T)^-1 C, in double precision, for columns are much alike."""
+        require_verbatim(text, self.plugin.name)
         texts = [one for pair in self.plugin.pairs() for one in pair]
         embeds, (track, *_) = text.encode(texts).double().cpu(), text.tracks(texts)
         said, meant = embeds[::2], embeds[1::2]
-        columns = [
-            aligned(track.images[k], track.images[k + 1], embeds.shape[1])
-            for k in range(0, len(texts), 2)
-        ]
+        pairs = zip(track.images[::2], track.images[1::2], strict=True)
+        columns = [aligned(one, other, embeds.shape[1]) for one, other in pairs]
         meant = torch.stack([one[places] for one, places in zip(meant, columns, strict=True)])
         rows, moved = said.flatten(0, 1), (meant - said).flatten(0, 1)
         inner = rows @ rows.T + self.plugin.keep * torch.eye(len(rows)).double()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.errors import ParameterError
+from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Text
 from adhere.prompt.tokens import Piece, TokenisedPrompt
 
+T5 = "T5"
+"""What encoders are called that read both ways: no token of theirs stands for the text."""
 SOFTNESS = 0.6
 """Over what difference of cosines `nearness` goes from little to much."""
 
@@ -20,8 +23,32 @@ SOFTNESS = 0.6
 def ends(text: Text, texts: Sequence[str]) -> Float[Tensor, "texts channels"]:
     """The embedding of each text's end token, which has read all of it."""
     (track, *_), embeds = text.tracks(texts), text.encode(texts).float()
-    places = [one.content[-1] + 1 if one.content else 1 for one in track.images]
-    return embeds[range(len(texts)), places]
+    return embeds[range(len(texts)), [end_of(one) for one in track.images]]
+
+
+def wholes(text: Text, texts: Sequence[str]) -> list[Float[Tensor, "texts channels"]]:
+    """Each text as a whole, by encoders: CLIP's end token, the mean of T5's own tokens."""
+    embeds, found = text.encode(texts).float(), []
+    for track in text.tracks(texts):
+        rows = [
+            row[list(one.content)].mean(dim=0)
+            if one.encoder == T5 and one.content
+            else row[end_of(one)]
+            for row, one in zip(embeds, track.images, strict=True)
+        ]
+        found.append(torch.stack(rows))
+    return found
+
+
+def end_of(text: TokenisedPrompt) -> int:
+    """The column behind a text's last token, where CLIP and T5 have its end."""
+    return text.content[-1] + 1 if text.content else 1
+
+
+def spoken(text: TokenisedPrompt) -> list[int]:
+    """The columns of a text's tokens with its end, and with its start where it has one."""
+    start = [] if text.encoder == T5 else [text.content[0] - 1]
+    return [*start, *text.content, end_of(text)]
 
 
 def last_words(
@@ -70,6 +97,18 @@ def projection(vectors: Float[Tensor, "vectors channels"]) -> Float[Tensor, "cha
     return found
 
 
+def triggers(away: Float[Tensor, "words channels"], margin: float) -> list[int]:
+    """The words without which the prompt is farther from the unwanted than without others."""
+    d = away.norm(dim=1)
+    others = (d.sum() - d) / (len(d) - 1)
+    return torch.nonzero(d >= (1 + margin) * others).flatten().tolist()
+
+
+def validity(beta: float) -> float:
+    """f of 10: how long SAFREE's filter acts, as a share of the most."""
+    return round(10 / (1 + math.exp(-5 * (10 * beta - 5.333)))) / 10
+
+
 def standardised(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Values as z-scores."""
     return (values - values.mean()) / values.std(correction=0)
@@ -78,6 +117,31 @@ def standardised(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 def likeness(one: Float[Tensor, " channels"], others: Float[Tensor, "n channels"]) -> Tensor:
     """The cosines of one embedding with others, as z-scores."""
     return standardised(torch.cosine_similarity(one[None], others, dim=1))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An object's embedding; and for its words, the end token and the pooled embedding in turn, how
+    it looks and where it is (the end token's again, where there is no pooled embedding).
+    """
+
+    own: Float[Tensor, " channels"]
+    parts: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, text: Text, name: str, attributes: Sequence[str], places: Sequence[str]) -> Profile:
+        looks = [f"a {name}", *(f"a {attribute} {name}" for attribute in attributes)]
+        scene = [f"a {name}", *(f"{place}, there is a {name}" for place in places)]
+        words, there = (last_words(text, some, len(name)) for some in (looks, scene))
+        # As published, the words' profile begins with the object's likeness to itself.
+        of_words = likeness(words[0], words), likeness(there[0], there)
+
+        def of_whole(embed: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
+            one, other = embed(looks).float(), embed(scene).float()
+            return likeness(one[0], one[1:]), likeness(other[0], other[1:])
+
+        end = of_whole(lambda texts: ends(text, texts))
+        return cls(words[0], (of_words, end, end if text.pooled is None else of_whole(text.pool)))
 
 
 def nearness(
@@ -89,3 +153,12 @@ def nearness(
     )
     steep = ((looks - centres[0]) / SOFTNESS, (1 - scene - centres[1]) / SOFTNESS)
     return max(1 / (1 + math.exp(-value)) for value in steep)
+
+
+def require_verbatim(text: Text, name: str) -> None:
+    """Raise `ModelError` where keys and values are made of other numbers than the embeddings."""
+    if not text.verbatim:
+        raise ModelError(
+            f"{name} edits what layers make keys and values of, and this model makes something "
+            "else of its text embeddings first; use Stable Diffusion 1.x, 2.x or XL"
+        )

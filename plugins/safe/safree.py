@@ -11,26 +11,28 @@ what the prompt is without them, and take from their embeddings what they share 
     beta   = 1 - mean cosine(e, (1 - P_C) P_I e) over the prompt's tokens
     f      = 10 sigmoid(5 (10 beta - 5.333)), rounded; of 50 steps, the step f included
 
+Each encoder's embeddings (SD3: both CLIPs' and T5's) have spaces, unsafe words and an f of their
+own; T5 has no end token that stands for a text: there it is the mean of the text's own tokens.
+
 Without the second part, which damps features inside the model. From a copy of the authors' code
 (jaehong31/SAFREE, `modified_stable_diffusion_pipeline.py`), whose product P_C, P_I has the other
-order. Differs: words, left out, not tokens set to 0; one-word prompts are left alone; batches.
+order. Differs: words, left out, not tokens set to 0; one-word prompts are left alone; batches;
+SDXL's two encoders count as one; what the authors do with SD3's was not at hand.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.texts import ends, projection
+from adhere.plugins.mathematics.texts import projection, spoken, triggers, validity, wholes
 from adhere.prompt.phrases import split_words
 from adhere.prompt.tokens import columns_of
 
@@ -68,52 +70,44 @@ class _Guide(Guide):
         self.plugin, self.run = plugin, run
         self.off = plugin.most == 0
         self.safe: Tensor | None = None
-        self.until: list[float] = []
+        self.until = torch.empty(0)
         self.words: list[list[str]] = []
+        self.lasts: list[list[float]] = []
 
     def embed(self, step: Step, text: Text) -> Text:
         if self.safe is None:
-            self.safe = torch.stack([self._safe(k, text) for k in range(len(text.cond))])
-        last = [round(until * step.count) for until in self.until]
-        acts = torch.tensor([step.index <= one for one in last], device=text.cond.device)
-        cond = torch.where(acts[:, None, None], self.safe.to(text.cond), text.cond)
+            made = [self._safe(k, text) for k in range(len(text.cond))]
+            self.safe, self.until = (torch.stack(part) for part in zip(*made, strict=True))
+        acts = (step.index <= (self.until * step.count).round()).to(text.cond.device)
+        cond = torch.where(acts[:, :, None], self.safe.to(text.cond), text.cond)
         return text.replace(cond=cond)
 
-    def _safe(self, image: int, text: Text) -> Float[Tensor, "tokens channels"]:
-        """An image's embeddings with its unsafe words' changed; notes which and for how long."""
-        plugin, prompt = self.plugin, self.run.prompts[image].plain
-        (own, *_), embeds = self.run.tokens(image), text.cond[image].float()
-        end = len(prompt) if own.cut is None else own.cut
-        words = [word for word in split_words(prompt) if word.end <= end]
+    def _safe(self, image: int, text: Text) -> tuple[Tensor, Tensor]:
+        """An image's embeddings with its unsafe words' changed, and for how long, by columns."""
+        prompt, embeds = self.run.prompts[image].plain, text.cond[image].float()
+        words, safe = split_words(prompt), embeds.clone()
+        until = torch.full((len(embeds),), -1.0, dtype=torch.float64)
         masked = [prompt[: word.start] + prompt[word.end :] for word in words]
-        self.words.append([])
-        self.until.append(-1.0)
-        if len(words) < 2:
-            return embeds
-        concepts, without = ends(text, plugin.concepts), ends(text, masked)
-        away = torch.eye(embeds.shape[1]).to(embeds) - projection(concepts)
-        found = [words[k] for k in triggers(without @ away, plugin.margin)]
-        self.words[-1] += [word.text for word in found]
-        unsafe = [column for word in found for column in columns_of(word, [own]).columns[0]]
-        changed = embeds @ projection(without) @ away
-        seen = [*range(own.content[0]), *own.content, own.content[-1] + 1]
-        alike = torch.cosine_similarity(embeds[seen], changed[seen], dim=1).mean()
-        self.until[-1] = plugin.most * validity(1 - float(alike))
-        safe = embeds.clone()
-        safe[unsafe] = changed[unsafe]
-        return safe
+        unsafe, self.lasts = set[int](), [*self.lasts, []]
+        for encoder, own in enumerate(self.run.tokens(image)):
+            end = len(prompt) if own.cut is None else own.cut
+            read = [k for k, word in enumerate(words) if word.end <= end]
+            if len(read) < 2:
+                continue
+            concepts = wholes(text, self.plugin.concepts)[encoder]
+            without = wholes(text, masked)[encoder][read]
+            away = torch.eye(embeds.shape[1]).to(embeds) - projection(concepts)
+            found = [read[k] for k in triggers(without @ away, self.plugin.margin)]
+            changed = embeds @ projection(without) @ away
+            seen = spoken(own)
+            alike = torch.cosine_similarity(embeds[seen], changed[seen], dim=1).mean()
+            columns = [c for k in found for c in columns_of(words[k], [own]).columns[0]]
+            safe[columns] = changed[columns]
+            until[columns] = self.plugin.most * validity(1 - float(alike))
+            self.lasts[-1].append(self.plugin.most * validity(1 - float(alike)))
+            unsafe |= set(found)
+        self.words.append([words[k].text for k in sorted(unsafe)])
+        return safe, until
 
     def report(self) -> dict[str, Any]:
-        return {"unsafe_words": self.words, "until": self.until}
-
-
-def triggers(away: Float[Tensor, "words channels"], margin: float) -> list[int]:
-    """The words without which the prompt is farther from the unwanted than without others."""
-    d = away.norm(dim=1)
-    others = (d.sum() - d) / (len(d) - 1)
-    return torch.nonzero(d >= (1 + margin) * others).flatten().tolist()
-
-
-def validity(beta: float) -> float:
-    """f of 10: how long the filter acts, as tenths of the most."""
-    return round(10 / (1 + math.exp(-5 * (10 * beta - 5.333)))) / 10
+        return {"unsafe_words": self.words, "until": self.lasts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -70,9 +71,85 @@ def test_words_of_other_texts_are_found(make: Any) -> None:
 
 
 def test_models_that_cannot_say_so_refuse() -> None:
-    case = CASES["sd3"]
+    case = CASES["flux"]
     with (
         Guidance(Probe(lambda run: Asking())).attach(case.pipe),
         pytest.raises(ModelError, match=r"^probe: texts can be compared .* encodes them otherwise"),
     ):
         case(["a red cat"], seeds=[0])
+
+
+class Pooled(Guide):
+    """Moves the prompt's pooled embedding, and asks for that of another text."""
+
+    def embed(self, step: Step, text: Text) -> Text:
+        assert text.pooled is not None
+        self.other = text.pool(["a frog"])
+        return text.replace(pooled=text.pooled + 1)
+
+
+def _told(pipe: Any, call: Any) -> list[Tensor]:
+    """The pooled embeddings that a denoiser is told, call by call, after all hooks."""
+    denoiser, told = getattr(pipe, "unet", None) or pipe.transformer, []
+    plain = denoiser.forward
+
+    @functools.wraps(plain)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        more = kwargs.get("added_cond_kwargs") or {"text_embeds": kwargs.get("pooled_projections")}
+        told.append(more["text_embeds"].clone())
+        return plain(*args, **kwargs)
+
+    denoiser.forward = forward
+    try:
+        call()
+    finally:
+        del denoiser.forward
+    return told
+
+
+def _sdxl() -> tuple[Any, Any, Any]:
+    pipe: Any = tiny.sdxl()
+    return pipe, lambda **about: tiny.latents(pipe, **about), pipe.encode_prompt("a frog")[2]
+
+
+def _sd3() -> tuple[Any, Any, Any]:
+    case = CASES["sd3"]
+
+    def call(guidance: Any = None) -> None:
+        if guidance is None:
+            case(["a red cat"], seeds=[0])
+            return
+        with guidance.attach(case.pipe):
+            case(["a red cat"], seeds=[0])
+
+    return case.pipe, call, case.pipe.encode_prompt("a frog", None, None)[2]
+
+
+@pytest.mark.parametrize("make", [_sdxl, _sd3])
+def test_the_pooled_embedding_of_the_prompt_alone_is_moved(make: Any) -> None:
+    pipe, call, other = make()
+    guide = Pooled()
+    plain = _told(pipe, call)
+    guided = _told(pipe, lambda: call(guidance=Guidance(Probe(lambda run: guide))))
+    assert len(plain) == len(guided) > 0
+    for one, moved in zip(plain, guided, strict=True):
+        half = len(one) // 2
+        assert torch.equal(moved[:half], one[:half])
+        torch.testing.assert_close(moved[half:], one[half:] + 1)
+    torch.testing.assert_close(guide.other, other)
+
+
+def test_words_of_other_texts_are_found_in_each_encoder_of_sd3() -> None:
+    case, found = CASES["sd3"], []
+
+    class Both(Guide):
+        def embed(self, step: Step, text: Text) -> Text:
+            tracks = text.tracks(["cat", "a red cat and a frog"])
+            found.append([[one.content for one in track.images] for track in tracks])
+            return text
+
+    with Guidance(Probe(lambda run: Both())).attach(case.pipe):
+        case(["a red cat"], seeds=[0])
+    clip, t5 = found[0]
+    assert clip == [(1,), (1, 2, 3, 4, 5, 6)]
+    assert t5[0][0] == t5[1][0] == 77

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from adhere.plugins import PLUGINS
-from docs import advice, cards, measured, questions, tables
+from docs import advice, cards, measured, questions, standing, tables
 from docs.measured import Change, Question, Result
 from docs.questions import Pick, Situation
 
@@ -23,6 +23,9 @@ class Told(Question):
 
     def results(self, toybox: str) -> Iterator[Result]:
         yield from self.results_ if toybox == "toybox" else ()
+
+    def source(self, toybox: str) -> str:
+        return f"study of {toybox}.json"
 
 
 def asked(*results: Result, way: int = 1) -> Question:
@@ -157,3 +160,24 @@ def test_every_method_is_in_its_task_s_table_and_every_pick_is_a_method() -> Non
         r.method for qs in questions.QUESTIONS.values() for q in qs for r in q.results("toybox")
     }
     assert {one for name in methods for one in name.split("+")} <= {*names, *advice._OTHERS}
+
+
+def test_a_card_says_what_was_measured_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = asked(result("syngen", 0.2, 0.05, 13)), asked(result("conform", 0.1, 0.2))
+    monkeypatch.setattr(standing, "QUESTIONS", {"bind": (one, other), "appear": (one,)})
+    *_, row = standing.measured("syngen", "../../").splitlines()
+    assert row == (
+        "| a thing: it is there | 30 -> 50 %, **+20 [15, 25]**, n = 200, 13 passes | not measured "
+        "| [study of toybox.json](../../benchmarks/results/study of toybox.json) |"
+    )
+    assert "](../results.md)" in standing.measured("syngen", "../../")
+    assert "](results.md)" in standing.measured("conform", "../")
+    assert standing.measured("sega", "../../") == standing.NOWHERE
+
+
+def test_the_file_that_a_question_names_has_its_numbers() -> None:
+    every = dict.fromkeys(one for several in questions.QUESTIONS.values() for one in several)
+    found = [(one, toy) for one in every for toy in measured.TOYBOXES if any(one.results(toy))]
+    assert len(found) > 10
+    for one, toybox in found:
+        assert (measured.RESULTS / one.source(toybox)).is_file()

@@ -36,11 +36,17 @@ def short(monkeypatch):
     monkeypatch.setattr(dos, "PLACES", ("on a car", "of the photo", "is a bird"))
 
 
+def pool(texts):
+    """Pooled embeddings, which have nothing to do with the others."""
+    return encode([f"pooled {text}" for text in texts])[:, 0, :5].contiguous()
+
+
 @pytest.fixture
 def text_of(make_run):
-    def make(*prompts):
+    def make(*prompts, pooled=False):
         shown = encode(prompts)[:, :20]
-        return Text(shown, None, encode, tracks=lambda texts: make_run(*texts).tracks)
+        text = Text(shown, None, encode, tracks=lambda texts: make_run(*texts).tracks)
+        return text.replace(pooled=pool(prompts), pool=pool) if pooled else text
 
     return make
 
@@ -49,7 +55,13 @@ def cosine(a, b):
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def slow_shift(prompt, objects, end, strength, length):
+SDXL = [(0.5550, 0.1592), (0.5474, 0.3862), (0.5366, 0.5835)]
+SD3 = [(0.5536, 0.1705), (0.5473, 0.3877), (0.6168, 0.4325)]
+
+
+def slow_shift(prompt, objects, end, strength, length, centres=SDXL):
+    """What moves the tokens' embeddings, and the pooled one."""
+
     def words(text, name):
         n, pieces = length(text), length(f"a {name}") - 1
         return encode([text])[0].double().numpy()[n - pieces + 1 : n + 1].mean(axis=0)
@@ -57,32 +69,39 @@ def slow_shift(prompt, objects, end, strength, length):
     def ending(text):
         return encode([text])[0].double().numpy()[length(text) + 1]
 
+    def pooling(text):
+        return pool([text])[0].double().numpy()
+
     def standard(values):
         return (np.array(values) - np.mean(values)) / np.std(values)
 
     def profiles(name, texts):
         plain = f"a {name}"
         own = [cosine(words(plain, name), words(t, name)) for t in [plain, *texts]]
-        return standard(own), standard([cosine(ending(plain), ending(t)) for t in texts])
+        ends = [cosine(ending(plain), ending(t)) for t in texts]
+        pooled = [cosine(pooling(plain), pooling(t)) for t in texts]
+        return standard(own), standard(ends), standard(pooled)
 
     looks = {n: profiles(n, [f"a {x} {n}" for x in dos.ATTRIBUTES]) for n, _ in objects}
     scene = {n: profiles(n, [f"{x}, there is a {n}" for x in dos.PLACES]) for n, _ in objects}
 
-    def alpha(n, m, part, c1, c2):
+    def alpha(n, m, part):
+        c1, c2 = centres[part]
         alike = 1 / (1 + math.exp(-(cosine(looks[n][part], looks[m][part]) - c1) / 0.6))
         apart = 1 / (1 + math.exp(-(1 - cosine(scene[n][part], scene[m][part]) - c2) / 0.6))
         return strength * max(alike, apart) / (len(objects) - 1)
 
-    shift = np.zeros((20, 6))
+    shift, whole = np.zeros((20, 6)), np.zeros(5)
     for n, columns in objects:
         for m, _ in objects:
             if m == n:
                 continue
             far = words(f"a {n}", n) - words(f"a {m}", m)
-            shift[columns] += alpha(n, m, 0, 0.5550, 0.1592) * far
-            way = ending(f"a {n} separated from a {m}") - ending(f"a {n} mixed with a {m}")
-            shift[end] += alpha(n, m, 1, 0.5474, 0.3862) * way
-    return torch.from_numpy(shift).float()
+            shift[columns] += alpha(n, m, 0) * far
+            apart, mixed = f"a {n} separated from a {m}", f"a {n} mixed with a {m}"
+            shift[end] += alpha(n, m, 1) * (ending(apart) - ending(mixed))
+            whole += alpha(n, m, 2) * (pooling(apart) - pooling(mixed))
+    return torch.from_numpy(shift).float(), torch.from_numpy(whole).float()
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
@@ -96,7 +115,7 @@ def test_embeddings_of_two_images(make_run, make_step, text_of, strength):
     for index in (0, 30):
         found = guide.embed(make_step(index), text).cond
         for image, prompt in enumerate(PROMPTS):
-            expected = slow_shift(prompt, OBJECTS[image], ENDS[image], strength, length)
+            expected, _ = slow_shift(prompt, OBJECTS[image], ENDS[image], strength, length)
             torch.testing.assert_close(
                 found[image], text.cond[image] + expected, rtol=1e-4, atol=1e-4
             )
@@ -104,6 +123,31 @@ def test_embeddings_of_two_images(make_run, make_step, text_of, strength):
     alone = Dos(strength=strength).guide(make_run(PROMPTS[1]))
     one = alone.embed(make_step(0), text_of(PROMPTS[1])).cond
     torch.testing.assert_close(one, found[1:])
+
+
+@pytest.mark.parametrize(("family", "centres"), [("sdxl", SDXL), ("sd3", SD3)])
+def test_the_pooled_embedding_and_the_models_own_constants(
+    make_run, make_step, text_of, family, centres
+):
+    run, text = make_run(*PROMPTS), text_of(*PROMPTS, pooled=True)
+    run.family = family
+
+    def length(one):
+        return len(make_run(one).tracks[0].images[0].content)
+
+    guide = Dos().guide(run)
+    for index in (0, 30):
+        found = guide.embed(make_step(index), text)
+        for image, prompt in enumerate(PROMPTS):
+            shift, whole = slow_shift(prompt, OBJECTS[image], ENDS[image], 1.0, length, centres)
+            torch.testing.assert_close(
+                found.cond[image], text.cond[image] + shift, rtol=1e-4, atol=1e-4
+            )
+            torch.testing.assert_close(
+                found.pooled[image], text.pooled[image] + whole, rtol=1e-4, atol=1e-4
+            )
+    # A later call of a step, of the negative prompt's, has none of it.
+    assert guide.embed(make_step(0), text_of(*PROMPTS)).pooled is None
 
 
 def test_one_object_is_left_alone_with_a_note(make_run, make_step, text_of):

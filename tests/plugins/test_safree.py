@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Text
-from adhere.plugins.mathematics.texts import projection
-from adhere.plugins.safe.safree import Safree, triggers, validity
+from adhere.plugins.mathematics.texts import projection, triggers, validity
+from adhere.plugins.safe.safree import Safree
+from adhere.prompt.tokens import Track
 
 # the 1 red 2 cat 3 on 4 is 5 axe 6 7 8; frog 1 and 2 dog 3
 PROMPTS = ("the red cat on is axe", "frog and dog")
@@ -26,7 +28,7 @@ def encode(texts):
     rows = []
     for text in texts:
         generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
-        rows.append(torch.randn(20, WIDTH, generator=generator))
+        rows.append(torch.randn(40, WIDTH, generator=generator))
     return torch.stack(rows)
 
 
@@ -36,6 +38,16 @@ def text_of(make_run):
         return Text(encode(prompts), None, encode, tracks=lambda texts: make_run(*texts).tracks)
 
     return make
+
+
+def with_t5(run):
+    """The tracks of a run and, behind them, those of a T5, which opens no text with a token."""
+
+    def moved(one):
+        pieces = tuple(replace(piece, column=piece.column + 19) for piece in one.pieces)
+        return replace(one, pieces=pieces, encoder="T5")
+
+    return (*run.tracks, Track(tuple(map(moved, run.tracks[0].images))))
 
 
 def onto(vectors):
@@ -49,16 +61,17 @@ def onto(vectors):
     return sum(np.outer(one, one) for one in basis)
 
 
-def slow(prompt, columns, plugin, lengths):
-    """The embeddings that are safe, the words that are not, and f."""
+def slow(prompt, columns, plugin, lengths, t5=False):
+    """The embeddings that are safe, the words that are not, and f, by CLIP or by T5."""
     words, own = prompt.split(), encode([prompt])[0].double().numpy()
     texts = [prompt.replace(word, "", 1) for word in words]  # no word is part of an earlier one
 
-    def ends(some):
-        return [encode([one])[0].double().numpy()[lengths(one) + 1] for one in some]
+    def wholes(some):
+        rows = [(encode([one])[0].double().numpy(), lengths(one)) for one in some]
+        return [sum(row[20 : 20 + n]) / n if t5 else row[n + 1] for row, n in rows]
 
-    away = np.eye(WIDTH) - onto(ends(plugin.concepts))
-    without = ends(texts)
+    away = np.eye(WIDTH) - onto(wholes(plugin.concepts))
+    without = wholes(texts)
     d = [np.linalg.norm(away @ one) for one in without]
     unsafe = [
         k
@@ -66,7 +79,9 @@ def slow(prompt, columns, plugin, lengths):
         if d[k] >= (1 + plugin.margin) * sum(d[:k] + d[k + 1 :]) / (len(d) - 1)
     ]
     changed = np.stack([away @ onto(without) @ row for row in own])
-    seen = range(sum(map(len, columns)) + 2)
+    count = sum(map(len, columns))
+    seen = range(20, 20 + count + 1) if t5 else range(count + 2)
+    columns = [[c + 19 * t5 for c in word] for word in columns]
     alike = [
         own[c] @ changed[c] / np.linalg.norm(own[c]) / np.linalg.norm(changed[c]) for c in seen
     ]
@@ -94,6 +109,36 @@ def test_words_steps_and_embeddings(make_run, make_step, text_of, margin):
             torch.testing.assert_close(found[image], wanted, rtol=1e-4, atol=1e-5)
     assert guide.report()["unsafe_words"] == [words for _, words, _ in expected]
     assert any(words for _, words, _ in expected)
+
+
+def test_each_encoder_by_itself(make_run, make_step, text_of):
+    """As in SD3: CLIP's columns and T5's have unsafe words and an f of their own."""
+    plugin, run = Safree(concepts=CONCEPTS), make_run(*PROMPTS)
+    run.tracks = with_t5(run)
+    text = text_of(*PROMPTS).replace(tracks=lambda texts: with_t5(make_run(*texts)))
+    guide = plugin.guide(run)
+
+    def length(one):
+        return len(make_run(one).tracks[0].images[0].content)
+
+    expected = [
+        [slow(p, c, plugin, length, t5) for t5 in (False, True)]
+        for p, c in zip(PROMPTS, COLUMNS, strict=True)
+    ]
+    for index in range(14):
+        found = guide.embed(make_step(index), text).cond
+        for image, own in enumerate(expected):
+            for columns, (safe, _, until) in zip((slice(20), slice(20, 40)), own, strict=True):
+                wanted = torch.from_numpy(safe).float() if index <= until else text.cond[image]
+                torch.testing.assert_close(
+                    found[image, columns], wanted[columns], rtol=1e-4, atol=1e-5
+                )
+    (_, by_clip, _), (_, by_t5, _) = expected[0]
+    assert by_clip != by_t5
+    for (_, one, _), (_, other, _) in expected:
+        assert {*one, *other} in [{*words} for words in guide.report()["unsafe_words"]]
+    lasts = [[round(50 * last) for last in own] for own in guide.report()["until"]]
+    assert lasts == [[until for _, _, until in own] for own in expected]
 
 
 def test_a_batch_equals_its_images(make_run, make_step, text_of):

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from adhere import Guidance
-from adhere.errors import ParameterError
+from adhere.errors import ModelError, ParameterError
 from adhere.plugins.edit.time import Time
 from adhere.plugins.mathematics.texts import aligned
 from adhere.prompt.tokens import Piece, TokenisedPrompt
 from tests import tiny
+from tests.families.cases import CASES
 
 # start 0 a 1 cat 2 end 3 ...;  start 0 a 1 red 2 cat 3 end 4 ... 76, and the last once more
 CAT = [0, 1, 3, *range(4, 77), 76]
@@ -105,3 +106,13 @@ def test_augmented_edits_are_of_photos_too(make_run):
     assert len(plugin.pairs()) == 4
     with pytest.raises(ParameterError, match="no edits"):
         Time().guide(make_run("a cat"))
+
+
+def test_models_that_make_something_else_of_their_texts_refuse():
+    """The closed form is one of projections of the text, and SD3 embeds it once more before."""
+    case = CASES["sd3"]
+    with (
+        Guidance(Time(("a cat > a red cat",))).attach(case.pipe),
+        pytest.raises(ModelError, match=r"^time edits what layers make keys and values of"),
+    ):
+        case(["a cat"], seeds=[0])

@@ -10,6 +10,7 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides import stored
 from adhere.pipelines.hooks.hidden import layers_of
+from adhere.pipelines.tools import autoencoder
 from adhere.pipelines.tools.autoencoder import (
     AUXILIARY,
     Network,
@@ -182,3 +183,26 @@ def test_weights_of_another_width_are_refused() -> None:
     begin = stored.Stored(Path("theirs.safetensors"), network.state_dict(), {})
     with pytest.raises(ParameterError, match="for hidden states of 9 channels"):
         Trainer(states, Plan(), begin)
+
+
+def test_what_cannot_be_learnt_is_said_before_texts_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*given: object) -> None:
+        raise AssertionError("texts were read")
+
+    monkeypatch.setattr(autoencoder, "states_of", never)
+    out, other = tmp_path / "concepts.safetensors", tmp_path / "other.safetensors"
+    tensors = {name: torch.zeros(shape) for name, shape in zip(
+        WEIGHTS, ((8, 3), (3, 8), (3,), (8,)), strict=True
+    )}  # fmt: skip
+    stored.write(other, "another program's", tensors, {})
+    words = ("train", "concept-steering", "--size", "12", "--steps", "1", "-o", out)
+    for more, said in (
+        (("--k", "99999"), "a state cannot be made of more features than"),
+        (("--begin", other), "is for hidden states of 3 channels"),
+        (("--layer", "99"), "layer 99 is asked for"),
+    ):
+        assert adhere(*words, *more) == 2
+        assert said in capsys.readouterr().err
+    assert not out.exists()

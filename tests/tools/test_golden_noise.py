@@ -157,6 +157,14 @@ def test_too_few_texts_are_refused_before_a_pair_is_made(model: str, tmp_path: P
         collector(model, out, ("redness", verifying.redness), count=2)
 
 
+@pytest.mark.parametrize("size", [(100, None), (None, 36)])
+def test_a_size_that_no_model_draws_is_refused(
+    size: tuple[int | None, int | None], model: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ParameterError, match="is not a multiple of 8 pixels; use"):
+        Collector(Studio(model), ["a cat"] * 4, None, tmp_path / "golden.safetensors", size)
+
+
 def test_commands_train_and_begin(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,44 @@ def test_what_is_made_is_not_made_again(
         make(studio, out, plan=Plan(10, steps=3, width=32, height=32))
 
 
+def test_a_library_grows_and_never_shrinks(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio, one, two = Studio(model), tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    make(studio, two, plan=Plan(14, steps=2, width=32, height=32))
+    make(studio, one)
+    held = one.read_bytes()
+    fewer = Maker(studio, None, Plan(3, steps=2, width=32, height=32), one, batch=3)
+    assert fewer.whole()
+    assert fewer.missing(Shard()) == []
+    assert one.read_bytes() == held
+
+    drawn: list[int] = []
+    plain = Maker._pictures
+
+    def counted(self: Maker, seeds: tuple[int, ...]) -> Any:
+        drawn.extend(seeds)
+        return plain(self, seeds)
+
+    monkeypatch.setattr(Maker, "_pictures", counted)
+    assert make(studio, one, plan=Plan(14, steps=2, width=32, height=32))
+    assert drawn == [8, 9, 10, 11, 12, 13]  # the parts of four that ten seeds do not fill
+    first, second = NoiseLibrary.read(one), NoiseLibrary.read(two)
+    assert first.seeds.tolist() == list(range(14))
+    torch.testing.assert_close(first.statistics, second.statistics)
+    assert first.stored.about == second.stored.about
+    assert not (tmp_path / "one.safetensors.parts").exists()
+
+
+def test_a_library_that_could_not_be_read_is_not_made(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "library.txt"
+    assert adhere("noise", "library", "-m", model, "--size", "2", "-o", out) == 2
+    assert "is no name of a noise library; let it end in .safetensors" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_commands_make_ask_and_use_a_library(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,12 @@ def test_sixteen_bits_are_not_clipped(tmp_path: Path) -> None:
     assert pictures.read(tmp_path / "deep.png").getpixel((0, 0)) == (64, 64, 64)
 
 
+def test_greys_that_are_floating_point_numbers_are_said(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "floats.tiff")
+    with pytest.raises(ParameterError, match="floating-point numbers; save it with 8 or 16 bits"):
+        pictures.read(tmp_path / "floats.tiff")
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "L", "1"])
 def test_other_colours_are_rgb(mode: str, wide: Image.Image, tmp_path: Path) -> None:
     wide.convert(mode).save(tmp_path / "other.tiff")

@@ -11,9 +11,43 @@ from adhere.errors import ModelError
 from adhere.guides.guide import Change, Guide, Step, Text
 from adhere.guides.maps import Site
 from adhere.pipelines.engine.state import Now, State
+from adhere.pipelines.families.family import Encoded
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.hidden import changed
 from adhere.prompt.tokens import Track
+
+
+class Encoder:
+    """The guides' own texts in a step, as the pipeline encodes its prompt.
+
+    Several things are read of one text, and a large encoder takes its time: it is called once.
+    """
+
+    def __init__(self, state: State, width: int) -> None:
+        self.state, self.width = state, width
+        self._known: dict[tuple[str, ...], Encoded] = {}
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return self._embeds(self._encoded(texts))
+
+    def pool(self, texts: Sequence[str]) -> Tensor:
+        found = self.state.family.pooled(self._encoded(texts).values)
+        assert found is not None  # or the guide was told of no pooled embedding
+        return found
+
+    def within(self, texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
+        with changed(self.state.family.pipe, encoder, layer, change):
+            return self._embeds(self.state.encoded(texts))
+
+    def _encoded(self, texts: Sequence[str]) -> Encoded:
+        key = tuple(texts)
+        if key not in self._known:
+            self._known[key] = self.state.encoded(texts)
+        return self._known[key]
+
+    def _embeds(self, found: Encoded) -> Tensor:
+        family = self.state.family
+        return family.widened(found.values[family.text], self.width)
 
 
 class Embedding:
@@ -31,13 +65,20 @@ class Embedding:
         embeds: Tensor = call.values[family.text]
         rows, none = family.conditional_rows(call, batch), family.unconditional_rows(call, batch)
         assert rows is not None  # or the call would not be the step's own
-        text = self._said(call, step, embeds[rows], None if none is None else embeds[none])
+        every = family.pooled(call.values)
+        pooled = None if every is None else every[rows]
+        text = self._said(call, step, embeds[rows], None if none is None else embeds[none], pooled)
         self.state.texts = dict(text.layers)
         changed = embeds.clone()
         changed[rows] = text.cond
         if none is not None and text.uncond is not None:
             changed[none] = text.uncond
-        return family.retexted(call, changed)
+        call = family.retexted(call, changed)
+        if every is None or text.pooled is None or text.pooled is pooled:
+            return call
+        every = every.clone()
+        every[rows] = text.pooled
+        return family.repooled(call, every)
 
     def applied_apart(self, call: Call, now: Now) -> Call:
         """A later call of the step that has the unconditional text."""
@@ -50,19 +91,26 @@ class Embedding:
             return call
         return self.state.family.retexted(call, text.uncond)
 
-    def _said(self, call: Call, step: Step, cond: Tensor, uncond: Tensor | None) -> Text:
+    def _said(
+        self,
+        call: Call,
+        step: Step,
+        cond: Tensor,
+        uncond: Tensor | None,
+        pooled: Tensor | None = None,
+    ) -> Text:
         """What the guides make of a step's embeddings."""
-        width = (cond if uncond is None else uncond).shape[1]
-
-        def encode(texts: Sequence[str]) -> Tensor:
-            family = self.state.family
-            return family.widened(self.state.encoded(texts).values[family.text], width)
-
-        def within(texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
-            with changed(self.state.family.pipe, encoder, layer, change):
-                return encode(texts)
-
-        text = Text(cond, uncond, encode, sites=self.sites, within=within)
+        encoder = Encoder(self.state, (cond if uncond is None else uncond).shape[1])
+        text = Text(
+            cond,
+            uncond,
+            encoder.encode,
+            sites=self.sites,
+            within=encoder.within,
+            pooled=pooled,
+            pool=encoder.pool,
+            verbatim=self.state.family.layer_texts,
+        )
         for guide in self.guides:
             tracks = partial(self._tracks, guide, call)
             text = guide.embed(step, text.replace(extra={}, tracks=tracks))
