@@ -8,7 +8,8 @@ import platform
 import re
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNFINISHED = re.compile(r"\..+\.adhere-([0-9a-f]{8})-(\d+)-\d+\.part")
@@ -43,25 +44,58 @@ def unfinished(place: Path) -> Path:
     return place.with_name(f".{place.name}.adhere-{mine}.part")
 
 
-def sweep(folder: Path) -> None:
-    """Remove what programs that were killed have left unfinished in a folder.
+@contextmanager
+def replacing(path: Path, begun: Path | None = None) -> Iterator[Path]:
+    """A file to be written, which takes the place of `path` when the block is left; where the block
+    does not come to its end, nothing of it stays.
 
-    A program is known to be gone on its own machine only; on others' files of a folder that several
-    write to, it is after a day. What cannot be removed stays.
+    Args:
+        path: the file, whose folder is made.
+        begun: where it is written first, on the same file system; beside `path` if left out.
+
+    Raises:
+        OSError: it cannot be written, or what is there is no file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = replaced(path)
+    with passing(begun or unfinished(place)) as temporary:
+        yield temporary
+        os.replace(temporary, place)
+
+
+@contextmanager
+def passing(begun: Path) -> Iterator[Path]:
+    """A file that is gone when the block is left, if it was not renamed; its folder is made."""
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield begun
+    finally:
+        with suppress(OSError):  # a folder that takes nothing any more gives nothing back
+            begun.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what programs that were killed have left unfinished in a folder. What cannot be
+    removed stays.
     """
     with suppress(OSError):
         for path in folder.iterdir():
-            if (found := _UNFINISHED.fullmatch(path.name)) and _left(path, *found.groups()):
+            if _UNFINISHED.fullmatch(path.name) and abandoned(path):
                 with suppress(OSError):
                     path.unlink()
 
 
-def _left(path: Path, machine: str, process: str) -> bool:
-    """Whether nobody writes an unfinished file any more."""
+def abandoned(path: Path) -> bool:
+    """Whether nobody writes an unfinished file any more.
+
+    A program is known to be gone on its own machine only; on others' files of a folder that several
+    write to, and where the name does not tell whose it is, it is after a day.
+    """
     with suppress(OSError):
         if time.time() - path.stat().st_mtime > _OLD:
             return True
-    return machine == _machine() and not _runs(int(process))
+    found = _UNFINISHED.fullmatch(path.name)
+    return found is not None and found[1] == _machine() and not _runs(int(found[2]))
 
 
 def _runs(process: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from adhere.eval.errors import Busy, EvaluationError
-from adhere.files import replaced
+from adhere.files import passing, replaced, replacing, unfinished
 
 
 def canonical(data: Any) -> str:
@@ -38,30 +38,19 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], temporary: Path | No
     Raises:
         EvaluationError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _written(temporary, path, data):
-        os.replace(temporary, replaced(path))
-
-
-@contextlib.contextmanager
-def _written(temporary: Path, path: Path, data: bytes | Iterable[bytes]) -> Iterator[None]:
-    """What is to be `path`, on the disk under another name. Errors are the path's, also those of
-    the block; afterwards the other name is gone.
-    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.writelines([data] if isinstance(data, bytes) else data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield
+        with replacing(path, temporary) as begun:
+            _put(begun, data)
     except OSError as error:
         raise storage_error(path, error) from error
-    finally:
-        # There only when something went wrong, also inside a piece that was to be written.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def _put(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file, and wait until it is on the disk."""
+    with path.open("wb") as stream:
+        stream.writelines([data] if isinstance(data, bytes) else data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_once(path: Path, data: bytes | Iterable[bytes]) -> bool:
@@ -70,20 +59,28 @@ def write_once(path: Path, data: bytes | Iterable[bytes]) -> bool:
     Where the file system has no hard links, two who write at the same instant are told apart by
     what lies there afterwards.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with _written(temporary, path, data):
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
+    try:
+        with passing(unfinished(path)) as begun:
+            _put(begun, data)
+            return _linked(begun, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _linked(begun: Path, path: Path) -> bool:
+    """Give a file its name, unless there is one of that name."""
+    try:
+        os.link(begun, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
             return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if path.exists():
-                return False
-            ours = temporary.read_bytes()
-            os.replace(temporary, replaced(path))
-            return path.read_bytes() == ours
+        ours = begun.read_bytes()
+        os.replace(begun, replaced(path))
+        return path.read_bytes() == ours
     return True
 
 

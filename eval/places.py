@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,14 +17,13 @@ from urllib.parse import unquote
 from adhere.eval import files
 from adhere.eval.errors import EvaluationError
 from adhere.eval.files import Log
+from adhere.files import abandoned, sweep, unfinished
 
 # Of the protocols that runs are kept by; as a folder's name it is nobody's wish.
 _ONE_SLASH = re.compile(r"(s3|s3a|gs|gcs|az|abfs|hf|memory|https?|sftp|ssh):/([^/].*)", re.DOTALL)
 # What fsspec calls this machine's own files.
 _LOCAL = ("file", "local")
 _WRITING = "writing"
-# Longer than any picture takes to be written, in seconds.
-_OLD = 24 * 3600.0
 
 
 class Rows(Protocol):
@@ -148,6 +146,7 @@ class Folder:
     def __init__(self, path: Path, alone: bool = False) -> None:
         self.local = path
         self._alone = alone
+        self._tidied: set[Path] = set()
 
     def __str__(self) -> str:
         return str(self.local)
@@ -170,13 +169,25 @@ class Folder:
     def write(self, name: str, data: bytes | Iterable[bytes], label: str = "") -> None:
         """See `Place`."""
         path = self.local / name
+        if self._alone:
+            self._tidy(path.parent)
+            files.write_atomic(path, data)
+            return
         # In one folder, so that what the dead leave is found without looking through all others.
-        temporary = self.local / _WRITING / f"{path.name}.{label or '-'}.{os.getpid()}.tmp"
-        files.write_atomic(path, data, None if self._alone else temporary)
+        temporary = unfinished(self.local / _WRITING / f"{path.name}.{label or '-'}")
+        files.write_atomic(path, data, temporary)
 
     def create(self, name: str, data: bytes | Iterable[bytes]) -> bool:
         """See `Place`."""
-        return files.write_once(self.local / name, data)
+        path = self.local / name
+        self._tidy(path.parent)
+        return files.write_once(path, data)
+
+    def _tidy(self, folder: Path) -> None:
+        """Once, remove what killed programs began beside the files of a folder."""
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            sweep(folder)
 
     def names(self, folder: str) -> list[str]:
         """See `Place`."""
@@ -207,12 +218,13 @@ class Folder:
 
     def sweep(self) -> None:
         """See `Place`; living writers hold the lock of the log that they name."""
+        sweep(self.local)
         for name in self.names(_WRITING):
             leftover = self.local / _WRITING / name
             label = name.split(".")[-3] if name.count(".") >= 3 else "-"
             held = None if label == "-" else files.locked(self.local / "done" / f"{label}.jsonl")
-            # Where locks cannot tell the dead from the living, only age can.
-            if held is False or (held is None and _older(leftover, _OLD)):
+            # Where locks cannot tell the dead from the living, their processes or their age can.
+            if held is False or (held is None and abandoned(leftover)):
                 leftover.unlink(missing_ok=True)
 
 
@@ -221,10 +233,3 @@ def _size(path: str) -> int | None:
         return os.stat(path).st_size
     except OSError:
         return None
-
-
-def _older(path: Path, seconds: float) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > seconds
-    except OSError:
-        return False

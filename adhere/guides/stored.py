@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.files import at_home, replaced, unfinished
+from adhere.files import at_home, replacing
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
@@ -106,12 +105,6 @@ def _read(path: Path, changed: int, size: int) -> Stored:
 
 def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
     """Write such a file: whole or not at all, whenever the program is stopped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path = replaced(path)
-    temporary = unfinished(path)
-    try:
-        whole = {name: value.contiguous() for name, value in tensors.items()}
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
         save_file(whole, str(temporary), metadata={**about, KIND: kind})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

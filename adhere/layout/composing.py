@@ -5,14 +5,16 @@ right and one from top to bottom; things that are one above the other share a co
 stand side by side in the order of the prompt; counts share their ground; what a thing has or is in
 ("a cat in a hat") goes with it; "the dog" is the dog that was named before, and "its left" that of
 the thing before. A relation is of all that stand before it in a row of words ("a cat and a dog left
-of a tree"), and of the same again behind "and" ("... and below a bird"). What no rule reads
-(sizes, "behind", stories) changes nothing. `composed(prompt, by=function)` lets anything else, such
-as a language model, write the layout, and checks what it wrote.
+of a tree"), and of the same again behind "and" ("... and below a bird"). What no rule reads changes
+nothing: sizes and stories, and words of places such as "behind", which are said in a warning.
+`composed(prompt, by=function)` lets anything else, such as a language model, write the layout, and
+checks what it wrote.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import iscoroutine
@@ -20,10 +22,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adhere.errors import LayoutError
+from adhere.errors import GuidanceWarning, LayoutError
 from adhere.layout.layout import Layout
-from adhere.layout.reading import Scene, Thing, read
+from adhere.layout.reading import read
 from adhere.layout.region import FINE, Box, Region
+from adhere.layout.scene import Scene, Thing
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import parse
 
@@ -42,6 +45,9 @@ def composed(
         prompt: with or without markup.
         by: writes the layout in place of the rules: a layout, or its JSON as a dict or text.
 
+    Warns:
+        GuidanceWarning: words of places that no rule reads, such as "behind".
+
     Raises:
         LayoutError: the prompt names nothing with a place, or contradicts itself; or `by` raised
             something, or what it gave is no layout of the prompt.
@@ -50,9 +56,11 @@ def composed(
         return _written(prompt, by)
     scene = read(prompt)
     if not scene.things:
+        quoted = any(mark in prompt for mark in '"\u201c')
         raise LayoutError(
             f"the prompt {prompt!r} names nothing that can have a place; name things, as in "
             "'a red cat to the left of a blue car'"
+            + ("; what is in quotation marks is read as writing in the picture" if quoted else "")
         )
     parted = {one.second for one in scene.relations if one.way == "amid"}
     boxes = enumerate(zip(scene.things, _boxes(scene), strict=True))
@@ -63,7 +71,18 @@ def composed(
     overlap: Literal["last", "refuse"] = "last" if inner else "refuse"
     layout = Layout(tuple(regions[k] for k in order), parse(prompt).text, overlap)
     layout.check()
+    if scene.unread:
+        warnings.warn(not_placed(prompt, scene.unread), GuidanceWarning, stacklevel=2)
     return layout
+
+
+def not_placed(prompt: str, words: Sequence[str]) -> str:
+    """What is said of words of places that change no layout."""
+    said = ", ".join(map(repr, words))
+    return (
+        f"of {strip_markup(prompt)[:60]!r} no rule of layouts reads {said}; what no words place "
+        "stands side by side: say 'left of', 'above' and the like, or give a layout"
+    )
 
 
 def _written(prompt: str, by: Callable[[str], Any]) -> Layout:
@@ -107,11 +126,18 @@ def _boxes(scene: Scene) -> list[Box]:
     sides = [_side(scene, column) for column in columns]
     ranks = _ranked(range(len(columns)), edges, scene)
     order = sorted(range(len(columns)), key=lambda k: (sides[k], ranks[k], k))
+    middle = [k for k in order if not sides[k] and _central(scene, columns[k])]
+    tied = {k for edge in edges for k in edge}
+    slots = _slots([k for k in order if k not in middle or k in tied], sides, middle)
     boxes: dict[int, Box] = {}
-    for number, name in enumerate(order):
-        left, right = number / len(order), (number + 1) / len(order)
-        if len(order) == 1 and sides[name]:  # nothing else is there to take the other half
+    for number, name in enumerate(slots):
+        if name is None:
+            continue
+        left, right = number / len(slots), (number + 1) / len(slots)
+        if len(slots) == 1 and sides[name]:  # nothing else is there to take the other half
             left, right = (0.0, 0.5) if sides[name] < 0 else (0.5, 1.0)
+        elif len(slots) == 1 and middle:
+            left, right = 0.25, 0.75
         boxes |= _stacked(scene, columns[name], upright, left, right)
     for inside in within:
         boxes[inside] = _inner(_outermost(inside, within, boxes, scene))
@@ -151,6 +177,26 @@ def _side(scene: Scene, column: Sequence[int]) -> int:
     return ("x1" in edges) - ("x0" in edges)
 
 
+def _central(scene: Scene, column: Sequence[int]) -> bool:
+    return any("c" in scene.things[k].edges for k in column)
+
+
+def _slots(order: Sequence[int], sides: Sequence[int], middle: Sequence[int]) -> list[int | None]:
+    """Columns from left to right, those that are in the middle of the picture in the middle: of
+    the others, where no relation has them, and with empty ones at the side that has fewer.
+    """
+    slots: list[int | None] = list(order)
+    free = [k for k in middle if k not in order]
+    low, high = sum(sides[k] < 0 for k in order), sum(sides[k] <= 0 for k in order)
+    at = min(max(len(order) // 2, low), high)
+    slots[at:at] = free
+    if middle:
+        before = slots.index(next(k for k in slots if k in middle))
+        behind = slots[::-1].index(next(k for k in reversed(slots) if k in middle))
+        slots = [None] * (behind - before) + slots + [None] * (before - behind)
+    return slots
+
+
 def _stacked(
     scene: Scene, column: Sequence[int], upright: Sequence[tuple[int, int]], left: float,
     right: float,
@@ -172,11 +218,13 @@ def _stacked(
 
 
 def _half(edges: frozenset[str], top: float, bottom: float) -> tuple[float, float]:
-    """The upper or lower half, where a thing alone in its column keeps to an edge."""
-    middle = (top + bottom) / 2
+    """The upper, lower or middle half, where a thing alone in its column keeps there."""
+    quarter = (bottom - top) / 4
     if "y0" in edges:
-        return top, middle
-    return (middle, bottom) if "y1" in edges else (top, bottom)
+        return top, top + 2 * quarter
+    if "y1" in edges:
+        return top + 2 * quarter, bottom
+    return (top + quarter, bottom - quarter) if edges == {"c"} else (top, bottom)
 
 
 def _shrunk(box: Box) -> Box:

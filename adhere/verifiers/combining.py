@@ -6,6 +6,7 @@ term   := [ number "*" ] ( "min(" sum { "," sum } ")" | name [ "." column ] [ "(
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from inspect import iscoroutine
@@ -17,6 +18,10 @@ from adhere.errors import ParameterError
 Scores = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
 Named = Callable[[str, str | None, str], Scores]
 
+_DEEPEST = 20
+"""Minima within one another: each takes some of Python's own depth when it is asked."""
+_LONG = 120
+"""Characters of what was given that an error repeats."""
 NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _TERM = re.compile(rf"\s*(?:([0-9.]+)\s*\*\s*)?({NAME.pattern})(?:\.(\w+))?\s*(\()?", re.ASCII)
 
@@ -30,29 +35,34 @@ def read(text: str, named: Named) -> Scores:
     Raises:
         ParameterError: the text does not read.
     """
-    scores, rest = _sum(text, text, named)
+    scores, rest = _sum(text, text, named, 0)
     if rest.strip():
         raise _unread(text, rest)
     return scores
 
 
-def _sum(whole: str, text: str, named: Named) -> tuple[Scores, str]:
-    scores, rest = _term(whole, text, named)
+def _sum(whole: str, text: str, named: Named, depth: int) -> tuple[Scores, str]:
+    scores, rest = _term(whole, text, named, depth)
     terms = [scores]
     while rest.lstrip().startswith("+"):
-        scores, rest = _term(whole, rest.lstrip()[1:], named)
+        scores, rest = _term(whole, rest.lstrip()[1:], named, depth)
         terms.append(scores)
     return (terms[0] if len(terms) == 1 else _combined(terms, sum)), rest
 
 
-def _term(whole: str, text: str, named: Named) -> tuple[Scores, str]:
+def _term(whole: str, text: str, named: Named, depth: int) -> tuple[Scores, str]:
     found = _TERM.match(text)
     if found is None:
         raise _unread(whole, text)
     weight, name, column, opened = found.groups()
     rest = text[found.end() :]
     if name == "min" and opened:
-        scores, rest = _least(whole, rest, named)
+        if depth == _DEEPEST:
+            raise ParameterError(
+                f"the verifier {_short(whole)} has minima of minima, more than {_DEEPEST} deep; "
+                "the least of all is one min(...) of them"
+            )
+        scores, rest = _least(whole, rest, named, depth + 1)
     else:
         values, closed, rest = rest.partition(")") if opened else ("", ")", rest)
         if not closed:
@@ -61,10 +71,10 @@ def _term(whole: str, text: str, named: Named) -> tuple[Scores, str]:
     return (scores if weight is None else _weighted(_number(weight, whole), scores)), rest
 
 
-def _least(whole: str, text: str, named: Named) -> tuple[Scores, str]:
+def _least(whole: str, text: str, named: Named, depth: int) -> tuple[Scores, str]:
     terms = []
     while True:
-        scores, rest = _sum(whole, text, named)
+        scores, rest = _sum(whole, text, named, depth)
         terms.append(scores)
         mark, text = rest.lstrip()[:1], rest.lstrip()[1:]
         if mark == ")":
@@ -75,9 +85,15 @@ def _least(whole: str, text: str, named: Named) -> tuple[Scores, str]:
 
 def _number(text: str, whole: str) -> float:
     try:
-        return float(text)
+        weight = float(text)
     except ValueError:
         raise _unread(whole, text) from None
+    if not 0 < weight < math.inf:
+        raise ParameterError(
+            f"the verifier {_short(whole)} has the weight {_short(text)}; give a finite number "
+            "above 0, or leave out what shall have no say"
+        )
+    return weight
 
 
 def _combined(terms: Sequence[Scores], how: Callable[..., Any]) -> Scores:
@@ -133,7 +149,13 @@ def _numbers(given: Any, count: int) -> list[float]:
 def _unread(text: str, where: str) -> ParameterError:
     at = f"from {where.strip()[:30]!r} on" if where.strip() else "at its end"
     return ParameterError(
-        f"the verifier {text.strip()!r} does not read {at}; write names "
+        f"the verifier {_short(text)} does not read {at}; write names "
         "with weights and minima, as in 'clip-score', '0.7*clip-score + 0.3*judge.binding' or "
         "'min(judge.present, judge.binding)'"
     )
+
+
+def _short(text: str) -> str:
+    """A text as given, and of a long one its beginning."""
+    text = text.strip()
+    return repr(text if len(text) <= _LONG else f"{text[:_LONG]}...")

@@ -45,7 +45,7 @@ def named(name: str, column: str | None, values: str, others: Sequence[str] = ()
     single = {key: kind for key, kind in table.available().items() if hasattr(kind, "load")}
     if name not in single:
         known = ", ".join(sorted({*single, *others}))
-        raise ParameterError(f"no verifier is called {name!r}; there are: {known}")
+        raise ParameterError(f"no verifier is called {name[:80]!r}; there are: {known}")
     values, layout = _placed(values)
     recipe = table.evaluator(f"{name}:{values}" if values else name)
     assert isinstance(recipe, RowEvaluator)

@@ -229,7 +229,7 @@ class Flying:
         Args:
             seed: of the first noise.
         """
-        flight = Flight(self.plan)
+        flight = Flight(self.plan, notes=list(filter(None, [self.plan.not_read])))
         try:
             self._try(flight, seed)
         except BaseException as stop:

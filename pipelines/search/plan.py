@@ -5,15 +5,17 @@ edited before anything is made.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adhere.errors import LayoutError, ParameterError, PromptError
+from adhere.errors import GuidanceWarning, LayoutError, ParameterError, PromptError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
-from adhere.layout.composing import composed
+from adhere.layout.composing import composed, not_placed
 from adhere.layout.layout import Layout, Region
+from adhere.layout.reading import read
 from adhere.pipelines.search.settings import is_number, known_fields, plain_numbers
 from adhere.plugins import plugin
 from adhere.prompt.markup import strip_markup
@@ -31,12 +33,19 @@ _ENDS = (
 _ARTICLE = re.compile(r"\b(?:an?|any|no) ", re.IGNORECASE)
 _NOUN = rf"(?:{_ARTICLE.pattern})?[\w-]+(?: {_ENDS}[\w-]+)?"
 _OR = re.compile(r",? n?or ", re.IGNORECASE)
+_INSTEAD = (
+    r"(?:(?:^|(?<=[,;.] )|(?<=but )|(?<=and ))not(?= (?:an?|any) (?!lot |bit |few |little ))"
+    r"|lacking|minus|excluding|devoid of|free of|instead of|rather than)"
+)
+"""What is read as "without" is: "a cat, not a dog", "a street devoid of cars"."""
 _NO = (
     r"(?:(?:with|but|and|or|there (?:is|are)) (?:no|zero|0)|(?<![\w'-] )(?<!\.)(?:no|zero|0))"
     r"(?! (?:\d|(?:one|longer|more|matter|doubt|smoking|parking|entry|gravity|degrees?)\b))"
 )
 """Before what is not there; not in "a no parking sign", "no one", "No 5" or "zero gravity"."""
-_WITHOUT = re.compile(rf"\b(?:without|{_NO}) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE)
+_WITHOUT = re.compile(
+    rf"\b(?:without|{_INSTEAD}|{_NO}) ({_NOUN}(?:{_OR.pattern}{_NOUN})*)", re.IGNORECASE
+)
 """What shall not be there: nouns, each with one word before it at the most."""
 _SIDE = r"(?:(?:to|on|at) the )?(?:left|right)(?: side)? of"
 _BY = rf"(?:{_SIDE}|on top of|above|over|below|under|beneath|next to|beside|near|behind)"
@@ -220,11 +229,21 @@ class Plan:
         lines += [f"keeps out: {self.negative}"] if self.negative else []
         lines += [f"{k}. {one.name}: {one.why}" for k, one in enumerate(self.attempts, 1)]
         lines += self._placed() if any(map(self.layout_of, self.attempts)) else []
+        lines += [self.not_read] if self.not_read else []
         others = "the methods" if len(self.attempts) > 1 else "the same"
         lines.append(f"then {others} again from other noises")
         least = "" if self.enough is None else f"; {self.enough:g} is enough"
         plain = "one plain picture" if self.budget == 1 else f"{self.budget:g} plain pictures"
         return [*lines, f"judged by {self.verifier}{least}, for the passes of {plain} at the most"]
+
+    @property
+    def not_read(self) -> str:
+        """What is said of words of places in the prompt that neither its layout follows nor any
+        rule reads; empty where there are none, or the layout is another than the prompt's own.
+        """
+        words = read(self.prompt).unread
+        ours = self.layout is None or self.layout == _composed(self.prompt)
+        return not_placed(self.prompt, words) if words and ours else ""
 
     def _placed(self) -> list[str]:
         assert self.layout is not None  # `layout_of` gave it
@@ -321,15 +340,21 @@ def _layout(parsed: Parse) -> Layout | None:
     """Where the prompt has its things; None where it says nothing of a place: of one thing alone,
     without a number or an edge that it keeps to.
     """
-    try:
-        layout = composed(parsed.text)
-    except LayoutError:
-        return None
-    placed = (
-        len(parsed.entities) > 1
-        or layout.regions != composed(parsed.entities[0].phrase.text).regions
-    )
-    return layout if placed else None
+    layout = _composed(parsed.text)
+    if layout is None or len(parsed.entities) > 1:
+        return layout
+    alone = composed(parsed.entities[0].phrase.text)
+    return layout if layout.regions != alone.regions else None
+
+
+def _composed(prompt: str) -> Layout | None:
+    """A prompt's own layout, if it has one; what it does not read is for the plan to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GuidanceWarning)
+        try:
+            return composed(prompt)
+        except LayoutError:
+            return None
 
 
 def parted(prompt: str) -> tuple[str, str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from adhere.errors import ParameterError
-from adhere.files import replaced, sweep, unfinished
+from adhere.files import replaced, replacing, sweep, unfinished
 from adhere.guides.stored import SUFFIX
 from adhere.pipelines.studio.request import Picture
 
@@ -117,22 +116,14 @@ def _replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: in a sentence, what could not be written.
     """
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = replaced(path)
-        temporary = unfinished(place)
-        yield temporary
-        os.replace(temporary, place)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise OSError(
             f"{path} was not written ({error.strerror or error}); what was finished before is "
             "kept: make room there, and do the same again"
         ) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):  # a folder that takes nothing any more gives nothing back
-                temporary.unlink(missing_ok=True)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import adhere
-from adhere.errors import LayoutError
+from adhere.errors import GuidanceWarning, LayoutError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
 from adhere.pipelines.toybox.card.suites import related
@@ -148,7 +148,6 @@ def test_counts_make_as_many_places(words: str, count: int) -> None:
         ("a cat and a dog on the beach", ["cat", "dog"]),
         ("a cat in a hat next to a dog", ["cat", "dog"]),
         ("a queen with a crown", ["queen"]),
-        ("a photo of a cat in the background", ["cat"]),
         ("a cat and a cat", ["cat", "cat#2"]),
         ("a [red cat] under a [blue car]", ["red cat", "blue car"]),
     ],
@@ -223,7 +222,8 @@ def test_what_contains_another_thing_is_around_it() -> None:
         ("a cat without a hat or a red scarf", ["cat"]),
         ("a cat with no hat and a dog", ["cat", "dog"]),
         ("a no parking sign", ["parking sign"]),
-        ("a cat in front of a dog", ["cat", "dog"]),
+        ("a cat, not a dog", ["cat"]),
+        ("a cat instead of a dog and a bird", ["bird", "cat"]),
     ],
 )
 def test_what_is_not_there_has_no_place(prompt: str, phrases: list[str]) -> None:
@@ -381,6 +381,36 @@ def order(prompt: str) -> list[str]:
         ("a cat and a dog, from bottom to top", ["dog", "cat"]),
         ("the right dog is blue, the left dog is red", ["left dog", "right dog"]),
         ("a cat to the right, a dog to the left", ["dog", "cat"]),
+        # One over the other, and one between others.
+        ("a cat and a dog, one above the other", ["cat", "dog"]),
+        ("a cat and a dog stacked on top of each other", ["cat", "dog"]),
+        ("a cat, a dog and a bird between them", ["cat", "bird", "dog"]),
+        ("a cat and a dog with a bird in between", ["cat", "bird", "dog"]),
+        ("a cat flanked by a dog and a bird", ["dog", "cat", "bird"]),
+        # What has a place of its own.
+        ("a bird, a cat side by side with a dog", ["bird", "cat", "dog"]),
+        ("a photo of a cat right of a photo of a dog", ["dog", "cat"]),
+        ("a dog left of a painting of a cat", ["dog", "painting"]),
+        # A sentence that begins with a place is of the thing that comes.
+        ("There is a cat. To the left of the cat is a dog.", ["dog", "cat"]),
+        ("A cat and a dog. To the left of the cat is a bird.", ["dog", "bird", "cat"]),
+        (
+            "There are a cat and a dog. Between the cat and the dog is a bird.",
+            ["cat", "bird", "dog"],
+        ),
+        ("a cat on the dog's right", ["dog", "cat"]),
+        ("A red cat and a blue dog. The cat is right of the dog.", ["blue dog", "red cat"]),
+        ("a red cat right of a cat", ["cat#2", "red cat"]),
+        ("a cat, right of a dog, a bird", ["dog", "bird", "cat"]),
+        # Places of the picture.
+        ("a cat on the far right and a dog on the very far left", ["dog", "cat"]),
+        ("right: a cat, left: a dog", ["dog", "cat"]),
+        ("a cat (right), a dog (left)", ["dog", "cat"]),
+        ("a cat at right, a dog at left", ["dog", "cat"]),
+        ("a cat to the right-hand side of a dog", ["dog", "cat"]),
+        ("a cat in the middle and a dog on the left", ["dog", "cat"]),
+        ("a cat, a dog and a bird in the middle", ["cat", "bird", "dog"]),
+        ("a cat in the bottom-right corner, a dog in the top-left corner", ["dog", "cat"]),
         # What is no thing.
         ("a dog on the right of the picture", ["dog"]),
         ("the cat's left ear", ["cat"]),
@@ -393,6 +423,81 @@ def order(prompt: str) -> list[str]:
 )
 def test_things_are_where_the_words_have_them(prompt: str, phrases: list[str]) -> None:
     assert order(prompt) == phrases
+
+
+@pytest.mark.parametrize("words", ["surrounded by", "among", "amid"])
+def test_what_is_among_others_is_over_their_ground(words: str) -> None:
+    for prompt in (f"a castle {words} trees", "trees surrounding a castle"):
+        trees, castle = composed(prompt).regions
+        assert (trees.phrase, castle.phrase) == ("trees", "castle")
+        assert trees.box is not None and castle.box is not None  # noqa: PT018
+        assert trees.box[0] < castle.box[0] < castle.box[2] < trees.box[2]
+    found = grounds(f"a castle {words} two dragons")
+    left, _, right, _ = bounds(found["castle"])
+    assert found["dragons"][:, :left].any()
+    assert found["dragons"][:, right:].any()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "centre"),
+    [
+        ("a cat in the centre", 0.5),
+        ("a cat in the middle of the picture, a dog on the left", 0.5),
+        ("a cat in the center, left of a dog", 0.5),
+        ("a cat in the left third", 0.25),
+    ],
+)
+def test_the_middle_of_the_picture(prompt: str, centre: float) -> None:
+    assert centres(prompt)["cat"] == pytest.approx((centre, 0.5), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a cat in front of a dog", ["in front of"]),
+        ("a photo of a cat in the background", ["in the background"]),
+        ("a cat with a dog behind it", ["behind"]),
+        ("a cat in the corner", ["in the corner"]),
+        ("a cat above-left of a dog", ["above-left of"]),
+        ("a bird at the top of a tree and a cat", ["at the top of"]),
+        ("three cats one above the other", ["above"]),
+        ("a bird between them", ["between"]),
+        ("a cat left and a dog right", ["left", "right"]),
+        ("a cat facing a dog, across from a bird", ["facing", "across from"]),
+        ("a cat?left of a dog", ["left of"]),
+        ('a "red cat" left of a blue dog', ["left of", '"red cat"']),
+        ("a cat north of a dog", ["north of"]),
+        ("a cat left of the cat", ["left of"]),
+    ],
+)
+def test_places_that_no_rule_reads_are_said(prompt: str, words: list[str]) -> None:
+    with pytest.warns(GuidanceWarning) as told:
+        composed(prompt)
+    (sentence,) = (str(one.message) for one in told)
+    assert f"no rule of layouts reads {', '.join(map(repr, words))}; what" in sentence
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a cat and a dog side by side",
+        "a cat, a dog and a bird in a row",
+        "a cat and a dog, from left to right",
+        "two cats, one on the left and one on the right",
+        'a sign that says "left of the dog" and a cat',
+        "a man with a scar on his left cheek",
+        "three cats inside a house",
+        "a cat with a dog beside it",
+        "a red cat on a blue background",
+    ],
+)
+def test_what_is_read_or_says_no_place_is_not_complained_of(prompt: str) -> None:
+    composed(prompt)  # warnings are errors here
+
+
+def test_a_prompt_in_quotation_marks_is_told_what_they_mean() -> None:
+    with pytest.raises(LayoutError, match="quotation marks is read as writing in the picture"):
+        composed('"a cat left of a dog"')
 
 
 @pytest.mark.parametrize("words", ["above and to the left of", "to the left of and above"])

@@ -14,7 +14,8 @@ import torch
 
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
-from adhere.eval.files import write_atomic
+from adhere.eval.files import write_atomic, write_once
+from adhere.eval.places import Folder
 from adhere.files import unfinished
 from adhere.guides import stored
 from adhere.pipelines.studio.output import writable, writable_file, write_text
@@ -55,13 +56,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.core import test_files
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-test_files.WRITERS[sys.argv[1]](Path(sys.argv[2]))
+os.replace = os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+test_files.KILLED_WRITERS[sys.argv[1]](Path(sys.argv[2]))
 """
 """Dies by `kill -9` with the new file written and not yet in its place."""
 
 
-@pytest.mark.parametrize("name", ["text", "tensors"])
+KILLED_WRITERS = WRITERS | {"once": lambda path: write_once(path, b"new")}
+
+
+@pytest.mark.parametrize("name", KILLED_WRITERS)
 def test_what_a_killed_program_leaves_goes_with_the_next_one(name: str, tmp_path: Path) -> None:
     path, other = tmp_path / "there", tmp_path / ".mine.part"
     for file in (path, other):
@@ -79,6 +83,27 @@ def test_what_a_killed_program_leaves_goes_with_the_next_one(name: str, tmp_path
     os.utime(forgotten, (0, 0))
     writable(tmp_path)
     assert set(tmp_path.iterdir()) == {path, other, running, elsewhere}
+
+
+IN_A_RUN = {
+    "picture": lambda run: Folder(run).write("images/a.png", b"new", label="1-of-1"),
+    "manifest": lambda run: Folder(run).create("manifest.jsonl", b"new"),
+    "results": lambda run: Folder(run, alone=True).write("results.json", b"new"),
+}
+KILLED_IN_A_RUN = KILLED.replace("KILLED_WRITERS", "IN_A_RUN")
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_what_a_killed_evaluation_leaves_goes_with_the_next_one(name: str, tmp_path: Path) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED_IN_A_RUN, name, tmp_path], check=False)
+    assert died.returncode == -signal.SIGKILL
+    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    if name == "picture":
+        Folder(tmp_path).sweep()
+    else:  # nobody sweeps a folder that is no run, but who writes there again
+        IN_A_RUN[name](tmp_path)
+    assert not left.exists()
+    assert [*tmp_path.rglob("*.part")] == []
 
 
 def test_a_folder_that_becomes_read_only_is_a_sentence(

@@ -54,6 +54,26 @@ def test_names_combine(text: str, expected: list[float]) -> None:
     assert verifier(text)(PICTURES, PROMPTS) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("weight", ["0", "0.00", "9" * 400])
+def test_a_weight_that_leaves_nothing_of_a_score_is_refused(weight: str) -> None:
+    """With 0 all pictures would be alike, and the first one the best."""
+    with pytest.raises(
+        ParameterError, match=r"has the weight '[09.]+'; give a finite number above"
+    ):
+        verifier(f"{weight}*red")
+
+
+def test_minima_within_minima_are_not_endless() -> None:
+    def nested(depth: int) -> str:
+        return "min(" * depth + "red" + ")" * depth
+
+    assert verifier(nested(20))(PICTURES, PROMPTS) == [10, 200, 90]
+    for depth in (21, 100_000):
+        with pytest.raises(ParameterError, match=r"minima of minima, more than 20 deep") as told:
+            verifier(nested(depth))
+        assert len(str(told.value)) < 300
+
+
 @pytest.mark.parametrize(
     "text", ["", "red +", "min(red", "min()", "2**red", "1.2.3*red", "red letters", "(red)", "red)"]
 )

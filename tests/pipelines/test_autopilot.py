@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ def test_a_number_or_a_place_of_one_thing_is_in_the_plan(prompt: str) -> None:
         ("two dogs and zero cats", "two dogs", "cats"),
         ("0 cats and a dog", "a dog", "cats"),
         ("an astronaut in zero gravity", "an astronaut in zero gravity", ""),
+        ("a cat, not a dog", "a cat", "dog"),
+        ("a cat, not a lot of dogs", "a cat, not a lot of dogs", ""),
+        ("a cat which is not a tabby", "a cat which is not a tabby", ""),
+        ("a cat instead of a dog", "a cat", "dog"),
+        ("a street devoid of cars", "a street", "cars"),
     ],
 )
 def test_what_is_unwanted_is_a_negative_prompt(prompt: str, wanted: str, unwanted: str) -> None:
@@ -577,6 +583,19 @@ def test_a_plan_is_told_in_words() -> None:
     assert "8 plain pictures" in told[-1]
     # What no attempt follows is not told.
     assert not any("across" in line for line in planned("a red cat").told())
+
+
+def test_places_that_no_rule_reads_are_in_the_plan_and_what_flew_by_it() -> None:
+    plan = planned("a cat behind a dog")  # without a warning: the plan says it
+    assert any("no rule of layouts reads 'behind'" in line for line in plan.told())
+    flight = flown(tiny.sd1(), plan.prompt, verifier=Told(0.9), enough=0.8, num_inference_steps=1)
+    assert plan.not_read in flight.to_json()["notes"]
+    mine = replace(plan, layout=composed("a dog left of a cat"))
+    assert not any("behind" in line for line in mine.told()[1:])
+    alone = planned("a cat in the corner")
+    assert alone.layout is None
+    assert "'in the corner'" in alone.not_read
+    assert planned("a cat left of a dog").not_read == ""
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])

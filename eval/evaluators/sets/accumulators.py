@@ -105,12 +105,14 @@ class FeatureMoments:
         from safetensors.torch import save
 
         from adhere.eval.files import write_atomic
+        from adhere.files import sweep
 
         tensors = {
             "mean": self.mean(),
             "covariance": self.covariance(),
             "count": torch.tensor(self.count),
         }
+        sweep(path.parent)
         write_atomic(path, save(tensors, dict(about)))
 
 
