@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adhere.errors import GuidanceError, LayoutError, PromptError
 from adhere.guides.renamed import Renamed
-from adhere.layout.layout import Layout
+from adhere.layout.layout import OWN_WORDS, Layout
 from adhere.prompt.parser import Parse, parse
 from adhere.prompt.phrases import Entity, Span, find
 from adhere.prompt.tokens import Phrase, TokenisedPrompt, Track, columns_of
@@ -91,8 +91,9 @@ class Run(Renamed):
         multistep: whether the sampler steps from predictions of earlier steps, which an image that
             is begun again would not have.
         notes: sentences for the report.
-        used: what of the call's own `subjects` and `layout`, and of its regions' own `texts`, some
-            guide has asked for.
+        used: what of the call's own `subjects` and `layout` some guide has asked for.
+        heard: of each layout that some guide follows, what regions have beside phrase and place
+            (`Layout.own_words`) that some guide heeds.
         pictures: how many pictures were given to IP-Adapters that take masks.
         size: height and width that the call asked for, in pixels; None where it did not say.
         guided: whether its steps make a prediction without the prompt, too: not where a model is
@@ -117,6 +118,7 @@ class Run(Renamed):
     unread: GuidanceError | None = None
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    heard: dict[Layout, set[str]] = field(default_factory=dict)
     pictures: int = 0
     size: tuple[int, int] | None = None
     guided: bool = True
@@ -145,19 +147,30 @@ class Run(Renamed):
             self.used.add(what)
 
     def unused(self) -> list[str]:
-        """What came with the call and no guide has asked for: "subjects", "layout", or what the
-        regions of a layout that is followed say of themselves, such as "regions' strength, stop".
+        """What was given and no guide has asked for: "layout given with the call", or what the
+        regions of a layout that is followed say of themselves, such as "regions' strength, stop
+        given with the plugin".
         """
         came = {
             "subjects": any(prompt.subjects is not None for prompt in self.prompts),
             "layout": any(prompt.layout is not None for prompt in self.prompts),
         }
-        left = [what for what, given in came.items() if given and what not in self.used]
-        layouts = [prompt.layout for prompt in self.prompts if prompt.layout is not None]
-        own = list(dict.fromkeys(name for layout in layouts for name in layout.own_words))
-        if own and "layout" in self.used and "texts" not in self.used:
-            left.append(f"regions' {', '.join(own)}")
-        return left
+        left = [
+            f"{what} given with the call"
+            for what, given in came.items()
+            if given and what not in self.used
+        ]
+        called = [prompt.layout for prompt in self.prompts if "layout" in self.used]
+        own: dict[str, dict[str, None]] = {}  # in the order in which they come
+        for layout, heard in self.heard.items():
+            whose = "call" if layout in called else "plugin"
+            unheard = [name for name in layout.own_words if name not in heard]
+            own.setdefault(whose, {}).update(dict.fromkeys(unheard))
+        return left + [
+            f"regions' {', '.join(names)} given with the {whose}"
+            for whose, names in own.items()
+            if names
+        ]
 
     def note(self, sentence: str) -> None:
         """Add a sentence to the report, once."""
@@ -251,25 +264,29 @@ class Run(Renamed):
             LayoutError: an image has none, a phrase of it is not in the prompt, or a mask of it has
                 another aspect ratio than the picture.
         """
-        layouts = self._layouts(given)
+        layouts = self._layouts(given, ())
         for prompt, layout in zip(self.prompts, layouts, strict=True):
             layout.check(prompt.plain)
         return layouts
 
-    def own_texts(self, given: Layout | None = None) -> tuple[Layout, ...]:
+    def own_texts(
+        self, given: Layout | None = None, heeds: Collection[str] = OWN_WORDS
+    ) -> tuple[Layout, ...]:
         """The same for methods that give each region a text: its phrases may be in no prompt.
+
+        Args:
+            heeds: what of that which regions have beside phrase and place the method goes by.
 
         Raises:
             LayoutError: an image has no layout, or one with masks of another aspect ratio.
         """
-        self._use("texts", given)
-        layouts = self._layouts(given)
+        layouts = self._layouts(given, heeds)
         return tuple(
             layout.spoken(prompt.plain)
             for prompt, layout in zip(self.prompts, layouts, strict=True)
         )
 
-    def _layouts(self, given: Layout | None) -> tuple[Layout, ...]:
+    def _layouts(self, given: Layout | None, heeds: Collection[str]) -> tuple[Layout, ...]:
         self._use("layout", given)
         layouts = []
         for prompt in self.prompts:
@@ -280,6 +297,7 @@ class Run(Renamed):
                     "or to the call (attach(pipe, layout=...), --layout scene.json)"
                 )
             layout.check_masks(self.size or self.grid)
+            self.heard.setdefault(layout, set()).update(heeds)
             layouts.append(layout)
         return tuple(layouts)
 

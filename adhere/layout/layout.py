@@ -35,6 +35,8 @@ __all__ = ["Box", "Layout", "Overlap", "Region"]
 Overlap = Literal["refuse", "last", "share"]
 
 MOST_REGIONS = 64
+OWN_WORDS = (*OWN, "base")
+"""What only methods with texts for regions read: of regions, and of the layout."""
 
 
 @dataclass(frozen=True)

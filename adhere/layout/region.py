@@ -27,6 +27,8 @@ FINE = 512
 MOST_POINTS = 1024
 LOUDEST = 100
 """The largest strength: beyond it the region is alone in any case, and sums could overflow."""
+QUIETEST = 1e-6
+"""The smallest strength but 0: half precision rounds such shares of an output to none."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class Region:
                 raise LayoutError(f"the {name} of {self.label!r} is {value!r}; it must be {wanted}")
             if not isinstance(value, int):
                 object.__setattr__(self, name, float(value))  # numpy's are no plain data
+        if 0 < self.strength < QUIETEST:
+            raise LayoutError(
+                f"the strength of {self.label!r} is {self.strength!r}, too little to be heard; "
+                f"give 0, or from {QUIETEST:g} to {LOUDEST}"
+            )
         if self.start >= self.stop:
             raise LayoutError(
                 f"region {self.label!r} starts at {self.start} of the run and stops at "

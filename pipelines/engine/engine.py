@@ -280,8 +280,8 @@ class Engine:
         if names := " + ".join(self.state.names):
             for what in self.state.run.unused():
                 report.note(
-                    f"the {what} given with the call had no effect with {names}: no plugin there "
-                    "follows it, or each has its own"
+                    f"the {what} had no effect with {names}: no plugin there follows it, or each "
+                    "has its own"
                 )
         return report
 

@@ -88,10 +88,12 @@ class QwenImage(PackedFamily):
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         self.need(("text_encoder", "tokenizer"), f"a plugin needs to encode {texts[0]!r}")
-        given: Any = self.encoded_with("prompt_embeds")
-        length = self.encoded_with("max_sequence_length", 1024) if given is None else given.shape[1]
         embeds, mask = self.pipe.encode_prompt(
-            list(texts), device=self.device, num_images_per_prompt=1, max_sequence_length=length
+            list(texts),
+            device=self.device,
+            num_images_per_prompt=1,
+            # Not the width of a call's own prompt_embeds: those have no filling.
+            max_sequence_length=self.encoded_with("max_sequence_length", 1024),
         )
         return Encoded({self.text: embeds, MASK: _whole(embeds, mask)})
 

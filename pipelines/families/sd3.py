@@ -42,6 +42,17 @@ class StableDiffusion3(JointFamily):
             return None
         return super().conditional_rows(call, batch)
 
+    def refuse(self, prediction: bool) -> str | None:
+        for name, module in self.modules().items():
+            processor = type(getattr(module, "processor", None)).__name__
+            if name.endswith(".attn2") and processor == "FusedJointAttnProcessor2_0":
+                return (
+                    "fuse_qkv_projections() gave the transformer a processor that needs text in "
+                    f"every layer, and {name} of this Stable Diffusion 3.5 sees the picture alone, "
+                    "so that diffusers cannot run it; call unfuse_qkv_projections() on it"
+                )
+        return super().refuse(prediction)
+
     def tracks(self, prompts: Sequence[str], call: Call) -> tuple[Track, ...]:
         self.refuse_other_prompts(prompts, "prompt_2", "prompt_3")
         return self.tracked(prompts, call.values)
@@ -117,9 +128,9 @@ class StableDiffusion3(JointFamily):
     def _length(self) -> int:
         """T5 tokens in this call."""
         given: Any = self.encoded_with("prompt_embeds")
-        if given is not None:
-            return int(given.shape[1]) - int(self.pipe.tokenizer_max_length)
-        return int(self.encoded_with("max_sequence_length", 256))
+        beside = 0 if given is None else int(given.shape[1]) - int(self.pipe.tokenizer_max_length)
+        # Embeddings may be those of CLIP alone.
+        return beside if beside > 0 else int(self.encoded_with("max_sequence_length", 256))
 
 
 class ToyboxSD3(StableDiffusion3):

@@ -97,15 +97,40 @@ def without_chosen_backends(model: nn.Module) -> Iterator[None]:
 # ---- diffusers: pipelines ----------------------------------------------------
 
 
+_lock = threading.Lock()
+
+
+class _Moving:
+    """Z-Image's embedder of positions, with what moves them before."""
+
+    def __init__(self, embedder: Any) -> None:
+        self.embedder = embedder
+        self.moves: list[Callable[[Any], Any]] = []
+
+    def __call__(self, places: Any) -> Any:
+        for moved in tuple(self.moves):
+            places = moved(places)
+        return self.embedder(places)
+
+
 @contextmanager
 def positions_moved(transformer: Any, moved: Callable[[Any], Any]) -> Iterator[None]:
-    """Z-Image's tokens stand where `moved` puts them, `Int[tokens axes]`, while this is open."""
-    embedder = transformer.rope_embedder
-    transformer.rope_embedder = lambda places: embedder(moved(places))
+    """Z-Image's tokens stand where `moved` puts them, `Int[tokens axes]`, while this is open.
+
+    Threads that share the transformer may open and close theirs in any order.
+    """
+    with _lock:
+        moving = transformer.rope_embedder
+        if not isinstance(moving, _Moving):
+            moving = transformer.rope_embedder = _Moving(moving)
+        moving.moves.append(moved)
     try:
         yield
     finally:
-        transformer.rope_embedder = embedder
+        with _lock:
+            moving.moves.remove(moved)
+            if not moving.moves:
+                transformer.rope_embedder = moving.embedder
 
 
 def execution_device(pipe: Any) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,9 +46,12 @@ def normalized_guidance(
     """Normalized Attention Guidance (arXiv:2505.21179).
 
     Z = s Z+ - (s - 1) Z-, shortened to at most tau times the L1 norm of Z+ in each cell, over all
-    heads and channels, and blended: alpha Z + (1 - alpha) Z+.
+    heads and channels, and blended: alpha Z + (1 - alpha) Z+. Cells of nothing stay nothing.
     """
-    away = scale * positive - (scale - 1) * negative
-    own, length = (one.abs().sum(dim=(1, 3), keepdim=True) for one in (positive, away))
+    # Half precision has no number as small as the least length, nor one as large as some norms.
+    exact = torch.promote_types(positive.dtype, torch.float32)
+    good, bad = positive.to(exact), negative.to(exact)
+    away = scale * good - (scale - 1) * bad
+    own, length = (one.abs().sum(dim=(1, 3), keepdim=True) for one in (good, away))
     shortened = away * (tau * own / length.clamp(min=1e-12)).clamp(max=1)
-    return alpha * shortened + (1 - alpha) * positive
+    return (alpha * shortened + (1 - alpha) * good).to(positive.dtype)

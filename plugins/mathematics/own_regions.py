@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.layout.layout import Layout
-from adhere.layout.region import Region
+from adhere.layout.region import QUIETEST, Region
 
 
 class OwnRegions:
@@ -40,8 +40,12 @@ class OwnRegions:
         return said | {name: texts for name, texts in against.items() if any(texts)}
 
     def kept(self, base: float) -> list[float]:
-        """The base prompt's share of each image's regions: its layout's, or else `base`."""
-        return [base if one.base is None else one.base for one in self.layouts]
+        """The base prompt's share of each image's regions: its layout's, or else `base`.
+
+        One that leaves the regions less than the quietest of them may be is all.
+        """
+        given = [base if one.base is None else one.base for one in self.layouts]
+        return [1.0 if 1 - share < QUIETEST else share for share in given]
 
     @property
     def adapters(self) -> tuple[str, ...]:

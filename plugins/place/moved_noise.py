@@ -63,7 +63,7 @@ class MovedNoise(Method):
 class _Guide(Guide):
     def __init__(self, plugin: MovedNoise, run: Run) -> None:
         self.plugin = plugin
-        self.regions = OwnRegions(run.own_texts(plugin.layout))
+        self.regions = OwnRegions(run.own_texts(plugin.layout, heeds=("text",)))
         self.off = plugin.look_at == 0 or not run.sampling
         if not run.sampling:
             run.note(f"{plugin.name} moved no noise: the call starts from a picture")

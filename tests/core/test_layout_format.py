@@ -673,6 +673,7 @@ def test_a_black_and_white_mask_has_no_levels(tmp_path: Path) -> None:
             "strength of 'a cat' is 1e\\+39; it must be a number",
         ),
         ({"phrase": "a cat", "strength": 10**400}, "it must be a number from 0 to 100"),
+        ({"text": "a cat", "strength": 1e-50}, "is 1e-50, too little to be heard; give 0, or from"),
         ({"text": "a cat", "strength": "loud"}, "strength of 'a cat' is 'loud'"),
         ({"text": "a cat", "feather": 2}, "feather of 'a cat' is 2; it must be a share"),
         ({"text": "a cat", "start": 0.5, "stop": 0.5}, "must start before it stops"),

@@ -126,6 +126,8 @@ def test_weights_that_nobody_reads_are_said(call: dict[str, Any], mode: str) -> 
         ((adhere.ZestGuide(),), {"layout": TOLD}, "regions' text, strength, base"),
         ((adhere.SynGen(),), {"layout": TOLD}, "layout"),
         ((adhere.ZestGuide(), adhere.RegionalPrompting()), {"layout": TOLD}, ""),
+        ((adhere.MovedNoise(look_at=0.1),), {"layout": TOLD}, "regions' strength, base"),
+        ((adhere.MovedNoise(look_at=0.1), adhere.RegionalPrompting()), {"layout": TOLD}, ""),
     ],
 )
 def test_what_no_plugin_follows_is_in_the_notes(
@@ -239,3 +241,25 @@ def test_its_repr_says_what_is_not_usual() -> None:
 def test_data_that_is_refused(data: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Guidance.from_json(data)
+
+
+OWN = Layout.from_json(TOLD)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "unused"),
+    [
+        ((adhere.ZestGuide(layout=OWN),), "text, strength, base"),
+        ((adhere.MovedNoise(OWN, look_at=0.1),), "strength, base"),
+        ((adhere.ZestGuide(layout=OWN), adhere.RegionalPrompting(OWN)), ""),
+    ],
+)
+def test_what_a_plugin_does_not_heed_of_its_own_layout_is_in_the_notes(
+    plugins: tuple[adhere.Plugin, ...], unused: str
+) -> None:
+    pipe = tiny.sd1()
+    with Guidance(*plugins).attach(pipe) as attached:
+        tiny.latents(pipe, "a red cat and a blue dog", steps=2)
+    notes = [note for note in attached.report.notes if "had no effect" in note]
+    assert len(notes) == bool(unused)
+    assert all(note.startswith(f"the regions' {unused} given with the plugin") for note in notes)

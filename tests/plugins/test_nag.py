@@ -8,6 +8,7 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides.guide import PROMPT
 from adhere.plugins.appear.taca import TemperatureAdjustedAttention
+from adhere.plugins.mathematics.negation import normalized_guidance
 from adhere.plugins.negate.nag import NormalizedAttentionGuidance
 from adhere.plugins.negate.vsf import ValueSignFlip
 from tests.plugins.attentions import CELLS, made, slowly
@@ -33,6 +34,26 @@ def test_nag(make_run, make_step, joint, tau):
             wanted = 0.4 * away * min(ratio, tau) / ratio + 0.6 * good
             torch.testing.assert_close(found[image, :, cell], wanted)
     assert shortened == 0 if tau == 50 else shortened > 0
+
+
+def test_cells_of_nothing_are_nothing_in_every_precision():
+    """Regions' outputs are zero in all cells but their own."""
+    generator = torch.Generator().manual_seed(0)
+    good, bad = torch.randn(2, 1, 2, 3, 4, generator=generator)
+    good[:, :, 1] = bad[:, :, 1] = 0
+    exact = normalized_guidance(good, bad, 5.0, 2.5, 0.25)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        found = normalized_guidance(good.to(dtype), bad.to(dtype), 5.0, 2.5, 0.25)
+        assert found.dtype == dtype
+        assert not found[:, :, 1].any()
+        torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_norms_are_longer_than_half_precision_counts():
+    """1024 channels of 100 are more than 65504."""
+    good = torch.full((1, 1, 1, 1024), 100.0, dtype=torch.float16)
+    found = normalized_guidance(good, -good, 5.0, 2.5, 0.25)
+    torch.testing.assert_close(found, good * (0.25 * 2.5 + 0.75))
 
 
 @pytest.mark.parametrize("joint", [True, False])

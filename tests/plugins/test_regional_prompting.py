@@ -133,6 +133,12 @@ def test_a_base_that_leaves_regions_nothing_is_said(make_run):
     assert [note[:10] for note in run.notes] == ["base is 1:"]
 
 
+def test_a_base_that_rounds_to_all_is_all(make_run):
+    run = make_run("a photo", layout=replace(HARD, base=1 - 1e-9))
+    assert RegionalPrompting().guide(run).off
+    assert "base is 1: the whole prompt has all of every region" in run.notes[0]
+
+
 def test_it_acts_in_every_so_manyth_layer(make_run, make_step):
     guide = RegionalPrompting(every=2).guide(make_run("a photo", layout=HARD))
     attention = made({"region 0": 3, "region 1": 2})

@@ -183,7 +183,8 @@ def _everything(grid: tuple[int, int]) -> None:
 
 def _text(guide: Guide, name: str, rows: Sequence[int], embeds: Tensor, shown: Tensor) -> _Text:
     """One text for every image, cut to the columns that any of them has; row -1 is none."""
-    absent = torch.tensor([row < 0 for row in rows])
+    # A program may have another default device than the masks' processor.
+    absent = torch.tensor([row < 0 for row in rows], device=shown.device)
     chosen = [max(row, 0) for row in rows]
     seen = shown[chosen] & ~absent[:, None]
     kept = seen.any(dim=0).nonzero()[:, 0].tolist()
