@@ -36,7 +36,8 @@ def edit(path: Path, studio: Studio, how: Scaling, out: Path | None) -> None:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+    """Words of any script, so that no two concepts write to one file."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")[:40]
 
 
 def _told(path: Path, studio: Studio, how: Scaling) -> str:

@@ -208,8 +208,8 @@ def prototype(
 
         adhere generate "a cat in a haunted house" -p prototype:prototypes=prototypes.safetensors
 
-    The texts are such as the concept may turn up in; its words are put before each. Models with one
-    CLIP text encoder (Stable Diffusion 1.x).
+    The texts are such as the concept may turn up in; its words are put before each. It goes on
+    where it was stopped. Models with one CLIP text encoder (Stable Diffusion 1.x).
     """
     from adhere.cli.making import studio
     from adhere.guides import stored
@@ -226,7 +226,7 @@ def prototype(
     held = studio(loading)
     found = prototypes.clip_for(held.pipe, clip_of(loading.model, clip))
     with progress("pictures", 2 * pictures * len(said)) as tick:
-        seen = prototypes.directions(held, found, said, plan, loading.batch_size, tick)
+        seen = prototypes.directions(held, found, said, plan, loading.batch_size, tick, out)
     trainer = prototypes.Trainer(held.pipe, found, seen, plan)
     with progress("steps", training) as tick:
         trainer.train(tick)

@@ -50,8 +50,10 @@ class Denoiser:
             pipe.scheduler.config, timestep_spacing="leading"
         )
         self.scheduler.set_timesteps(steps)
-        self.timesteps = [0, *reversed(self.scheduler.timesteps.tolist())]
         table = self.scheduler.alphas_cumprod
+        # Stable Diffusion's schedulers count from 1, one too far in as many steps as there are.
+        moments = reversed(self.scheduler.timesteps.tolist())
+        self.timesteps = [0, *(min(moment, len(table) - 1) for moment in moments)]
         self.alphas = [self.scheduler.final_alpha_cumprod, *table[self.timesteps[1:]]]
         self.text = family_of(pipe).encode(list(texts)).values
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,13 +26,19 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.families import family_of
+from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.clip import Clip, own_texts
+from adhere.pipelines.tools.parts import Parts
+from adhere.plugins.mathematics.prototypes import MAKE
 
 SOFTNESS = 0.1
 """Of the weights of a prototype's tokens, as published."""
 NOISE = 0.05
+PART = 8
+"""Texts in a part: those whose pictures are lost at the most when a process is killed."""
+PART_KIND = "part of prototypes' pictures"
 RESTARTS, ITERATIONS = 10, 200
 """Of k-means, as published."""
 
@@ -92,9 +99,57 @@ def clip_for(pipe: Any, clip: Clip | None) -> Clip:
 
 
 def directions(
-    studio: Studio, clip: Clip, texts: Sequence[str], plan: Plan, batch: int, tick: Tick
+    studio: Studio,
+    clip: Clip,
+    texts: Sequence[str],
+    plan: Plan,
+    batch: int,
+    tick: Tick,
+    out: Path | None = None,
 ) -> Vectors:
-    """What the concept changes in the pictures of each text, in the CLIP's space, of length one."""
+    """What the concept changes in the pictures of each text, in the CLIP's space, of length one.
+
+    Args:
+        out: the file that is to be, beside which lies what is done; None to keep nothing.
+
+    Raises:
+        ParameterError: what lies there was made for another file of this name.
+    """
+    places = [range(k, min(k + PART, len(texts))) for k in range(0, len(texts), PART)]
+    parts = None if out is None else Parts(out, PART_KIND, MAKE, _about(studio, clip, plan))
+    some = [texts[place.start : place.stop] for place in places]
+    # What was made otherwise is said before more is made.
+    held = [None if parts is None else parts.found(*one) for one in zip(places, some, strict=True)]
+    seen = list[Tensor]()
+    for place, own, part in zip(places, some, held, strict=True):
+        if part is not None:
+            seen.append(part.tensors["seen"])
+            tick(2 * plan.pictures * len(own))
+            continue
+        seen.append(_seen(studio, clip, own, plan, batch, tick))
+        if parts is not None:
+            parts.keep(place, own, {"seen": seen[-1]})
+    moved = torch.cat(seen)
+    return torch.nn.functional.normalize(moved[:, 0] - moved[:, 1], dim=1)
+
+
+def _about(studio: Studio, clip: Clip, plan: Plan) -> dict[str, str]:
+    """What the pictures are made with."""
+    return {
+        "model": studio.model,
+        "weights": fingerprint(studio.pipe.unet),
+        "clip": clip.weights,
+        "concept": plan.concept,
+        "pictures": str(plan.pictures),
+        "seed": str(plan.seed),
+        "steps": str(studio.steps),
+    }
+
+
+def _seen(
+    studio: Studio, clip: Clip, texts: Sequence[str], plan: Plan, batch: int, tick: Tick
+) -> Float[Tensor, "texts 2 channels"]:
+    """Where the CLIP sees the pictures of each text, with the concept and without, in the mean."""
     seeds = range(plan.seed, plan.seed + plan.pictures)
     asked = [
         Request(one, seed=seed)
@@ -102,13 +157,13 @@ def directions(
         for one in (plan.said(text), text)
         for seed in seeds
     ]
-    parts = list[Tensor]()
+    found = list[Tensor]()
     for start in range(0, len(asked), batch):
         made = studio.generate(asked[start : start + batch])
-        parts.append(clip.pictures([picture.image for picture in made]).cpu())
+        found.append(clip.pictures([picture.image for picture in made]).cpu())
         tick(len(made))
-    seen = torch.cat(parts).unflatten(0, (len(texts), 2, plan.pictures)).mean(dim=2)
-    return torch.nn.functional.normalize(seen[:, 0] - seen[:, 1], dim=1)
+    seen: Tensor = torch.cat(found).unflatten(0, (len(texts), 2, plan.pictures))
+    return seen.mean(dim=2)
 
 
 def centres(vectors: Vectors, count: int, seed: int) -> Float[Tensor, "count channels"]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from adhere.errors import ModelError
+from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.tools import prototypes
 from adhere.pipelines.tools.clip import clip_of
 from adhere.pipelines.tools.prototypes import (
     SOFTNESS,
@@ -73,6 +76,35 @@ def test_directions_are_of_pictures_with_and_without() -> None:
         ]
         wanted = torch.nn.functional.normalize(seen[0] - seen[1], dim=0)
         torch.testing.assert_close(row, wanted, rtol=0, atol=5e-3)  # a batch moves last bits
+
+
+def test_what_is_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prototypes, "PART", 1)
+    studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
+    assert clip is not None
+    plan, out, drawn = Plan("a skull", pictures=1), tmp_path / "made.safetensors", list[str]()
+    plain = Studio.generate
+
+    def counted(self: Studio, requests: Any) -> Any:
+        if len(drawn) == 1:
+            raise KeyboardInterrupt
+        drawn.append(requests[-1].prompt)
+        return plain(self, [replace(one, steps=2) for one in requests])
+
+    monkeypatch.setattr(Studio, "generate", counted)
+    texts, ticks = ["a cat", "a frog"], list[float]()
+    with pytest.raises(KeyboardInterrupt):
+        directions(studio, clip, texts, plan, 2, ticks.append, out)
+    assert drawn == ["a cat"]
+    drawn.clear()
+    found = directions(studio, clip, texts, plan, 2, ticks.append, out)
+    assert drawn == ["a frog"]
+    assert found.shape[0] == 2
+    assert sum(ticks) == 2 + 4
+    assert torch.equal(directions(studio, clip, texts, plan, 2, ticks.append, out), found)
+    with pytest.raises(ParameterError, match="with concept 'a skull', and this one is to have"):
+        directions(studio, clip, texts, replace(plan, concept="bones"), 2, ticks.append, out)
+    assert drawn == ["a frog"]
 
 
 def test_embeddings_come_to_point_where_they_should() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from adhere.cli import editing
 from adhere.errors import ModelError, ParameterError
 from adhere.pipelines.tools import inversion
 from adhere.pipelines.tools.scaling_concept import Scaling, scale_concept
@@ -114,6 +115,13 @@ def test_what_was_inverted_comes_back() -> None:
         assert 0.7 < path[-1].std() < 1.1
 
 
+def test_as_many_steps_as_there_are_levels() -> None:
+    pipe = tiny.sd1(scheduler=tiny.scheduler(steps_offset=1))
+    denoiser = inversion.Denoiser(pipe, [""], len(pipe.scheduler.alphas_cumprod))
+    assert denoiser.timesteps[-1] == len(pipe.scheduler.alphas_cumprod) - 1
+    assert len(denoiser.alphas) == len(denoiser.timesteps)
+
+
 def test_the_models_own_scheduler_is_left_alone() -> None:
     pipe = tiny.sd1()
     pipe.scheduler.set_timesteps(7)
@@ -188,3 +196,8 @@ def test_edit_writes_a_picture_that_says_how(
         assert adhere(*words, *more) == 2
         assert said in capsys.readouterr().err
     assert Path("mine.png").read_bytes() == before
+
+
+def test_concepts_of_any_script_have_files_of_their_own() -> None:
+    assert editing._slug("a red Crown!") == "a-red-crown"
+    assert len({editing._slug(text) for text in ("猫", "狗", "кот")}) == 3
