@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.asked import answered, whole
 
 EVERY = 20
 PROMPT = "a red cat and a blue car"
@@ -123,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--jobs", type=whole, default=200)
     parser.add_argument("--port", type=int, default=7995)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "app_session.json")
     asked = parser.parse_args()
@@ -133,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

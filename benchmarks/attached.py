@@ -19,6 +19,7 @@ import torch
 
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 
 
 def contenders(asked: runs.Asked) -> dict[str, Callable[[], Any]]:
@@ -50,8 +51,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="toybox")
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=whole, default=10)
+    parser.add_argument("--rounds", type=whole, default=10)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "attached.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.app_session import served
+from benchmarks.asked import answered
 
 KEY, POINT, CLICK, THINK = 0.28, 1.1, 0.2, 1.35
 PROMPT = "a red cat and a blue car"
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

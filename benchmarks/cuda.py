@@ -14,6 +14,7 @@ import argparse
 import torch
 
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 
 BATCHES = {"sd15": [1, 8], "sdxl": [1, 4], "tiny": [1, 2], "tiny-sdxl": [1, 2]}
 
@@ -26,8 +27,8 @@ def main() -> None:
     parser.add_argument("--dtype", default=None, help="float16 on CUDA, float32 on a CPU")
     parser.add_argument("--models", nargs="*", default=None)
     parser.add_argument("--tiny", action="store_true", help="small models, few steps")
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--repeats", type=int, default=None)
+    parser.add_argument("--steps", type=whole, default=None)
+    parser.add_argument("--repeats", type=whole, default=None)
     parser.add_argument("--plugins", nargs="*", default=["safe-latent-diffusion", "syngen", "sega"])
     parser.add_argument("--out", default=str(record.RESULTS), help="folder")
     args = parser.parse_args()
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -24,6 +24,7 @@ from adhere.pipelines.hooks.attending import Pass, StopForward
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.pipelines.hooks.readout import reading
 from benchmarks import models, record
+from benchmarks.asked import answered
 
 
 def count(run: Callable[[], Any]) -> int:
@@ -114,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -33,6 +33,7 @@ from adhere.plugins.negate.nag import NormalizedAttentionGuidance
 from adhere.plugins.negate.vsf import ValueSignFlip
 from adhere.plugins.place.regional_prompting import RegionalPrompting
 from benchmarks import models, record
+from benchmarks.asked import answered
 from benchmarks.flops_meta import count
 
 THIRDS = Layout(
@@ -158,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -10,8 +10,8 @@ the map, and the largest chunk at work in its forward or backward pass.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,11 @@ def measure() -> dict[str, float]:
 
 
 def main() -> None:
-    if "--measure" in sys.argv:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--measure", action="store_true", help="peak memory, on the CPU")
+    if parser.parse_args().measure:
         print(measure())
         return
     own, readout = kept_by_block(), added_by_readout()

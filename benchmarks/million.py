@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.asked import answered, whole
+
 SEEDS = 16
 VARIANTS = ("attend-and-excite", "syngen", "safe-latent-diffusion")
 SHARE = 0.9
@@ -210,7 +212,7 @@ def main() -> None:
     print(f"loaded {reports.__name__} and {scoring.__name__}", flush=True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--jobs", type=whole, nargs="+", default=[10_000, 100_000, 1_000_000])
     options = parser.parse_args()
     runs = []
     for jobs in options.jobs:
@@ -222,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

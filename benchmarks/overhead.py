@@ -28,6 +28,7 @@ import torch
 
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 
 STEPS = {"toybox": 10, "medium": 4, "tiny": 4}
 """Denoising steps; ratios hardly depend on them."""
@@ -197,11 +198,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--models", nargs="*", default=["toybox", "medium"], choices=list(STEPS))
-    parser.add_argument("--steps", type=int, default=None, help="the model's own if left out")
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=3, help="calls of each contender at the most")
+    parser.add_argument("--steps", type=whole, default=None, help="the model's own if left out")
+    parser.add_argument("--batches", type=whole, nargs="*", default=[1, 8])
+    parser.add_argument(
+        "--rounds", type=whole, default=3, help="calls of each contender at the most"
+    )
     parser.add_argument("--budget", type=float, default=600, help="seconds for everything")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=whole, default=1)
     parser.add_argument("--plugins", nargs="*", default=None, help="all in the table if left out")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder")
@@ -232,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

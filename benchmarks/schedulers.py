@@ -36,6 +36,7 @@ from torch import Tensor
 from adhere import Guidance
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 
 DETERMINISTIC = (
     "DDIMScheduler",
@@ -118,10 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--images", type=whole, default=16)
+    parser.add_argument("--steps", type=whole, default=20)
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=sorted(PLUGINS))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=whole, default=1)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "schedulers.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

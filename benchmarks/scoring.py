@@ -1,6 +1,6 @@
 """How quick scoring is beside generating, and whether its memory stays flat.
 
-    python benchmarks/scoring.py [--out benchmarks/results/scoring.json] [--largest 10000]
+    python -m benchmarks.scoring [--out benchmarks/results/scoring.json] [--largest 10000]
 
 Pictures are renders of the toybox's world, put into a run as if they had been generated; scored
 with the judge, CLIP and the Fréchet distance, each size in a process of its own. Generating: 50
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from benchmarks.asked import answered, whole
 
 SPECS = ("judge", "clip-score", "frechet")
 
@@ -102,7 +104,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--largest", type=int, default=10_000)
+    parser.add_argument("--largest", type=whole, default=10_000)
     options = parser.parse_args()
     runs = []
     context = multiprocessing.get_context("spawn")
@@ -126,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

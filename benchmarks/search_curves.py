@@ -32,6 +32,7 @@ from functools import partial
 from pathlib import Path
 
 from adhere.pipelines.toybox import TOYBOXES
+from benchmarks.asked import answered, whole
 from benchmarks.curves.report import write
 from benchmarks.curves.rows import begun, in_processes, restore, run
 from benchmarks.curves.variants import PAIRS, VARIANTS, Toybox
@@ -44,12 +45,12 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("command", choices=["run", "report", "restore"])
     parser.add_argument("--suite", choices=list(VARIANTS), default=PAIRS)
-    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--prompts", type=whole, default=200)
     parser.add_argument("--only", nargs="*", metavar="NAME", help="variants; all if left out")
     parser.add_argument("--runs", type=Path, default=RUNS, help="a folder of each model's rows")
     parser.add_argument("--model", default="toybox", help=f"{', '.join(TOYBOXES)}, or a folder")
     parser.add_argument("--device", default="cpu", help="cuda, say")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=whole, default=1)
     asked = parser.parse_args()
     names = asked.only or list(VARIANTS[asked.suite])
     if unknown := set(names) - set(VARIANTS[asked.suite]):
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 
 ENERGIES: dict[str, dict[str, Any]] = {
     "attend-and-excite": {"refinements": 0},
@@ -64,9 +65,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--models", nargs="*", default=["toybox", "medium"])
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batches", type=whole, nargs="*", default=[1, 8])
+    parser.add_argument("--steps", type=whole, default=10)
+    parser.add_argument("--repeats", type=whole, default=3)
     parser.add_argument("--out", default=str(record.RESULTS / "stacking.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -88,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

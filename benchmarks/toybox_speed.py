@@ -1,6 +1,6 @@
 """How quick the bundled model and its judge are on this machine.
 
-    python benchmarks/toybox_speed.py [--out benchmarks/toybox_speed.json]
+    python -m benchmarks.toybox_speed [--out benchmarks/toybox_speed.json]
 
 Pictures: a batch of 4 at 25 steps, the best of five after a warm-up. Judge: pictures a second.
 """
@@ -18,6 +18,7 @@ import torch
 
 from adhere.pipelines.toybox import Judge, load_toybox
 from adhere.pipelines.toybox.judge.calibration import held_out
+from benchmarks.asked import answered, whole
 
 PROMPTS = [
     "a cat and a frog",
@@ -53,7 +54,7 @@ def main() -> None:
     """Measures and prints; writes JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=whole, default=5)
     options = parser.parse_args()
     times = picture_seconds(options.repeats)
     result = {
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

@@ -5,6 +5,7 @@ one another and in the picture.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import get_args
 from adhere.layout.scene import TURNED, Relation, Said, Scene, Thing, Way
 from adhere.layout.unread import unread
 from adhere.prompt.parser import parse
-from adhere.prompt.phrases import Entity, occurrences
+from adhere.prompt.phrases import Entity, Span, occurrences
 
 _RELATIONS: tuple[tuple[str, Way], ...] = (
     (r"(?:(?:to|on|at) the )?(?:immediate |far )?left(?:-hand)?(?: side)? of", "left"),
@@ -181,6 +182,7 @@ class _Reader:
         gaps: what stands between things, and whether anything was read from it.
         waiting: the gap of a place that waits for its thing.
         passed: where phrases are that have no place.
+        places: by phrase, where it stands.
     """
 
     text: str
@@ -192,6 +194,7 @@ class _Reader:
     used: set[int] = field(default_factory=set)
     waiting: int | None = None
     passed: list[tuple[int, int]] = field(default_factory=list)
+    places: dict[str, list[int]] = field(default_factory=dict)
 
     def take(self, entity: Entity, after: int | None) -> None:
         """Read a thing, and what stands around it; `after` is where the next one begins."""
@@ -222,8 +225,7 @@ class _Reader:
             self.here = known
             return
         self.here = len(scene.things)
-        said = occurrences(self.text, phrase.text)
-        before = sum(one.start < phrase.start for one in said)  # also in "a red cat and a cat"
+        before = self._said_before(phrase)
         label = phrase.text + (f"#{before + 1}" if before else "")
         ahead = between if self.before else f";{between}"
         edges, own = _edges(ahead, behind, last=after is None)
@@ -232,6 +234,13 @@ class _Reader:
         scene.things.append(Thing(label, _count(self.text, entity), edges))
         scene.joined.append(_joint(between) if self.before is not None else "")
         scene.spans.append((entity.phrase.start, entity.phrase.end))
+
+    def _said_before(self, phrase: Span) -> int:
+        """How often a phrase stands before one: also the cat of "a red cat and a cat"."""
+        name = phrase.text.lower()
+        if name not in self.places:
+            self.places[name] = [one.start for one in occurrences(self.text, name)]
+        return bisect_left(self.places[name], phrase.start)
 
     def _known(self, name: str) -> int | None:
         """The thing that "the cat" is: the cat that was named, or the only one of "a red cat"."""

@@ -24,6 +24,7 @@ import torch
 from adhere.pipelines.studio.output import write_json
 from adhere.plugins import PLUGINS
 from benchmarks import record, runs
+from benchmarks.asked import answered, whole
 from benchmarks.battery.hosts import Host, hosts
 
 BACKENDS = ("native", "_native_flash", "flash", "xformers")
@@ -185,8 +186,8 @@ def main() -> None:
     parser.add_argument("host")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="float16", help="bfloat16 for the large transformers")
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=whole, default=28)
+    parser.add_argument("--repeats", type=whole, default=3)
     parser.add_argument("--plugins", nargs="*", help="only these; all if left out")
     parser.add_argument("--minutes", type=float, default=math.inf, help="then no other is begun")
     parser.add_argument("--toy", action="store_true", help="the small host of that name")
@@ -198,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)

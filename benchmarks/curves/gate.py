@@ -32,6 +32,7 @@ from adhere.pipelines.toybox.card.suites import two_coloured
 from adhere.pipelines.toybox.model.folder import DEFAULTS
 from adhere.verifiers import verifier
 from benchmarks import record
+from benchmarks.asked import answered, whole
 from benchmarks.curves.variants import VERIFIER
 from benchmarks.effects.foretell import area, nearer_colour, weaker_peak
 
@@ -142,7 +143,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="toybox")
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--pictures", type=whole, default=200)
     parser.add_argument("--runs", type=Path, default=Path("runs/gate"))
     asked = parser.parse_args()
     path = asked.runs / f"{asked.model}.jsonl"
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answered(main)
