@@ -435,7 +435,8 @@ def test_model_cpu_offload() -> None:
     check(pipe)
 
 
-@pytest.mark.parametrize("whole", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [True, False])
 def test_compiled_denoisers(whole: bool) -> None:
     """Both ways to compile: a wrapper around the module, and the module itself."""
     pipe = tiny.sd1()
