@@ -25,7 +25,7 @@ REGIONS = Suite(
 )
 MOVED = Suite(
     "two regions, their noise moved or not: mean IoU",
-    experiment="moved",
+    experiment="placed",
     column="miou",
     keep="all_present",
 )
