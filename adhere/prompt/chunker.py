@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adhere.prompt import lexicon
-from adhere.prompt.noun_phrases import NounPhrase, leads_to_noun, noun_phrase
+from adhere.prompt.noun_phrases import Kinds, NounPhrase, noun_phrase
 from adhere.prompt.prose import Word, about_the_picture, words_of
 
 __all__ = ["NounPhrase", "Reading", "read"]
@@ -42,9 +42,7 @@ class _Scan:
         self.reading = Reading(words)
         self.words = words
         # A style word ends whatever stands before it.
-        self.kinds = ["stop" if i in skip else word.kind for i, word in enumerate(words)] + [
-            "stop"
-        ] * 3
+        self.kinds = Kinds("stop" if i in skip else word.kind for i, word in enumerate(words))
         self.heads: list[int] = []
         self.earlier: list[int] = []
         self.open = True  # the next noun phrase may head a clause
@@ -221,7 +219,7 @@ class _Scan:
         elif (
             self.kinds[j] == "ed"
             and self.kinds[j + 1] != "prep"
-            and not leads_to_noun(self.kinds, j)
+            and not self.kinds.leads_to_noun(j)
         ):
             j = self._say(targets, [j], j + 1)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from adhere.prompt import lexicon
@@ -34,26 +34,54 @@ class NounPhrase:
     many: bool
 
 
+class Kinds(list[str]):
+    """What each word may be, by the lexicon and by endings; stops follow the last word.
+
+    Where runs of some kinds end is found once for all words: a phrase asks for it at every word of
+    a run, and a prompt may be one long run.
+    """
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        super().__init__([*kinds, *["stop"] * 3])
+        self._modifying = self._ends({"adj", "ed", "ing", "degree"})
+        self._joining = self._ends({"conj", "degree", "adv"})
+        self._listing = self._ends(MODIFIER_KINDS | {"conj", "comma", "degree", "adv"})
+
+    def _ends(self, within: Set[str]) -> list[int]:
+        """For each word the first from it on that is of none of some kinds."""
+        ends = list(range(len(self)))
+        for i in reversed(range(len(self) - 1)):
+            if self[i] in within:
+                ends[i] = ends[i + 1]
+        return ends
+
+    def leads_to_noun(self, i: int) -> bool:
+        """Whether modifiers from here run straight into a noun."""
+        return self[self._modifying[i + 1]] in {"noun", "either", "bare"}
+
+    def joins_modifiers(self, i: int) -> bool:
+        """Whether "and" or a comma stands before modifiers that run into a noun."""
+        first = self._joining[i + 1]
+        if self[first] not in MODIFIER_KINDS:
+            return False
+        after = self._listing[first]
+        return self[after] in {"noun", "bare"} or (
+            self[after - 1] == "either" and after - 1 > i + 1
+        )
+
+
 def noun_phrase(
-    words: Sequence[Word], kinds: Sequence[str], start: int, several: bool
+    words: Sequence[Word], kinds: Kinds, start: int, several: bool
 ) -> tuple[NounPhrase, int] | None:
     """The noun phrase at a word, and the index after it; None where there is none.
 
     Args:
         words: the prompt's.
-        kinds: what each may be, by the lexicon and by endings; three stops follow the last word.
+        kinds: theirs.
         start: where it would begin.
         several: whether nouns stand before that the same deed may belong to.
     """
     return _Attempt(words, kinds, start, several).read()
-
-
-def leads_to_noun(kinds: Sequence[str], i: int) -> bool:
-    """Whether modifiers from here run straight into a noun."""
-    j = i + 1
-    while kinds[j] in {"adj", "ed", "ing", "degree"}:
-        j += 1
-    return kinds[j] in {"noun", "either", "bare"}
 
 
 class _Attempt:
@@ -62,11 +90,10 @@ class _Attempt:
     A word is "mod", "noun", "skip" (of no weight), or "": the phrase has ended before it.
     """
 
-    def __init__(
-        self, words: Sequence[Word], kinds: Sequence[str], start: int, several: bool
-    ) -> None:
+    def __init__(self, words: Sequence[Word], kinds: Kinds, start: int, several: bool) -> None:
         self.words, self.kinds, self.start, self.several = words, kinds, start, several
         self.items: list[tuple[int, str]] = []
+        self._has_noun = False
         self.many = False
         self.first = start
         while kinds[self.first] in {"det", "num"}:
@@ -81,11 +108,8 @@ class _Attempt:
                 break
             if role != "skip":
                 self.items.append((i, role))
+                self._has_noun |= role == "noun"
         return self._built()
-
-    @property
-    def _has_noun(self) -> bool:
-        return any(role == "noun" for _, role in self.items)
 
     @property
     def _begun(self) -> bool:
@@ -134,13 +158,14 @@ class _Attempt:
             return "noun"
         # "a cyberpunkish blue cat": an unknown word in front of an adjective is a modifier too.
         unknown = len(self.items) == 1 and self.words[self.items[0][0]].low not in lexicon.WORDS
-        if unknown and leads_to_noun(self.kinds, i) and word not in lexicon.POSTPOSED:
+        if unknown and self.kinds.leads_to_noun(i) and word not in lexicon.POSTPOSED:
             self.items[0] = (self.items[0][0], "mod")
+            self._has_noun = False
             return "mod"
         return ""
 
     def _role_of_participle(self, i: int) -> str:
-        word, follows = self.words[i].low, leads_to_noun(self.kinds, i)
+        word, follows = self.words[i].low, self.kinds.leads_to_noun(i)
         if self._has_noun:
             # "a snow covered mountain", against "a dog chased by"
             return "mod" if word in {"covered", "shaped", "filled", "lined"} and follows else ""
@@ -157,15 +182,7 @@ class _Attempt:
         behind = self.kinds[self.start - 1] == "prep" if self.start else False
         if self.kinds[i] == "comma" and not self.determined and behind:
             return False  # "a girl in white, red background"
-        j = i + 1
-        while self.kinds[j] in {"conj", "degree", "adv"}:
-            j += 1
-        if self.kinds[j] not in MODIFIER_KINDS:
-            return False
-        last = j
-        while self.kinds[j] in MODIFIER_KINDS | {"conj", "comma", "degree", "adv"}:
-            last, j = j, j + 1
-        return self.kinds[j] in {"noun", "bare"} or (self.kinds[last] == "either" and last > i + 1)
+        return self.kinds.joins_modifiers(i)
 
     def _acts(self, i: int) -> bool:
         """Whether a plain verb is a deed ("two dogs play in"), not in a compound ("park bench")."""

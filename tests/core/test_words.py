@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -319,3 +320,31 @@ def test_the_spacy_reading_follows_the_dependencies(monkeypatch: pytest.MonkeyPa
     assert parsed.backend == "spacy"
     assert pairs(parsed) == [("boxes", []), ("teddy bear", ["red", "round", "shiny"])]
     assert parsed.entities[0].phrase.text == "round teddy bear"
+
+
+def lines_run(prompt: str) -> int:
+    """Lines of Python that reading a prompt takes: no clock, so no luck."""
+    count = 0
+
+    def trace(*_: Any) -> Any:
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        parse(prompt)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["left ", "red ", "red, ", "red and ", "covered ", "carved, ", "very ", "cat ", "cat, ", "is "],
+)
+def test_long_runs_of_a_kind_are_read_in_time(run: str) -> None:
+    """Twice the words may take four times as long, not eight: a thousand took minutes."""
+    short, long = (lines_run("a cat " + run * count) for count in (40, 80))
+    assert long < 5 * short
