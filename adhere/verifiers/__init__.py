@@ -8,6 +8,7 @@ of installed packages (entry points `adhere.verifiers`) and those that were regi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -67,7 +68,7 @@ def verifier(asked: str | Verifier) -> Verifier:
             "of one, such as 'clip-score'"
         )
     if asked not in _made:
-        _made[asked] = read(asked, _named)
+        _made[asked] = read(asked, cache(_named))  # a name may be there a thousand times
     return _made[asked]
 
 

@@ -133,6 +133,21 @@ def test_what_is_registered_here_comes_before_a_packages(monkeypatch: pytest.Mon
     assert verifier("red")(PICTURES, PROMPTS) == [10, 200, 90]
 
 
+def test_a_name_is_looked_up_once_however_often_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        looks.append(group)
+        return [EntryPoint("theirs", f"{__name__}:letters", "adhere.verifiers")]
+
+    monkeypatch.setattr(verifiers, "entry_points", entry_points)
+    many = verifier(" + ".join(["theirs"] * 3000))
+    assert len(looks) == 1
+    assert many(PICTURES, PROMPTS) == [15000, 15000, 18000]
+
+
 def test_a_package_may_have_a_dot_in_its_verifiers_name(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [EntryPoint("theirs.letters", f"{__name__}:letters", "adhere.verifiers")]
     monkeypatch.setattr(verifiers, "entry_points", lambda group: found)
