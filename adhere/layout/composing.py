@@ -54,6 +54,19 @@ def composed(
     """
     if by is not None:
         return _written(prompt, by)
+    layout, said = arranged(prompt)
+    if said:
+        warnings.warn(said, GuidanceWarning, stacklevel=2)
+    return layout
+
+
+def arranged(prompt: str) -> tuple[Layout, str]:
+    """The layout by the rules, and what is to be said of words of places that none of them reads;
+    empty where there are none.
+
+    Raises:
+        LayoutError: the prompt names nothing with a place, or contradicts itself.
+    """
     scene = read(prompt)
     if not scene.things:
         quoted = any(mark in prompt for mark in '"\u201c')
@@ -71,13 +84,19 @@ def composed(
     overlap: Literal["last", "refuse"] = "last" if inner else "refuse"
     layout = Layout(tuple(regions[k] for k in order), parse(prompt).text, overlap)
     layout.check()
-    if scene.unread:
-        warnings.warn(not_placed(prompt, scene.unread), GuidanceWarning, stacklevel=2)
-    return layout
+    return layout, _not_placed(prompt, scene.unread)
 
 
-def not_placed(prompt: str, words: Sequence[str]) -> str:
-    """What is said of words of places that change no layout."""
+def unread(prompt: str) -> str:
+    """What is to be said of words of places in a prompt that no rule reads; empty where there are
+    none.
+    """
+    return _not_placed(prompt, read(prompt).unread)
+
+
+def _not_placed(prompt: str, words: Sequence[str]) -> str:
+    if not words:
+        return ""
     said = ", ".join(map(repr, words))
     return (
         f"of {strip_markup(prompt)[:60]!r} no rule of layouts reads {said}; what no words place "

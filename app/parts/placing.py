@@ -19,7 +19,7 @@ from adhere.app.parts.editor import CELLS, PLACES, Drawn, bare, placed
 from adhere.errors import GuidanceError, LayoutError, ParameterError
 from adhere.guides.guide import Plugin
 from adhere.layout import labels
-from adhere.layout.composing import composed
+from adhere.layout.composing import arranged
 from adhere.layout.layout import Layout, Region
 from adhere.plugins import available
 from adhere.prompt.markup import strip_markup
@@ -111,7 +111,7 @@ def laid_out(
     given = value if isinstance(value, Mapping) else {}
     entries = [dict(one) for one in given.get("regions") or () if isinstance(one, Mapping)]
     known = {bare(_label(one)): one for one in entries}
-    places = {bare(name): place for name, place in _places(composed(prompt), cells)}
+    places = {bare(name): place for name, place in _places(arranged(prompt)[0], cells)}
     waiting = [name for name in places if name not in known or not placed(known[name])]
     chosen = waiting or list(places)
     kept = [one for one in entries if bare(_label(one)) not in chosen]

@@ -26,6 +26,7 @@ from adhere.app.parts.examples import Example, draw_examples
 from adhere.app.parts.settings import Settings
 from adhere.app.parts.words import prompt_box
 from adhere.errors import GuidanceError
+from adhere.layout.composing import unread
 from adhere.plugins import available, plugin
 from adhere.prompt.markup import strip_markup
 
@@ -151,7 +152,9 @@ class Paint:
             return {self.panel.status: say(sentence(wrong), "wrong")}
         return {
             self.editor: gr.update(value=value, **words),
-            self.panel.status: say("Laid out by the prompt's words; Undo takes it back."),
+            self.panel.status: say(
+                f"Laid out by the prompt's words; Undo takes it back. {unread(text)}".strip()
+            ),
         }
 
     def _from_size(self, width: Any, height: Any) -> dict[Any, Any]:

@@ -5,17 +5,15 @@ edited before anything is made.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adhere.errors import GuidanceWarning, LayoutError, ParameterError, PromptError
+from adhere.errors import LayoutError, ParameterError, PromptError
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
-from adhere.layout.composing import composed, not_placed
+from adhere.layout.composing import arranged, unread
 from adhere.layout.layout import Layout, Region
-from adhere.layout.reading import read
 from adhere.pipelines.search.settings import is_number, known_fields, plain_numbers
 from adhere.plugins import plugin
 from adhere.prompt.markup import strip_markup
@@ -241,9 +239,8 @@ class Plan:
         """What is said of words of places in the prompt that neither its layout follows nor any
         rule reads; empty where there are none, or the layout is another than the prompt's own.
         """
-        words = read(self.prompt).unread
         ours = self.layout is None or self.layout == _composed(self.prompt)
-        return not_placed(self.prompt, words) if words and ours else ""
+        return unread(self.prompt) if ours else ""
 
     def _placed(self) -> list[str]:
         assert self.layout is not None  # `layout_of` gave it
@@ -343,18 +340,16 @@ def _layout(parsed: Parse) -> Layout | None:
     layout = _composed(parsed.text)
     if layout is None or len(parsed.entities) > 1:
         return layout
-    alone = composed(parsed.entities[0].phrase.text)
+    alone, _ = arranged(parsed.entities[0].phrase.text)
     return layout if layout.regions != alone.regions else None
 
 
 def _composed(prompt: str) -> Layout | None:
     """A prompt's own layout, if it has one; what it does not read is for the plan to say."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GuidanceWarning)
-        try:
-            return composed(prompt)
-        except LayoutError:
-            return None
+    try:
+        return arranged(prompt)[0]
+    except LayoutError:
+        return None
 
 
 def parted(prompt: str) -> tuple[str, str]:

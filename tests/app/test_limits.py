@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import html
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,14 @@ def test_an_operators_regions_are_those_of_the_page() -> None:
     assert len(many._from_prompt(more)[many.editor]["phrases"]) == 14
     told = few._from_words(three, {"regions": []}, "", "")
     assert "2 are the most" in told[few.panel.status]
+
+
+def test_words_of_places_that_no_rule_reads_are_said_where_it_was_asked() -> None:
+    board = board_of(LIMITS)
+    told = board._from_words("a cat behind a dog", {"regions": []}, "", "")
+    assert "no rule of layouts reads 'behind'" in html.unescape(told[board.panel.status])
+    told = board._from_words("a cat left of a dog", {"regions": []}, "", "")
+    assert "no rule" not in told[board.panel.status]
 
 
 def test_an_operators_bounds_of_files_and_links_hold_everywhere(tmp_path: Path) -> None:
