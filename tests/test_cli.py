@@ -153,7 +153,7 @@ def test_bad_input_is_one_sentence(
         (["plan", PROMPT, "--out", "PIPE"], "and no file); give another name"),
         (["plan", PROMPT, "--out", "LOOP"], "and no file); give another name"),
         (["edit", "P.png", "--concept", "a cat", "--out", "PIPE.png"], "a pipe or a circle"),
-        (["noise", "library", "--size", "2", "--out", "PIPE"], "a pipe or a circle"),
+        (["noise", "library", "--size", "2", "--out", "PIPE.safetensors"], "a pipe or a circle"),
         (["plan", PROMPT, "--enough", "nan"], "enough=nan is no score"),
         (["generate", PROMPT, "--auto", "--enough", "nan"], "enough=nan is no score"),
         (["app", "--gallery", "/proc/nowhere"], "--gallery '/proc/nowhere' is no folder"),
@@ -166,6 +166,7 @@ def test_what_cannot_be_is_said_before_anything_is_made(
 ) -> None:
     os.mkfifo(tmp_path / "PIPE")
     os.mkfifo(tmp_path / "PIPE.png")
+    os.mkfifo(tmp_path / "PIPE.safetensors")
     (tmp_path / "LOOP").symlink_to("LOOP")
     Image.new("RGB", (64, 64)).save(tmp_path / "P.png")
     before = {path: path.lstat().st_ino for path in tmp_path.iterdir()}
