@@ -218,7 +218,9 @@ def test_two_images_at_once_equal_each_alone(kind: Any) -> None:
 
 
 @every
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.bfloat16, marks=pytest.mark.slow), torch.float16]
+)
 def test_half_precision_stays_finite_and_near(kind: Any, dtype: torch.dtype) -> None:
     # Repetitions on random weights multiply rounding, each time by more than one; one is enough.
     again = {p.name: 1 for p in numbers(kind) if p.name in REPEATED}

@@ -85,7 +85,17 @@ def test_a_job_of_an_autopilot_is_held_to_its_passes() -> None:
         bounds.check_passes(replace(request, auto=Pilot(200.0)), 1, LIMITS)
 
 
-@pytest.mark.parametrize("name", sorted(plugins.PLUGINS))
+DEAR = ("initno", "saga")
+"""Hundreds of passes a picture: for the night."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEAR else ())
+        for name in sorted(plugins.PLUGINS)
+    ],
+)
 def test_a_method_takes_no_more_than_it_says(name: str) -> None:
     """On a tiny random model, where targets are never met and every repetition is made."""
     plugin: Any = plugins.plugin(name)
@@ -133,7 +143,16 @@ def test_which_samplers_evaluate_twice_is_what_diffusers_says() -> None:
     assert {name for name, kind in kinds.items() if kind.order > 1} == set(TWICE)
 
 
-@pytest.mark.parametrize("name", ["attend-and-excite", "initno", "nag", "sega", "zestguide"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attend-and-excite",
+        pytest.param("initno", marks=pytest.mark.slow),
+        "nag",
+        "sega",
+        "zestguide",
+    ],
+)
 def test_a_sampler_that_evaluates_twice_is_counted_twice(name: str) -> None:
     plugin: Any = plugins.plugin(name)
     plugin = replace(plugin, **{k: NEEDED[k] for k in NEEDED.keys() & vars(plugin).keys()})
