@@ -11,7 +11,7 @@ pytest.importorskip("gradio", reason="the app's tests need Gradio: pip install '
 
 from adhere.app.jobs.limits import LIMITS, Limits
 from tests.app.fakes import FakeJudge, FakeStudio
-from tests.app.visit import Visit
+from tests.app.visit import Visit, profile
 
 
 class Served:
@@ -57,10 +57,17 @@ def served() -> Iterator[Served]:
     app.close()
 
 
+@pytest.fixture(scope="session")
+def everyday(chromium: Any) -> Iterator[Any]:
+    context = profile(chromium)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:
+def visit(chromium: Any, everyday: Any, served: Served) -> Iterator[Visit]:
     """A browser on the served page, which has nothing to complain of in the end."""
-    visit = Visit(chromium, served.url)
+    visit = Visit(chromium, served.url, everyday)
     yield visit
     visit.close()
     assert visit.trouble == []

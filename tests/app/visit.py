@@ -20,12 +20,21 @@ TABS = {"autopilot": "Autopilot", "compose": "Compose", "paint": "Layout", "safe
 """The tabs that generate, by name, with what they are called."""
 
 
-class Visit:
-    """One person's browser: `page`, and the `trouble` it had."""
+def profile(chromium: Any, **options: Any) -> Any:
+    """A person's browser: what it stores is apart from others'."""
+    return chromium.new_context(**{"viewport": {"width": 1366, "height": 768}, **options})
 
-    def __init__(self, chromium: Any, url: str, **options: Any) -> None:
-        size = {"width": 1366, "height": 768}
-        self.context = chromium.new_context(**{"viewport": size, **options})
+
+class Visit:
+    """One person's visit: `page`, and the `trouble` it had.
+
+    With a `shared` profile it goes on with the scripts that visits before have loaded, which saves
+    half of the time that a page takes; what the page stored goes with it.
+    """
+
+    def __init__(self, chromium: Any, url: str, shared: Any = None, **options: Any) -> None:
+        self.shared = shared
+        self.context = shared or profile(chromium, **options)
         self.page = self.context.new_page()
         self.trouble: list[str] = []
         self.leaving = False
@@ -56,7 +65,17 @@ class Visit:
 
     def close(self) -> None:
         self.leaving = True
-        self.context.close()
+        if self.shared is None:
+            self.context.close()
+            return
+        self.page.goto("about:blank")  # or it might go on storing
+        stored = {
+            "origin": self.home.rstrip("/"),
+            "storageTypes": "cookies,local_storage,indexeddb",
+        }
+        self.context.new_cdp_session(self.page).send("Storage.clearDataForOrigin", stored)
+        for page in self.context.pages:
+            page.close()
 
     def _answered(self, response: Any) -> None:
         if response.status >= 400:

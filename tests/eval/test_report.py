@@ -291,7 +291,12 @@ def test_a_leaderboard_of_the_committed_results_needs_no_option() -> None:
     lines = list(tables.leaderboard(results))
     # One board for all experiments on the same prompts with the same model in the same steps.
     told_apart = {
-        (*data["suites"], data["model"]["weights"], *data["settings"]["steps"]) for data in results
+        (
+            *((name, suite["fingerprint"]) for name, suite in data["suites"].items()),
+            data["model"]["weights"],
+            *data["settings"]["steps"],
+        )
+        for data in results
     }
     assert 1 < len(told_apart) < len(kept)
     assert sum(line.startswith("## ") for line in lines) == len(told_apart)

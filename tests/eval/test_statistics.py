@@ -352,7 +352,10 @@ def any_verdict(rng: np.random.Generator, prompts: int, variants: int, scores: i
     return any(p is not None and p < statistics.ALPHA for p in statistics.holm(ps))
 
 
-@pytest.mark.parametrize(("prompts", "variants", "scores"), [(3, 2, 2), (10, 1, 1), (20, 8, 6)])
+@pytest.mark.parametrize(
+    ("prompts", "variants", "scores"),
+    [(3, 2, 2), (10, 1, 1), pytest.param(20, 8, 6, marks=pytest.mark.slow)],
+)
 def test_without_any_effect_one_report_in_twenty_cries_wolf(
     prompts: int, variants: int, scores: int
 ) -> None:
