@@ -60,6 +60,7 @@ def served() -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def everyday(chromium: Any) -> Iterator[Any]:
     context = profile(chromium)
+    context.new_page()  # a blank one, which stays
     yield context
     context.close()
 

@@ -68,14 +68,14 @@ class Visit:
         if self.shared is None:
             self.context.close()
             return
-        self.page.goto("about:blank")  # or it might go on storing
+        blank, *pages = self.context.pages
+        for page in pages:
+            page.close()
         stored = {
             "origin": self.home.rstrip("/"),
             "storageTypes": "cookies,local_storage,indexeddb",
         }
-        self.context.new_cdp_session(self.page).send("Storage.clearDataForOrigin", stored)
-        for page in self.context.pages:
-            page.close()
+        self.context.new_cdp_session(blank).send("Storage.clearDataForOrigin", stored)
 
     def _answered(self, response: Any) -> None:
         if response.status >= 400:
