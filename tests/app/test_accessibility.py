@@ -47,11 +47,18 @@ def complain_in_the_details(visit: Visit) -> None:
     visit.page.wait_for_selector("#paint-editor .said:has-text('strength')")
 
 
-SIZES = [{"width": 1366, "height": 768}, {"width": 390, "height": 844}]
+SCREEN, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["screen", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        pytest.param("light", SCREEN, id="light-screen"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("dark", SCREEN, id="dark-screen", marks=pytest.mark.slow),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),
+    ],
+)
 def test_every_tab_is_accessible(
     chromium: Any, served: Served, scheme: str, size: dict[str, int]
 ) -> None:
