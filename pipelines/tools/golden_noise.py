@@ -11,7 +11,6 @@ stopped; their seeds begin at a million, for tests and studies use small ones.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored, read, write
+from adhere.guides.stored import Stored
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.calling import check_size
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.inversion import Denoiser, refuse
+from adhere.pipelines.tools.parts import Parts, hash_of
 from adhere.plugins.mathematics.noise_library import noise_of
 from adhere.plugins.mathematics.noise_network import MAKE, PROBE, NoiseNetwork
 from adhere.verifiers import Verifier
@@ -90,7 +90,6 @@ class Collector:
             )
         self.studio, self.prompts = studio, list(prompts)
         self.verifier = None if verifier is None else verifier[1]
-        self.folder = out.with_name(f"{out.name}.parts")
         unet, cell = studio.pipe.unet, studio.pipe.vae_scale_factor
         w, h = (unet.config.sample_size if side is None else side // cell for side in size)
         self.shape = (unet.config.in_channels, h, w)
@@ -100,9 +99,11 @@ class Collector:
             "weights": fingerprint(unet),
             "latents": "x".join(map(str, self.shape)),
             "steps": str(self.steps),
-            "texts": _hash(self.prompts),
+            "texts": hash_of(self.prompts),
             "verifier": "none" if verifier is None else verifier[0],
         }
+        # A part's own texts: it is the same one when more texts are given.
+        self.kept = Parts(out, PART_KIND, MAKE, self.about)
 
     def parts(self) -> list[range]:
         """The places of each part's prompts."""
@@ -115,10 +116,7 @@ class Collector:
         Raises:
             ParameterError: those that are there were made otherwise.
         """
-        there = [part for part in self.parts() if self._path(part).is_file()]
-        for part in there:
-            self._read(part)
-        return [part for part in self.parts() if part not in there]
+        return [part for part in self.parts() if self._found(part) is None]
 
     @torch.no_grad()
     def make(self, part: range, tick: Callable[[float], None]) -> None:
@@ -129,11 +127,7 @@ class Collector:
             tick(1)
         names = ("given", "golden", "words", "gain")
         found = [torch.cat(column) for column in zip(*rows, strict=True)]
-        write(self._path(part), PART_KIND, dict(zip(names, found, strict=True)), self._about(part))
-
-    def _about(self, part: range) -> dict[str, str]:
-        """What a part's file says: it is the same one when more texts are given."""
-        return {**self.about, "texts": _hash(self.prompts[part.start : part.stop])}
+        self.kept.keep(part, self._texts(part), dict(zip(names, found, strict=True)))
 
     def chosen(self) -> Pairs:
         """Of all pairs those that are to be learnt.
@@ -141,7 +135,8 @@ class Collector:
         Raises:
             ParameterError: there are none; or parts were made for another file of this name.
         """
-        parts = [self._read(part) for part in self.parts()]
+        parts = [found for part in self.parts() if (found := self._found(part))]
+        assert len(parts) == len(self.parts()), "make what is `missing` first"
         whole = {
             name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors
         }
@@ -177,22 +172,11 @@ class Collector:
         before, after = score(self.verifier, images, [prompt] * 2).scores
         return after - before if after > before else 0.0
 
-    def _path(self, part: range) -> Path:
-        return self.folder / f"{part.start:07}-{part.stop - 1:07}.safetensors"
+    def _texts(self, part: range) -> Sequence[str]:
+        return self.prompts[part.start : part.stop]
 
-    def _read(self, part: range) -> Stored:
-        found = read(self._path(part), PART_KIND, MAKE)
-        for key, value in self._about(part).items():
-            if found.about.get(key) != value:
-                raise ParameterError(
-                    f"{str(self.folder)!r} has pairs with {key} {found.about.get(key)!r}, and "
-                    f"these are to have {value!r}; give another --out, or take it away"
-                )
-        return found
-
-
-def _hash(prompts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:16]
+    def _found(self, part: range) -> Stored | None:
+        return self.kept.found(part, self._texts(part))
 
 
 def redenoised(

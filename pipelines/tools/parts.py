@@ -56,5 +56,9 @@ class Parts:
         return folder / f"{some.start:07}-{some.stop - 1:07}{SUFFIX}"
 
     def _about(self, texts: Sequence[str]) -> dict[str, str]:
-        said = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-        return {**self.about, "texts": said}
+        return {**self.about, "texts": hash_of(texts)}
+
+
+def hash_of(texts: Sequence[str]) -> str:
+    """What texts are told apart by."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

@@ -136,10 +136,10 @@ def test_what_is_made_is_not_made_again(
     one.make(range(3), lambda amount: None)
     assert one.missing() == [range(3, 5)]
     other = collector(model, tmp_path / "one.safetensors", ("redness", verifying.redness))
-    with pytest.raises(ParameterError, match="has pairs with verifier 'none'"):
+    with pytest.raises(ParameterError, match="noise network's pairs with verifier 'none'"):
         other.missing()  # before anything is made
     other.make(range(3, 5), lambda amount: None)
-    with pytest.raises(ParameterError, match="has pairs with verifier 'redness'"):
+    with pytest.raises(ParameterError, match="noise network's pairs with verifier 'redness'"):
         one.chosen()
 
 
