@@ -19,6 +19,7 @@ from adhere.guides.guide import Guide, Plugin
 from adhere.plugins import PLUGINS
 from tests import stored, tiny
 from tests.leftovers import failing, nothing_left
+from tests.nightly import first_by_day
 from tests.probes import Failing, Probe, guide_of
 from tests.verifying import NEEDED
 
@@ -268,7 +269,7 @@ class Oops(Exception):
 
 
 @every
-@pytest.mark.parametrize("mode", ["attach", "callback"])
+@pytest.mark.parametrize("mode", first_by_day(["attach", "callback"]))
 def test_nothing_is_left_after_success_or_failure(kind: Any, mode: str) -> None:
     pipe = host(kind)
     plugin = made(kind)

@@ -104,6 +104,7 @@ def wrong() -> set[int]:
     return {number for number, line in enumerate(lines, 1) if line.endswith("# error")}
 
 
+@pytest.mark.slow
 def test_mypy_passes_right_calls_and_stops_wrong_ones(project: Path) -> None:
     cache = ROOT / ".mypy_cache" / "project"
     done = subprocess.run(

@@ -53,7 +53,7 @@ SCREEN, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 @pytest.mark.parametrize(
     ("scheme", "size"),
     [
-        pytest.param("light", SCREEN, id="light-screen"),
+        pytest.param("light", SCREEN, id="light-screen", marks=pytest.mark.slow),
         pytest.param("dark", PHONE, id="dark-phone"),
         pytest.param("dark", SCREEN, id="dark-screen", marks=pytest.mark.slow),
         pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),

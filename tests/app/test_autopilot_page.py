@@ -18,6 +18,7 @@ from tests.app.fakes import FakeStudio
 from tests.app.test_browser import EVIL
 from tests.app.test_panels import asked, is_open, open_menus, panels
 from tests.app.visit import Visit, until
+from tests.nightly import first_by_day
 
 pytestmark = pytest.mark.browser
 
@@ -132,13 +133,16 @@ def test_a_click_that_is_quicker_than_the_page_flies_the_prompt(
 
 @pytest.mark.parametrize(
     ("prompt", "budget", "sentence"),
-    [
-        ("", "8", "rite what it should show"),
-        ("a cat", "0.5", "udget=0.5 is out of range"),
-        ("a cat", "9" * 400, f"udget={'9' * 40} is out of range"),
-        ("a cat", "800", "take a smaller budget"),
-        ("beautiful", "1", "Done"),
-    ],
+    first_by_day(
+        [
+            ("a cat", "0.5", "udget=0.5 is out of range"),
+            ("beautiful", "1", "Done"),
+            ("", "8", "rite what it should show"),
+            ("a cat", "9" * 400, f"udget={'9' * 40} is out of range"),
+            ("a cat", "800", "take a smaller budget"),
+        ],
+        2,
+    ),
 )
 def test_bad_input_is_a_sentence_in_plan_and_status(
     flying: Visit, prompt: str, budget: str, sentence: str
@@ -169,6 +173,7 @@ def test_stop_and_a_second_click(flying: Visit, held: FakeStudio) -> None:
     flying.generate("autopilot")
 
 
+@pytest.mark.slow
 def test_a_link_restores_an_edited_plan_and_history_takes_it_up(
     flying: Visit, served: Served
 ) -> None:
@@ -191,6 +196,7 @@ def test_a_link_restores_an_edited_plan_and_history_takes_it_up(
     assert asked(flying, served, "autopilot") == request
 
 
+@pytest.mark.slow
 def test_hostile_words_are_texts(flying: Visit) -> None:
     plan = Pilot().plan(EVIL)
     request = Request(EVIL, auto=Plan(plan.prompt, plan.attempts, negative=EVIL, budget=1.0))

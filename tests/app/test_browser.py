@@ -22,6 +22,7 @@ from adhere.plugins.safe.safe_latent_diffusion import PRESETS, SafeLatentDiffusi
 from tests.app.conftest import Served
 from tests.app.fakes import FakeStudio, draw
 from tests.app.visit import TABS, Visit, until
+from tests.nightly import first_by_day
 
 pytestmark = pytest.mark.browser
 
@@ -349,6 +350,7 @@ def told(painting: Visit) -> Visit:
     return painting
 
 
+@pytest.mark.slow
 def test_what_regions_say_is_asked_for_and_outlives_everything(told: Visit, served: Served) -> None:
     visit, page = told, told.page
     first = asked_for(visit, served)
@@ -417,6 +419,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 def test_odd_details_are_said_and_kept(painting: Visit, served: Served) -> None:
     visit, page = painting, painting.page
     choose(visit, "red cat")
@@ -465,7 +468,7 @@ def test_nothing_placed_says_what_to_do(painting: Visit) -> None:
 
 
 @pytest.mark.parametrize("size", [(1366, 768), (390, 844), (683, 384)])
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", first_by_day(TABS))
 def test_button_status_and_result_are_in_view(
     chromium: Any, served: Served, tab: str, size: tuple[int, int]
 ) -> None:
@@ -566,7 +569,7 @@ def test_an_answer_to_stop_that_is_late_leaves_the_next_job_its_stop(
     visit.status("compose", "Stopped within a pass")
 
 
-@pytest.mark.parametrize("again", ["Enter", "Enter after Enter", "an example"])
+@pytest.mark.parametrize("again", first_by_day(["Enter", "Enter after Enter", "an example"]))
 def test_what_else_starts_a_job_leaves_the_running_one_its_stop(
     visit: Visit, held: FakeStudio, again: str
 ) -> None:
@@ -700,6 +703,7 @@ def test_safety_shows_what_changed(visit: Visit) -> None:
     assert "unwanted" in page.inner_text("#safety-counts")
 
 
+@pytest.mark.slow
 def test_a_chosen_preset_is_that_preset(visit: Visit, served: Served) -> None:
     """Also over an example that sets numbers of its own: they are said, and go with a choice."""
     page = visit.page
@@ -722,7 +726,7 @@ def test_a_chosen_preset_is_that_preset(visit: Visit, served: Served) -> None:
         assert (asked().preset, asked().settings()) == (preset, PRESETS[preset])
 
 
-@pytest.mark.parametrize("tab", ["compose", "paint", "safety"])
+@pytest.mark.parametrize("tab", first_by_day(["compose", "paint", "safety"]))
 def test_hostile_words_are_texts(visit: Visit, tab: str) -> None:
     """In a stranger's link: as prompt, phrase, concept, edit; then shown, kept and copied."""
     page = visit.page
@@ -815,6 +819,7 @@ def test_a_waiting_visitor_sees_a_place_and_can_give_it_up(
     assert other.trouble == []
 
 
+@pytest.mark.slow
 def test_five_visitors_at_once_get_their_own_pictures(chromium: Any, served: Served) -> None:
     prompts = [f"a red cat and a {noun}" for noun in ("car", "frog", "bird", "lion", "crown")]
     people = {prompt: Visit(chromium, served.url) for prompt in prompts}

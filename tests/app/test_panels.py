@@ -16,6 +16,7 @@ from adhere.layout.layout import Layout, Region
 from adhere.pipelines.studio.request import Request
 from tests.app.conftest import Served
 from tests.app.visit import TABS, Visit, until
+from tests.nightly import first_by_day
 
 pytestmark = pytest.mark.browser
 
@@ -36,14 +37,12 @@ FOLLOWERS = [n for n in methods.offered() if n not in FREE]
 SAFE = [n for n, kind in plugins.PLUGINS.items() if controls.parameter_named(kind, "concept")]
 
 
-def some(tab: str, names: Sequence[str]) -> Iterator[Any]:
-    """Five methods at a time: the first ones always, the others where there is time for all."""
-    for k in range(0, len(names), 5):
-        marks = pytest.mark.slow if k else ()
-        yield pytest.param(tab, names[k : k + 5], marks=marks)
+def some(tab: str, names: Sequence[str], by_day: int = 1) -> list[Any]:
+    """Five methods at a time."""
+    return first_by_day(((tab, names[k : k + 5]) for k in range(0, len(names), 5)), by_day)
 
 
-STACKS = [*some("compose", FREE), *some("paint", FOLLOWERS), *some("safety", SAFE)]
+STACKS = [*some("compose", FREE), *some("paint", FOLLOWERS, 0), *some("safety", SAFE, 0)]
 
 
 def meant(tab: str, names: Sequence[str]) -> Setup:
@@ -126,7 +125,7 @@ def test_opening_a_panel_changes_nothing(
     assert asked(visit, served, tab) == setup.request
 
 
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", first_by_day(TABS))
 def test_the_page_opens_with_its_first_example_whole(
     visit: Visit, served: Served, tab: str
 ) -> None:

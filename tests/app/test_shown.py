@@ -15,6 +15,7 @@ from PIL import Image, ImageChops
 from adhere.app.outcome.pictures import file_of
 from adhere.app.serving.server import prepare
 from tests.app.visit import SECONDS, TABS, Visit
+from tests.nightly import first_by_day
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def test_pictures_that_differ_have_files_that_differ() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", first_by_day(TABS))
 def test_a_picture_can_be_read_while_it_is_shown_again(visit: Visit, tab: str) -> None:
     """Made twice, as by somebody who presses Generate again, and read all the while."""
     page = visit.page

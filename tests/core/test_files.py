@@ -19,6 +19,7 @@ from adhere.eval.places import Folder
 from adhere.files import unfinished
 from adhere.guides import stored
 from adhere.pipelines.studio.output import writable, writable_file, write_text
+from tests.nightly import first_by_day
 
 WRITERS = {
     "text": lambda path: write_text(path, "new"),
@@ -65,7 +66,7 @@ test_files.KILLED_WRITERS[sys.argv[1]](Path(sys.argv[2]))
 KILLED_WRITERS = WRITERS | {"once": lambda path: write_once(path, b"new")}
 
 
-@pytest.mark.parametrize("name", KILLED_WRITERS)
+@pytest.mark.parametrize("name", first_by_day(KILLED_WRITERS))
 def test_what_a_killed_program_leaves_goes_with_the_next_one(name: str, tmp_path: Path) -> None:
     path, other = tmp_path / "there", tmp_path / ".mine.part"
     for file in (path, other):
@@ -93,7 +94,7 @@ IN_A_RUN = {
 KILLED_IN_A_RUN = KILLED.replace("KILLED_WRITERS", "IN_A_RUN")
 
 
-@pytest.mark.parametrize("name", IN_A_RUN)
+@pytest.mark.parametrize("name", first_by_day(IN_A_RUN))
 def test_what_a_killed_evaluation_leaves_goes_with_the_next_one(name: str, tmp_path: Path) -> None:
     died = subprocess.run([sys.executable, "-c", KILLED_IN_A_RUN, name, tmp_path], check=False)
     assert died.returncode == -signal.SIGKILL

@@ -69,6 +69,7 @@ def undisturbed(tmp_path: Path) -> dict[str, bytes]:
     return fakes.image_bytes(run)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     run = fakes.planned(tmp_path / "run", prompts=10, seeds=3)
     workers = tmp_path / "workers"

@@ -352,6 +352,7 @@ def test_another_precision_and_place(pipe: Any, guidance: Guidance) -> None:
             assert torch.equal(tiny.latents(pipe), expected)
 
 
+@pytest.mark.slow
 def test_a_unet_compiled_after_attaching(pipe: Any, guidance: Guidance) -> None:
     expected = guided(pipe, guidance, "attach")
     with guidance.attach(pipe):

@@ -61,6 +61,7 @@ def test_where_a_clip_sees_embeddings_token_by_token() -> None:
         torch.testing.assert_close(found, seen / seen.norm())
 
 
+@pytest.mark.slow
 def test_directions_are_of_pictures_with_and_without() -> None:
     studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
     assert clip is not None

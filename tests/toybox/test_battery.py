@@ -17,6 +17,7 @@ from benchmarks.battery import speed
 from benchmarks.battery.hosts import hosts
 from benchmarks.battery.sharing import CONTROL, shared
 from benchmarks.battery.tasks import Setting, Task, tasks
+from tests.nightly import first_by_day
 
 
 def setting(folder: Path, toy: bool = True) -> Setting:
@@ -102,7 +103,7 @@ def test_a_contender_that_fails_is_a_result_and_is_not_tried_again(tmp_path: Pat
     assert other.found == {}
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-sd3", "tiny-flux"])
+@pytest.mark.parametrize("name", first_by_day(["tiny-sd3", "tiny", "tiny-flux"]))
 def test_a_host_is_timed_plain_and_guided(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

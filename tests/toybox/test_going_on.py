@@ -16,6 +16,7 @@ from adhere.pipelines.toybox import Judge
 from benchmarks import record
 from benchmarks.effects import assumptions, edits, prototypes, subjects
 from benchmarks.effects.witnesses import Row, heard, whole
+from tests.nightly import first_by_day
 
 HOW = {"device": "cpu", "steps": 2}
 
@@ -50,12 +51,14 @@ def test_witnesses_are_asked_once_and_the_torn_one_again(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("study", "words"),
-    [
-        (assumptions, ["--kinds", "apple", "--noises", "1"]),
-        (prototypes, ["--count", "1"]),
-        (subjects, ["--pairs", "1", "--noises", "1"]),
-        (edits, ["p-plus", "scaling-concept", "--count", "1"]),
-    ],
+    first_by_day(
+        [
+            (assumptions, ["--kinds", "apple", "--noises", "1"]),
+            (prototypes, ["--count", "1"]),
+            (subjects, ["--pairs", "1", "--noises", "1"]),
+            (edits, ["p-plus", "scaling-concept", "--count", "1"]),
+        ]
+    ),
 )
 def test_a_study_that_is_stopped_goes_on(
     study: Any, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

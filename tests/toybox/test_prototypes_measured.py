@@ -18,6 +18,7 @@ def test_places_are_of_the_world() -> None:
         assert parse_prompt(f"a red cat {words}").haunted == (where == "haunted")
 
 
+@pytest.mark.slow
 def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "found.json"
     monkeypatch.setattr(prototypes, "STEPS", 2)

@@ -23,6 +23,7 @@ from benchmarks.curves.variants import (
     Toybox,
     best_of,
 )
+from tests.nightly import first_by_day
 
 TOYBOX = replace(Toybox.of("toybox"), steps=8)
 NAMES = ("best of 2", "plain", "early dropping, 8", "autopilot, by the judge")
@@ -127,6 +128,7 @@ def test_no_prompt_was_looked_at_before(tmp_path: Path) -> None:
     assert len(list(rows.rows(tmp_path, PAIRS, "plain"))) == 2
 
 
+@pytest.mark.slow
 def test_processes_share_the_prompts_out(runs: Path, tmp_path: Path) -> None:
     """Their rows are those of one process, in the same order."""
     made = partial(rows.run, PAIRS, ["plain"], 3, tmp_path, TOYBOX, "cpu")
@@ -164,7 +166,7 @@ def test_each_toybox_has_results_of_its_own(tmp_path: Path) -> None:
         Toybox.of("nowhere")
 
 
-@pytest.mark.parametrize("name", ["toybox", "toybox-sd3"])
+@pytest.mark.parametrize("name", first_by_day(["toybox", "toybox-sd3"]))
 def test_early_dropping_costs_what_four_pictures_do(name: str) -> None:
     toybox = Toybox.of(name)
     pipe, ((_, prompt),) = Counted(toybox), rows.prompts(PAIRS, 1)

@@ -47,6 +47,7 @@ def test_a_picture_becomes_the_tokens_of_its_words() -> None:
         assert sum(hits) > 0.9 * len(looks)
 
 
+@pytest.mark.slow
 def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, kept = tmp_path / "found.json", tmp_path / "adapter.safetensors"
     monkeypatch.setattr(subjects, "STEPS", 2)
