@@ -43,7 +43,14 @@ from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
 from benchmarks.battery.sharing import shared
 from benchmarks.effects import kept, making
-from benchmarks.effects.deciding import Study, claims_table, controls_table, decided, place
+from benchmarks.effects.deciding import (
+    Study,
+    claims_table,
+    controls_table,
+    decided,
+    place,
+    still_decided,
+)
 from benchmarks.effects.making import How
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,12 +185,14 @@ def gathered(name: str, given: Given) -> tuple[Folder, Study]:
     where = toybox_folder(about.model) if about.model in TOYBOXES else Path(about.model)
     steps = about.steps or DEFAULTS[kind_of(where)].steps
     runs = kept.read(ROWS / f"{name}.jsonl") if given.published else {}
-    results, earlier = kept.joined(results, _earlier(RESULTS / f"{name}.json"), runs.pop(name, {}))
+    before = _earlier(RESULTS / f"{name}.json") if given.published else {}
+    results, earlier = kept.joined(results, before, runs.pop(name, {}))
     controlled = {run: variants[BASELINE] for run, variants in runs.items()}
     found = making.controls_of(about, given.runs, controlled)
     study = Study(name, results, found, steps, earlier)
     if given.published:
-        mine = {one.variant: study.rows(one.variant) for one in results.scores}
+        all_of = {one.variant: study.rows(one.variant) for one in results.scores}
+        mine = {variant: rows for variant, rows in all_of.items() if any(rows.values())}
         beside = making.rows_of_controls(about, found)
         plain = {run: {BASELINE: rows} for run, rows in beside.items()}
         kept.write(ROWS / f"{name}.jsonl", {name: mine, **plain})
@@ -213,8 +222,9 @@ def write(study: str, given: Given, out: Path) -> None:
     }
     last: list[str] = []
     if study in CLAIMED:
-        known = [row for row in earlier.get("claims", []) if row["experiment"] not in found]
-        rows = [*known, *decided({name: each for name, (_, each) in found.items()})]
+        studies = {name: each for name, (_, each) in found.items()}
+        now = decided(studies)
+        rows = [*still_decided(earlier.get("claims", []), now, studies), *now]
         summary["claims"] = sorted(rows, key=place)
         last = [claims_table(summary["claims"])]
     for which in ("full", "short") if pictured else ("full",):

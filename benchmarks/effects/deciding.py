@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adhere.eval.report.results import Results
+from adhere.eval.report.results import Results, Score
 from adhere.eval.report.statistics import Interval, difference
 from adhere.eval.scores.scored import Key
 from benchmarks.effects import controls
@@ -31,6 +31,12 @@ class Study:
     def rows(self, variant: str) -> Rows:
         """All scores of a variant's pictures."""
         return self.earlier.get(variant) or controls.rows(self.results, variant)
+
+    @property
+    def without_rows(self) -> set[str]:
+        """Variants of an earlier run of which the means are kept and no picture's scores."""
+        every = {one.variant for one in self.results.scores}
+        return {variant for variant in every if not any(self.rows(variant).values())}
 
     def values(self, variant: str, column: str) -> dict[Key, float]:
         """One score of every picture of a variant, by prompt and seed."""
@@ -88,6 +94,29 @@ def decided(studies: Mapping[str, Study], claims: Iterable[Claim] = CLAIMS) -> l
     return rows
 
 
+def still_decided(
+    known: Iterable[Mapping[str, Any]],
+    now: Iterable[Mapping[str, Any]],
+    studies: Mapping[str, Study],
+) -> list[dict[str, Any]]:
+    """Claims that an earlier report decided and this one cannot: of other experiments, and of
+    variants in whose results stand the means of pictures that are gone.
+    """
+    again = {_about(row) for row in now}
+    still = {(c.says, c.variant) for c in CLAIMS}
+    found = []
+    for row in known:
+        study = studies.get(row["experiment"])
+        stands = study is None or {row["variant"], row["against"]} & study.without_rows
+        if stands and _about(row) not in again and (row["says"], row["variant"]) in still:
+            found.append(dict(row))
+    return found
+
+
+def _about(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["experiment"], row["says"], row["variant"]
+
+
 def place(row: Mapping[str, Any]) -> tuple[bool, int]:
     """Where a decided claim stands among the others: the transformer's after the UNet's."""
     known = [(claim.says, claim.variant) for claim in CLAIMS]
@@ -116,16 +145,20 @@ def controls_table(study: Study) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for variant in dict.fromkeys(score.variant for score in study.results.scores):
-        mine = study.values(variant, column)
-        if variant == PLAIN or not mine:
+        means = {one.column: one for one in study.results.scores if _is_of(one, variant)}
+        if variant == PLAIN or column not in means:
             continue
         claim = Claim("", study.name, variant, CONTROLS, column)
-        found = compared(study, claim)
+        plain = means[column].difference
+        found = compared(study, claim) or ({PLAIN: plain} if plain else {})
         cells = [_held(found, start) for start in (PLAIN, "plain at", "best of")]
-        cost = (_mean(study.values(variant, name)) for name in ("passes", "seconds"))
-        cells_text = " | ".join([f"{sum(mine.values()) / len(mine):.3f}", *cells, *cost])
-        lines.append(f"| {variant} | {cells_text} |")
+        cost = (f"{means[one].mean:.1f}" if one in means else "-" for one in ("passes", "seconds"))
+        lines.append(f"| {' | '.join([variant, f'{means[column].mean:.3f}', *cells, *cost])} |")
     return "\n".join(lines)
+
+
+def _is_of(score: Score, variant: str) -> bool:
+    return score.variant == variant and score.tag is None
 
 
 def _held(found: Mapping[str, Interval], start: str) -> str:
@@ -141,7 +174,3 @@ def _spread(row: Mapping[str, Any]) -> str:
     if row["low"] is None or row["high"] is None:
         return f"{row['mean']:+.3f}"
     return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-
-
-def _mean(values: Values) -> str:
-    return f"{sum(values.values()) / len(values):.1f}" if values else "-"

@@ -9,7 +9,7 @@ pictures, which either makes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,23 +93,23 @@ def joined(
     Args:
         results: of the new run.
         before: the earlier one's, as `Results.to_json` gives them.
-        rows: the earlier one's scores, by variant.
+        rows: the earlier one's scores, by variant; those of a run before scores were kept are gone,
+            and its means stand without them.
 
     Returns:
-        Results of both, and the rows of those that are the earlier run's.
+        Results of both, and the rows of those that are the earlier run's, as far as they are kept.
 
     Raises:
         SystemExit: the runs differ in what they must have in common.
     """
-    if not rows or not before:
+    if not before:
         return results, {}
     _check(results, before)
-    fresh = {score.variant: score.n for score in results.scores if score.tag is None}
-    known = {variant: len(of) for variant, of in rows.items()}
+    old = [score_from(one) for one in before["scores"]]
+    fresh, known = _pictures(results.scores), _pictures(old)
     order = [one["name"] for one in results.about["experiment"]["variants"]]
     taken = [name for name in order if known.get(name, 0) > fresh.get(name, 0)]
-    earlier = [score_from(one) for one in before["scores"] if one["variant"] in taken]
-    earlier = [one for one in earlier if one.column in results.columns]
+    earlier = [one for one in old if one.variant in taken and one.column in results.columns]
     scores = [one for one in results.scores if one.variant not in taken] + earlier
     columns = list(results.columns)
     scores.sort(key=lambda one: (columns.index(one.column), order.index(one.variant)))
@@ -121,7 +121,7 @@ def joined(
         about={**results.about, **({EARLIER: made_at} if taken else {})},
         scores=tested(scores, results.columns, primary),
     )
-    return found, {variant: rows[variant] for variant in taken}
+    return found, {variant: rows[variant] for variant in taken if variant in rows}
 
 
 def told(results: Results) -> list[str]:
@@ -141,8 +141,8 @@ def _check(results: Results, before: Mapping[str, Any]) -> None:
     differs += ["weights"] if about["model"]["weights"] != before["model"]["weights"] else []
     if differs:
         raise SystemExit(
-            f"{about['name']}: the kept scores are of other {', '.join(differs)}; take the file of "
-            "its rows away, and make all of its variants again"
+            f"{about['name']}: the kept results are of other {', '.join(differs)}; take the files "
+            "of its results and rows away, and make all of its variants again"
         )
     kept = {one.column: one for one in map(score_from, before["scores"]) if _is_plain(one)}
     made = {one.column: one for one in results.scores if _is_plain(one)}
@@ -157,9 +157,18 @@ def _check(results: Results, before: Mapping[str, Any]) -> None:
         if abs(made[name].mean - kept[name].mean) > AGREE:
             raise SystemExit(
                 f"{about['name']}: {name} of the plain pictures is {made[name].mean:.3f}, and was "
-                f"{kept[name].mean:.3f}: the model draws otherwise now; take the file of its rows "
-                "away, and make all of its variants again"
+                f"{kept[name].mean:.3f}: the model draws otherwise now; take the files of its "
+                "results and rows away, and make all of its variants again"
             )
+
+
+def _pictures(scores: Iterable[Score]) -> dict[str, int]:
+    """How many pictures of each variant were scored."""
+    found: dict[str, int] = {}
+    for one in scores:
+        if one.tag is None:
+            found[one.variant] = max(one.n, found.get(one.variant, 0))
+    return found
 
 
 def _is_plain(score: Score) -> bool:

@@ -13,8 +13,8 @@ import pytest
 from adhere.eval.report.results import Results
 from adhere.eval.run import models
 from benchmarks import effect_toybox as study
-from benchmarks.effects import controls, kept, making
-from benchmarks.effects.claims import PLAIN
+from benchmarks.effects import controls, deciding, kept, making
+from benchmarks.effects.claims import CLAIMS, PLAIN
 from benchmarks.effects.making import How
 from tests.eval.fakes import fake_load
 
@@ -69,6 +69,28 @@ def test_variants_of_an_earlier_run_stand_beside_those_of_a_new_one(tmp_path: Pa
     assert set(earlier) == {JITTER}
     assert third.about[kept.EARLIER] == {JITTER: first.about["commit"]}
     assert kept.joined(second, {}, {}) == (second, {})
+
+
+def test_means_whose_pictures_are_gone_stand_with_what_was_decided_of_them(tmp_path: Path) -> None:
+    first = ran(tmp_path / "first", PLAIN, JITTER)
+    before = json.loads(json.dumps(first.to_json()))
+    second = ran(tmp_path / "second", PLAIN, TWICE)
+    both, earlier = kept.joined(second, before, {})
+    assert earlier == {}
+    assert list(dict.fromkeys(score.variant for score in both.scores)) == [PLAIN, JITTER, TWICE]
+    found = deciding.Study(NAME, both, controls.Controls({}, {}), 4, earlier)
+    assert found.without_rows == {JITTER}
+
+    def row(variant: str, against: str = PLAIN, experiment: str = NAME) -> dict[str, str]:
+        says = next(claim.says for claim in CLAIMS if claim.variant == JITTER)
+        return {"experiment": experiment, "says": says, "variant": variant, "against": against}
+
+    gone, elsewhere = row(JITTER), row(JITTER, experiment="toybox-two")
+    again, unsaid = row(TWICE), {**gone, "says": "what nobody says any more"}
+    still = deciding.still_decided([gone, elsewhere, again, unsaid], [], {NAME: found})
+    assert still == [gone, elsewhere]
+    assert deciding.still_decided([gone], [row(JITTER, "best of 2")], {NAME: found}) == []
+    assert deciding.still_decided([gone], [], {NAME: replace(found, results=second)}) == []
 
 
 def test_runs_that_are_not_alike_are_not_joined(tmp_path: Path) -> None:
