@@ -22,7 +22,7 @@ from adhere.app.jobs.setup import Setup
 from adhere.app.parts.events import QUIET
 from adhere.app.parts.planning import follows, judge_title
 from adhere.app.parts.settings import left_out, number_text
-from adhere.errors import ParameterError
+from adhere.errors import GuidanceError, ParameterError
 from adhere.pipelines.search.plan import PLAIN, Attempt, Pilot, Plan
 from adhere.pipelines.studio.request import Request
 from adhere.plugins import stack
@@ -52,6 +52,10 @@ class Start:
         subjects = data["subjects"]
         plan = Plan.from_json(data["plan"])
         return cls(data["prompt"], plan, None if subjects is None else tuple(subjects))
+
+
+OF_THE_PROMPT = 4
+"""So many of the fields, the first, are of the prompt; the others of whoever pays."""
 
 
 class PlanFields:
@@ -121,9 +125,27 @@ class PlanFields:
         values[2] = gr.update(value=values[2], interactive=start.plan.layout is not None)
         return values
 
-    def speaks_of(self, values: Sequence[Any], prompt: str) -> bool:
-        """Whether the fields are a prompt's, and not still those of an earlier one."""
-        return Start.from_text(values[0]).prompt == prompt
+    def follow(self, values: Sequence[Any], prompt: str) -> list[Any]:
+        """Values for `components` that show a prompt's plan where they are still an earlier one's.
+
+        What is paid and who judges is no prompt's: it stays, and what is wrong with it is said
+        elsewhere. An answer that is late must not take back what was typed meanwhile.
+        """
+        kept = [gr.skip()] * len(values)
+        try:
+            text = bounds.check_prompt(prompt, self.limits)
+            if not text or Start.from_text(values[0]).prompt == text:
+                return kept
+            filled = self.fill(Request(text, auto=self._pilot_or_usual(values)))
+        except GuidanceError:
+            return kept
+        return [*filled[:OF_THE_PROMPT], *kept[OF_THE_PROMPT:]]
+
+    def _pilot_or_usual(self, values: Sequence[Any]) -> Pilot:
+        try:
+            return self._pilot(values)
+        except GuidanceError:
+            return self.limits.pilot
 
     def _with_layout(self, on: bool, tried: Sequence[str], text: str) -> Any:
         """What is tried, with or without what follows the layout."""

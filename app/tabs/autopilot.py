@@ -105,13 +105,7 @@ class Autopilot:
     def _planned(self, *values: Any) -> list[Any]:
         """The plan of the prompt, in words and in its fields, which keep what is changed of it."""
         mine = values[2 : 2 + len(self.plan.components)]
-        kept = [gr.skip()] * len(mine)
-        try:
-            setup = self._checked(values)
-        except GuidanceError as wrong:
-            return [say(sentence(wrong), "wrong"), *kept]
-        same = self.plan.speaks_of(mine, setup.request.prompt)
-        return [self._card(setup), *(kept if same else self.plan.fill(setup.request))]
+        return [self._told(*values), *self.plan.follow(mine, values[0])]
 
     def _told(self, *values: Any) -> Any:
         """The plan in words, or what is wrong with it."""

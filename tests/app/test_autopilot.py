@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from adhere import plugins
@@ -53,6 +54,24 @@ def test_fields_of_an_earlier_prompt_say_nothing_of_this_one() -> None:
     values[TRIED], values[UNWANTED], values[BUDGET] = ["plain"], "a dog", "3"
     request = asked(values, "a green frog")
     assert request == Request("a green frog", auto=Pilot(3.0))
+
+
+@pytest.mark.parametrize("budget", ["3", "0.5", "much"])
+def test_a_new_prompt_fills_what_is_its_own_and_takes_no_budget_back(budget: str) -> None:
+    """Its answer may be late, and the budget typed meanwhile; a wrong one keeps no old plan."""
+    values = filled(Request(PROMPT, auto=Pilot()))
+    values[BUDGET] = budget
+    assert FIELDS.follow(values, PROMPT) == [gr.skip()] * len(values)
+    shown = FIELDS.follow(values, " a green  frog ")
+    assert shown[BUDGET:] == [gr.skip()] * len(values[BUDGET:])
+    own = [one["value"] if isinstance(one, dict) else one for one in shown[:BUDGET]]
+    read = Pilot(3.0) if budget == "3" else Pilot()
+    assert own == filled(Request("a green frog", auto=read))[:BUDGET]
+    if budget == "3":
+        request = asked([*own, *values[BUDGET:]], "a green frog")
+        assert request == Request("a green frog", auto=Pilot(3.0))
+    for nothing in ("", "  ", "x" * 2000, None):
+        assert FIELDS.follow(values, nothing) == [gr.skip()] * len(values)
 
 
 @pytest.mark.parametrize(
