@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from adhere import plugins
@@ -29,6 +28,8 @@ from tests.app.fakes import FakeJudge, FakeStudio
 PROMPT = "a red cat left of a blue car without a hat"
 TRIED, LAYOUT, UNWANTED, BUDGET, ENOUGH = 1, 2, 3, 4, 5
 FIELDS = PlanFields(LIMITS)
+KEPT = {"__type__": "update"}
+"""Says nothing of a component: it stays as it is."""
 
 
 def filled(request: Request) -> list[Any]:
@@ -61,9 +62,9 @@ def test_a_new_prompt_fills_what_is_its_own_and_takes_no_budget_back(budget: str
     """Its answer may be late, and the budget typed meanwhile; a wrong one keeps no old plan."""
     values = filled(Request(PROMPT, auto=Pilot()))
     values[BUDGET] = budget
-    assert FIELDS.follow(values, PROMPT) == [gr.skip()] * len(values)
+    assert FIELDS.follow(values, PROMPT) == [KEPT] * len(values)
     shown = FIELDS.follow(values, " a green  frog ")
-    assert shown[BUDGET:] == [gr.skip()] * len(values[BUDGET:])
+    assert shown[BUDGET:] == [KEPT] * len(values[BUDGET:])
     own = [one["value"] if isinstance(one, dict) else one for one in shown[:BUDGET]]
     read = Pilot(3.0) if budget == "3" else Pilot()
     assert own == filled(Request("a green frog", auto=read))[:BUDGET]
@@ -71,7 +72,7 @@ def test_a_new_prompt_fills_what_is_its_own_and_takes_no_budget_back(budget: str
         request = asked([*own, *values[BUDGET:]], "a green frog")
         assert request == Request("a green frog", auto=Pilot(3.0))
     for nothing in ("", "  ", "x" * 2000, None):
-        assert FIELDS.follow(values, nothing) == [gr.skip()] * len(values)
+        assert FIELDS.follow(values, nothing) == [KEPT] * len(values)
 
 
 @pytest.mark.parametrize(
