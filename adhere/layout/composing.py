@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adhere.errors import GuidanceWarning, LayoutError
-from adhere.layout.layout import Layout
+from adhere.layout.layout import MOST_REGIONS, Layout
 from adhere.layout.reading import read
 from adhere.layout.region import FINE, Box, Region
 from adhere.layout.scene import Scene, Thing
@@ -74,6 +74,11 @@ def arranged(prompt: str) -> tuple[Layout, str]:
             f"the prompt {prompt!r} names nothing that can have a place; name things, as in "
             "'a red cat to the left of a blue car'"
             + ("; what is in quotation marks is read as writing in the picture" if quoted else "")
+        )
+    if len(scene.things) > MOST_REGIONS:
+        raise LayoutError(
+            f"the prompt {prompt[:60]!r}... names {len(scene.things)} things with a place; "
+            f"a layout has at most {MOST_REGIONS}"
         )
     parted = {one.second for one in scene.relations if one.way == "amid"}
     boxes = enumerate(zip(scene.things, _boxes(scene), strict=True))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Way = Literal[
-    "left", "right", "above", "below", "inside", "around", "between", "amid", "about", "beside"
-]
+    "left", "right", "above", "below", "inside", "around", "between", "amid", "about", "flanks",
+    "beside",
+]  # fmt: skip
 
 TURNED: dict[Way, Way] = {"left": "right", "right": "left", "above": "below", "below": "above"}
 _LINKED = re.compile(
@@ -17,6 +18,8 @@ _LINKED = re.compile(
     re.IGNORECASE,
 )
 """Between a place that stands ahead and its thing: "left of a tree is a cat"."""
+_CLAUSE = re.compile(r"^,?\s(?:is|are|sits?|stands?|lies|lie)\b", re.IGNORECASE)
+"""Behind a thing that a sentence of its own begins with: "... and a bird is asleep"."""
 _CHAINED = re.compile(r"^\s*(?:[,;]|and\b)|(?:[,;]|\band)\s*(?:\S+ )?$", re.IGNORECASE)
 """Between things that are beside the same: "a dog, a cat on its left and a bird on its right"."""
 
@@ -51,6 +54,9 @@ class Scene:
         joined: by thing, how it is joined to the one before: "and", ",", or nothing.
         anchors: by thing, what "its left" and "below it" behind it meant.
         spans: by thing, where its phrase is.
+        follows: by thing, which one was named before it.
+        clauses: things of which a sentence of their own says something.
+        reached: for each relation that may be to more things in a row of words, its number.
         unread: words of places that changed nothing.
     """
 
@@ -63,7 +69,21 @@ class Scene:
     joined: list[str] = field(default_factory=list)
     anchors: dict[int, int] = field(default_factory=dict)
     spans: list[tuple[int, int]] = field(default_factory=list)
+    follows: list[int] = field(default_factory=list)
+    clauses: set[int] = field(default_factory=set)
+    reached: list[int] = field(default_factory=list)
     unread: tuple[str, ...] = ()
+    _related: set[int] = field(default_factory=set, init=False)
+    _counted: int = field(default=0, init=False)
+
+    def add(self, thing: Thing, last: int, joint: str, span: tuple[int, int], behind: str) -> None:
+        """Note a new thing, and how it is joined to the one before."""
+        if _CLAUSE.match(behind):
+            self.clauses.add(len(self.things))
+        self.things.append(thing)
+        self.follows.append(last)
+        self.joined.append(joint)
+        self.spans.append(span)
 
     @property
     def waits(self) -> bool:
@@ -77,22 +97,29 @@ class Scene:
         way = said.ways[0] if said.ways else None
         if last < 0 or (way is not None and (said.opens or (last == here and not said.again))):
             self.pair = (here,) if way == "between" else ()
-            self.ahead = None if way is None or way == "between" else (way, here)
+            self.ahead = None if way in (None, "between", "flanks") else (way, here)
         elif way == "between":
             if self.things[here].count == 1:
                 self.middle = last
             else:
                 self.relations.append(Relation(last, "amid", here))
-        elif way == "around":
-            self.relations.append(Relation(here, "inside", last))
-        elif way == "amid":
-            self._amid(last, here)
-        elif way == "about":
-            self._amid(here, last)
         elif way is not None:
-            self._place(last, here, said)
+            self._state(last, way, here, said)
         else:
             self._awaited(last, here, between, middle, ahead, pair)
+
+    def _state(self, first: int, way: Way, second: int, said: Said) -> None:
+        """Note in which way a thing is of another."""
+        if way == "around":
+            self.relations.append(Relation(second, "inside", first))
+        elif way == "amid":
+            self._amid(first, second)
+        elif way == "about":
+            self._amid(second, first)
+        elif way == "flanks":
+            self.flank(first, second)
+        else:
+            self._place(first, second, said)
 
     def _awaited(
         self, last: int, here: int, between: str, middle: int | None,
@@ -106,12 +133,18 @@ class Scene:
         elif pair and _LINKED.match(between):
             self._between(here, pair)
         elif ahead is not None and _LINKED.match(between):
-            self.relations.append(Relation(here, *ahead))
+            self._state(here, ahead[0], ahead[1], Said((ahead[0],)))
 
     def _amid(self, inner: int, outer: int) -> None:
         """A thing is among others: with as many on either side, or over their ground."""
         several = self.things[outer].count > 1
         self.relations.append(Relation(inner, "amid" if several else "inside", outer))
+
+    def flank(self, outer: int, inner: int) -> None:
+        """A thing is on both sides of another: there are two of it, if no number says more."""
+        if self.things[outer].count == 1:
+            self.things[outer] = replace(self.things[outer], count=2)
+        self._amid(inner, outer)
 
     def between_them(self, here: int) -> bool:
         """Have a thing between the two before it, or several of a kind; False without such."""
@@ -144,17 +177,47 @@ class Scene:
             self.keep((here,), "y1" if above else "y0")
             self.keep(subjects, "y0" if above else "y1")
         for way in across or said.ways:
+            if said.reaches and way in TURNED:
+                self.reached.append(len(self.relations))
             self.relations += [Relation(one, way, here) for one in subjects]
 
     def _row(self, last: int) -> Iterator[int]:
         """What stands in a row of words with a thing, before it, and nowhere yet."""
-        related = {k for one in self.relations for k in (one.first, one.second)}
         joints: tuple[str, ...] = ("and",)
         while last > 0 and any(one in self.joined[last] for one in joints):
             last, joints = last - 1, ("and", ",")
-            if last in related or self.things[last].edges:
+            if self._stands(last):
                 return
             yield last
+
+    def _stands(self, thing: int) -> bool:
+        """Whether words have a thing anywhere yet."""
+        for one in self.relations[self._counted :]:
+            self._related |= {one.first, one.second}
+        self._counted = len(self.relations)
+        return thing in self._related or bool(self.things[thing].edges)
+
+    def reach(self) -> None:
+        """Have relations be to all in a row of words, of which nothing else is said: "a cat above a
+        dog and a bird". What they are of is then right in either reading.
+        """
+        for number in self.reached:
+            first, way = self.relations[number].first, self.relations[number].way
+            self.relations += [Relation(first, way, k) for k in self._listed(number)]
+
+    def _listed(self, number: int) -> list[int]:
+        """The things in a row of words behind the second one of a relation, up to its "and"."""
+        found: list[int] = []
+        here, closed = self.relations[number].second, 0
+        while here + 1 < len(self.things) and self.follows[here + 1] == here:
+            joint, here = self.joined[here + 1], here + 1
+            stands = self._stands(here) or here in self.clauses
+            if stands or not joint or (joint.startswith(",") and "and" in joint and not found):
+                break
+            found.append(here)
+            if "and" in joint:
+                closed = len(found)
+        return found[:closed]
 
     def keep(self, things: Sequence[int], edge: str) -> None:
         """Have things keep to an edge of the picture."""
@@ -175,8 +238,12 @@ class Said:
     Attributes:
         again: the thing before is the one that an earlier relation was of.
         opens: a sentence begins with it, and is of what comes behind the thing.
+        reaches: it may be to more things than the next: not "on", as in "on a mat and a dog".
+        rest: what stands before the words that were read.
     """
 
     ways: tuple[Way, ...] = ()
     again: bool = False
     opens: bool = False
+    reaches: bool = False
+    rest: str = ""

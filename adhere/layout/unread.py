@@ -11,15 +11,16 @@ _NEVER = re.compile(
     r"|opposite|facing|against|alongside of|across(?: from)?|(?:all )?around|outside|past|through"
     r"|diagonal(?:ly)?|in an? (?:circle|ring|triangle|semicircle|pyramid|diagonal)"
     r"|(?:north|south|east|west)(?:-?(?:east|west))? of|(?:higher|lower|further|closer) than"
-    r"|(?:either|each|both|one|the other) sides? of"
-    r"|(?:at|on|in|by|near) the (?:foot|edge|edges|end|back|rear|sides?|base) of)\b",
+    r"|(?:one|the other) side of"
+    r"|(?:at|on|in|by|near) the (?:foot|edge|edges|end|rear|base) of|(?:at|in) the back of)\b",
     re.IGNORECASE,
 )
 """Places that no box in a flat picture has, or that no rule reads."""
 _SIDE = r"(?:left|right|top|bottom|upper|lower|middle|cent(?:re|er))"
 _UNREAD = re.compile(
     r"(?:\b(?:on|at|in|to|from|near) (?:the |its |his |her |their )?)?"
-    rf"\b(?:{_SIDE}|corners?|above|below|beneath|under|underneath|over|between)\b"
+    rf"\b(?:{_SIDE}|corners?|above|below|beneath|under|underneath|over|between"
+    r"|(?:either|each|both) sides?|(?:sides?|back)(?= of\b))\b"
     rf"(?:[\s-]+(?:{_SIDE}|hand|side|half|corners?|edge))*(?: of\b)?",
     re.IGNORECASE,
 )
@@ -38,6 +39,8 @@ _WRITING = re.compile(
     re.IGNORECASE,
 )
 """Before writing in the picture. Elsewhere, what is in quotation marks may be meant as things."""
+_LONGEST = 40
+"""Characters that words before writing have at the most."""
 
 
 def unread(text: str, gaps: Sequence[str]) -> tuple[str, ...]:
@@ -57,6 +60,16 @@ def unread(text: str, gaps: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
+def of_a_place(between: str) -> bool:
+    """Whether what stands before a thing ends with words of a place that it is the holder of, and
+    which no rule reads: "north of a", "at the foot of the".
+    """
+    bare = re.sub(r"\s(?:an?|the|its|his|her|their) $", "", between)
+    words = (one for pattern in (_NEVER, _UNREAD) for one in pattern.finditer(bare))
+    return bare.endswith(" of") and any(one.end() == len(bare) for one in words)
+
+
 def _writing(text: str, found: re.Match[str]) -> bool:
     """Whether quotation marks hold what is written in the picture."""
-    return bool(_WRITING.search(text[: found.start()])) or not re.search(r"\w", found[0])
+    before = text[max(0, found.start() - _LONGEST) : found.start()]
+    return bool(_WRITING.search(before)) or not re.search(r"\w", found[0])

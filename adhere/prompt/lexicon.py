@@ -263,7 +263,7 @@ MEASURES = _set("""
 bunch pair group couple lot lots set stack stacks pile piles herd flock pack row rows piece pieces
 slice slices handful number variety collection crowd bit kind type sort dozen dozens plenty team
 series cluster array swarm heap heaps loaf scoop bunches pairs groups hundreds thousands rest
-bundle touch hint abundance assortment
+bundle touch hint abundance assortment duo trio quartet
 """)
 
 LEAD_INS = _set("""
@@ -327,7 +327,7 @@ on the back of, across from, ahead of, up to, in the shape of, on either side of
 at the end of, in the style of, in style of, top of, in between, on board, adjacent to
 at the side of, at the base of, off of, filled with, covered in, covered with, covered by
 topped with, surrounded by, in the hands of, beneath the surface of, to the side of
-on the other side of
+on the other side of, north of, south of, east of, west of
 """)
 _ADVERB_PHRASES = _phrases("""
 at night, at sunset, at dusk, at dawn, at sunrise, at noon, at midnight, in the background

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import combinations
 from random import Random
 from typing import Any
@@ -13,8 +14,10 @@ import adhere
 from adhere.errors import GuidanceWarning, LayoutError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
+from adhere.layout.reading import read
 from adhere.pipelines.toybox.card.suites import related
 from adhere.pipelines.toybox.world.captions import parse_prompt
+from adhere.prompt.parser import parse
 
 Centre = tuple[float, float]
 
@@ -133,7 +136,17 @@ def test_what_is_inside_lies_inside_and_is_painted_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "count"), [("two", 2), ("three", 3), ("5", 5), ("a pair of", 2), ("a couple of", 2)]
+    ("words", "count"),
+    [
+        ("two", 2),
+        ("three", 3),
+        ("5", 5),
+        ("a pair of", 2),
+        ("a couple of", 2),
+        ("a trio of", 3),
+        ("two of the", 2),
+        ("these two", 2),
+    ],
 )
 def test_counts_make_as_many_places(words: str, count: int) -> None:
     layout = composed(f"{words} cats under a tree")
@@ -162,6 +175,7 @@ def test_what_has_a_place_of_its_own(prompt: str, phrases: list[str]) -> None:
         ("twelve cats", "cats", 12),
         ("a dozen red cats and a dog", "red cats", 12),
         ("half a dozen cats", "cats", 6),
+        ("a dog left of half a dozen cats", "cats", 6),
         ("10 cats left of a dog", "cats", 10),
         ("a dog left of seventeen cats", "cats", 17),
         ("thirty cats", "cats", 1),
@@ -387,7 +401,42 @@ def order(prompt: str) -> list[str]:
         ("a cat, a dog and a bird between them", ["cat", "bird", "dog"]),
         ("a cat and a dog with a bird in between", ["cat", "bird", "dog"]),
         ("a cat flanked by a dog and a bird", ["dog", "cat", "bird"]),
+        # A relation is to all that stand in a row of words behind it, unless more is said of them.
+        ("a bird, a cat right of a dog and a frog", ["bird", "dog", "frog", "cat"]),
+        ("a cat right of a dog, a bird and a tree", ["dog", "bird", "tree", "cat"]),
+        ("a cat right of a dog, and a bird", ["dog", "bird", "cat"]),
+        ("a cat on a mat and a dog", ["cat", "mat", "dog"]),
+        ("a cat right of a dog and a bird is asleep", ["dog", "bird", "cat"]),
+        # Numbers and quantities stand before things.
+        ("a cat right of a bunch of bananas", ["bananas", "cat"]),
+        ("a cat right of several of the dogs", ["dogs", "cat"]),
+        ("a cat right of half a dozen eggs", ["eggs", "cat"]),
+        ("two dogs and a cat. The two dogs are right of the cat.", ["cat", "dogs"]),
+        # What is said behind a relation is of its first thing.
+        ("a dog left of a tree. The tree is left of a bird.", ["dog", "tree", "bird"]),
+        # Owners have no place where what they own has one; parts and clothes go with their owner.
+        ("the cat's bowl is right of the dog's bone", ["bone", "bowl"]),
+        ("the old queen's crown right of a woman's red purse", ["red purse", "crown"]),
+        ("the cat's tail is right of the dog", ["dog", "cat"]),
+        ("a girl whose dress is green right of a boy whose hat is red", ["boy", "girl"]),
+        ("the tower has a clock on its roof", ["tower"]),
+        ("a girl in a red dress and black boots right of a boy", ["boy", "girl"]),
+        # Where a scene plays is everywhere.
+        ("a haunted meadow with a red cat right of a blue car", ["blue car", "red cat"]),
+        ("a frog and a rabbit under the stars, by the sea", ["frog", "rabbit"]),
+        ("a picture on the wall right of a bed", ["bed", "picture"]),
+        # "Which" and "whom" are the thing before.
+        ("a boy to the left of whom stands a girl", ["girl", "boy"]),
+        ("a table on which there is a vase", ["vase", "table"]),
         # What has a place of its own.
+        ("at the right of the image is a cat, at the left of the image a dog", ["dog", "cat"]),
+        ("a bird, a cat to the right of the dog", ["bird", "dog", "cat"]),
+        ("a cat right, a dog left", ["dog", "cat"]),
+        ("a cat to the right hand side of a dog", ["dog", "cat"]),
+        ("a cat\u2014right of a dog\u2014and a bird", ["dog", "bird", "cat"]),
+        ("the rightmost cup is red, the leftmost mug is blue", ["leftmost mug", "rightmost cup"]),
+        ("the cat on the right is red, the cat on the left is blue", ["cat#2", "cat"]),
+        ("on the right is a cat and left of the cat is a dog", ["dog", "cat"]),
         ("a bird, a cat side by side with a dog", ["bird", "cat", "dog"]),
         ("a photo of a cat right of a photo of a dog", ["dog", "cat"]),
         ("a dog left of a painting of a cat", ["dog", "painting"]),
@@ -423,6 +472,76 @@ def order(prompt: str) -> list[str]:
 )
 def test_things_are_where_the_words_have_them(prompt: str, phrases: list[str]) -> None:
     assert order(prompt) == phrases
+
+
+@pytest.mark.parametrize(
+    ("prompt", "upper", "lower"),
+    [
+        ("a balloon on the top of a giraffe", "balloon", "giraffe"),
+        ("a mouse on the bottom of a bee", "bee", "mouse"),
+        ("two men ride on the back of a gray elephant", "men", "gray elephant"),
+        ("the top shelf holds a vase, the bottom shelf a book", "top shelf", "bottom shelf"),
+        ("on top of the table a cat, under the table a dog", "table", "dog"),
+        ("a red apple above a large stack of books", "red apple", "books"),
+        ("a cat left of a dog is above a bird", "cat", "bird"),
+        ("a cat, which is left of a dog, sits above a bird", "cat", "bird"),
+        ("a cat above a dog and a bird", "cat", "dog"),
+        ("a cat above a dog and a bird", "cat", "bird"),
+        ("the parrot whose feathers are red sits on an anchor", "parrot", "anchor"),
+        ("a pizza with red tomatoes and green basil on a plate", "pizza", "plate"),
+    ],
+)
+def test_things_are_over_one_another(prompt: str, upper: str, lower: str) -> None:
+    found = grounds(prompt)
+    assert bounds(found[upper])[3] <= bounds(found[lower])[1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("a cat north of a dog", ["cat", "dog"]),
+        ("a cat at the foot of a tree", ["cat", "tree"]),
+        ("a horse in the middle of a meadow", ["horse"]),
+    ],
+)
+def test_a_thing_beside_words_that_no_rule_reads_has_a_place(
+    prompt: str, phrases: list[str]
+) -> None:
+    with pytest.warns(GuidanceWarning):
+        assert sorted(composed(prompt).phrases) == phrases
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a cat on either side of a tree", "cats on both sides of a tree",
+        "two cats on each side of a tree", "a tree with a cat on either side",
+    ],
+)  # fmt: skip
+def test_what_is_on_either_side_is_on_both(prompt: str) -> None:
+    found = grounds(prompt)
+    left, _, right, _ = bounds(found["tree"])
+    (cats,) = (mask for phrase, mask in found.items() if phrase != "tree")
+    assert cats[:, :left].any()
+    assert cats[:, right:].any()
+
+
+def test_a_pair_of_what_is_one_thing_is_one() -> None:
+    assert composed("a pair of scissors").regions[0].box is not None
+    assert composed("a pair of shoes").regions[0].mask is not None
+
+
+def test_reading_takes_a_time_in_proportion_to_the_prompt() -> None:
+    """Ten times as many things: a time that grew with the square would be a hundred times."""
+
+    def seconds(count: int) -> float:
+        prompt = " and ".join(f"a thing{k} with a hat" for k in range(count))
+        parse(prompt)
+        begun = time.process_time()
+        read(prompt)
+        return time.process_time() - begun
+
+    assert seconds(1000) < 40 * min(seconds(100) for _ in range(3))
 
 
 @pytest.mark.parametrize("words", ["surrounded by", "among", "amid"])
@@ -462,7 +581,9 @@ def test_the_middle_of_the_picture(prompt: str, centre: float) -> None:
         ("a bird at the top of a tree and a cat", ["at the top of"]),
         ("three cats one above the other", ["above"]),
         ("a bird between them", ["between"]),
-        ("a cat left and a dog right", ["left", "right"]),
+        ("a cat at the left or right and a dog", ["right"]),
+        ("a cat to the left and right of a dog", ["to the left"]),
+        ("a cat at the foot of a tree", ["at the foot of"]),
         ("a cat facing a dog, across from a bird", ["facing", "across from"]),
         ("a cat?left of a dog", ["left of"]),
         ('a "red cat" left of a blue dog', ["left of", '"red cat"']),

@@ -1,0 +1,219 @@
+"""The words that say places in prompts: patterns of what stands before a thing and behind it."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from adhere.layout.scene import Way
+from adhere.prompt.lexicon import MEASURES, NUMBERS
+
+RELATIONS: tuple[tuple[str, Way], ...] = (
+    (r"(?:(?:to|on|at|in) the )?(?:immediate |far )?left(?:[- ]hand)?(?: side)? of", "left"),
+    (r"(?:(?:to|on|at|in) the )?(?:immediate |far )?right(?:[- ]hand)?(?: side)? of", "right"),
+    (r"on (?:either|each|both|opposite) sides? of", "flanks"),
+    (r"on (?:the )?side of", "beside"),
+    (r"(?:sitting |standing |lying )?(?:above|over|upon|on (?:the )?top of|atop)", "above"),
+    (r"(?:sitting |standing |lying )?on(?: the back of)?", "above"),
+    (r"(?:below|under|underneath|beneath|on the bottom of)", "below"),
+    (r"(?:inside(?: of)?|within)", "inside"),
+    (r"(?:containing|that contains)", "around"),
+    (r"(?:in )?between", "between"),
+    (r"flanked by", "between"),
+    (r"(?:(?:surrounded|encircled|enclosed|ringed) by|among(?:st)?|amid(?:st)?)", "amid"),
+    (r"(?:surrounding|encircling|enclosing|flanking)", "about"),
+    (r"(?:next to|beside|near|by|alongside|close to|side by side with)", "beside"),
+)
+SIDES = tuple((pattern, way) for pattern, way in RELATIONS if way in get_args(Way)[:4])
+ENDING = tuple(
+    (re.compile(rf"(?:^|[\s,;:(\"\u2013\u2014]){pattern}$"), way) for pattern, way in RELATIONS
+)
+"""The relations, at the end of what stands before a thing."""
+_NUMBER = rf"(?:{'|'.join(sorted(NUMBERS))})"
+_DETERMINER = (
+    r"(?:an?|the|these|those|my|your|our|some|each|every|both|several|many|few|all|various|"
+    r"multiple|numerous|most|more|other|same|half|[1-9]\d*|"
+    rf"{_NUMBER}(?:-{_NUMBER})?)"
+)
+_MEASURE = rf"(?:{'|'.join(sorted(MEASURES))})"
+QUANTITY = re.compile(
+    rf"(?<![\w-])(?:{_DETERMINER}\s+(?:(?:[\w-]+\s+)?{_MEASURE}\s+of\s+|of\s+)?"
+    rf"|{_MEASURE}\s+of\s+)+$",
+    re.IGNORECASE,
+)
+"""How many of a thing there are, before it: "a", "two", "a large group of", "most of the"."""
+RESUMED = re.compile(r"^,?\s*(?:is|are|sits?|stands?|lies|lie)\b", re.IGNORECASE)
+"""Behind the second thing of a relation, what is said of the first: "a cat on a mat is left of"."""
+NOT = re.compile(r"(?:\bnot|n't|\bnever)(?: directly| exactly)?$")
+AGAIN = re.compile(
+    r"\b(?:and|but)(?: also)?(?: it| they)?(?: is| are| sits?| stands?| lies?)?(?: also)?$"
+)
+"""Before a relation whose first thing is not named again: "a cat left of a dog and below it"."""
+STANDS = r"(?:(?:there )?(?:is|are|sits?|stands?|lies?|lie) )?"
+IT = r"(?:it|him|her|them)\b"
+ITS = r"(?:to|on|at) (?:its|his|her|their) "
+NO_OTHER = r"(?![\s,]*(?:there )?(?:is|are|sits?|stands?|lies?)\b)"
+"""Not before another thing that is there: "a cat, to the left of it is a dog"."""
+_BEHIND = rf"^\s(?:that |which )?{STANDS}"
+_AHEAD = rf",? {STANDS}(?:(?:an?|the|[\w-]+) )?$"
+ITS_SIDE = re.compile(rf"{_BEHIND}{ITS}(left|right)\b{NO_OTHER}", re.IGNORECASE)
+ITS_PLACE = tuple(
+    (re.compile(rf"{_BEHIND}{pattern} {IT}{NO_OTHER}", re.IGNORECASE), way)
+    for pattern, way in SIDES
+)
+ITS_SIDE_AHEAD = re.compile(rf"\b{ITS}(left|right)\b{_AHEAD}", re.IGNORECASE)
+ITS_PLACE_AHEAD = tuple(
+    (re.compile(rf"\b{pattern} (?:{IT}|which\b|whom\b){_AHEAD}", re.IGNORECASE), way)
+    for pattern, way in SIDES
+)
+PLACES: tuple[tuple[str, str], ...] = (
+    ("left", "x0"), ("right", "x1"), ("top", "y0"), ("upper", "y0"), ("bottom", "y1"),
+    ("lower", "y1"), ("middle", "c"), ("centre", "c"), ("center", "c"),
+)  # fmt: skip
+PICTURE = r"(?:picture|image|photo|photograph|frame|canvas|scene|screen)"
+SPOT = (
+    r"(?:on|at|in|to) (?:the )?(?:(?:very|far|extreme) )*"
+    r"((?:(?:top|upper|bottom|lower|left|right|middle|cent(?:re|er))\b[\s-]*)+)"
+    rf"(?:hand side|side|corner|half|edge|part|third|row)?(?:\s?\bof (?:the|this) {PICTURE}\b)?"
+)
+PLACE = re.compile(
+    rf"^[\s,(]*(?:is |are )?{SPOT}(?![\w\s-]*\bof\b(?! (?:the|this) {PICTURE}\b))"
+    r"|^\s*\((left|right|top|bottom|middle|cent(?:re|er))\)"
+    r"|^\s(left|right)(?=\s*(?:$|[,;.)]|\band\b))",
+    re.IGNORECASE,
+)
+PLACE_AHEAD = re.compile(
+    rf"(?:[;.:]\s*{SPOT},?|(?:,|\band)\s*{SPOT}"
+    r"|[;.,]\s*((?:(?:top|bottom|left|right|middle|cent(?:re|er))\b[\s-]*)+)(?:side|corner)?:)"
+    r"\s*(?:there(?: is| are|['\u2019]s) |sits |stands |is |are )?(?:an? |the |[\w-]+ )?$",
+    re.IGNORECASE,
+)
+"""A place in front of its thing: "on the left a cat, on the right a dog"."""
+POSITIONS = frozenset({"left", "right", "top", "bottom", "corner", "side", "middle", "center",
+                        "centre", "half", "upper", "lower", "hand", "immediate", "edge",
+                        "part", "far", "extreme"})  # fmt: skip
+PARTS = frozenset({"third", "row", "either", "each", "both"})
+"""Of a place where one of the words above stands with them; "a row of trees" is a thing."""
+WHERE = re.compile(r"\b(?:in|on|at|inside|within|from|against) (?:an? |the )?$", re.IGNORECASE)
+OF_THE_PICTURE = re.compile(
+    r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:re|er)|side|half|corner|edge|part)"
+    r" of (?:the|this) $",
+    re.IGNORECASE,
+)
+HELD = re.compile(
+    r"(?:\b(?:in|(?<!\bside )(?<!\balong )(?<!\btogether )with|(?<!\bfront )of"
+    r"|wearing|holding|carrying|having|has|have) "
+    r"(?:an? |the |its |his |her |their )?|['\u2019]s |\b(?:on (?:its|his|her|their)|whose) )$",
+    re.IGNORECASE,
+)
+"""Before what belongs to the thing before it ("a cat in a hat") and so has no place of its own."""
+ANY = r"(?:(?:an?|any|no|the) )?"
+UNWANTED = re.compile(
+    r"(?:(?<!\ba )(?<!\bthe )\b(?:no|without|not(?= an? | any )|lacking|minus|excluding"
+    rf"|instead of|rather than) {ANY}(?:[\w-]+ (?:[\w-]+ )?n?or {ANY})*|(?<![\w.,-])0 )$",
+    re.IGNORECASE,
+)
+"""Before what is not to be there."""
+ZERO = re.compile(r"zero (?!gravity\b|degrees?\b|waste\b|[\w-]*point)", re.IGNORECASE)
+THEM = re.compile(
+    r"^\s(?:(?:that|which) (?:is|are) |is |are )?(?:\w+ing )?(?:in )?between"
+    r"(?: (?:them|both|the two)\b|(?=$|[,;.]|\s+(?:and|is|are)\b))",
+    re.IGNORECASE,
+)
+"""Behind what is between the two things before: "a cat and a dog with a bird between them"."""
+WITH_PLACE = re.compile(
+    r"^\s(?:(?:that|which) )?(?:is |are |\w+ing )?(?:(?:right |directly )?(?:behind|beside|near|by|"
+    rf"next to|around|in front of|close to|between) {IT}|on (?:either|each) side\b)",
+    re.IGNORECASE,
+)
+"""Behind what has a place of its own though "with" is before it: "a cat with a dog behind it"."""
+FLANKING = re.compile(
+    r"^\s(?:(?:that|which) (?:is|are) |\w+ing )?on (?:either|each|both) sides?\b(?! of\b)",
+    re.IGNORECASE,
+)
+"""Behind what is on both sides of the thing before: "a tree with a cat on either side"."""
+OWNED = re.compile(
+    r"^['\u2019]s? (left|right)(?:[- ]hand)?(?: side)?\b(?=$|[,;.)]|\s+(?:and|is|are|with)\b)",
+    re.IGNORECASE,
+)
+"""Behind a thing whose left is meant: "a cat on the dog's left"."""
+OPENED = re.compile(
+    r"^,?\s*((?:there\s+)?(?:is|are|sits?|stands?|lies?|hangs?)\b|there['\u2019]s\b)"
+    r"|^,\s*(?:an?|the|another|two|three|\d+) ",
+    re.IGNORECASE,
+)
+"""Behind a place that a sentence opens with: "To the left of the cat is a dog"."""
+NEXT = re.compile(r"^\s(?:an?|another|two|three|\d+) ", re.IGNORECASE)
+"""Behind a place, its thing: "on top of the table a cat, under the table a dog"."""
+THERE_IS = re.compile(
+    r"^,?\s(?:there )?(?:is|are|sits?|stands?|lies|lie) (?:an?|the|another|two|three|\d+) ",
+    re.IGNORECASE,
+)
+"""Behind a place that "and" stands before: "... and left of the cat is a dog"."""
+SIDED = (
+    (("left", "leftmost"), ("right", "rightmost")),
+    (("top", "upper", "topmost", "uppermost"), ("bottom", "lower", "bottommost", "lowermost")),
+)
+"""Adjectives of which two things have both: "the top shelf and the bottom shelf"."""
+FRAME = (
+    r"(?:photo|photograph|picture|image|drawing|painting|sketch|illustration|portrait|snapshot|"
+    r"render|close-?up) of\b"
+)
+FRAMED = re.compile(rf"\b(?:an?|the|another)\s+(?:[\w-]+\s+)?{FRAME}", re.IGNORECASE)
+JOINED = re.compile(r"^(,?) ?(and )?(?:(?:an?|the|another|[\w-]+) )?$", re.IGNORECASE)
+"""Between things that stand in one row of words: "a cat, a dog and two birds"."""
+ORDER = re.compile(
+    r"(?:^|[,;:(.]\s*|(?<!ing)\s)from (left to right|right to left|top to bottom|bottom to top)"
+    r"(?:$|[\s,]*[,;:).])",
+    re.IGNORECASE,
+)
+"""In which order things stand that are named."""
+ORDERED: dict[str, Way] = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
+UPRIGHT = re.compile(
+    r"\b(?:above|on top of|over|atop|upon|below|under|underneath|beneath) "
+    r"(?:each other|one another|the other)\b|\bin a (?:vertical )?column\b"
+    r"|\bin a vertical (?:line|row)\b|\b(?:arranged|stacked|aligned|lined up) vertically\b"
+    r"|\bvertically (?:arranged|stacked|aligned)\b",
+    re.IGNORECASE,
+)
+"""What has things in a row of words stand over one another, the first on top."""
+SCENERY = frozenset({"background", "foreground", "beach", "meadow", "sky", "field", "forest",
+                      "street", "room", "snow", "grass", "desert", "night", "day", "sunset",
+                      "kitchen", "garden", "park", "city", "house", "scene", "wall",
+                      "ceiling"})  # fmt: skip
+"""Where a scene plays: behind "in", "on" and "at" they are no thing with a place."""
+STAGES = (SCENERY - {"house", "snow", "grass", "wall"}) | {
+    "place",
+    "landscape",
+    "world",
+    "room",
+    "sea",
+}
+"""Where a scene plays that begins with it: "a meadow with a cat left of a dog"."""
+STAGED = re.compile(
+    r"^\s(?:(?:that|which) )?(?:with|where|has|containing|contains|full of|filled with)\b",
+    re.IGNORECASE,
+)
+"""Behind a scene, before what is in it."""
+BACKDROPS = frozenset({"sea", "ocean", "lake", "river", "water", "seaside", "stars", "sky"})
+BACKDROP = re.compile(r"\b(?:by|under|beneath|below) the $", re.IGNORECASE)
+"""Before one of these it says where a scene plays: "by the sea", "under the stars"."""
+BODY = frozenset({"ear", "ears", "eye", "eyes", "head", "heads", "tail", "face", "hand", "hands",
+                  "paw", "paws", "nose", "back", "leg", "legs", "arm", "arms", "hair", "mouth",
+                  "wing", "wings", "foot", "feet", "fur", "neck", "shoulder", "shoulders", "lap",
+                  "chest", "beard", "mane", "horn", "horns", "beak", "body", "skin",
+                  "cheek"})  # fmt: skip
+"""What goes with its owner in "the cat's tail"; of "the cat's bowl" the bowl has the place."""
+MOST = 20
+"""More things than that are a crowd, which has one place."""
+COUNTED = (
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+COUNTS = {word: count for count, word in enumerate(COUNTED, 2)}
+COUNTS |= {str(count): count for count in COUNTS.values()}
+TENS = frozenset({"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"})
+COUNTS |= {"both": 2, "couple": 2, "pair": 2, "duo": 2, "trio": 3, "quartet": 4, "dozen": 12}
+TWINS = frozenset({"glasses", "sunglasses", "jeans", "pants", "trousers", "shorts", "scissors",
+                   "pliers", "tweezers", "headphones", "binoculars"})  # fmt: skip
+"""Of which a pair is one thing."""
