@@ -20,6 +20,7 @@ from adhere.cli.options import (
     Seeds,
     in_groups,
 )
+from adhere.cli.speaking import NOTHING, if_stopped
 from adhere.errors import ParameterError
 
 app = typer.Typer(
@@ -185,6 +186,7 @@ def explain(
 
         adhere explain "a red cat and a blue car" --context -p syngen --out why
     """
+    if_stopped(NOTHING)
     from adhere.cli import explaining
     from adhere.pipelines.explaining.reader import Reader
 
@@ -253,6 +255,7 @@ def invert(
 
         adhere invert picture.png --model ./my-model --clip ./clip-vit-large-patch14
     """
+    if_stopped(NOTHING)
     from adhere.cli import inverting
     from adhere.pipelines.tools.hard_prompt import Search
 
@@ -290,6 +293,7 @@ def edit(
 
         adhere edit picture.png --concept "a crown" --scale 3 --model ./my-model
     """
+    if_stopped(NOTHING)
     from adhere.cli import editing
     from adhere.cli.making import studio
     from adhere.pipelines.tools.scaling_concept import Scaling

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from adhere.cli.speaking import KEPT, if_stopped
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.output import PARAMETERS, writable_file, write_image
 from adhere.pipelines.studio.progress import progress
@@ -31,6 +32,7 @@ def edit(path: Path, studio: Studio, how: Scaling, out: Path | None) -> None:
         raise ParameterError(f"--out {str(place)!r} is the picture itself; give another name")
     with progress("passes", how.passes) as tick:
         made = scale_concept(studio.pipe, picture, how, tick)
+    if_stopped(KEPT)
     write_image(place, made, {PARAMETERS: _told(path, studio, how)})
     typer.echo(f"wrote {place}")
 

@@ -8,6 +8,7 @@ import typer
 
 from adhere.cli.making import studio
 from adhere.cli.options import Drawing, Loading
+from adhere.cli.speaking import KEPT, if_stopped
 from adhere.guides.run import Prompt
 from adhere.pipelines.explaining.explain import explained
 from adhere.pipelines.explaining.explanation import Explanation
@@ -47,6 +48,7 @@ def explain(
     typer.echo(table(explanation))
     for note in picture.report["notes"]:
         typer.echo(f"note: {note}")
+    if_stopped(KEPT)
     typer.echo(", ".join(map(str, explanation.save(out))))
 
 

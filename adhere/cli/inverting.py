@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import typer
 
-from adhere.cli.speaking import json_of
+from adhere.cli.speaking import if_stopped, json_of
 from adhere.errors import ParameterError
 from adhere.pipelines.studio.progress import progress
 from adhere.pipelines.tools import pictures
@@ -40,6 +40,7 @@ def invert(paths: Sequence[Path], model: str, folder: str | None, how: Search, d
                 tick(1)
     finally:
         if best is not None:
+            if_stopped("the best prompt so far is said, and the same command begins anew")
             typer.echo(_as_json(best, paths, clip, how) if data else _as_text(best, model))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from adhere.cli.options import ClipFolder, Loading, in_groups
+from adhere.cli.speaking import if_stopped
 from adhere.errors import ParameterError
 
 noise_app = typer.Typer(
@@ -52,6 +53,9 @@ def library(
 
     A library that is there already grows to a larger --size.
     """
+    if_stopped(
+        "parts of 64 seeds that were finished are kept, and the same command goes on from them"
+    )
     from adhere.cli.making import studio
     from adhere.pipelines.studio.output import named, writable_file
     from adhere.pipelines.studio.progress import progress
@@ -111,7 +115,7 @@ def pick(
     values = library.statistic(target)
     if values is None:
         found = clip_of(about["model"], clip)
-        if found is None or library.features is None or found.weights != about["clip"]:
+        if found is None or library.features is None or found.weights != about.get("clip"):
             needs = "give the CLIP it was made with: --clip FOLDER"
             raise ParameterError(
                 f"{target!r} is no statistic of {str(path)!r} ({', '.join(library.names)}), and "

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from adhere.cli.speaking import complain, fold_help
+from adhere.cli.speaking import KEPT, complain, fold_help, if_stopped, left
 from adhere.errors import GuidanceError, GuidanceWarning
 from adhere.files import at_home
 
@@ -42,11 +42,12 @@ def main(run: Callable[..., Any] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed
             # What a terminal cannot show, such as odd bytes in a file's name, is shown in ASCII.
             stream.reconfigure(errors="backslashreplace")
+    if_stopped(KEPT)
     try:
         with _ending_politely(), _warnings_in_one_line():
             code = _exit_code(run)
         if code in (INTERRUPTED, TERMINATED):
-            complain("interrupted; what was finished is kept", "yellow")
+            complain(f"interrupted; {left()}", "yellow")
     except BrokenPipeError:
         code = UNREAD
     except SystemExit as stop:  # how Typer and Rich, who wrote to the pipe, say the same

@@ -5,10 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 ROOM = 80
 """Columns from which on Typer's tables of options cut nothing off."""
+KEPT = "what was finished is kept"
+NOTHING = "nothing was finished, and the same command begins anew"
+_LEFT: ContextVar[str] = ContextVar("left", default=KEPT)
+
+
+def if_stopped(left: str) -> None:
+    """From here on, what an interrupt of the command leaves, for the sentence that it ends in."""
+    _LEFT.set(left)
+
+
+def left() -> str:
+    """What the last `if_stopped` has said."""
+    return _LEFT.get()
 
 
 def complain(text: str, colour: str = "red") -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adhere.cli.options import LAST_SEED, ClipFolder, Loading, in_groups
+from adhere.cli.speaking import NOTHING, if_stopped
 from adhere.errors import ParameterError
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -19,6 +20,9 @@ Texts = Annotated[
     Path | None,
     typer.Option(help="Prompts to learn from, a file as for --prompts; a toybox has its own."),
 ]
+
+_GOES_ON = "parts of {} that were finished are kept, and the same command goes on from them"
+_LEARNS_ANEW = "the {} are kept, and the same command learns from them anew"
 
 train_app = typer.Typer(
     name="train",
@@ -87,6 +91,7 @@ def concept_steering(
 
         adhere train concept-steering -m MODEL --begin theirs.safetensors --layer 9 --steps 0
     """
+    if_stopped(NOTHING)
     from adhere.cli.making import studio
     from adhere.guides import stored
     from adhere.pipelines.tools.autoencoder import Plan
@@ -151,6 +156,7 @@ def golden_noise(
 
         adhere generate "a red cat" -p golden-noise:network=golden.safetensors
     """
+    if_stopped(_GOES_ON.format("16 pairs"))
     from adhere import verifiers
     from adhere.cli.making import studio
     from adhere.guides import stored
@@ -168,6 +174,7 @@ def golden_noise(
     with progress("pairs", sum(map(len, missing))) as tick:
         for part in missing:
             collector.make(part, tick)
+    if_stopped(_LEARNS_ANEW.format("pairs"))
     pairs, plan = collector.chosen(), Plan(steps=training, seed=seed)
     with progress("steps", training) as tick:
         network, told = trained(pairs, plan, tick)
@@ -211,6 +218,7 @@ def prototype(
     The texts are such as the concept may turn up in; its words are put before each. It goes on
     where it was stopped. Models with one CLIP text encoder (Stable Diffusion 1.x).
     """
+    if_stopped(_GOES_ON.format("8 texts' pictures"))
     from adhere.cli.making import studio
     from adhere.guides import stored
     from adhere.pipelines.studio.progress import progress
@@ -227,6 +235,7 @@ def prototype(
     found = prototypes.clip_for(held.pipe, clip_of(loading.model, clip))
     with progress("pictures", 2 * pictures * len(said)) as tick:
         seen = prototypes.directions(held, found, said, plan, loading.batch_size, tick, out)
+    if_stopped(_LEARNS_ANEW.format("pictures"))
     trainer = prototypes.Trainer(held.pipe, found, seen, plan)
     with progress("steps", training) as tick:
         trainer.train(tick)

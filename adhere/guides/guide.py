@@ -344,6 +344,10 @@ class Guide:
     """Whether it will change nothing in this run: the engine then leaves it out altogether."""
     negative: bool = False
     """Whether it acts through the prediction without the prompt, though it has no extra texts."""
+    rewords: bool = False
+    """Whether `embed` gives the model another text in the prompt's place, whose words stand
+    elsewhere. Such a guide is heard first, and none beside it can look for the prompt's words.
+    """
     unguided: bool = False
     """Whether `predict` makes sense where a call makes no prediction without the prompt.
 

@@ -17,7 +17,14 @@ from adhere.prompt.parser import Parse, parse
 from adhere.prompt.phrases import Entity, Span, find
 from adhere.prompt.tokens import Phrase, TokenisedPrompt, Track, columns_of
 
-NO_TEXT = ""
+
+class NoText(str):
+    """A text that nobody said, which is empty and no empty text."""
+
+    __slots__ = ()
+
+
+NO_TEXT = NoText()
 """The text of a call that was given embeddings only. Methods that need no words still work."""
 
 
@@ -91,7 +98,8 @@ class Run(Renamed):
         multistep: whether the sampler steps from predictions of earlier steps, which an image that
             is begun again would not have.
         notes: sentences for the report.
-        used: what of the call's own `subjects` and `layout` some guide has asked for.
+        used: what of the call's own `subjects` and `layout` some guide has asked for, and "words"
+            where one has looked for words of the prompt.
         heard: of each layout that some guide follows, what regions have beside phrase and place
             (`Layout.own_words`) that some guide heeds.
         pictures: how many pictures were given to IP-Adapters that take masks.
@@ -176,6 +184,19 @@ class Run(Renamed):
         """Add a sentence to the report, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    def spoken(self) -> tuple[str, ...]:
+        """Each image's prompt as the text encoders see it, for methods that read it themselves.
+
+        Raises:
+            PromptError: the call was given embeddings, and nobody said of what text.
+        """
+        if any(isinstance(prompt.text, NoText) for prompt in self.prompts):
+            raise PromptError(
+                "the call was given prompt_embeds, and which text they are of is not known; pass "
+                "it as attach(pipe, prompt=...) or callback(pipe, prompt=...)"
+            )
+        return tuple(prompt.plain for prompt in self.prompts)
 
     def phrase(self, image: int, text: str) -> Phrase:
         """The token columns of a phrase in an image's prompt. `cat#2` is the second cat.
@@ -319,6 +340,7 @@ class Run(Renamed):
         Raises:
             GuidanceError: `unread`, if that is set.
         """
+        self.used.add("words")
         if self.unread is not None:
             raise self.unread
         return tuple(track.images[image] for track in self.tracks)

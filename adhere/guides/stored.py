@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,19 +41,19 @@ def read(
     path: str | Path,
     kind: str,
     made_by: str,
-    tensors: Sequence[str] = (),
+    tensors: Mapping[str, int] = MappingProxyType({}),
     about: Sequence[str] = (),
 ) -> Stored:
     """A file of a kind; read again only when it has changed.
 
     Args:
         made_by: the command that makes such files, for the error.
-        tensors: names that it must have.
+        tensors: names that it must have, and how many axes each.
         about: what it must say.
 
     Raises:
-        ParameterError: there is no such file, it is no safetensors file, one of another kind, or
-            not whole.
+        ParameterError: there is no such file, it is no safetensors file, one of another kind, not
+            whole, or has tensors of another form.
     """
     found = opened(path, kind, made_by)
     if found.about.get(KIND) != kind:
@@ -60,12 +61,19 @@ def read(
             f"{str(path)!r} is a {found.about.get(KIND, 'safetensors file of something else')}, "
             f"and a {kind} is expected; make one with: {made_by}"
         )
-    lacking = [*({*tensors} - found.tensors.keys()), *({*about} - found.about.keys())]
+    lacking = [*(tensors.keys() - found.tensors.keys()), *({*about} - found.about.keys())]
     if lacking:
         raise ParameterError(
             f"{str(path)!r} lacks {', '.join(sorted(lacking))}, which a {kind} has; make one with: "
             f"{made_by}"
         )
+    for name, axes in tensors.items():
+        own = found.tensors[name].ndim
+        if own != axes:
+            raise ParameterError(
+                f"{name} of {str(path)!r} has {own} axes, and that of a {kind} has {axes}; make "
+                f"one with: {made_by}"
+            )
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adhere.errors import GuidanceError, ModelError
+from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.guides.guide import Guide, Plugin
 from adhere.guides.recording import RecordedAttention
 from adhere.guides.run import Prompt, Run
@@ -77,9 +77,7 @@ def begun(
         weights=functools.partial(fingerprint, family.denoiser),
     )
     report = RunReport(family.name, len(prompts), run.steps, guided=run.guided)
-    guides = [plugin.guide(run) for plugin in setup.plugins]
-    named = zip(_labels(setup.plugins), guides, strict=True)
-    acting = [(name, guide) for name, guide in named if not guide.off]
+    acting = _acting(setup.plugins, run)
     if unread is not None and any(guide.reads for _, guide in acting):
         raise unread
     if unread is not None and acting:
@@ -93,10 +91,38 @@ def begun(
         report=report,
         names=tuple(name for name, _ in acting),
         guides=tuple(guide for _, guide in acting),
-        unread=str(unread or ""),
+        unread=str(run.unread or ""),
     )
     state.note_cuts(tracks)
     return state
+
+
+def _acting(plugins: Sequence[Plugin], run: Run) -> list[tuple[str, Guide]]:
+    """The guides that will change something, and their names.
+
+    Raises:
+        ParameterError: one puts another text in the prompt's place, and one looks for words there.
+    """
+    acting, looking = list[tuple[str, Guide]](), list[str]()
+    for name, plugin in zip(_labels(plugins), plugins, strict=True):
+        run.used.discard("words")
+        guide = plugin.guide(run)
+        if guide.off:
+            continue
+        acting.append((name, guide))
+        if "words" in run.used or guide.reads or guide.watches:
+            looking.append(name)
+    anew = [name for name, guide in acting if guide.rewords]
+    if anew:
+        refusal = ParameterError(
+            f"{anew[0]} gives the model another text than the prompt, in which "
+            f"{' and '.join(looking) or 'a plugin'} would look for the prompt's words in the wrong "
+            "place; leave one of them out (caption-jitter:way=noise puts in no words)"
+        )
+        if looking:
+            raise refusal
+        run.unread = refusal
+    return acting
 
 
 def _size(family: Family) -> tuple[int, int] | None:

@@ -23,6 +23,9 @@ from adhere.pipelines.hooks.compat import execution_device, unwrapped
 from adhere.pipelines.hooks.denoiser_call import Call
 from adhere.prompt.tokens import Track, moved
 
+PLAIN = ("CLIP", "T5")
+"""Encoders that read a text and nothing beside it."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -253,9 +256,13 @@ class Family:
 
     def tracks_of(self, texts: Sequence[str], call: Call) -> tuple[Track, ...]:
         """Token columns of texts that are not the call's prompts, as `encode` encodes them."""
+        found = self.tracked(texts, call.values)
+        if all(one.encoder in PLAIN for track in found for one in track.images):
+            return found
         raise ModelError(
-            f"texts can be compared as Stable Diffusion 1.x, 2.x and XL encode them, and "
-            f"{type(self.pipe).__name__} encodes them otherwise; use another plugin with this model"
+            f"texts can be compared as CLIP and T5 encode them, and {type(self.pipe).__name__} "
+            "reads them with a language model, among words of its own; use Stable Diffusion 1.x, "
+            "2.x, XL or 3, or another plugin with this model"
         )
 
     def encoded_with(self, name: str, default: Any = None) -> Any:

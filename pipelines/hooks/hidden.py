@@ -64,7 +64,7 @@ def layers_of(pipe: Any, encoder: str) -> nn.ModuleList:
         ModelError: the pipeline has no such encoder, or one without layers.
     """
     module = getattr(pipe, encoder, None)
-    if not isinstance(module, nn.Module):
+    if not hasattr(getattr(module, "config", None), "get_text_config"):
         own = [name for name in pipe.components if name.startswith("text_encoder")]
         raise ModelError(
             f"this {type(pipe).__name__} has no {encoder} (it has "

@@ -42,8 +42,8 @@ _ELSEWHERE = ("initial", "energy", "bias", "attend", "watch", "mask")
 """Moments that need latents or attention."""
 
 _NO_GUIDER = (
-    "{} acts on latents or attention, which no guider sees; put it in the loop: "
-    "guided_blocks(blocks, Guidance(...)) before init_pipeline"
+    "{} acts on latents or attention, or reads the prompt, which no guider sees; put it in the "
+    "loop: guided_blocks(blocks, Guidance(...)) before init_pipeline"
 )
 
 COND, UNCOND = 1, 2

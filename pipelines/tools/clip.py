@@ -113,6 +113,11 @@ def clip_of(model: str, folder: str | None, device: str = "cpu") -> Clip | None:
 def _from_folder(folder: Path, device: str) -> Clip:
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+    if not folder.is_dir():  # or the hub would be asked for a model of that name
+        raise ModelError(
+            f"--clip {str(folder)!r} is no folder here; give toybox, or a folder with a CLIPModel, "
+            "its tokenizer and its image processor (save_pretrained)"
+        )
     try:
         with without_bars():
             model, found = CLIPModel.from_pretrained(

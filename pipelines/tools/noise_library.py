@@ -203,7 +203,7 @@ class Maker:
     def _library(self) -> Stored | None:
         if not self.out.exists():
             return None
-        found = read(self.out, LIBRARY, MAKE, ("seeds", "statistics"))
+        found = read(self.out, LIBRARY, MAKE, {"seeds": 1, "statistics": 2})
         self._check(found, self.out)
         seeds = found.tensors["seeds"]
         if not bool((seeds == torch.arange(len(seeds))).all()):

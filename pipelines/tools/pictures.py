@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from adhere.errors import ParameterError
+from adhere.errors import GuidanceWarning, ParameterError
 from adhere.files import at_home
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What opening a damaged picture, or one too large to be opened safely, raises."""
+_STILL = ("MPO",)
+"""Formats of cameras, with the same picture again behind the first one: smaller, or for depth."""
 
 
 def read(path: str | Path) -> Image.Image:
-    """A picture as `shown`.
+    """A picture as `shown`; of an animated one the first frame, with a warning.
 
     Raises:
         ParameterError: there is no such file, or it is no picture.
     """
+    place = at_home(path)
     try:
-        return shown(at_home(path))
+        image, count = shown(place), frames(place)
     except UNREADABLE as error:
         raise ParameterError(
             f"{str(path)!r} does not read as a picture ({error}); give a PNG, JPEG or WebP file"
         ) from error
+    if count > 1:
+        warnings.warn(
+            f"{str(path)!r} has {count} frames or pages, and the first is read; save the one that "
+            "is meant as a picture of its own",
+            GuidanceWarning,
+            stacklevel=2,
+        )
+    return image
+
+
+def frames(path: Path) -> int:
+    """How many pictures a file has that are shown one after another, or are its pages."""
+    with Image.open(path) as file:
+        return 1 if file.format in _STILL else int(getattr(file, "n_frames", 1))
 
 
 def shown(path: Path) -> Image.Image:

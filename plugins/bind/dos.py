@@ -24,12 +24,13 @@ attributes and places are this project's own; batches; the parser finds the obje
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from adhere.errors import PromptError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
@@ -70,6 +71,12 @@ class _Guide(Guide):
         for prompt, own in zip(run.prompts, self.subjects, strict=True):
             if len(own) < 2:
                 run.note(f"{plugin.name} left {prompt.plain!r} alone: one object")
+            for one, other in combinations(own, 2):
+                if {*one.columns[0]} & {*other.columns[0]}:
+                    raise PromptError(
+                        f"{plugin.name}: {one.text!r} and {other.text!r} share words of "
+                        f"{prompt.plain!r}; name phrases that do not overlap"
+                    )
 
     def embed(self, step: Step, text: Text) -> Text:
         if self.shifts is None:

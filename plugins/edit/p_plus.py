@@ -25,9 +25,9 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.maps import Site
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
+from adhere.plugins.mathematics.attention import in_order
 
 _LIKE = re.compile(r"[\d\s-]*=")
 _RANGE = re.compile(r"(\d+)-(\d+)=(.*)", re.DOTALL)
@@ -91,29 +91,26 @@ class _Guide(Guide):
         return {"layers": self.layers}
 
 
-def in_order(sites: Sequence[Site]) -> list[str]:
-    """The names of layers in the order in which they run: down, mid, up, and by number."""
-
-    def place(name: str) -> list[str | int]:
-        return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
-
-    return sorted((site.name for site in sites), key=place)
-
-
 def assigned(plugin: PPlus, names: Sequence[str]) -> dict[str, str]:
     """The text of each layer that has one of its own."""
     count, found = len(names), dict[str, str]()
     inner = range(round(plugin.inner * count), round(plugin.outer * count))
+    outer = [name for k, name in enumerate(names) if k not in inner]
     for text in plugin.texts:
         given = _RANGE.fullmatch(text)
         if given is None:
-            found |= {name: text for k, name in enumerate(names) if k not in inner}
+            if plugin.inner > plugin.outer or not outer:
+                raise ParameterError(
+                    f"{plugin.name}: inner={plugin.inner:g} and outer={plugin.outer:g} part no "
+                    f"inner layers from outer ones for {text!r}; give inner=0.3125,outer=0.625"
+                )
+            found |= dict.fromkeys(outer, text)
             continue
         first, last = int(given[1]), int(given[2])
         if not first <= last < count:
             raise ParameterError(
-                f"{plugin.name}: {text!r} names layers {first} to {last}, but the model has "
-                f"0 to {count - 1}"
+                f"{plugin.name}: {text!r} names layers {first} to {last}; this model has 0 to "
+                f"{count - 1}, and the first is named first"
             )
         found |= {name: given[3].strip() for name in names[first : last + 1]}
     return found

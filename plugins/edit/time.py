@@ -29,7 +29,7 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.texts import aligned, require_verbatim
+from adhere.plugins.mathematics.texts import aligned, refuse_unclear, require_verbatim
 
 STARTS = ("a photo of ", "an image of ", "a picture of ")
 
@@ -61,12 +61,7 @@ class Time(Method):
                 raise ParameterError(
                     f"{self.name}: {edit!r} is no edit; write a rose > a blue rose"
                 )
-        for said, meant in self.pairs():
-            if said == meant:
-                raise ParameterError(
-                    f"{self.name}: what is said, {said!r}, is what is to be meant; write a rose > "
-                    "a blue rose"
-                )
+        refuse_unclear(self.name, self.pairs())
 
     def guide(self, run: Run) -> Guide:
         if not self.edits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adhere.guides.guide import Step
-from adhere.guides.maps import ImageMaps
+from adhere.guides.maps import ImageMaps, Site
 from adhere.prompt.tokens import Phrase
 
 TEMPERATURE, SMOOTHING = 100.0, 0.5
@@ -86,3 +87,12 @@ def divergences(
 def _distributions(maps: Float[Tensor, "h w words"]) -> Float[Tensor, "words cells"]:
     flat = maps.flatten(0, 1).T.clamp_min(torch.finfo(maps.dtype).tiny)
     return flat / flat.sum(dim=-1, keepdim=True)
+
+
+def in_order(sites: Sequence[Site]) -> list[str]:
+    """The names of layers in the order in which they run: down, mid, up, and by number."""
+
+    def place(name: str) -> list[str | int]:
+        return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
+
+    return sorted((site.name for site in sites), key=place)

@@ -55,14 +55,19 @@ class Autoencoder:
             ParameterError: it is no autoencoder, or its tensors do not fit together.
         """
         stored = read(path, AUTOENCODER, MAKE, about=("encoder", "layer"))
-        found = weights_of(stored)
+        found, layer = weights_of(stored), stored.about["layer"]
+        if not layer.isdecimal():
+            raise ParameterError(
+                f"{str(path)!r} says that it is for layer {layer!r}, which is no whole number from "
+                f"0 on; write it anew: {MAKE} --begin {path} --layer N --steps 0"
+            )
         if "probe" not in stored.tensors or stored.tensors["probe"].shape[1:] != found[2].shape:
             raise ParameterError(
                 f"{str(path)!r} does not say which text encoder it is for; write it anew: {MAKE} "
                 f"--begin {path} --steps 0"
             )
         probe = stored.tensors["probe"].float()
-        return cls(stored, stored.about["encoder"], int(stored.about["layer"]), *found, probe)
+        return cls(stored, stored.about["encoder"], int(layer), *found, probe)
 
     def check(self, probe: Float[Tensor, "tokens channels"]) -> None:
         """Raise `ParameterError` for another text encoder, by its hidden states of `PROBE`.

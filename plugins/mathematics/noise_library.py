@@ -57,16 +57,20 @@ class NoiseLibrary:
             ParameterError: it is no noise library, or its tensors do not fit together.
         """
         told = ("statistics", "latents", "model", "weights")
-        stored = read(path, LIBRARY, MAKE, ("seeds", "statistics"), told)
-        seeds, statistics = stored.tensors["seeds"], stored.tensors["statistics"]
-        features = stored.tensors.get("features")
-        names = re.findall(r'"(.+?)"', stored.about["statistics"])
-        fit = len(seeds) > 0 and statistics.shape == (len(seeds), len(names))
-        if not fit or (features is not None and len(features) != len(seeds)):
+        stored = read(path, LIBRARY, MAKE, {"seeds": 1, "statistics": 2}, told)
+        tensors, names = stored.tensors, re.findall(r'"(.+?)"', stored.about["statistics"])
+        seeds, features = tensors["seeds"], tensors.get("features")
+        shape = {name: [*one.shape] for name, one in tensors.items()}
+        n, c, w = len(seeds), shape.get("features", [])[1:] or [0], shape.get("probe", [0])
+        fit = {"statistics": [n, len(names)], "features": [n, *c[:1]], "probe": w[:1]}
+        fit |= {"projection": [*w, *c]}
+        wrong = [name for name in fit if shape.get(name, fit[name]) != fit[name]]
+        if wrong or not n or seeds.is_floating_point():
             raise ParameterError(
-                f"the tensors of {str(path)!r} do not fit together; make one with: {MAKE}"
+                f"the tensors of {str(path)!r} do not fit together ({', '.join(wrong) or 'seeds'});"
+                f" make one with: {MAKE}"
             )
-        return cls(stored, seeds, tuple(names), statistics, features)
+        return cls(stored, seeds, tuple(names), tensors["statistics"], features)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise `ParameterError` for latents of another shape than the library's."""
@@ -115,11 +119,7 @@ class NoiseLibrary:
     def noise(
         self, seeds: Sequence[int], shape: tuple[int, ...]
     ) -> Float[Tensor, "seeds channels h w"]:
-        """The starting noise of some seeds.
-
-        Raises:
-            ParameterError: the library's latents are of another shape.
-        """
+        """The starting noise of some seeds; `ParameterError` for latents of another shape."""
         self.check_shape(shape)
         return torch.stack([noise_of(seed, shape) for seed in seeds])
 

@@ -112,7 +112,8 @@ class StoredNetwork:
         Raises:
             ParameterError: it is no noise network, or its tensors do not fit together.
         """
-        stored = read(path, NETWORK, MAKE, about=("latents", "width", "model", "weights"))
+        told = ("latents", "width", "model", "weights")
+        stored = read(path, NETWORK, MAKE, {"probe": 1}, told)
         tensors = dict(stored.tensors)
         try:
             probe = tensors.pop("probe").float()

@@ -46,7 +46,7 @@ class Prototypes:
         Raises:
             ParameterError: it holds no prototypes, or its tensors do not fit together.
         """
-        names = ("embeds", "vectors", "projection", "probe")
+        names = {"embeds": 3, "vectors": 2, "projection": 2, "probe": 1}
         stored = read(path, PROTOTYPES, MAKE, names)
         embeds, vectors, projection, probe = (stored.tensors[name].float() for name in names)
         shapes = [tuple(one.shape) for one in (embeds, vectors, projection, probe)]

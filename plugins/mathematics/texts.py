@@ -21,8 +21,18 @@ SOFTNESS = 0.6
 
 
 def ends(text: Text, texts: Sequence[str]) -> Float[Tensor, "texts channels"]:
-    """The embedding of each text's end token, which has read all of it."""
+    """The embedding of each text's end token, which has read all of it.
+
+    Raises:
+        ModelError: the model is told what no token has read all of.
+    """
     (track, *_), embeds = text.tracks(texts), text.encode(texts).float()
+    if track.images[0].encoder == T5:
+        raise ModelError(
+            "texts are compared by what CLIP's last token has read of them, and this model's "
+            "picture attends to T5's tokens alone, none of which stands for a text; use Stable "
+            "Diffusion 1.x, 2.x, XL or 3"
+        )
     return embeds[range(len(texts)), [end_of(one) for one in track.images]]
 
 
@@ -83,6 +93,29 @@ def aligned(said: TokenisedPrompt, meant: TokenisedPrompt, width: int) -> list[i
         places.append(found)
     rest = range(meant.pieces[-1].column + 1, width)
     return [*places, *rest, *[width - 1] * width][:width]
+
+
+def refuse_unclear(name: str, edits: Sequence[tuple[str, str]]) -> None:
+    """Refuse what is said that is to be meant as it is, or is to mean two things.
+
+    Letters' case and blanks say nothing to encoders.
+
+    Raises:
+        ParameterError: an edit is none, or another one is of the same words.
+    """
+    found = dict[str, str]()
+    for said, meant in edits:
+        plain, other = (" ".join(text.lower().split()) for text in (said, meant))
+        if plain == other:
+            raise ParameterError(
+                f"{name}: what is said, {said!r}, is what is to be meant; write a rose > a blue "
+                "rose"
+            )
+        if plain in found:
+            raise ParameterError(
+                f"{name}: {said!r} is to mean {found[plain]!r} and {meant!r}; say one of them"
+            )
+        found[plain] = meant
 
 
 def _letters(text: TokenisedPrompt, piece: Piece) -> str:

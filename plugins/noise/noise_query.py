@@ -106,7 +106,7 @@ class _ByText(_Guide):
         super().__init__(plugin, library)
         self.space = library.space(plugin.target)
         own = plugin.target == "prompt"
-        self.texts = [prompt.plain if own else plugin.target for prompt in run.prompts]
+        self.texts = run.spoken() if own else [plugin.target] * run.batch
 
     def embed(self, step: Step, text: Text) -> Text:
         if not self.scores:

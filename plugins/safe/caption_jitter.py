@@ -50,14 +50,18 @@ class CaptionJitter(Method):
     seed: int = param(0, "another one gives other draws", low=0, high=2**31 - 1)
 
     def guide(self, run: Run) -> Guide:
-        return _Guide(self, [prompt.plain for prompt in run.prompts])
+        if self.way == "noise":
+            return _Guide(self, [prompt.plain for prompt in run.prompts])
+        if not all(map(str.strip, run.spoken())):
+            run.note(f"{self.name} left an empty prompt alone: there is no word in it")
+        return _Guide(self, run.spoken())
 
 
 class _Guide(Guide):
-    def __init__(self, plugin: CaptionJitter, prompts: list[str]) -> None:
+    def __init__(self, plugin: CaptionJitter, prompts: Sequence[str]) -> None:
         self.plugin, self.prompts = plugin, prompts
-        words = plugin.way != "noise"
-        self.off = plugin.times == 0 if words else plugin.noise == 0
+        self.rewords = plugin.way != "noise"
+        self.off = (plugin.times if self.rewords else plugin.noise) == 0
         self.seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
         self.texts_shown = list(prompts)
         self.cond: Tensor | None = None
@@ -89,15 +93,9 @@ class _Guide(Guide):
     def _noised(self, text: Text) -> Text:
         if self.shift is None:
             size = (2, *text.cond.shape[1:])  # for the prompt, and for the negative prompt
-            draws = [
-                torch.randn(
-                    size,
-                    generator=torch.Generator().manual_seed(self._seed(image)),
-                    dtype=torch.float32,
-                )
-                for image in range(len(text.cond))
-            ]
-            self.shift = self.plugin.noise * torch.stack(draws, dim=1)
+            draws = [torch.Generator().manual_seed(self._seed(k)) for k in range(len(text.cond))]
+            fresh = [torch.randn(size, generator=one, dtype=torch.float32) for one in draws]
+            self.shift = self.plugin.noise * torch.stack(fresh, dim=1)
         cond, uncond = self.shift.to(text.cond)
         uncond = None if text.uncond is None else text.uncond + uncond
         return text.replace(cond=text.cond + cond, uncond=uncond)

@@ -72,7 +72,7 @@ class _Guide(Guide):
 
     def __init__(self, plugin: Prototype, prototypes: Prototypes, run: Run) -> None:
         self.plugin, self.prototypes = plugin, prototypes
-        self.prompts = [prompt.plain for prompt in run.prompts]
+        self.prompts = run.spoken()
         self.off = plugin.scale == 0 or plugin.stop == 0 or plugin.threshold == 1
         self.cosines: list[float] = []
         self.places: list[int] = []

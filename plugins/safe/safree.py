@@ -12,7 +12,8 @@ what the prompt is without them, and take from their embeddings what they share 
     f      = 10 sigmoid(5 (10 beta - 5.333)), rounded; of 50 steps, the step f included
 
 Each encoder's embeddings (SD3: both CLIPs' and T5's) have spaces, unsafe words and an f of their
-own; T5 has no end token that stands for a text: there it is the mean of the text's own tokens.
+own; T5 (FLUX.1, Chroma, PixArt) has no end token that stands for a text: there it is the mean of
+the text's own tokens.
 
 Without the second part, which damps features inside the model. From a copy of the authors' code
 (jaehong31/SAFREE, `modified_stable_diffusion_pipeline.py`), whose product P_C, P_I has the other
@@ -67,12 +68,16 @@ class Safree(Method):
 
 class _Guide(Guide):
     def __init__(self, plugin: Safree, run: Run) -> None:
-        self.plugin, self.run = plugin, run
+        self.plugin, self.prompts = plugin, run.spoken()
+        self.read = [run.tokens(image) for image in range(run.batch)]
         self.off = plugin.most == 0
         self.safe: Tensor | None = None
         self.until = torch.empty(0)
         self.words: list[list[str]] = []
         self.lasts: list[list[float]] = []
+        for prompt in self.prompts:
+            if len(split_words(prompt)) < 2:
+                run.note(f"{plugin.name} left {prompt!r} alone: no word is told from another there")
 
     def embed(self, step: Step, text: Text) -> Text:
         if self.safe is None:
@@ -84,12 +89,12 @@ class _Guide(Guide):
 
     def _safe(self, image: int, text: Text) -> tuple[Tensor, Tensor]:
         """An image's embeddings with its unsafe words' changed, and for how long, by columns."""
-        prompt, embeds = self.run.prompts[image].plain, text.cond[image].float()
+        prompt, embeds = self.prompts[image], text.cond[image].float()
         words, safe = split_words(prompt), embeds.clone()
         until = torch.full((len(embeds),), -1.0, dtype=torch.float64)
         masked = [prompt[: word.start] + prompt[word.end :] for word in words]
         unsafe, self.lasts = set[int](), [*self.lasts, []]
-        for encoder, own in enumerate(self.run.tokens(image)):
+        for encoder, own in enumerate(self.read[image]):
             end = len(prompt) if own.cut is None else own.cut
             read = [k for k, word in enumerate(words) if word.end <= end]
             if len(read) < 2:

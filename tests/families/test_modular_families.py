@@ -11,8 +11,10 @@ from PIL import Image
 from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide
+from adhere.guides.parameters import parameters
 from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
+from tests import stored
 from tests.families.modular_cases import CASES, ModularCase
 from tests.leftovers import picture
 from tests.probes import Energetic, Probe
@@ -100,9 +102,12 @@ def test_a_loop_without_guider_refuses_what_reshapes_guidance() -> None:
 
 def test_a_guider_refuses_what_acts_on_latents_or_attention() -> None:
     pipe = CASES["sd3"].pipe()
-    for name in ("attend-and-excite", "best-of-noise", "dense-diffusion"):
+    reads = ("safree", "prototype")
+    for name in ("attend-and-excite", "best-of-noise", "dense-diffusion", *reads):
+        kind = PLUGINS[name]
+        plugin = kind(**stored.needed({one.name for one in parameters(kind)}))
         with pytest.raises(ParameterError, match=f"{name} acts on .* in the loop"):
-            prediction_guider(pipe, Guidance(PLUGINS[name]()))
+            prediction_guider(pipe, Guidance(plugin))
 
 
 @pytest.mark.parametrize("plugin", [SAFE, DELAYED], ids=["text", "none"])

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from adhere import Guidance, ModelError
+from adhere.errors import PromptError
 from adhere.guides.guide import Guide, Prediction, Step, Text
-from tests import tiny
+from adhere.guides.parameters import parameters
+from adhere.plugins import PLUGINS
+from tests import stored, tiny
 from tests.families.cases import CASES
 from tests.probes import Probe
 
@@ -71,12 +74,36 @@ def test_words_of_other_texts_are_found(make: Any) -> None:
 
 
 def test_models_that_cannot_say_so_refuse() -> None:
-    case = CASES["flux"]
+    case = CASES["sana"]
     with (
         Guidance(Probe(lambda run: Asking())).attach(case.pipe),
-        pytest.raises(ModelError, match=r"^probe: texts can be compared .* encodes them otherwise"),
+        pytest.raises(ModelError, match=r"^probe: texts can be compared .* with a language model"),
     ):
         case(["a red cat"], seeds=[0])
+
+
+@pytest.mark.parametrize("name", ["caption-jitter", "safree", "prototype"])
+def test_what_reads_the_prompt_is_told_its_text_beside_embeddings(name: str) -> None:
+    pipe: Any = tiny.sd1()
+    kind = PLUGINS[name]
+    plugin = kind(**stored.needed({one.name for one in parameters(kind)}))
+    embeds = pipe.encode_prompt("a cat and a dog", "cpu", 1, False)[0]
+
+    def called(**about: Any) -> Tensor:
+        with Guidance(plugin).attach(pipe, **about):
+            generator = torch.Generator().manual_seed(0)
+            drawn: Tensor = pipe(
+                prompt_embeds=embeds, negative_prompt_embeds=embeds, num_inference_steps=1,
+                generator=generator, output_type="latent", height=32, width=32,
+            ).images  # fmt: skip
+            return drawn
+
+    with pytest.raises(
+        PromptError, match=r"which text they are of is not known; pass it as attach"
+    ):
+        called()
+    assert called(prompt="a cat and a dog").isfinite().all()
+    assert called(prompt="").isfinite().all()
 
 
 class Pooled(Guide):

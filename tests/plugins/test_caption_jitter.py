@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
+from adhere import Guidance
+from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Text
+from adhere.layout.layout import Layout, Region
+from adhere.plugins.appear.attend_and_excite import AttendAndExcite
+from adhere.plugins.bind.dos import Dos
+from adhere.plugins.edit.time import Time
 from adhere.plugins.mathematics.noise import signs
+from adhere.plugins.place.paint_with_words import PaintWithWords
 from adhere.plugins.safe.caption_jitter import CaptionJitter, changed
+from adhere.plugins.safe.safree import Safree
+from tests import tiny
 
 PROMPTS = ("a red cat", "a dog on the photo of a frog")
 
@@ -95,6 +105,58 @@ def test_signs_do_not_see_rounding():
     assert signs(noise) == signs(noise.bfloat16()) == signs(3 * noise.double())
     assert signs(noise) != signs(noise_of(6)[0])
     assert 0 < signs(noise) < 2**62
+
+
+def test_an_empty_prompt_is_left_alone_with_a_note(make_run):
+    run = make_run("a cat", "")
+    CaptionJitter().guide(run)
+    assert run.notes == ["caption-jitter left an empty prompt alone: there is no word in it"]
+    noisy = make_run("a cat", "")
+    CaptionJitter(way="noise").guide(noisy)
+    assert not noisy.notes
+
+
+READERS = {
+    "words": AttendAndExcite(("cat",)),
+    "regions": PaintWithWords(layout=Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))),
+    "own words": Safree(("a dog",)),
+    "own objects": Dos(),
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("other", READERS.values(), ids=READERS.keys())
+def test_beside_what_looks_for_the_prompts_words_it_is_refused(other, first):
+    prompt = "a cat and a dog"
+    plugins = (CaptionJitter(), other) if first else (other, CaptionJitter())
+    with pytest.raises(
+        ParameterError, match=r"caption-jitter gives the model another text .*way=noise"
+    ):
+        tiny.latents(tiny.sd1(), prompt, guidance=Guidance(*plugins), steps=1)
+    quiet = [replace(one, way="noise") if one is not other else one for one in plugins]
+    tiny.latents(tiny.sd1(), prompt, guidance=Guidance(*quiet), steps=1)
+
+
+def test_attention_is_not_read_by_the_prompts_words():
+    pipe = tiny.sd1()
+    with Guidance(CaptionJitter()).attach(pipe, record=True) as attached:
+        tiny.latents(pipe, "a cat and a dog", steps=1)
+    assert attached.recorded[0].words == ()
+    with pytest.raises(ModelError, match="cannot be read by words: caption-jitter gives the model"):
+        attached.recorded[0].of("cat")
+
+
+def test_what_edits_the_text_edits_the_one_with_words_put_in():
+    plugins = CaptionJitter(), Time(("a cat > a red cat",))
+    pipe = tiny.sd1()
+    one, other = (
+        tiny.latents(pipe, "a cat and a dog", guidance=Guidance(*some), steps=2)
+        for some in (plugins, plugins[::-1])
+    )
+    assert torch.equal(one, other)
+    assert not torch.equal(
+        one, tiny.latents(pipe, "a cat and a dog", guidance=Guidance(plugins[0]), steps=2)
+    )
 
 
 def test_a_run_from_a_picture_draws_by_its_prompt(make_run, make_step):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -43,7 +45,7 @@ def ids_of(pipe, text):
 def file(tmp_path):
     """Makes an autoencoder of random features for a layer of a pipeline's encoder."""
 
-    def make(pipe, layer=0, name="text_encoder", **more):
+    def make(pipe, layer=0, name="text_encoder", told=None, **more):
         draw = torch.Generator().manual_seed(3)
         with torch.no_grad():
             probe = by_hand(getattr(pipe, name), ids_of(pipe, PROBE), layer)[0]
@@ -56,7 +58,7 @@ def file(tmp_path):
             **more,
         }
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
-        about = {"model": "tiny", "encoder": name, "layer": str(layer), "k": "4"}
+        about = {"model": "tiny", "encoder": name, "layer": told or str(layer), "k": "4"}
         stored.write(path, AUTOENCODER, {k: v for k, v in tensors.items() if v is not None}, about)
         return str(path)
 
@@ -201,6 +203,10 @@ def test_an_encoder_that_is_not_there_is_refused(file):
     pipe = tiny.sdxl()
     plugin = ConceptSteering(file(pipe, 0, "text_encoder_2"), "a dog")
     refused(tiny.sd1(), plugin, ModelError, r"has no text_encoder_2 \(it has text_encoder\)")
+    found = stored.read(plugin.autoencoder, AUTOENCODER, "")
+    other = plugin.autoencoder + ".unet.safetensors"
+    stored.write(Path(other), AUTOENCODER, found.tensors, {**found.about, "encoder": "unet"})
+    refused(tiny.sd1(), ConceptSteering(other, "a dog"), ModelError, r"has no unet \(it has text")
 
 
 def test_a_layer_behind_the_one_that_is_read_is_refused(file):
@@ -219,6 +225,12 @@ def test_a_layer_behind_the_one_that_is_read_is_refused(file):
 def test_files_that_do_not_fit(file, more, said):
     with pytest.raises(ParameterError, match=said):
         Autoencoder.read(file(tiny.sd1(), **more))
+
+
+@pytest.mark.parametrize("layer", ["last", "-1", "1.5"])
+def test_a_layer_that_is_no_number_is_refused(file, layer):
+    with pytest.raises(ParameterError, match=f"is for layer '{layer}', which is no whole number"):
+        Autoencoder.read(file(tiny.sd1(), told=layer))
 
 
 def test_what_is_not_said():

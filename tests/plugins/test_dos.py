@@ -156,3 +156,5 @@ def test_one_object_is_left_alone_with_a_note(make_run, make_step, text_of):
     assert "one object" in run.notes[0]
     with pytest.raises(PromptError, match="frog"):
         Dos(subjects=("frog",)).guide(run)
+    with pytest.raises(PromptError, match="'red cat' and 'cat' share words of 'a red cat'"):
+        Dos(subjects=("red cat", "cat")).guide(run)

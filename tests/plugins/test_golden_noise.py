@@ -163,6 +163,13 @@ def test_files_that_do_not_fit(file, tensors, about):
         StoredNetwork.read(file(tiny.sd1(), tensors=tensors, **about))
 
 
+def test_a_probe_that_is_a_number_is_refused(file):
+    with pytest.raises(
+        ParameterError, match=r"probe of .* has 0 axes, and that of a noise network"
+    ):
+        StoredNetwork.read(file(tiny.sd1(), tensors={"probe": torch.tensor(1.0)}))
+
+
 def test_without_a_network_it_says_how_to_make_one():
     with pytest.raises(ParameterError, match="adhere train golden-noise --model"):
         tiny.latents(tiny.sd1(), guidance=Guidance(GoldenNoise()))

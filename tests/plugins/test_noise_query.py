@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from adhere import Guidance
-from adhere.errors import ParameterError
+from adhere.errors import ParameterError, PromptError
 from adhere.guides import stored
+from adhere.guides.run import NO_TEXT, Prompt
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.plugins.mathematics import noise_library
 from adhere.plugins.mathematics.noise_library import LIBRARY, PROBE, NoiseLibrary, noise_of
@@ -209,6 +210,12 @@ def test_files_that_are_no_library(tmp_path, name, content, said):
             "do not fit together",
         ),
         ({}, {"statistics": "junk"}, "do not fit together"),
+        ({"seeds": torch.tensor(3)}, {}, "seeds of .* has 0 axes, and that of a noise library has"),
+        ({"seeds": torch.zeros(SEEDS, 1)}, {}, "seeds of .* has 2 axes"),
+        ({"seeds": torch.rand(SEEDS)}, {}, r"do not fit together \(seeds\)"),
+        ({"features": torch.rand(SEEDS)}, {}, r"do not fit together \(features"),
+        ({"features": torch.rand(SEEDS, 5), "projection": torch.rand(4, 3)}, {}, r"\(projection\)"),
+        ({"probe": torch.rand(2, 2)}, {}, r"do not fit together \(probe"),
     ],
 )
 def test_libraries_that_are_not_whole(library, tmp_path, change, about, said):
@@ -219,6 +226,13 @@ def test_libraries_that_are_not_whole(library, tmp_path, change, about, said):
     stored.write(place, "noise library", *kept)
     with pytest.raises(ParameterError, match=said):
         NoiseLibrary.read(place)
+
+
+def test_the_text_of_embeddings_is_asked_for(library, make_run):
+    run = make_run("a cat")
+    run.prompts = (Prompt(NO_TEXT),)
+    with pytest.raises(PromptError, match="which text they are of is not known"):
+        NoiseQuery(library(tiny.sd1()), any_model=True).guide(run)
 
 
 def test_without_a_library_it_says_how_to_make_one():

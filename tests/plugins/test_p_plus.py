@@ -11,7 +11,8 @@ from adhere import Guidance
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Text
 from adhere.guides.maps import Site
-from adhere.plugins.edit.p_plus import PPlus, in_order
+from adhere.plugins.edit.p_plus import PPlus
+from adhere.plugins.mathematics.attention import in_order
 from tests import tiny
 
 # The layers of SD 1.x, in the order in which diffusers lists them: the middle comes last.
@@ -68,6 +69,14 @@ def test_what_cannot_be_read_is_refused(make_run, make_step):
             PPlus(texts=texts)
     with pytest.raises(ParameterError, match="one text for the outer layers"):
         PPlus(texts=("oil", "0-3=chalk", "ink"))
+    text, _ = text_of([*DOWN, *MIDDLE, *UP])
+    for shares in ({"inner": 0.9, "outer": 0.1}, {"inner": 0.0, "outer": 1.0}):
+        guide = PPlus(texts=("oil",), **shares).guide(make_run("a cat"))
+        with pytest.raises(ParameterError, match="part no inner layers from outer ones for 'oil'"):
+            guide.embed(make_step(0), text)
+    guide = PPlus(texts=("5-2=oil",)).guide(make_run("a cat"))
+    with pytest.raises(ParameterError, match="0 to 15, and the first is named first"):
+        guide.embed(make_step(0), text)
     with pytest.raises(ParameterError, match="no texts"):
         PPlus().guide(make_run("a cat"))
     text, _ = text_of([])

@@ -143,6 +143,8 @@ def test_another_encoder_another_length_and_no_file_are_refused(
         ({"embeds": None}, "lacks embeds, which a file of prototypes has"),
         ({"vectors": torch.ones(1, 2)}, r"vectors \(1, 2\).* make them with"),
         ({"vectors": torch.ones(0, 2), "embeds": torch.ones(0, 4, 4)}, "n prototypes of t tokens"),
+        ({"embeds": torch.tensor(1.0)}, "embeds of .* has 0 axes, and that of .* has 3"),
+        ({"vectors": torch.tensor(1.0)}, "vectors of .* has 0 axes"),
         ({"probe": torch.full((4,), torch.inf)}, "numbers of probe are not finite"),
     ],
 )

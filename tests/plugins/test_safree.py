@@ -171,10 +171,12 @@ def test_validity_of_the_published_curve():
 
 
 def test_what_is_left_alone_or_refused(make_run, make_step, text_of):
-    guide = Safree(concepts=CONCEPTS).guide(make_run("cat"))
+    run = make_run("cat")
+    guide = Safree(concepts=CONCEPTS).guide(run)
     text = text_of("cat")
     assert torch.equal(guide.embed(make_step(0), text).cond, text.cond)
     assert guide.report()["unsafe_words"] == [[]]
+    assert run.notes == ["safree left 'cat' alone: no word is told from another there"]
     for concepts in ((), ("gore", " ")):
         with pytest.raises(ParameterError, match="empty"):
             Safree(concepts=concepts)

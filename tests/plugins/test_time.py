@@ -98,6 +98,14 @@ def test_what_is_no_edit_is_refused(edit):
 def test_an_edit_that_changes_nothing_is_refused():
     with pytest.raises(ParameterError, match="'a rose', is what is to be meant"):
         Time(("a rose > a rose ",))
+    with pytest.raises(ParameterError, match="'a rose', is what is to be meant"):
+        Time(("a rose > A  Rose",))
+
+
+@pytest.mark.parametrize("other", ["a rose > a red rose", "A rose > a blue rose"])
+def test_a_text_that_is_to_mean_two_things_is_refused(other):
+    with pytest.raises(ParameterError, match=r"is to mean 'a blue rose' and .*; say one of them"):
+        Time(("a rose > a blue rose", "a car > a red car", other))
 
 
 def test_augmented_edits_are_of_photos_too(make_run):

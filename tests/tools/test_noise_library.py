@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPModel
 
 from adhere.errors import ModelError, ParameterError
+from adhere.guides import stored
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import noise_library
 from adhere.pipelines.tools.clip import clip_of, end_embedding, own_texts
@@ -154,6 +156,16 @@ def test_a_library_grows_and_never_shrinks(
     assert not (tmp_path / "one.safetensors.parts").exists()
 
 
+def test_a_folder_that_is_not_there_is_no_clip_of_the_hubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Any]()
+    monkeypatch.setattr(CLIPModel, "from_pretrained", lambda *given, **named: asked.append(given))
+    with pytest.raises(ModelError, match="is no folder here; give toybox, or a folder with a CLIP"):
+        clip_of("toybox", str(tmp_path / "nothing"))
+    assert not asked
+
+
 def test_a_library_that_could_not_be_read_is_not_made(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +199,13 @@ def test_commands_make_ask_and_use_a_library(
     assert hint.endswith(f"--seeds {best},{int(second.split()[1])}")
     assert adhere("noise", "pick", out, "a red cat") == 2
     assert "texts need a library with a CLIP" in capsys.readouterr().err
+
+    held, other = stored.opened(out, "library", ""), tmp_path / "of-no-clip.safetensors"
+    about = {key: value for key, value in held.about.items() if key != "clip"}
+    tensors = {**held.tensors, "features": torch.ones(6, 4)}
+    stored.write(other, "noise library", tensors, about)
+    assert adhere("noise", "pick", other, "a red cat", "--clip", "toybox") == 2
+    assert "texts need its CLIP; give the CLIP it was made with" in capsys.readouterr().err
 
     plugin = f"noise-query:library={out},target=brightness,top=1"
     assert adhere("generate", "a cat", "-m", model, "-p", plugin, "-o", tmp_path / "o", *small) == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adhere.errors import ParameterError
+from adhere.errors import GuidanceWarning, ParameterError
 from adhere.pipelines.tools import pictures
 
 RED = (255, 0, 0)
@@ -53,6 +53,22 @@ def test_greys_that_are_floating_point_numbers_are_said(tmp_path: Path) -> None:
 def test_other_colours_are_rgb(mode: str, wide: Image.Image, tmp_path: Path) -> None:
     wide.convert(mode).save(tmp_path / "other.tiff")
     assert pictures.read(tmp_path / "other.tiff").mode == "RGB"
+
+
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "moving.png", "pages.tiff"])
+def test_of_several_frames_the_first_is_read_and_that_is_said(
+    name: str, wide: Image.Image, tmp_path: Path
+) -> None:
+    others = [Image.new("RGB", wide.size, colour) for colour in ("blue", "green")]
+    wide.save(tmp_path / name, save_all=True, append_images=others)
+    with pytest.warns(GuidanceWarning, match=f"{name}' has 3 frames or pages, and the first is"):
+        found = pictures.read(tmp_path / name)
+    assert found.getpixel((12, 4)) == pytest.approx((255, 255, 255), abs=8)
+
+
+def test_what_cameras_put_behind_a_picture_is_no_frame(wide: Image.Image, tmp_path: Path) -> None:
+    wide.save(tmp_path / "camera.jpg", "MPO", save_all=True, append_images=[wide.resize((8, 4))])
+    assert pictures.read(tmp_path / "camera.jpg").size == wide.size
 
 
 @pytest.mark.parametrize("made", ["nothing", "folder", "empty", "text", "half"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor
 
@@ -55,7 +54,8 @@ class Embedding:
 
     def __init__(self, state: State, sites: Sequence[Site]) -> None:
         self.state, self.sites = state, tuple(sites)
-        self.guides = state.overriding("embed")
+        # What takes the prompt's place is not to undo what others make of it.
+        self.guides = sorted(state.overriding("embed"), key=lambda guide: not guide.rewords)
 
     def applied(self, call: Call, step: Step) -> Call:
         """The step's own call with the text that the guides want."""
@@ -111,16 +111,21 @@ class Embedding:
             pool=encoder.pool,
             verbatim=self.state.family.layer_texts,
         )
+
+        def tracks(texts: Sequence[str]) -> tuple[Track, ...]:
+            return self.state.family.tracks_of(texts, call)
+
         for guide in self.guides:
-            tracks = partial(self._tracks, guide, call)
-            text = guide.embed(step, text.replace(extra={}, tracks=tracks))
+            text = self._asked(guide, step, text.replace(extra={}, tracks=tracks))
             self.state.extra[id(guide)] = text.extra
         return text
 
-    def _tracks(self, guide: Guide, call: Call, texts: Sequence[str]) -> tuple[Track, ...]:
-        """The columns of a guide's own texts; who asked is named where that cannot be said."""
+    def _asked(self, guide: Guide, step: Step, text: Text) -> Text:
+        """What a guide makes of the text; it is named where the model cannot do what it wants."""
         try:
-            return self.state.family.tracks_of(texts, call)
+            return guide.embed(step, text)
         except ModelError as error:
             name = self.state.names[self.state.guides.index(guide)]
+            if str(error).startswith(name):
+                raise
             raise ModelError(f"{name}: {error}") from error
