@@ -11,6 +11,12 @@ from adhere.cli.options import ClipFolder, Loading, in_groups
 from adhere.cli.speaking import if_stopped
 from adhere.errors import ParameterError
 
+_GOES_ON = "parts of 64 seeds that were finished are kept, and the same command goes on from them"
+_NO_CLIP = (
+    "note: {} has no CLIP of its own, so the library has statistics and no features of pictures; "
+    "--clip FOLDER names one"
+)
+
 noise_app = typer.Typer(
     name="noise",
     no_args_is_help=True,
@@ -53,9 +59,7 @@ def library(
 
     A library that is there already grows to a larger --size.
     """
-    if_stopped(
-        "parts of 64 seeds that were finished are kept, and the same command goes on from them"
-    )
+    if_stopped(_GOES_ON)
     from adhere.cli.making import studio
     from adhere.pipelines.studio.output import named, writable_file
     from adhere.pipelines.studio.progress import progress
@@ -81,10 +85,7 @@ def library(
     else:
         typer.echo(f"part {shard} is done; {out} is written when all parts are")
     if found is None:
-        typer.echo(
-            f"note: {loading.model} has no CLIP of its own, so the library has statistics and no "
-            "features of pictures; --clip FOLDER names one"
-        )
+        typer.echo(_NO_CLIP.format(loading.model))
 
 
 MAKE_WITH_CLIP = "make one: adhere noise library --clip FOLDER"
