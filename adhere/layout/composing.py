@@ -28,10 +28,12 @@ from adhere.layout.reading import read
 from adhere.layout.region import FINE, Box, Region
 from adhere.layout.scene import Scene, Thing
 from adhere.prompt.markup import strip_markup
-from adhere.prompt.parser import parse
+from adhere.prompt.parser import ENGLISH_ONLY, parse
 
 _A_ROW = 9
 """Things of one kind that stand side by side; more stand in rows."""
+_LONG = 4
+"""Words of a noun beyond which it is hardly one in English."""
 _MARGIN = 0.04
 _INNER = 0.5
 
@@ -73,6 +75,7 @@ def arranged(prompt: str) -> tuple[Layout, str]:
         raise LayoutError(
             f"the prompt {prompt!r} names nothing that can have a place; name things, as in "
             "'a red cat to the left of a blue car'"
+            + (f"; {ENGLISH_ONLY}" if ENGLISH_ONLY in parse(prompt).uncertain else "")
             + ("; what is in quotation marks is read as writing in the picture" if quoted else "")
         )
     if len(scene.things) > MOST_REGIONS:
@@ -100,13 +103,20 @@ def unread(prompt: str) -> str:
 
 
 def _not_placed(prompt: str, words: Sequence[str]) -> str:
-    if not words:
-        return ""
-    said = ", ".join(map(repr, words))
-    return (
-        f"of {strip_markup(prompt)[:60]!r} no rule of layouts reads {said}; what no words place "
-        "stands side by side: say 'left of', 'above' and the like, or give a layout"
-    )
+    sentences = []
+    nouns = (one.noun.text for one in parse(prompt).entities)
+    if names := [noun for noun in nouns if len(noun.split()) > _LONG]:
+        sentences.append(
+            f"{', '.join(map(repr, names))} was read as the name of one thing; the rules of "
+            "layouts read English: give a layout, or mark the things ([cat])"
+        )
+    if words:
+        said = ", ".join(map(repr, words))
+        sentences.append(
+            f"of {strip_markup(prompt)[:60]!r} no rule of layouts reads {said}; what no words "
+            "place stands side by side: say 'left of', 'above' and the like, or give a layout"
+        )
+    return "; ".join(sentences)
 
 
 def _written(prompt: str, by: Callable[[str], Any]) -> Layout:

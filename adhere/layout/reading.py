@@ -201,7 +201,7 @@ class _Reader:
         if self._plain and self._low.find(name) == phrase.start:
             return 0
         if name not in self.places:
-            self.places[name] = [one.start for one in occurrences(self.prompt, name)]
+            self.places[name] = [one.start for one in occurrences(self.prompt, phrase.text)]
         return bisect_left(self.places[name], phrase.start)
 
     def _called(self, name: str, edges: frozenset[str]) -> int | None:

@@ -338,10 +338,12 @@ def _layout(parsed: Parse) -> Layout | None:
     without a number or an edge that it keeps to.
     """
     layout = _composed(parsed.text)
-    if layout is None or len(parsed.entities) > 1:
+    if layout is None or len(layout.regions) > 1:
         return layout
-    alone, _ = arranged(parsed.entities[0].phrase.text)
-    return layout if layout.regions != alone.regions else None
+    region = layout.regions[0]
+    alone = _composed(region.phrase.partition("#")[0])
+    other = region if alone is None else alone.regions[0]
+    return layout if (region.box, region.mask) != (other.box, other.mask) else None
 
 
 def _composed(prompt: str) -> Layout | None:

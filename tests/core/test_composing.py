@@ -12,7 +12,7 @@ import torch
 
 import adhere
 from adhere.errors import GuidanceWarning, LayoutError
-from adhere.layout.composing import composed
+from adhere.layout.composing import composed, unread
 from adhere.layout.layout import Layout
 from adhere.layout.reading import read
 from adhere.pipelines.toybox.card.suites import related
@@ -614,6 +614,27 @@ def test_places_that_no_rule_reads_are_said(prompt: str, words: list[str]) -> No
 )
 def test_what_is_read_or_says_no_place_is_not_complained_of(prompt: str) -> None:
     composed(prompt)  # warnings are errors here
+
+
+@pytest.mark.parametrize(
+    "prompt", ["ein Hund links von einer Katze", "un perro a la izquierda de un gato"]
+)
+def test_a_prompt_in_another_language_is_not_one_thing_in_silence(prompt: str) -> None:
+    with pytest.warns(GuidanceWarning, match="was read as the name of one thing; .* English"):
+        composed(prompt)
+    assert "English" in unread(prompt)
+    marked = prompt.replace("Hund", "[Hund]").replace("perro", "[perro]")
+    composed(marked)  # without a warning
+
+
+def test_a_prompt_in_another_script_is_told_what_is_read() -> None:
+    with pytest.raises(LayoutError, match="the parser reads English"):
+        composed("\u043a\u043e\u0448\u043a\u0430 \u0438 \u043f\u0451\u0441")
+
+
+def test_things_that_are_named_twice_are_told_apart_in_any_letters() -> None:
+    things = composed("an \u0130ce cat and an \u0130ce cat").phrases
+    assert things == ("\u0130ce cat", "\u0130ce cat#2")
 
 
 def test_a_prompt_in_quotation_marks_is_told_what_they_mean() -> None:

@@ -68,6 +68,17 @@ def test_a_plan_has_the_layout_of_its_words() -> None:
     assert planned("a cat").layout is None
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["a cat in a hat", "a blue turtle by the sea", "a haunted place with a clock", "a cat's tail"],
+)
+def test_one_thing_without_a_place_is_not_placed_whatever_it_is_with(prompt: str) -> None:
+    """A region of all the picture would say nothing, and cost what guidance costs."""
+    plan = planned(prompt)
+    assert plan.layout is None
+    assert not any("zestguide" in one.name for one in plan.attempts)
+
+
 @pytest.mark.parametrize("prompt", ["three red cats", "a dozen cats", "a cat on the left"])
 def test_a_number_or_a_place_of_one_thing_is_in_the_plan(prompt: str) -> None:
     plan = planned(prompt)
