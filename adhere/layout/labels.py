@@ -141,6 +141,9 @@ def _indices(picture: Image.Image, name: str) -> ndarray:
 
 def _colours(picture: Image.Image) -> ndarray:
     """Every pixel as 0xRRGGBB; -1 where it is transparent."""
+    if picture.mode.startswith("I"):  # of 16 bits, which Pillow would cut, not scale
+        levels = np.asarray(picture).astype(np.int64) >> 8
+        picture = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
     pixels = np.asarray(picture.convert("RGBA")).astype(np.int32)
     codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
     return np.where(pixels[..., 3] < 128, -1, codes)
@@ -178,7 +181,7 @@ def _snapped(codes: ndarray, known: ndarray, name: str, tell: Callable[[str], No
     close = codes.copy()
     close[stray] = _nearest(codes[stray], known)
     edges = close == _UNKNOWN
-    _refuse_forgotten(np.where(edges, codes, -1), name)
+    _refuse_forgotten(np.where(edges, codes, -1), known, _beside(~edges), name)
     _refuse_stray(np.where(edges, codes, -1), {-1}, _written, name, MOST_EDGES)
     close[edges] = _from_around(codes, close, np.argwhere(edges))
     pixels = "pixel" if count == 1 else "pixels"
@@ -216,12 +219,35 @@ def _nearest(codes: ndarray, known: ndarray) -> ndarray:
     return found
 
 
-def _refuse_forgotten(codes: ndarray, name: str) -> None:
-    """Raise `LayoutError` where one unknown colour fills more than edges do."""
+def _refuse_forgotten(codes: ndarray, known: ndarray, beside: ndarray, name: str) -> None:
+    """Raise `LayoutError` where one unknown colour fills more than edges do.
+
+    A straight edge may have one colour all along, which is much of a small picture: so what lies
+    beside known colours and is a mixture of two does not count.
+    """
     values, counts = np.unique(codes[codes >= 0], return_counts=True)
     much = {int(value) for value in values[counts > STRAY * codes.size]}
-    if much:
-        _refuse_stray(np.where(np.isin(codes, list(much)), codes, -1), {-1}, _written, name)
+    mixed = [value for value in much if _between(value, known[known >= 0])]
+    inside = np.where(np.isin(codes, list(much)) & ~(np.isin(codes, mixed) & beside), codes, -1)
+    _refuse_stray(inside, {-1}, _written, name)
+
+
+def _between(code: int, known: ndarray) -> bool:
+    """Whether a colour is a mixture of two known ones."""
+    one, other = _rgb(known)[:, None], _rgb(known)[None]
+    colour, way = _rgb(np.array(code)), other - one
+    length = np.maximum((way**2).sum(-1, keepdims=True), 1)
+    share = np.clip(((colour - one) * way).sum(-1, keepdims=True) / length, 0, 1)
+    return bool((np.linalg.norm(one + share * way - colour, axis=-1) <= NEAR).any())
+
+
+def _beside(places: ndarray) -> ndarray:
+    """Which pixels have one of some places among their eight neighbours."""
+    height, width = places.shape
+    framed = np.pad(places, 1)
+    moved = [framed[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    found: ndarray = np.logical_or.reduce(moved)
+    return found
 
 
 def _from_around(codes: ndarray, known: ndarray, places: ndarray) -> ndarray:

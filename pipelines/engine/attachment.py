@@ -7,12 +7,13 @@ for the length of a call a session is.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
-from adhere.errors import ModelError
+from adhere.errors import GuidanceWarning, ModelError
 from adhere.pipelines.engine.outcome import Outcome
 from adhere.pipelines.engine.session import Session
 from adhere.pipelines.engine.state import Setup
@@ -89,11 +90,17 @@ class Attachment:
                         session.open(call)
                         yield
                         self.outcome.take(call.result)
+                        if self.setup.plugins and not session.begun:
+                            warnings.warn(NO_STEP, GuidanceWarning, stacklevel=2)
                 finally:
                     self.session = None
                     session.close()
 
 
+NO_STEP = (
+    "the call never asked the model for anything, so nothing in it was guided and it has no "
+    "report: its strength leaves none of its steps; give more of either"
+)
 _TWICE = (
     "guidance is attached to this pipeline already: call detach() on what attach() returned, or "
     "attach in a `with`; for several plugins at once put them in one Guidance(...), they share one "

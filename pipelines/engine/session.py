@@ -43,6 +43,7 @@ class Session:
         prompts: of the call, as the pipeline encodes them; `batch_of_prompts` is their number and
             `per_prompt` the number of images for each.
         asked: number of steps that was asked for, 0 if the timesteps were given.
+        begun: whether the model was called.
     """
 
     def __init__(self, setup: Setup, family: Family, outcome: Outcome) -> None:
@@ -53,6 +54,7 @@ class Session:
         self.prompts: list[str] | None = None
         self.batch_of_prompts, self.per_prompt = 0, 1
         self.asked = 0
+        self.begun = False
         self._unscaled: Tensor | None = None
         self._engine: Engine | None = None
         self._beginning = False
@@ -214,7 +216,7 @@ class Session:
 
     def _begun(self, call: Call) -> Engine:
         """The first denoiser call: everything about the run is known now."""
-        self._beginning = True
+        self._beginning = self.begun = True
         repeats = self.family.images_per_prompt(self.per_prompt)
         per = repeats if self.batch_of_prompts else 1
         halves = 2 if getattr(self.pipe, "do_classifier_free_guidance", False) else 1

@@ -103,7 +103,7 @@ class SplitAttention:
             chosen = slice(None) if cells is None else cells[row].nonzero()[:, 0]
             kept = None
             if among is not None and self.picture is not None:
-                kept = torch.ones(joined[0].shape[2], dtype=torch.bool)
+                kept = among.new_ones(joined[0].shape[2])
                 kept[words : words + among.shape[1]] = among[row]
             mine = _row(joined, row, chosen, kept)
             outputs[row : row + 1, :, chosen] = self._kernel(query[row : row + 1, :, chosen], *mine)
@@ -360,7 +360,7 @@ def _hidden(shown: Bool[Tensor, "rows columns"], like: Tensor) -> Tensor | None:
     shown = shown | ~shown.any(dim=1, keepdim=True)
     if bool(shown.all()):
         return None
-    hidden = torch.zeros(shown.shape, dtype=like.dtype).masked_fill(~shown, -torch.inf)
+    hidden = torch.zeros_like(shown, dtype=like.dtype).masked_fill(~shown, -torch.inf)
     return hidden[:, None, None].to(like.device)
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from adhere.layout.layout import Layout
 from adhere.layout.region import QUIETEST, Region
 
+FAINT = 0.05
+"""The share of a cell below which a region is not to be seen in a picture."""
+
 
 class OwnRegions:
     """The regions of each image of a batch; images may have different numbers of them."""
@@ -58,12 +61,13 @@ class OwnRegions:
             [r.strength * (r.start <= progress < r.stop) if r else 0.0 for r in self.each(k)]
             for k in self.numbers
         ]
-        return torch.tensor(strengths).T[..., None]
+        return weights(strengths).T[..., None]
 
     def covers(self, grid: tuple[int, int]) -> Float[Tensor, "batch regions cells"]:
         """The share of each cell that each region takes."""
         if grid not in self._covers:
-            covers = torch.zeros(len(self.layouts), len(self.numbers), grid[0] * grid[1])
+            size = len(self.layouts), len(self.numbers), grid[0] * grid[1]
+            covers = torch.zeros(size, dtype=torch.float32, device="cpu")
             for image, layout in enumerate(self.layouts):
                 covers[image, : len(layout.regions)] = layout.masks(grid).flatten(1)
             self._covers[grid] = covers
@@ -72,7 +76,21 @@ class OwnRegions:
     def naming(self, adapter: str) -> Bool[Tensor, "batch regions"]:
         """Which regions name an adapter."""
         own = [[r is not None and r.lora == adapter for r in self.each(k)] for k in self.numbers]
-        return torch.tensor(own).T
+        return torch.tensor(own, device="cpu").T
+
+    def faint(self, grid: tuple[int, int]) -> list[str]:
+        """A sentence for each region that has next to nothing of any cell of a grid."""
+        found = []
+        for layout in dict.fromkeys(self.layouts):
+            most = layout.masks(grid).amax(dim=(1, 2)).tolist()
+            for region, share in zip(layout.regions, most, strict=True):
+                if share < FAINT:
+                    found.append(
+                        f"region {region.label!r} has {share:.1%} of a cell of the picture's "
+                        f"latents at the most, so it is hardly heard; make it larger"
+                        + (", or its feather smaller" if region.feather else "")
+                    )
+        return list(dict.fromkeys(found))
 
     def unheard(self, steps: int, stop: float) -> list[str]:
         """A sentence for each region that no step of a run hears, which ends at `stop`."""
@@ -85,6 +103,15 @@ class OwnRegions:
                     f"between {region.start:g} and {until:g} of the run; widen its start and stop"
                 )
         return found
+
+
+def weights(numbers: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    """Numbers as a tensor where masks are, whatever a program has as its default.
+
+    Half precision would take a share of 0.9999 for all, and the accelerator would make every layer
+    wait for what is decided by them.
+    """
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
 
 
 def number_of(name: str) -> int:

@@ -33,7 +33,7 @@ from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
 from adhere.plugins.mathematics.negation import normalized_guidance
-from adhere.plugins.mathematics.own_regions import OwnRegions, number_of
+from adhere.plugins.mathematics.own_regions import OwnRegions, number_of, weights
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class _Guide(Guide):
         if not silent:
             for sentence in self.regions.unheard(run.steps, plugin.stop):
                 run.note(sentence)
+            for sentence in self.regions.faint(run.grid):
+                run.note(sentence)
         self.columns = self.regions.texts(plugin.negative.strip())
 
     def attends(self, step: Step) -> bool:
@@ -87,7 +89,7 @@ class _Guide(Guide):
         if where == PROMPT:
             return whole.float()
         heard = named & (self.regions.loud(step.progress)[..., 0] > 0)
-        heard &= torch.tensor(step.progress < self.plugin.stop)
+        heard &= torch.full_like(heard, step.progress < self.plugin.stop)
         if isinstance(where, str):
             return (heard[:, [number_of(where)]] | whole).float()
         cells = (heard[..., None] * self.regions.covers(where)).sum(dim=1).clamp(max=1)
@@ -99,7 +101,7 @@ class _Guide(Guide):
         images = list(attention.images)
         covers = self.regions.covers(attention.site.grid)
         loud = (self.regions.loud(step.progress) * covers)[images]
-        left = 1 - torch.tensor(self.kept)[images, None, None]
+        left = 1 - weights(self.kept)[images, None, None]
         shares = left * loud / loud.sum(dim=1, keepdim=True).clamp(min=1)
         base = attention.output()
         shares = shares.to(base)
@@ -118,7 +120,7 @@ class _Guide(Guide):
         said = attention.output({f"region {number}": 1.0}, cells=cells, among=among)
         name = f"not {number}"
         texts = self.columns.get(name, [None] * len(self.kept))
-        denied = torch.tensor([texts[image] is not None for image in attention.images])
+        denied = weights([texts[image] is not None for image in attention.images]) > 0
         if not denied.any():
             return said
         against = attention.output({name: 1.0}, cells=cells, among=among)

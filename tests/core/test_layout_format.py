@@ -392,6 +392,44 @@ def test_a_forgotten_region_is_refused_however_small_its_edges(tmp_path: Path) -
         Layout.from_label_png(tmp_path / "scene.png", FIELDS)
 
 
+def smoothed_square(side: int, colour: int, line: int) -> Image.Image:
+    """A square of one colour on black, whose edges have another."""
+    pixels = np.zeros((side, side, 3), np.uint8)
+    pixels[10 : side - 10, 10 : side - 10, 2] = line
+    pixels[11 : side - 11, 11 : side - 11, 2] = colour
+    return Image.fromarray(pixels)
+
+
+def test_straight_edges_of_a_small_picture_are_no_forgotten_region(tmp_path: Path) -> None:
+    """All of them have one colour, 4 % of the picture."""
+    smoothed_square(64, 255, 150).save(tmp_path / "scene.png")
+    smoothed_square(64, 255, 255).save(tmp_path / "exact.png")
+    legend = {"#0000ff": "a dog"}
+    with pytest.warns(GuidanceWarning, match=r"172 pixels \(4\.2%\) of scene\.png"):
+        read = Layout.from_label_png(tmp_path / "scene.png", legend)
+    assert agreement(read, Layout.from_label_png(tmp_path / "exact.png", legend)) == 1
+
+
+def test_a_forgotten_region_whose_colour_is_a_mixture_is_refused(tmp_path: Path) -> None:
+    pixels = np.asarray(smoothed_square(64, 255, 255)).copy()
+    pixels[0:8, 20:44, 2] = 128  # as between black and blue
+    Image.fromarray(pixels).save(tmp_path / "scene.png")
+    with pytest.raises(LayoutError, match=r"4% of scene\.png has colours .*: #000080"):
+        Layout.from_label_png(tmp_path / "scene.png", {"#0000ff": "a dog"})
+
+
+def test_greys_of_16_bits_have_colours(tmp_path: Path) -> None:
+    levels = np.zeros((64, 64), np.uint16)
+    levels[:, :20], levels[:, 40:] = 0x8080, 0x4040
+    Image.fromarray(levels).save(tmp_path / "fine.png")
+    Image.fromarray((levels >> 8).astype(np.uint8)).save(tmp_path / "coarse.png")
+    legend = {"#808080": "a cat", "#404040": "a dog"}
+    fine, coarse = (
+        Layout.from_label_png(tmp_path / f"{k}.png", legend) for k in ("fine", "coarse")
+    )
+    assert fine == coarse
+
+
 def test_a_photograph_is_no_label_picture(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "scene.png")

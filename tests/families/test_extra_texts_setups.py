@@ -19,6 +19,7 @@ from adhere.guides.guide import Guide
 from adhere.layout.layout import Layout, Region
 from adhere.pipelines.engine.moments.extra_texts import _text
 from adhere.pipelines.hooks.compat import positions_moved
+from adhere.pipelines.hooks.splitting import _hidden
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.families import pipes
@@ -172,7 +173,10 @@ def test_texts_lie_together_whatever_the_default_device_is() -> None:
     embeds, shown = torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     with torch.device("meta"):
         made = _text(Guide(), "other", [1, -1], embeds, shown)
+        hidden = _hidden(torch.tensor([[True, True, False]], device="cpu"), embeds)
     assert made.shown.tolist() == [[True] * 3, [False] * 3]
+    assert hidden is not None
+    assert hidden.flatten().tolist() == [0, 0, float("-inf")]
 
 
 def test_positions_may_be_moved_by_threads_that_end_in_any_order() -> None:

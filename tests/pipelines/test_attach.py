@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
 
 from adhere import Guidance, Interrupted, ModelError
+from adhere.errors import GuidanceWarning
 from adhere.plugins import PLUGINS
 from tests import tiny
 from tests.leftovers import nothing_left
@@ -38,6 +42,20 @@ def test_attach_works_at_once_and_ends_with_detach(pipe: Any) -> None:
     with attached:  # again, for a while
         assert torch.equal(tiny.latents(pipe, **SMALL), expected)
     assert torch.equal(tiny.latents(pipe, **SMALL), plain)
+
+
+@pytest.mark.parametrize("mode", ["attach", "callback"])
+def test_a_call_without_any_step_is_said_to_be_guided_by_nothing(mode: str) -> None:
+    """Of four steps a strength of 0.2 leaves none."""
+    pipe = StableDiffusionImg2ImgPipeline(**tiny.sd1_parts(), requires_safety_checker=False)
+    picture = Image.new("RGB", (32, 32), "red")
+    asked = {"image": picture, "steps": 4, "size": None, "mode": mode}
+    with pytest.warns(GuidanceWarning, match="nothing in it was guided and it has no report"):
+        tiny.latents(pipe, guidance=Guidance(PLUGINS["nag"]()), strength=0.2, **asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GuidanceWarning)
+        tiny.latents(pipe, guidance=Guidance(PLUGINS["nag"]()), strength=0.3, **asked)
+        tiny.latents(pipe, guidance=Guidance(), strength=0.2, **asked)
 
 
 MANY = {

@@ -370,3 +370,23 @@ def test_lcm_is_nearly_tcd_with_noise_alone() -> None:
         for rule in (None, RULES["max-abs"])
     )
     assert guided < 1.5 * plain + 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler"])
+def test_levels_are_the_same_whatever_precision_is_the_default(
+    name: str, dtype: torch.dtype
+) -> None:
+    scheduler = timed(getattr(diffusers, name), 6)
+
+    def found() -> list[Any]:
+        ahead = [levels.level_ahead(scheduler, share)[2] for share in (0.0, 0.5, 1.0)]
+        return [ahead, levels.scale(scheduler, scheduler.timesteps[0])]
+
+    wanted = found()
+    assert wanted[0][0].alpha_bar > 0
+    torch.set_default_dtype(dtype)
+    try:
+        assert found() == wanted
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -104,6 +104,30 @@ def test_a_negative_of_blanks_is_given_the_methods(make_run):
     assert guide.columns["not 0"] == ["a thing"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_shares_are_the_same_whatever_a_program_has_as_its_default(make_run, make_step, dtype):
+    """Its default precision, and its default device, where the masks' are not."""
+    soft = replace(LEFT, feather=0.4, negative="a skull", lora="fur")
+    layout = Layout((soft, replace(TOP, strength=0.3)), base=0.9999)
+    attention = made({"region 0": 3, "region 1": 2, "not 0": 2})
+
+    def heard():
+        guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
+        step = make_step(0)
+        return guide.attend(step, attention), guide.adapt(step, "fur", GRID)
+
+    wanted = heard()
+    assert not torch.equal(wanted[0], attention.base)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            found = heard()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_each_region_has_its_time(make_run, make_step):
     layout = Layout((replace(LEFT, start=0.2, stop=0.5), replace(TOP, stop=0.1)))
     guide = RegionalPrompting().guide(make_run("a photo", layout=layout))
@@ -125,6 +149,24 @@ def test_a_region_whose_time_holds_no_step_is_said(make_run):
     assert [note[:32] for note in run.notes] == ["region 'an axe' is never heard: "]
     RegionalPrompting(stop=0).guide(silent := make_run("a photo", layout=layout))
     assert not silent.notes
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (Region(text="a dot", box=(0.5, 0.5, 0.51, 0.51)), ["region 'a dot' has 2.6% of a cell"]),
+        (Region(text="a mist", box=(0.4, 0.4, 0.5, 0.5), feather=1), ["region 'a mist' has 1."]),
+        (Region(text="a line", box=(0.5, 0, 0.51, 1)), []),
+        (Region(text="a mist", box=(0, 0, 0.5, 1), feather=1), []),
+    ],
+)
+def test_a_region_that_has_next_to_nothing_of_any_cell_is_said(make_run, region, said):
+    run = make_run("a photo", "a photo", layout=Layout((region,)))  # 16 cells a side
+    RegionalPrompting().guide(run)
+    assert len(run.notes) == len(said)
+    for note, sentence in zip(run.notes, said, strict=True):
+        assert note.startswith(sentence)
+        assert note.endswith("feather smaller" if region.feather else "make it larger")
 
 
 def test_a_base_that_leaves_regions_nothing_is_said(make_run):

@@ -110,7 +110,7 @@ class Selecting:
         here, scale = self._level()
         latents = single(self.state.family.from_sample(sample, pictures)) / scale
         noise = (latents - float(here.alpha_bar.sqrt()) * pictures) / here.noise
-        share = torch.tensor(fresh, device=noise.device).view(-1, 1, 1, 1)
+        share = noise.new_tensor(fresh).view(-1, 1, 1, 1)
         change = ((1 - share**2).sqrt() - 1) * noise + share * self._drawn(noise)
         return sample + self.state.family.as_sample(scale * here.noise * change, sample)
 

@@ -39,7 +39,7 @@ class Level:
     scale: float = 1.0
 
 
-CLEAN = Level(0.0, 0.0, torch.ones(()))
+CLEAN = Level(0.0, 0.0, torch.ones((), dtype=torch.float32))
 """Of a picture without noise."""
 
 
@@ -113,7 +113,7 @@ def scale(scheduler: Any, timestep: Any) -> float:
     """The scheduler's latents over what it makes of them for the model."""
     if not hasattr(scheduler, "scale_model_input"):
         return 1.0
-    return 1 / float(scheduler.scale_model_input(torch.ones(1), timestep))
+    return 1 / float(scheduler.scale_model_input(torch.ones(1, dtype=torch.float32), timestep))
 
 
 def scale_after(scheduler: Any) -> float:
@@ -142,7 +142,9 @@ def _of_sigma(scheduler: Any, sigma: float, scale: float) -> Level:
     """The level at a sigma of the scheduler's own."""
     if flows(scheduler):
         share = min(max(sigma, 0.0), 1.0 - 1e-4)
-        return Level(share / (1 - share), share, torch.tensor((1 - share) ** 2))
+        # Half precision, which may be the default, has no number as small as the first step's.
+        picture = torch.tensor((1 - share) ** 2, dtype=torch.float32)
+        return Level(share / (1 - share), share, picture)
     data = float(scheduler.config.get("sigma_data") or 1.0)
     total = math.hypot(sigma, data)
     picture = torch.tensor((data / total) ** 2, dtype=torch.float64)
