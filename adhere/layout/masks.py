@@ -66,8 +66,7 @@ class Mask:
     @classmethod
     def of(cls, pixels: Bool[ndarray, "h w"]) -> Mask:
         """The mask of a boolean array; one that is too large is reduced."""
-        if pixels.ndim != 2 or 0 in pixels.shape:
-            raise LayoutError(f"a mask has shape {pixels.shape}; it must be (height, width)")
+        _check_shape(pixels)
         pixels = _reduce(np.asarray(pixels, dtype=bool))
         runs, flat = _runs(pixels), pixels.ravel()
         height, width = pixels.shape
@@ -76,7 +75,14 @@ class Mask:
     @classmethod
     def weighed(cls, weights: Float[ndarray, "h w"]) -> Mask:
         """The mask of weights from 0 to 1, in `FULL` steps; one that is too large is reduced."""
-        levels = _reduce(np.rint(np.asarray(weights) * FULL).astype(int))
+        given = np.asarray(weights, dtype=np.float64)  # products of 8 bits would begin anew at 256
+        _check_shape(given)
+        if not ((given >= 0) & (given <= 1)).all():  # also true for NaN
+            raise LayoutError(
+                f"the weights of a mask go from {given.min():g} to {given.max():g}; they must be "
+                "from 0 to 1 (divide greys of 8 bits by 255)"
+            )
+        levels = _reduce(np.rint(given * FULL).astype(int))
         if np.isin(levels, (0, FULL)).all():
             return cls.of(levels > 0)
         runs = _runs(levels)
@@ -112,6 +118,11 @@ class Mask:
                 'a mask must be {"size": [height, width], "runs": [zeros, ones, zeros, ...]}, '
                 f"not {str(value)[:60]}"
             ) from error
+
+
+def _check_shape(pixels: ndarray) -> None:
+    if pixels.ndim != 2 or 0 in pixels.shape:
+        raise LayoutError(f"a mask has shape {pixels.shape}; it must be (height, width)")
 
 
 def _runs(pixels: ndarray) -> list[int]:

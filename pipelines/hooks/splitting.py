@@ -97,7 +97,7 @@ class SplitAttention:
         joined = _joined(spoken if self.picture is None else [*spoken, self.picture])
         if cells is None and (among is None or self.picture is None):
             return self._kernel(query, *joined)
-        outputs = query.new_zeros(query.shape)
+        outputs = self.base.new_zeros(query.shape)  # under autocast other than the query
         words = sum(part[0].shape[2] for part in spoken)
         for row in range(len(query)):
             chosen = slice(None) if cells is None else cells[row].nonzero()[:, 0]

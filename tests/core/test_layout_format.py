@@ -757,6 +757,20 @@ def test_a_mask_that_is_none_is_told_with_its_region() -> None:
         Layout.from_json({"regions": [empty]})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.array([[0, 239]], np.uint8), "go from 0 to 239; they must be from 0 to 1"),
+        (np.array([[0, float("nan")]]), "go from nan to nan"),
+        (np.array([[-0.5, 1]]), "go from -0.5 to 1"),
+        (np.ones((2, 2, 3)), r"shape \(2, 2, 3\)"),
+    ],
+)
+def test_odd_weights_are_refused(given: Any, said: str) -> None:
+    with pytest.raises(LayoutError, match=said):
+        Mask.weighed(given)
+
+
 @pytest.mark.parametrize("levels", [[1, 2], [0, 99, 0], [0, "x", 0]])
 def test_odd_levels_are_refused(levels: list[Any]) -> None:
     value = {"size": [1, 4], "runs": [1, 2, 1], "levels": levels}

@@ -61,6 +61,16 @@ def test_half_precision_is_near_single(name: str) -> None:
         assert tiny.apart(found.float(), wanted) < bound
 
 
+@every
+def test_under_autocast_is_near_single(name: str) -> None:
+    """There what attention gives out may have another precision than what it is given."""
+    wanted = guided(MAKERS[name](), PLUGIN, NAG, VSF)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = guided(MAKERS[name](), PLUGIN, NAG, VSF)
+    assert torch.isfinite(found).all()
+    assert tiny.apart(found.float(), wanted) < 0.2
+
+
 # ---- Weights that are elsewhere between calls --------------------------------
 
 
