@@ -280,6 +280,7 @@ def _is_nothing(
     stage = not names and words[-1] in say.STAGES and say.STAGED.match(behind)
     placed = its is not None or said.ways or say.WITH_PLACE.match(behind) or say.THEM.match(behind)
     held = names and not placed and not side and say.HELD.search(between)
+    held = held or (names and not said.ways and say.PART_OF.match(between))
     unwanted = say.UNWANTED.search(between) or say.ZERO.match(text)
     picture = re.fullmatch(say.PICTURE, text.lower()) and say.OF_THE_PICTURE.search(between)
     again = text in names

@@ -77,7 +77,9 @@ SPOT = (
     rf"(?:hand side|side|corner|half|edge|part|third|row)?(?:\s?\bof (?:the|this) {PICTURE}\b)?"
 )
 PLACE = re.compile(
-    rf"^[\s,(]*(?:is |are )?{SPOT}(?![\w\s-]*\bof\b(?! (?:the|this) {PICTURE}\b))"
+    rf"^[\s,(]*(?:(?:is|are|sits?|stands?|lies|lie|hangs?) )?"
+    rf"(?:(?:sitting|standing|lying|hanging|placed) )?{SPOT}"
+    rf"(?![\w\s-]*\bof\b(?! (?:the|this) {PICTURE}\b))"
     r"|^\s*\((left|right|top|bottom|middle|cent(?:re|er))\)"
     r"|^\s(left|right)(?=\s*(?:$|[,;.)]|\band\b))",
     re.IGNORECASE,
@@ -182,13 +184,10 @@ SCENERY = frozenset({"background", "foreground", "beach", "meadow", "sky", "fiel
                       "kitchen", "garden", "park", "city", "house", "scene", "wall",
                       "ceiling"})  # fmt: skip
 """Where a scene plays: behind "in", "on" and "at" they are no thing with a place."""
-STAGES = (SCENERY - {"house", "snow", "grass", "wall"}) | {
-    "place",
-    "landscape",
-    "world",
-    "room",
-    "sea",
-}
+STAGES = (SCENERY - {"house", "snow", "grass", "wall"}) | frozenset(
+    {"place", "landscape", "world", "room", "sea", "bathroom", "bedroom", "office", "restaurant",
+     "market", "village", "town", "jungle", "valley"}
+)  # fmt: skip
 """Where a scene plays that begins with it: "a meadow with a cat left of a dog"."""
 STAGED = re.compile(
     r"^\s(?:(?:that|which) )?(?:with|where|has|containing|contains|full of|filled with)\b",
@@ -198,6 +197,8 @@ STAGED = re.compile(
 BACKDROPS = frozenset({"sea", "ocean", "lake", "river", "water", "seaside", "stars", "sky"})
 BACKDROP = re.compile(r"\b(?:by|under|beneath|below) the $", re.IGNORECASE)
 """Before one of these it says where a scene plays: "by the sea", "under the stars"."""
+PART_OF = re.compile(r"^\s(?:full )?of (?:an? |the )?$", re.IGNORECASE)
+"""Between a thing and what it is of, whatever is said behind: "a glass of water to its right"."""
 BODY = frozenset({"ear", "ears", "eye", "eyes", "head", "heads", "tail", "face", "hand", "hands",
                   "paw", "paws", "nose", "back", "leg", "legs", "arm", "arms", "hair", "mouth",
                   "wing", "wings", "foot", "feet", "fur", "neck", "shoulder", "shoulders", "lap",

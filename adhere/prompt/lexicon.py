@@ -131,7 +131,7 @@ EITHER = (
     | _set("""
 baby toy light cartoon tabby chubby plush dwarf native magic fantasy winter summer spring autumn
 christmas halloween pirate evening morning camouflage flannel zebra-print human alien sports
-matching
+matching square oval giant
 """)
 )
 

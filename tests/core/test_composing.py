@@ -425,6 +425,9 @@ def order(prompt: str) -> list[str]:
         ("a haunted meadow with a red cat right of a blue car", ["blue car", "red cat"]),
         ("a frog and a rabbit under the stars, by the sea", ["frog", "rabbit"]),
         ("a picture on the wall right of a bed", ["bed", "picture"]),
+        ("a bathroom with a red tub right of a green sink", ["green sink", "red tub"]),
+        ("a bottle stands on the right, a can on the left", ["can", "bottle"]),
+        ("a square right of a giant, which is right of an oval", ["oval", "giant", "square"]),
         # "Which" and "whom" are the thing before.
         ("a boy to the left of whom stands a girl", ["girl", "boy"]),
         ("a table on which there is a vase", ["vase", "table"]),
@@ -584,6 +587,7 @@ def test_the_middle_of_the_picture(prompt: str, centre: float) -> None:
         ("a cat at the left or right and a dog", ["right"]),
         ("a cat to the left and right of a dog", ["to the left"]),
         ("a cat at the foot of a tree", ["at the foot of"]),
+        ("a plate and a glass of water to its right", ["to its right"]),
         ("a cat facing a dog, across from a bird", ["facing", "across from"]),
         ("a cat?left of a dog", ["left of"]),
         ('a "red cat" left of a blue dog', ["left of", '"red cat"']),
