@@ -86,6 +86,7 @@ class Calling:
         """What the pipeline is called with for a batch; what nobody says is left to it."""
         first = batch[0]
         steps = first.steps or self.steps
+        width, height = both_sides(self.pipe, first.width, first.height)
         arguments: dict[str, Any] = {
             "prompt": [Prompt(request.prompt).plain for request in batch],
             "num_inference_steps": steps,
@@ -94,8 +95,8 @@ class Calling:
             if first.guidance_scale is None
             else first.guidance_scale,
             "true_cfg_scale": first.true_cfg_scale,
-            "width": first.width,
-            "height": first.height,
+            "width": width,
+            "height": height,
         }
         if self.takes("use_resolution_binning") and not _binned(self.pipe):
             arguments["use_resolution_binning"] = False
@@ -150,6 +151,17 @@ def _check_alone(request: Request) -> None:
                 "of its own; use --best-of or best-of-n, or, in Python, "
                 "pipe(..., num_images_per_prompt=4)"
             )
+
+
+def both_sides(pipe: Any, width: int | None, height: int | None) -> tuple[int | None, int | None]:
+    """A picture's sides. Where one is left out it is the model's own: Stable Diffusion's pipeline
+    would pass over the other one.
+    """
+    own = getattr(getattr(getattr(pipe, "unet", None), "config", None), "sample_size", None)
+    if (width is None) == (height is None) or own is None:
+        return width, height
+    h, w = (own, own) if isinstance(own, int) else own
+    return width or w * pipe.vae_scale_factor, height or h * pipe.vae_scale_factor
 
 
 def check_size(width: int | None, height: int | None) -> None:

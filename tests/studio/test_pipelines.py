@@ -170,3 +170,11 @@ def test_all_samplers_exist() -> None:
     for kind in {*SCHEDULERS.values(), *FLOW.values()}:
         assert issubclass(getattr(diffusers, kind), diffusers.SchedulerMixin)
     assert issubclass(diffusers.StableDiffusionPipeline, DiffusionPipeline)
+
+
+@pytest.mark.parametrize(("side", "size"), [("width", (96, 64)), ("height", (64, 96))])
+def test_one_side_alone_is_heard(side: str, size: tuple[int, int]) -> None:
+    """Stable Diffusion's pipeline takes its own size for both where one is left out."""
+    (made,) = Studio("toybox").generate([Request("a cat", steps=1, **{side: 96})])
+    assert made.image.size == size
+    assert (made.made["width"], made.made["height"]) == size
