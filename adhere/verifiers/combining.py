@@ -139,7 +139,10 @@ def _numbers(given: Any, count: int) -> list[float]:
     given = getattr(given, "detach", lambda: given)()
     # A model's scores may be a column, and are squeezed to a bare number where there is one.
     given = getattr(given, "reshape", lambda _: given)(-1)
-    numbers = [float(one) for one in islice(given, count + 1)]  # a generator may never end
+    numbers = [
+        float(getattr(one, "detach", lambda one=one: one)())
+        for one in islice(given, count + 1)  # a generator may never end
+    ]
     if len(numbers) != count:
         told = len(numbers) if len(numbers) < count else f"more than {count}"
         raise ValueError(f"it gave {told} scores for {count} pictures")

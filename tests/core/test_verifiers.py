@@ -189,6 +189,7 @@ def test_a_verifier_may_change_the_pictures_that_it_is_given() -> None:
     [
         (torch.ones(3, requires_grad=True), True),
         (torch.ones(3, 1, dtype=torch.bfloat16), True),
+        ([torch.ones(1, dtype=torch.float16, requires_grad=True) for _ in range(3)], True),
         ((one for one in (1, 2, 3)), True),
         (np.ones((3, 1), dtype=bool), True),
         # What `squeeze()` makes of one picture's score: each is asked about alone in the end.
