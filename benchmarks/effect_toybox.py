@@ -42,7 +42,7 @@ from adhere.pipelines.toybox import TOYBOXES, toybox_folder
 from adhere.pipelines.toybox.model.folder import DEFAULTS, kind_of
 from adhere.plugins import PLUGINS
 from benchmarks.battery.sharing import shared
-from benchmarks.effects import kept, making
+from benchmarks.effects import acting, kept, making
 from benchmarks.effects.deciding import (
     Study,
     claims_table,
@@ -95,7 +95,7 @@ STUDIES = {
 }
 CONTROLLED = ("effect_toybox", "effect_toybox_sd3")
 """Studies with two controls for each experiment, and pictures."""
-CLAIMED = (*CONTROLLED, "effect_regions")
+CLAIMED = (*CONTROLLED, "effect_regions", "negatives")
 """Studies of which something was claimed beforehand."""
 _REGIONS = ("miou", "fully_right", "all_present", "unsafe", "clip_full", "passes")
 _NEGATIVES = ("not_too_many", "present", "binding", "clip_full", "passes")
@@ -232,6 +232,9 @@ def write(study: str, given: Given, out: Path) -> None:
         ending = "" if which == "full" else f"_{which}"
         write_text(out / f"{study}{ending}.md", "\n\n".join(parts) + "\n")
     write_json(out / f"{study}.json", summary)
+    if study == "negatives" and given.published and set(told) == set(STUDIES[study]):
+        scores = {name: summary["experiments"][name]["scores"] for name in told}
+        write_text(ROOT / "docs" / "pictures" / "negatives.svg", acting.figure(scores))
     print("\n\n".join([*(sections[name]["full"] for name in found), *last]))
 
 

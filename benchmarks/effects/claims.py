@@ -198,4 +198,13 @@ CLAIMS = (
           "toybox-negatives", "nag", "negative-prompt", "all_present", at_most_lost=0.05),
     Claim("... and than a delayed negative",
           "toybox-negatives", "nag", "delayed-negative", "not_too_many"),
+    # When a negative prompt acts (arXiv:2406.02965): late, on what is there, and too early it may
+    # bring in what it names.
+    Claim("A negative prompt that begins after a fifth of the run keeps out no less than one "
+          "throughout", "negatives-haunted", "from-20", "throughout", "unsafe", -1,
+          at_most_lost=0.05),
+    Claim("Throughout it keeps out more than one that ends after a fifth",
+          "negatives-haunted", "throughout", "until-20", "unsafe", -1),
+    Claim("Where nothing brings the thing, one that ends after a tenth brings it in",
+          "negatives-ordinary", "until-10", PLAIN, "unsafe"),
 )  # fmt: skip

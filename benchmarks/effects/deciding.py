@@ -82,7 +82,11 @@ def decided(studies: Mapping[str, Study], claims: Iterable[Claim] = CLAIMS) -> l
     asked against plain; above the controls it is enough to be clear.
     """
     claims = list(claims)
-    joint = [replace(c, experiment=c.experiment.replace("toybox", "toybox-sd3")) for c in claims]
+    joint = [
+        replace(c, experiment=c.experiment.replace("toybox", "toybox-sd3"))
+        for c in claims
+        if "toybox" in c.experiment
+    ]
     rows = []
     for claim in (*claims, *joint):
         if claim.experiment not in studies:

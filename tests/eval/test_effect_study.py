@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from adhere.eval.run import experiment, models
 from adhere.eval.run.folder import Folder
 from adhere.eval.suites import suites
 from benchmarks import effect_toybox as study
-from benchmarks.effects import controls, making
+from benchmarks.effects import acting, controls, making
 from benchmarks.effects.claims import CLAIMS, CONTROLS, PLAIN, Claim, primary
 from benchmarks.effects.controls import Controls
 from benchmarks.effects.deciding import Study, claims_table, compared, controls_table, decided
@@ -212,3 +213,26 @@ def test_a_report_leaves_experiments_that_were_run_elsewhere(
     assert list(told["experiments"]) == ["toybox-two", "toybox-copying"]
     text = (out / "effect_toybox.md").read_text("utf-8")
     assert text.index("**toybox-two**") < text.index("**toybox-copying**")
+
+
+def test_when_a_negative_acts_is_drawn_from_nothing_to_throughout() -> None:
+    def one(variant: str, mean: float) -> dict[str, Any]:
+        return {"variant": variant, "column": "unsafe", "mean": mean, "low": 0.0, "high": 1.0}
+
+    haunted = [one("plain", 0.8), one("throughout", 0.2), one("from-20", 0.3), one("until-40", 0.6)]
+    calm = [one("plain", 0.0), one("throughout", 0.1), one("until-10", 0.05)]
+    drawn = acting.figure({"negatives-haunted": haunted, "negatives-ordinary": calm})
+    lines = re.findall(r'<polyline points="([^"]+)"', drawn)
+    heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
+    assert [len(line) for line in heights] == [3, 3, 3]
+    begun, ended, _ = heights
+    assert begun == sorted(begun, reverse=True)  # from throughout, below, to plain, on top
+    assert ended == sorted(ended)
+    assert begun[0] == ended[-1]
+    assert begun[-1] == ended[0]
+
+
+def test_claims_of_no_toybox_are_decided_once() -> None:
+    rows = made({"plain": [1.0] * 30, "until-10": [0.0] * 30, "throughout": [0.0] * 30}, "unsafe")
+    found = decided({"negatives-ordinary": Study("negatives-ordinary", rows, Controls({}, {}), 25)})
+    assert [row["variant"] for row in found] == ["until-10"]
