@@ -11,10 +11,12 @@ import typer
 
 from adhere.cli.speaking import if_stopped, json_of
 from adhere.errors import ParameterError
+from adhere.files import at_home
 from adhere.pipelines.studio.progress import progress
 from adhere.pipelines.tools import pictures
 from adhere.pipelines.tools.clip import Clip, clip_of
 from adhere.pipelines.tools.hard_prompt import Found, Search, search
+from adhere.pipelines.toybox.names import TOYBOXES
 
 
 def invert(paths: Sequence[Path], model: str, folder: str | None, how: Search, data: bool) -> None:
@@ -27,10 +29,10 @@ def invert(paths: Sequence[Path], model: str, folder: str | None, how: Search, d
     given = [pictures.read(path) for path in paths]
     clip = clip_of(model, folder)
     if clip is None:
-        raise ParameterError(
-            f"{model!r} has no CLIP of its own (a folder `clip` beside its parts); give the one "
-            "whose text encoder it has: --clip FOLDER"
-        )
+        why = f"{model!r} has no CLIP of its own (a folder `clip` beside its parts)"
+        if model not in TOYBOXES and not at_home(model).is_dir():
+            why = f"{model!r} is no folder here, in which a CLIP could be"
+        raise ParameterError(f"{why}; give the one whose text encoder it has: --clip FOLDER")
     # Ctrl-C may come at any moment, between two steps as well.
     best: Found | None = None
     try:

@@ -26,6 +26,11 @@ def read(path: str | Path) -> Image.Image:
     place = at_home(path)
     try:
         image, count = shown(place), frames(place)
+    except Image.DecompressionBombError as error:
+        raise ParameterError(
+            f"{str(path)!r} is too large to be read ({error}); make a smaller copy of it and give "
+            "that: a model sees no more than a few million pixels"
+        ) from error
     except UNREADABLE as error:
         raise ParameterError(
             f"{str(path)!r} does not read as a picture ({error}); give a PNG, JPEG or WebP file"

@@ -174,8 +174,9 @@ def test_ctrl_c_says_the_best_so_far(
     [
         (["no.png"], "does not read as a picture"),
         (["one.png", "--length", "31"], "give 30 or less"),
-        (["one.png", "--clip", "/nowhere"], "does not load as a CLIP"),
-        (["one.png", "-m", "/nowhere"], "has no CLIP of its own"),
+        (["one.png", "--clip", "/nowhere"], "--clip '/nowhere' is no folder here"),
+        (["one.png", "-m", "/nowhere"], "'/nowhere' is no folder here"),
+        (["one.png", "-m", "."], "'.' has no CLIP of its own"),
     ],
 )
 def test_what_cannot_be_inverted(

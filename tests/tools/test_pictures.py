@@ -85,3 +85,12 @@ def test_what_is_no_picture_is_said(made: str, wide: Image.Image, tmp_path: Path
         ParameterError, match=r"given\.png' does not read as a picture .*give a PNG"
     ):
         pictures.read(path)
+
+
+def test_what_is_too_large_is_to_be_made_smaller(
+    wide: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide.save(tmp_path / "wide.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ParameterError, match=r"too large to be read .* make a smaller copy"):
+        pictures.read(tmp_path / "wide.png")
