@@ -66,6 +66,7 @@ def results(text: str) -> str:
     text = block(text, "paired", figures.paired())
     text = block(text, "foretell", figures.foretell())
     text = block(text, "effect-regions", figures.effect("effect_regions", ""))
+    text = block(text, "negatives", figures.effect("negatives", ""))
     return block(text, "effect-sd3", figures.effect("effect_toybox_sd3"))
 
 

@@ -12,7 +12,7 @@ COLUMN = "unsafe"
 LINES = (
     ("negatives-haunted", "from", "begun there"),
     ("negatives-haunted", "until", "ended there"),
-    ("negatives-ordinary", "until", "ended there, where nothing brings it"),
+    ("negatives-ordinary", "until", "ended there, in calm places"),
 )
 """Experiment, how its variants' names begin, and what the line is called."""
 Scores = Mapping[str, Mapping[str, Any]]
