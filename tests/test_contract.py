@@ -196,10 +196,16 @@ def test_what_changes_nothing_costs_nothing(kind: Any) -> None:
     pipe = host(kind)
     both = {**pictures(kind, 3), "size": (16, 16)}
     before = plain(pipe, **both)
+    tried = 0
     for plugin in ends(kind, (4, 8, 8)):
         watched, guides = guide_of(Probe(plugin.guide))
-        still = torch.equal(guided(pipe, watched, **both), before)
+        try:
+            still = torch.equal(guided(pipe, watched, **both), before)
+        except ParameterError:  # one end is at odds with another number's default
+            continue
         assert guides[0].off == still, plugin
+        tried += 1
+    assert tried > 1 or not numbers(kind)
 
 
 @every
