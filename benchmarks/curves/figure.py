@@ -45,6 +45,11 @@ def figure(points: Mapping[str, Mapping[str, Any]], lines: Sequence[Sequence[str
             one = points[label]
             parts += _point(label, at[label], texts[label], one["low"], one["high"], colour)
         drawn.update(group)
+    return drawing(parts)
+
+
+def drawing(parts: Sequence[str]) -> str:
+    """An SVG of the size of all figures here, on white."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="sans-serif" font-size="12" role="img">\n'

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.curves.figure import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from benchmarks.curves.figure import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, drawing
 
 COLUMN = "unsafe"
 LINES = (
@@ -35,13 +35,7 @@ def figure(experiments: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             parts += _point(x, one, colour)
         x, last = points[-1]
         parts.append(_text(_x(x) + 10, _y(last["mean"]) + 4, says, colour))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'font-family="sans-serif" font-size="12" role="img">\n'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
-    )
+    return drawing(parts)
 
 
 def _points(scores: Scores, way: str) -> list[tuple[float, Mapping[str, Any]]]:
