@@ -144,7 +144,11 @@ def test_numbers_that_are_left_out_can_be_given_and_taken_back(
     visit: Visit, served: Served
 ) -> None:
     page = visit.page
-    page.get_by_role("button", name="Picture settings").first.click()
+    head = page.get_by_role("button", name="Picture settings").first
+    head.click()
+    until(lambda: is_open(head), "the panel does not open")
+    # Its fields are drawn now; nobody types before they are.
+    page.evaluate("() => new Promise((on) => requestAnimationFrame(() => setTimeout(on, 200)))")
     steps = page.get_by_label("Steps").locator("visible=true").first
     steps.fill("12")
     assert asked(visit, served, "compose").steps == 12
