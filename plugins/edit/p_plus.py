@@ -30,6 +30,10 @@ from adhere.guides.run import Run
 from adhere.plugins.mathematics.attention import in_order
 
 _LIKE = re.compile(r"[\d\s-]*=")
+_UNPARTED = (
+    "{0.name}: inner={0.inner:g} and outer={0.outer:g} part no inner layers from outer ones for "
+    "{1!r}; give inner=0.3125,outer=0.625"
+)
 _RANGE = re.compile(r"(\d+)-(\d+)=(.*)", re.DOTALL)
 
 
@@ -55,8 +59,11 @@ class PPlus(Method):
                 raise ParameterError(
                     f"{self.name}: {text!r} is no text for layers; write 0-4=an oil painting"
                 )
-        if len([text for text in self.texts if not _RANGE.fullmatch(text)]) > 1:
+        whole = [text for text in self.texts if not _RANGE.fullmatch(text)]
+        if len(whole) > 1:
             raise ParameterError(f"{self.name}: give one text for the outer layers, not several")
+        if whole and self.inner > self.outer:
+            raise ParameterError(_UNPARTED.format(self, whole[0]))
 
     def guide(self, run: Run) -> Guide:
         if not self.texts:
@@ -99,11 +106,8 @@ def assigned(plugin: PPlus, names: Sequence[str]) -> dict[str, str]:
     for text in plugin.texts:
         given = _RANGE.fullmatch(text)
         if given is None:
-            if plugin.inner > plugin.outer or not outer:
-                raise ParameterError(
-                    f"{plugin.name}: inner={plugin.inner:g} and outer={plugin.outer:g} part no "
-                    f"inner layers from outer ones for {text!r}; give inner=0.3125,outer=0.625"
-                )
+            if not outer:
+                raise ParameterError(_UNPARTED.format(plugin, text))
             found |= dict.fromkeys(outer, text)
             continue
         first, last = int(given[1]), int(given[2])

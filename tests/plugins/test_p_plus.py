@@ -70,9 +70,12 @@ def test_what_cannot_be_read_is_refused(make_run, make_step):
     with pytest.raises(ParameterError, match="one text for the outer layers"):
         PPlus(texts=("oil", "0-3=chalk", "ink"))
     text, _ = text_of([*DOWN, *MIDDLE, *UP])
-    for shares in ({"inner": 0.9, "outer": 0.1}, {"inner": 0.0, "outer": 1.0}):
+    unparted = "part no inner layers from outer ones for 'oil'"
+    with pytest.raises(ParameterError, match=unparted):
+        PPlus(texts=("oil",), inner=0.9, outer=0.1)
+    for shares in ({"inner": 0.0, "outer": 1.0}, {"inner": 0.01, "outer": 0.99}):
         guide = PPlus(texts=("oil",), **shares).guide(make_run("a cat"))
-        with pytest.raises(ParameterError, match="part no inner layers from outer ones for 'oil'"):
+        with pytest.raises(ParameterError, match=unparted):
             guide.embed(make_step(0), text)
     guide = PPlus(texts=("5-2=oil",)).guide(make_run("a cat"))
     with pytest.raises(ParameterError, match="0 to 15, and the first is named first"):
