@@ -104,8 +104,7 @@ def assigned(plugin: PPlus, names: Sequence[str]) -> dict[str, str]:
     inner = range(round(plugin.inner * count), round(plugin.outer * count))
     outer = [name for k, name in enumerate(names) if k not in inner]
     for text in plugin.texts:
-        given = _RANGE.fullmatch(text)
-        if given is None:
+        if (given := _RANGE.fullmatch(text)) is None:
             if not outer:
                 raise ParameterError(_UNPARTED.format(plugin, text))
             found |= dict.fromkeys(outer, text)
