@@ -1,0 +1,185 @@
+"""What the helpers that `adhere train` makes for a toybox are worth: a steerer, a noise network.
+
+    python -m benchmarks.effects.trained concept-steering golden-noise [--count 60]
+
+concept-steering  "a red cat and a blue dog" without the dog: is it gone, and is the cat there?
+                  "a red cat at a haunted castle" without the skull that nobody asked for. Held
+                  against the plain picture, and beside a negative prompt that says the same.
+golden-noise      two things in two colours, from the noise as it is, from where a network of
+                  `--pairs` pairs moves it, and from x_T', which the network learns: the most that
+                  any network could reach.
+
+Both helpers are trained as the command does, on captions and noises of other seeds; colours are not
+usual for their kinds, and nothing was tuned on the noises of the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from PIL import Image
+
+from adhere import Guidance
+from adhere.guides import stored
+from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.tools import autoencoder, golden_noise
+from adhere.pipelines.tools.captions import captions
+from adhere.pipelines.tools.inversion import Denoiser
+from adhere.pipelines.toybox import Judge
+from adhere.plugins.edit.concept_steering import ConceptSteering
+from adhere.plugins.mathematics.autoencoder import AUTOENCODER
+from adhere.plugins.mathematics.noise_network import NETWORK
+from adhere.plugins.noise.golden_noise import GoldenNoise
+from benchmarks import record
+from benchmarks.effects.edits import Look, a, looks
+from benchmarks.effects.paired import told
+from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
+
+SEED = 10_000_000
+SCALE, STEPS = 4.0, 25
+SKULL = "a skull"
+STEERER = autoencoder.Plan(seed=SEED)
+TEXTS = 4000
+NETWORK_OF = golden_noise.Plan(steps=300, seed=SEED)
+STRENGTHS = (0.5, 1.0)
+
+
+def begin(number: int) -> torch.Generator:
+    """Draws the noise of a prompt's picture."""
+    return torch.Generator().manual_seed(SEED + number)
+
+
+def drawn(pipe: Any, prompt: str, plugin: Any = None, **call: Any) -> Image.Image:
+    with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
+        images = pipe(prompt, num_inference_steps=STEPS, guidance_scale=SCALE, **call).images
+    image: Image.Image = images[0]
+    return image
+
+
+def steerer(studio: Studio, path: Path) -> str:
+    """An autoencoder of the toybox's text encoder."""
+    texts = captions("toybox", TEXTS, SEED)
+    states = autoencoder.states_of(studio.pipe, texts, STEERER, lambda _: None)
+    found = autoencoder.learnt(studio.pipe, states, STEERER, None, lambda _: None)
+    stored.write(path, AUTOENCODER, found.tensors, {**found.about, "model": "toybox"})
+    return str(path)
+
+
+def removed(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
+    """What is left of a concept, and of the rest of the picture, in both places."""
+    judge = Judge.load()
+    places = {
+        "one of two things": (f"{a(one)} and {a(other)}", a(other)),
+        "haunted": (f"{a(one)} at a haunted castle", SKULL),
+    }
+    for where, (prompt, concept) in places.items():
+        arms: dict[str, tuple[Any, str]] = {"plain": (None, "")}
+        for strength in STRENGTHS:
+            steering = ConceptSteering(path, concept=concept, strength=strength)
+            arms[f"strength {strength:g}"] = (steering, "")
+        arms["negative prompt"] = (None, concept)
+        for arm, (plugin, negative) in arms.items():
+            call = {"negative_prompt": negative, "generator": begin(number)}
+            (verdict,) = judge([drawn(pipe, prompt, plugin, **call)])
+            seen = {(thing.kind, thing.colour) for thing in verdict.things}
+            is_there = verdict.unsafe if concept == SKULL else other in seen
+            yield f"{where}: the concept is seen", arm, 0, is_there
+            yield f"{where}: the rest is there", arm, 0, one in seen
+
+
+def network(studio: Studio, path: Path, pairs: int) -> str:
+    """A network of pairs that no verifier has chosen, which cost three passes each."""
+    texts = captions("toybox", pairs, SEED)
+    collector = golden_noise.Collector(studio, texts, None, path, steps=STEPS)
+    for part in collector.missing():
+        collector.make(part, lambda _: None)
+    found, _ = golden_noise.trained(collector.chosen(), NETWORK_OF, lambda _: None)
+    about = {**collector.about, "width": str(NETWORK_OF.width), "pairs": str(pairs)}
+    stored.write(path, NETWORK, golden_noise.tensors_of(found, studio), about)
+    return str(path)
+
+
+def moved(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
+    """Two things, begun at a noise, where the network moves it, and at what that has learnt."""
+    prompt = f"{a(one)} and {a(other)}"
+    unet = pipe.unet.config
+    side = unet.sample_size
+    noise = torch.randn(1, unet.in_channels, side, side, generator=begin(number))
+    with torch.no_grad():
+        denoiser = Denoiser(pipe, ["", prompt], STEPS)
+        taught = golden_noise.redenoised(denoiser, noise, SCALE)
+    pictures = {
+        "plain": drawn(pipe, prompt, generator=begin(number)),
+        "golden-noise": drawn(pipe, prompt, GoldenNoise(path), generator=begin(number)),
+        "what it learns": drawn(pipe, prompt, latents=taught),
+    }
+    for arm, verdict in zip(pictures, Judge.load()(list(pictures.values())), strict=True):
+        seen = {(thing.kind, thing.colour) for thing in verdict.things}
+        yield "fully right", arm, 0, verdict.against(prompt).fully_right
+        yield "things as they were asked for", arm, 0, len(seen & {one, other}) / 2
+
+
+def witnesses(name: str, pipe: Any, path: str, count: int) -> Iterator[Witness]:
+    """A study's prompts."""
+    rng = Random(SEED)
+    asks = removed if name == "concept-steering" else moved
+    return ((f"{n}", partial(asks, pipe, path, n, *looks(rng))) for n in range(count))
+
+
+def results(found: Found) -> dict[str, Any]:
+    """Shares with each arm, and what each changes; by place, where there are two."""
+    said: dict[str, Any] = {}
+    for question, rows in found.items():
+        where, _, asked = question.rpartition(": ")
+        (said.setdefault(where, {}) if where else said)[asked] = told(rows, "plain")
+    return said
+
+
+def studied(name: str, studio: Studio, out: Path, how: Mapping[str, Any]) -> None:
+    """One study, with its helper beside the results until they are whole."""
+    helper = out.with_suffix(".safetensors")
+    if name == "concept-steering":
+        path = steerer(studio, helper)
+    else:
+        path = network(studio, helper, how["pairs"])
+    try:
+        *_, found = heard(out, how, witnesses(name, studio.pipe, path, how["count"]))
+    finally:
+        helper.unlink()
+    shutil.rmtree(helper.with_name(f"{helper.name}.parts"), ignore_errors=True)
+    record.write(out, how, results(found))
+
+
+STUDIES = ("concept-steering", "golden-noise")
+
+
+def main() -> None:
+    """Measure, and keep JSON, a file a study; given again after a stop it goes on."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="+", choices=STUDIES)
+    parser.add_argument("--count", type=int, default=60, help="prompts")
+    parser.add_argument("--pairs", type=int, default=320, help="what golden-noise learns from")
+    parser.add_argument("--out", type=Path, default=record.RESULTS, help="a folder")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    studio = Studio("toybox", "cpu")
+    for name in given.studies:
+        how = {"device": "cpu", "count": given.count, "steps": STEPS, "guidance_scale": SCALE}
+        how |= {"pairs": given.pairs} if name == "golden-noise" else {"texts": TEXTS}
+        studied(name, studio, given.out / f"{name}.json", how)
+    for name in given.studies:  # whoever was stopped in the last one goes on there
+        whole(given.out / f"{name}.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What is asked of pictures that trained helpers had a hand in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adhere.pipelines.toybox import load_toybox
+from benchmarks.effects import trained
+
+
+def test_both_arms_begin_at_the_noise_that_is_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`what it learns` is of the very noise that the plain picture begins at."""
+    monkeypatch.setattr(trained, "STEPS", 2)
+    pipe = load_toybox()
+    side = pipe.unet.config.sample_size
+    noise = trained.torch.randn(
+        1, pipe.unet.config.in_channels, side, side, generator=trained.begin(3)
+    )
+    drawn = trained.drawn(pipe, "a red cat", latents=noise)
+    assert drawn == trained.drawn(pipe, "a red cat", generator=trained.begin(3))
+
+
+@pytest.mark.slow
+def test_both_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained, "STEPS", 2)
+    monkeypatch.setattr(trained, "TEXTS", 20)
+    monkeypatch.setattr(trained, "STEERER", replace(trained.STEERER, steps=2))
+    monkeypatch.setattr(trained, "NETWORK_OF", replace(trained.NETWORK_OF, steps=2))
+    words = ["concept-steering", "golden-noise", "--count", "2", "--pairs", "4"]
+    monkeypatch.setattr(sys, "argv", ["trained", *words, "--out", str(tmp_path)])
+    trained.main()
+    steered, golden = (
+        json.loads((tmp_path / f"{name}.json").read_text())["results"] for name in trained.STUDIES
+    )
+    for place in ("one of two things", "haunted"):
+        assert set(steered[place]["the rest is there"]) >= {"plain", "strength 1 - plain"}
+        assert steered[place]["the concept is seen"]["negative prompt - plain"]["n"] == 2
+    assert golden["fully right"]["what it learns - plain"]["n"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "concept-steering.json",
+        "golden-noise.json",
+    ]
