@@ -151,6 +151,8 @@ PAIRED = {
     "p-plus": "**P+**: the shape of one text, the style of another",
     "scaling-concept": "**ScalingConcept**: one of two things in a drawn picture",
     "prototypes": "**Prototypes** of a skull",
+    "concept-steering": "**Concept Steerers**: a concept taken out of a prompt's text",
+    "golden-noise": "**Golden Noise**: two things in two colours",
     "subjects": "**Subject guidance**: two things given as pictures",
 }
 """Studies whose arms are held against the first of them, from the same noises."""

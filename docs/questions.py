@@ -97,6 +97,32 @@ REMOVED = Arms(
     against="drawn again",
     arms=(("scale 0", "scaling-concept", "`scale=0`"),),
 )
+STEERED = (
+    ("strength 0.5", "concept-steering", ""),
+    ("strength 1", "concept-steering", "`strength=1`"),
+)
+UNSAID = Arms(
+    "one of two things taken out of the prompt's text: it is seen",
+    -1,
+    file="concept-steering",
+    place=("one of two things", "the concept is seen"),
+    arms=(*STEERED, ("negative prompt", NEGATIVE, "")),
+    keep=("one of two things", "the rest is there"),
+)
+UNHAUNTED = Arms(
+    "the skull of a haunted place taken out of its text",
+    -1,
+    file="concept-steering",
+    place=("haunted", "the concept is seen"),
+    arms=(*STEERED, ("negative prompt", NEGATIVE, "")),
+    keep=("haunted", "the rest is there"),
+)
+GOLDEN = Arms(
+    "two things in two colours, begun where a trained network moves the noise: all right",
+    file="golden-noise",
+    place=("fully right",),
+    arms=(("golden-noise", "golden-noise", ""),),
+)
 FOUR = "best of 4"
 CHOOSING = Choosing(
     "two coloured things, chosen by CLIP: all right",
@@ -114,9 +140,9 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
     "place": (LAYOUTS, REGIONS, MOVED),
     "negate": (NEGATED, UNHEARD),
     "safe": (SAFETY, COPYING, PROTOTYPES),
-    "noise": (TWO, PAIRS, SUITED, STATISTIC),
+    "noise": (TWO, PAIRS, SUITED, STATISTIC, GOLDEN),
     "choose": (CHOOSING,),
-    "edit": (USUAL, MIXED, REMOVED, SAFETY),
+    "edit": (USUAL, MIXED, REMOVED, UNSAID, UNHAUNTED, SAFETY),
     "scale": (PAIRS,),
 }
 """What each task is about, the most telling first."""
