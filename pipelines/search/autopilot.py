@@ -351,18 +351,9 @@ class Flying:
             return True
         if self.plan.hope is not None and one.foreseen >= self.plan.hope:
             return True
-        before = [each for each in flight.tries if each.foreseen is not None][:-1]
-        ahead = sum(self._ahead(each, one.foreseen) for each in before)
-        return bool(before) and ahead < GOES_ON * (len(before) + 1)
-
-    @staticmethod
-    def _ahead(other: Try, foreseen: float) -> bool:
-        """Whether another try promised more; or as much, and was finished in vain, since a verifier
-        of few values would else let every one of its ties go on.
-        """
-        promised = other.foreseen
-        assert promised is not None  # only those are compared
-        return promised > foreseen or (promised == foreseen and other.picture is not None)
+        before = [each.foreseen for each in flight.tries if each.foreseen is not None][:-1]
+        better = sum(each > one.foreseen for each in before)
+        return bool(before) and better < GOES_ON * (len(before) + 1)
 
     def _finish(self, one: Try, flight: Flight) -> None:
         """Make one that was ended at its look from the beginning, and whole."""

@@ -285,14 +285,6 @@ def test_what_is_among_the_best_looks_goes_on() -> None:
     assert flight.satisfied
 
 
-def test_of_looks_that_promise_alike_a_third_goes_on() -> None:
-    """A verifier of few values, as a judge is, would finish every one of its ties."""
-    flight = flown(tiny.sd1(), verifier=lambda p, q: [0.3], enough=0.8, budget=8)
-    went_on = [one.picture is not None for one in flight.tries]
-    assert went_on[:7] == [False, True, False, True, False, False, True]
-    assert flight.cost <= 8
-
-
 def test_a_small_budget_goes_to_what_was_not_tried() -> None:
     """A method that nobody tried is worth more than the picture that promised nothing."""
     plan = Plan(PAIR, (Attempt("plain"), Attempt("again")), enough=0.8, budget=1.7, look_at=0.5)
