@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adhere.plugins import PLUGINS
-from docs import advice, cards, effects, figures
+from docs import advice, cards, effects, energies, figures
 from docs.standing import measured
 from docs.stub import stub
 
@@ -81,6 +81,10 @@ def tool(name: str, text: str) -> str:
     return block(text, "measured", f"\n{measured(name, '../')}\n")
 
 
+def drawing(model: str, _: str) -> str:
+    return energies.drawn(model)
+
+
 def families(text: str) -> str:
     """The table of families, with the effects of the committed studies.
 
@@ -108,6 +112,10 @@ FILES = (
     *(
         Generated(f"docs/{one.page}", functools.partial(tool, name))
         for name, one in cards.TOOLS.items()
+    ),
+    *(
+        Generated(place, functools.partial(drawing, model))
+        for place, model in energies.PLACES.items()
     ),
 )
 

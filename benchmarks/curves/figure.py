@@ -78,7 +78,7 @@ def _axes(most: float) -> list[str]:
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{10 * tenth} %</text>')
     for power in range(int(math.log2(most)) + 1):
         x = _x(2**power, most)
-        parts.append(f'<text x="{x}" y="{low + 18}" text-anchor="middle">{2**power}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{low + 18}" text-anchor="middle">{2**power}</text>')
     middle = (LEFT + right) / 2
     parts.append(
         f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">passes a picture, in plain '
