@@ -78,6 +78,7 @@ def _controlled(
 STACK = "attend-and-excite+syngen"
 REGIONAL = "regional-prompting-clear+moved-noise"
 PLACED = "regional-prompting-clear+zestguide+moved-noise"
+PLACED_1 = "regional-prompting-clear+zestguide-1+moved-noise"
 
 CLAIMS = (
     _controlled(
@@ -184,6 +185,10 @@ CLAIMS = (
           "toybox-placed", PLACED, "zestguide+moved-noise", "miou"),
     Claim("... and than regional prompting where it is",
           "toybox-placed", PLACED, REGIONAL, "miou"),
+    Claim("With ZestGuide at the paper's step on top it is better than that ZestGuide where the "
+          "noise is moved", "toybox-sd3-placed", PLACED_1, "zestguide-1+moved-noise", "miou"),
+    Claim("... and than regional prompting where it is",
+          "toybox-sd3-placed", PLACED_1, REGIONAL, "miou"),
     Claim("A stack for layouts makes more of the pictures fully right than ZestGuide, a part of it",
           "toybox-placed", "zestguide+moved-noise", "zestguide", "fully_right"),
     Claim("... and than moved noise, its other part",
