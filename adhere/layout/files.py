@@ -14,6 +14,7 @@ from numpy import ndarray
 from PIL import Image, ImageOps
 
 from adhere.errors import LayoutError
+from adhere.frames import frames, warn_of_more
 from adhere.written import from_json
 
 __all__ = ["beside", "open_picture", "painted", "read_json", "weighed"]
@@ -70,7 +71,7 @@ def beside(folder: Path, name: Any) -> Path:
 
 
 def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -> Image.Image:
-    """Decodes a picture file, within bounds.
+    """Decodes a picture file, within bounds; of an animated one the first frame, with a warning.
 
     Raises:
         LayoutError: the file is missing, too large, damaged, or of another format.
@@ -90,7 +91,7 @@ def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -
                         f"{LARGEST_PICTURE:,} pixels; save it smaller"
                     )
                 picture.load()
-                return ImageOps.exif_transpose(picture)
+                count, found = frames(picture), ImageOps.exif_transpose(picture)
     except LayoutError:
         raise
     except FileNotFoundError as error:
@@ -99,6 +100,8 @@ def open_picture(path: Path, formats: Sequence[str] = ("PNG", "JPEG", "WEBP")) -
         raise LayoutError(f"{path.name} holds too many pixels; save it smaller") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise LayoutError(f"{path.name} cannot be read as {wanted}: {error}") from error
+    warn_of_more({path.name: count})
+    return found
 
 
 def painted(picture: Image.Image) -> Bool[ndarray, "h w"]:

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adhere.app.jobs.limits import LIMITS, Limits
 from adhere.errors import LayoutError
+from adhere.frames import frames
 
 FORMATS = ("PNG", "WEBP", "JPEG")
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -20,7 +21,7 @@ def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
     is decoded.
 
     Raises:
-        LayoutError: not one of the formats, too large, or broken.
+        LayoutError: not one of the formats, of several frames, too large, or broken.
     """
     data = read_bytes(source, limits)
     try:
@@ -33,6 +34,11 @@ def decode(source: str | Path | bytes, limits: Limits = LIMITS) -> Image.Image:
                     raise LayoutError(
                         f"the picture has {width}x{height} pixels: send a smaller one, "
                         f"at most {limits.upload_pixels} pixels"
+                    )
+                if (count := frames(opened)) > 1:
+                    raise LayoutError(
+                        f"the picture has {count} frames: send the one that is meant as a picture "
+                        "of its own"
                     )
                 opened.load()
                 return ImageOps.exif_transpose(opened)

@@ -31,7 +31,8 @@ from adhere.eval.run.requests import Requests
 from adhere.eval.suites.formats import content, geneval, json_prompts
 from adhere.eval.suites.formats.prompt_tables import column
 from adhere.eval.suites.items import Item, Overall, Suite
-from adhere.pipelines.tools.pictures import UNREADABLE, shown
+from adhere.frames import warn_of_more
+from adhere.pipelines.tools.pictures import UNREADABLE, counted
 
 MODEL = "pictures made elsewhere"
 _FILES = ("image", "file", "file_name", "filename", "path", "image_path", "picture")
@@ -134,13 +135,13 @@ def _suite_of(name: str, folders: Mapping[str, Path], items: tuple[Item, ...]) -
 
 def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
     """Put the pictures in their places, pixel for pixel."""
-    done = folder.done()
+    done, counts = folder.done(), dict[str, int]()
     with folder.log(_LABEL) as journal:
         for job, (path, entry) in sources.items():
             if job in done:
                 continue
             try:
-                image = shown(path)
+                image, counts[str(path)] = counted(path)
             except UNREADABLE as error:
                 why = f"{path.name} cannot be read: {error}"
                 journal.append(ledger.row(job, FAILED, permanent=True, error=why))
@@ -153,6 +154,7 @@ def _copy(folder: Folder, sources: Mapping[str, tuple[Path, Entry]]) -> None:
                 job, DONE, sha256=digest(data), bytes=len(data), settings=settings, made=made
             )
             journal.append(row)
+    warn_of_more(counts)
 
 
 def pictures(folder: Path, suite: Suite | None) -> list[Given]:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from adhere.errors import GuidanceWarning, ParameterError
+from adhere.errors import ParameterError
 from adhere.files import at_home
+from adhere.frames import frames, warn_of_more
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What opening a damaged picture, or one too large to be opened safely, raises."""
-_STILL = ("MPO",)
-"""Formats of cameras, with the same picture again behind the first one: smaller, or for depth."""
 
 
 def read(path: str | Path) -> Image.Image:
-    """A picture as `shown`; of an animated one the first frame, with a warning.
+    """A picture as `shown`; of an animated one the first frame, with a warning (`adhere.frames`).
 
     Raises:
         ParameterError: there is no such file, or it is no picture.
     """
     place = at_home(path)
     try:
-        image, count = shown(place), frames(place)
+        image, count = counted(place)
     except Image.DecompressionBombError as error:
         raise ParameterError(
             f"{str(path)!r} is too large to be read ({error}); make a smaller copy of it and give "
@@ -35,20 +33,21 @@ def read(path: str | Path) -> Image.Image:
         raise ParameterError(
             f"{str(path)!r} does not read as a picture ({error}); give a PNG, JPEG or WebP file"
         ) from error
-    if count > 1:
-        warnings.warn(
-            f"{str(path)!r} has {count} frames or pages, and the first is read; save the one that "
-            "is meant as a picture of its own",
-            GuidanceWarning,
-            stacklevel=2,
-        )
+    warn_of_more({str(path): count})
     return image
 
 
-def frames(path: Path) -> int:
-    """How many pictures a file has that are shown one after another, or are its pages."""
-    with Image.open(path) as file:
-        return 1 if file.format in _STILL else int(getattr(file, "n_frames", 1))
+def counted(path: Path) -> tuple[Image.Image, int]:
+    """A picture as `shown`, and how many frames or pages its file has: whoever reads several says
+    of all of them together which have more than one.
+
+    Raises:
+        OSError, SyntaxError, ValueError: it cannot be read.
+        DecompressionBombError: it has more pixels than Pillow opens.
+    """
+    image = shown(path)
+    with Image.open(path) as file:  # anew: what is read wholly may be closed by then
+        return image, frames(file)
 
 
 def shown(path: Path) -> Image.Image:

@@ -51,6 +51,15 @@ def test_a_picture_is_turned_as_it_is_seen() -> None:
     assert uploads.decode(buffer.getvalue()).size == (10, 20)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_animated_pictures_are_refused(kind: str) -> None:
+    first, *others = (Image.new("RGB", (20, 10), colour) for colour in ("red", "blue"))
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others)
+    with pytest.raises(LayoutError, match="2 frames: send the one that is meant"):
+        uploads.decode(buffer.getvalue())
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "PDF"])
 def test_other_formats_are_refused(kind: str) -> None:
     with pytest.raises(LayoutError, match="PNG"):

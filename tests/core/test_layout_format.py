@@ -368,6 +368,16 @@ def test_label_pictures_may_be_lossy_files(tmp_path: Path, name: str) -> None:
         Layout.from_label_png(tmp_path / name, {"1": "a cat", "2": "a dog"})
 
 
+def test_of_an_animated_picture_the_first_frame_is_read_and_that_is_said(tmp_path: Path) -> None:
+    first = fields()
+    other = Image.new("RGB", first.size, "white")
+    first.save(tmp_path / "exact.png")
+    first.save(tmp_path / "moving.png", save_all=True, append_images=[other])
+    with pytest.warns(GuidanceWarning, match=r"'moving\.png' has 2 frames or pages"):
+        read = Layout.from_label_png(tmp_path / "moving.png", FIELDS)
+    assert agreement(read, Layout.from_label_png(tmp_path / "exact.png", FIELDS)) == 1.0
+
+
 def test_an_edge_between_two_regions_is_shared_out_between_them_only(tmp_path: Path) -> None:
     """A mixture of red and blue is nearer to purple than to either; but no purple is around."""
     pixels = np.zeros((64, 64, 3), np.uint8)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from adhere.errors import GuidanceWarning
 from adhere.eval.cli import eval_app
 from adhere.eval.run.folder import Folder
 from tests.eval import fakes
@@ -288,3 +289,16 @@ def test_only_the_same_prompts_are_compared(tmp_path: Path) -> None:
     assert "1 items have the same id and another prompt" in " ".join(told.output.split())
     (row,) = (line for line in told.output.splitlines() if "| clip_full |" in line)
     assert row.endswith("| 1 |")
+
+
+def test_of_animated_pictures_the_first_frames_are_taken_and_that_is_said(tmp_path: Path) -> None:
+    for name in ("a cat.webp", "a dog.png"):
+        first, *others = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+        (tmp_path / "made").mkdir(exist_ok=True)
+        first.save(tmp_path / "made" / name, save_all=True, append_images=others)
+    picture(tmp_path / "made" / "a bird.png")
+    with pytest.warns(GuidanceWarning, match="2 files have several frames or pages") as told:
+        made = adhere("import", tmp_path / "out", tmp_path / "made")
+    assert made.exit_code == 0, made.output
+    assert len(told) == 1
+    assert "a cat.webp" in str(told[0].message)

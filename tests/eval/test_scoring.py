@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from adhere.errors import GuidanceWarning
 from adhere.eval import places
 from adhere.eval.errors import EvaluationError
 from adhere.eval.evaluators import table as evaluators
@@ -523,6 +524,30 @@ def test_a_damaged_reference_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(EvaluationError, match=r"bad\.png cannot be read"):
         references.load(str(tmp_path), "tiny", tiny_extract, places.at(tmp_path), "cache")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_of_animated_reference_pictures_the_first_frames_are_taken_and_that_is_said(
+    tmp_path: Path, count: int
+) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    (tmp_path / "still").mkdir()
+    (tmp_path / "photos").mkdir()
+    for number in range(count):
+        frames[0].save(tmp_path / "still" / f"{number}.png")
+        frames[0].save(
+            tmp_path / "photos" / f"{number}.png", save_all=True, append_images=frames[1:]
+        )
+    frames[0].save(tmp_path / "still" / "one more.png")
+    frames[0].save(tmp_path / "photos" / "one more.png")
+    place = places.at(tmp_path)
+    said = f"{count} files have several frames" if count > 1 else "has 2 frames or pages"
+    with pytest.warns(GuidanceWarning, match=said) as told:
+        first = references.load(str(tmp_path / "photos"), "tiny", tiny_extract, place, "cache")
+    assert len(told) == 1
+    assert ("and 2 more)" in str(told[0].message)) == (count == 5)
+    still = references.load(str(tmp_path / "still"), "tiny", tiny_extract, place, "cache")
+    assert torch.equal(first.all_features("kid"), still.all_features("kid"))
 
 
 def test_scores_of_an_evaluator_that_has_changed_do_not_mix(

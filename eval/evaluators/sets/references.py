@@ -17,7 +17,8 @@ from adhere.eval.evaluators.backends import Extract
 from adhere.eval.evaluators.sets.accumulators import FeatureMoments, moments_from_file
 from adhere.eval.files import digest
 from adhere.eval.places import Place
-from adhere.pipelines.tools.pictures import UNREADABLE, shown
+from adhere.frames import warn_of_more
+from adhere.pipelines.tools.pictures import UNREADABLE, counted
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 RENDERS = 2048
@@ -91,12 +92,14 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _opened(files: Sequence[Path]) -> Iterator[Image.Image]:
+    counts = dict[str, int]()
     for file in files:
         try:
-            image = shown(file)
+            image, counts[str(file)] = counted(file)
         except UNREADABLE as error:
             raise EvaluationError(f"reference picture {file} cannot be read: {error}") from error
         yield image
+    warn_of_more(counts)
 
 
 def _renders() -> Iterator[Image.Image]:
