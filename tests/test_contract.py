@@ -10,11 +10,13 @@ import pickle
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
 
 from adhere import Guidance
-from adhere.errors import ParameterError
+from adhere.errors import ParameterError, PromptError
 from adhere.guides import parameters
 from adhere.guides.guide import Guide, Plugin
 from adhere.plugins import PLUGINS
@@ -137,7 +139,40 @@ def test_it_refuses_numbers_out_of_range(kind: Any) -> None:
             with pytest.raises(ParameterError, match=parameter.name):
                 kind(**{parameter.name: value})
         for value in (parameter.low, parameter.high):
-            kind(**{parameter.name: type(parameter.low)(value)})
+            refused = "lies behind"  # in a range whose other end is at its default
+            try:
+                kind(**{parameter.name: type(parameter.low)(value)})
+            except ParameterError as error:
+                refused = str(error)
+            assert "lies behind" in refused
+
+
+@every
+def test_a_range_that_ends_before_it_begins_is_refused(kind: Any) -> None:
+    own = {parameter.name: parameter for parameter in parameters.parameters(kind)}
+    ranges = {last.behind: last.name for last in own.values() if last.behind}
+    assert "start" not in own or "stop" not in own or ranges["start"] == "stop"
+    for first, last in ranges.items():
+        with pytest.raises(ParameterError, match=f"{first}=0.6 lies behind {last}=0.4"):
+            kind(**{first: 0.6, last: 0.4})
+        with pytest.raises(ParameterError, match="lies behind"):
+            parameters.from_json(kind, {first: 0.6, last: 0.4})
+        same = kind(**{first: 0.4, last: 0.4})
+        assert dataclasses.replace(same, **{last: 0.5}) == kind(**{first: 0.4, last: 0.5})
+
+
+@every
+def test_values_of_numpy_are_pythons_own(kind: Any) -> None:
+    """Plain data prints, adds and travels alike everywhere."""
+    named = [p for p in numbers(kind) if p.default is not None]
+    given = {p.name: (np.int64 if int in p.kinds else np.float64)(p.default) for p in named}
+    found = kind(**given)
+    assert found == kind()
+    assert {type(getattr(found, p.name)) for p in named} <= {int, float}
+    for p in parameters.parameters(kind):
+        if p.choices:
+            with pytest.raises(ParameterError, match=p.name):
+                kind(**{p.name: np.array(["a", "b"])})
 
 
 @every
@@ -261,6 +296,54 @@ def weights_rounded(kind: type[Plugin], dtype: torch.dtype, times: int) -> Any:
         for weight in (*pipe.unet.parameters(), *pipe.text_encoder.parameters()):
             weight.add_(weight.to(dtype).float() - weight, alpha=times)
     return pipe
+
+
+@every
+def test_embeddings_alone_are_as_their_text_or_are_refused(kind: Any) -> None:
+    """Never taken for the empty prompt, which they are told without a word as."""
+    pipe = host(kind)
+    cond, none = pipe.encode_prompt(tiny.PROMPT, "cpu", 1, True, "a bird")[:2]
+    given = {"prompt": None, "prompt_embeds": cond, "negative_prompt_embeds": none}
+    many = 3 if getattr(kind, "several", False) else 1
+    call = {"num_images_per_prompt": many, "seeds": tuple(range(many))}
+    found: Any = None
+    refused = ""
+    try:
+        found = guided(pipe, made(kind), negative_prompt=None, **given, **call)
+    except PromptError as error:
+        refused = str(error)
+    if found is None:
+        assert "pass it as attach(pipe, prompt=...)" in refused
+        return
+    assert "verifier" not in {one.name for one in parameters.parameters(kind)}
+    said = guided(pipe, made(kind), prompt=tiny.PROMPT, negative_prompt="a bird", **call)
+    assert torch.equal(found, said)
+
+
+def chooses_noise(kind: type[Plugin]) -> bool:
+    """Whether its guide chooses the noise that a picture begins with, or goes on from."""
+    module = inspect.getmodule(kind)
+    classes = [one for one in vars(module).values() if inspect.isclass(one)]
+    own = [one for one in classes if issubclass(one, Guide) and one.__module__ == kind.__module__]
+    return any({"initial", "resume"} & vars(one).keys() for one in own)
+
+
+# What begins pictures again has no moment of its own for it.
+@pytest.mark.parametrize(
+    "kind", [kind for name, kind in PLUGINS.items() if chooses_noise(kind) or name == "restart"]
+)
+def test_what_chooses_noise_says_so_where_a_call_starts_from_a_picture(kind: Any) -> None:
+    parts = host(kind).components
+    pipe = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    call = {"image": torch.full((1, 3, 32, 32), 0.5), "strength": 0.5, "num_inference_steps": 2}
+    with Guidance(made(kind)).attach(pipe, **ABOUT) as attached:
+        found = pipe(tiny.PROMPT, generator=tiny.generators(0), output_type="latent", **call)
+    said = f"{kind.name} chose no noise: the call starts from a picture"
+    assert said in attached.report.notes
+    if kind.name != "initno":  # which guides the steps as well
+        alone = pipe(tiny.PROMPT, generator=tiny.generators(0), output_type="latent", **call)
+        assert torch.equal(found.images, alone.images)
 
 
 # ---- Nothing left ------------------------------------------------------------

@@ -346,7 +346,12 @@ class Guide:
     """Whether it acts through the prediction without the prompt, though it has no extra texts."""
     rewords: bool = False
     """Whether `embed` gives the model another text in the prompt's place, whose words stand
-    elsewhere. Such a guide is heard first, and none beside it can look for the prompt's words.
+    elsewhere. Such a guide is heard first, alone of its kind, and none beside it can look for the
+    prompt's words.
+    """
+    renegates: bool = False
+    """Whether `embed` gives the model another text in the negative prompt's place. Such a guide is
+    heard first, and alone of its kind, too.
     """
     unguided: bool = False
     """Whether `predict` makes sense where a call makes no prediction without the prompt.

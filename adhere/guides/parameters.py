@@ -40,6 +40,7 @@ class Parameter:
     source: str
     choices: tuple[str, ...]
     local: tuple[str, ...] | None = None
+    behind: str = ""
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -55,6 +56,7 @@ def param(
     high: float | None = None,
     source: str = "",
     local: tuple[str, ...] | None = None,
+    behind: str = "",
 ) -> T:
     """Declare a plugin parameter.
 
@@ -66,15 +68,18 @@ def param(
         source: where the default comes from: paper section or `repository@commit`.
         local: for a text that names files or models, which are the machine's own: the values that
             a stranger may give it all the same, in an app that serves them.
+        behind: for a number that ends a range, the parameter that begins it and may not be above.
     """
-    about = {"help": help, "low": low, "high": high, "source": source, "local": local}
+    about = {
+        "help": help, "low": low, "high": high, "source": source, "local": local, "behind": behind,
+    }  # fmt: skip
     # field() is typed to return the default's own type, which is just what a dataclass body wants.
     return dataclasses.field(default=default, metadata=about)
 
 
-def share(default: T, help: str, *, source: str = "") -> T:
-    """Declare a parameter, or a tuple of them, that lies in [0, 1]."""
-    return param(default, help, low=0, high=1, source=source)
+def share(default: T, help: str, *, source: str = "", behind: str = "") -> T:
+    """Declare a parameter, or a tuple of them, that lies in [0, 1]; `behind` as for `param`."""
+    return param(default, help, low=0, high=1, source=source, behind=behind)
 
 
 def step_length(default: float = 20.0, *, source: str = "") -> float:
@@ -100,6 +105,7 @@ def parameters(plugin: type) -> tuple[Parameter, ...]:
                 source=field.metadata.get("source", ""),
                 choices=_choices(kind),
                 local=field.metadata.get("local"),
+                behind=field.metadata.get("behind", ""),
             )
         )
     return tuple(found)
@@ -128,6 +134,8 @@ class Method:
 
     def __post_init__(self) -> None:
         check(self)
+        for name, value in [*vars(self).items()]:  # numpy's numbers and texts are no plain data
+            object.__setattr__(self, name, _python(value))
 
     if not TYPE_CHECKING:  # for a type checker, any attribute would exist
 
@@ -137,9 +145,25 @@ class Method:
 
 
 def check(plugin: Any) -> None:
-    """Raise `ParameterError` unless every field of a plugin instance has a fitting value."""
-    for parameter in parameters(type(plugin)):
+    """Raise `ParameterError` unless every field of a plugin instance has a fitting value, and no
+    range ends before it begins.
+    """
+    own = parameters(type(plugin))
+    for parameter in own:
         _check_one(type(plugin).name, parameter, getattr(plugin, parameter.name))
+    for parameter in own:
+        if parameter.behind:
+            _check_range(plugin, next(p for p in own if p.name == parameter.behind), parameter)
+
+
+def _check_range(plugin: Any, first: Parameter, last: Parameter) -> None:
+    begin, end = getattr(plugin, first.name), getattr(plugin, last.name)
+    if begin is not None and end is not None and begin > end:
+        raise ParameterError(
+            f"{type(plugin).name}: {first.name}={begin:g} lies behind {last.name}={end:g}, so "
+            f"there is nothing between them; give for example {first.name}={first.default:g},"
+            f"{last.name}={last.default:g}"
+        )
 
 
 def to_json(plugin: Any) -> dict[str, Any]:
@@ -229,6 +253,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _python(value: Any) -> Any:
+    """A number or text that is a subclass's or another library's as Python's own."""
+    if isinstance(value, (bool, tuple)):
+        return tuple(map(_python, value)) if isinstance(value, tuple) else value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return str(value) if isinstance(value, str) else value
+
+
 def _options(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if _is_union(kind) else (kind,)
 
@@ -258,7 +291,7 @@ def _typed(parameter: Parameter, value: Any) -> Any:
 
 def _as(kind: Any, value: Any) -> Any:
     if get_origin(kind) is Literal:
-        if value in get_args(kind):
+        if _fits(kind, value):
             return value
         raise ValueError(value)
     if get_origin(kind) is tuple:
@@ -323,7 +356,8 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind is NoneType:
         return value is None
     if get_origin(kind) is Literal:
-        return value in get_args(kind)
+        # Not `in`: an array compares with each, and has no truth.
+        return any(isinstance(value, type(one)) and value == one for one in get_args(kind))
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         if not isinstance(value, tuple):

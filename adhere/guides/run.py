@@ -26,6 +26,10 @@ class NoText(str):
 
 NO_TEXT = NoText()
 """The text of a call that was given embeddings only. Methods that need no words still work."""
+_UNTOLD = (
+    "the call was given prompt_embeds, and which text they are of is not known; pass it as "
+    "attach(pipe, prompt=...) or callback(pipe, prompt=...)"
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,22 @@ class Prompt(Renamed):
 
     @cached_property
     def parsed(self) -> Parse:
-        """The nouns of the prompt and what modifies each."""
+        """The nouns of the prompt and what modifies each.
+
+        Raises:
+            PromptError: nobody said what the prompt is (`NO_TEXT`).
+        """
+        if isinstance(self.text, NoText):
+            raise PromptError(_UNTOLD)
         return parse(self.text, self.parser)
 
     @property
     def plain(self) -> str:
-        """The text without markup, as the text encoder sees it."""
-        return self.parsed.text
+        """The text without markup, as the text encoder sees it; `NO_TEXT` as it is.
+
+        A method that goes by what the prompt says asks `Run.spoken` instead.
+        """
+        return self.text if isinstance(self.text, NoText) else self.parsed.text
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,8 @@ class Run(Renamed):
         size: height and width that the call asked for, in pixels; None where it did not say.
         guided: whether its steps make a prediction without the prompt, too: not where a model is
             guidance-distilled or the guidance scale is 1.
+        seeds: a number for each image, of the latents that it began with: what is drawn by it is
+            the image's own, and the same at any batch size.
         weights: tells a fingerprint of the model that runs, for methods whose files belong to one;
             an empty one where its weights are not in memory.
     """
@@ -130,6 +145,7 @@ class Run(Renamed):
     pictures: int = 0
     size: tuple[int, int] | None = None
     guided: bool = True
+    seeds: tuple[int, ...] = ()
     weights: Callable[[], str] = str
 
     @property
@@ -185,18 +201,27 @@ class Run(Renamed):
         if sentence not in self.notes:
             self.notes.append(sentence)
 
-    def spoken(self) -> tuple[str, ...]:
+    def from_noise(self, name: str) -> bool:
+        """Whether the call starts from noise, which a method may choose. Where it starts from a
+        picture, that there is none to choose is in the notes, by the method's `name`.
+        """
+        if not self.sampling:
+            self.note(f"{name} chose no noise: the call starts from a picture")
+        return self.sampling
+
+    def spoken(self, *, columns: bool = False) -> tuple[str, ...]:
         """Each image's prompt as the text encoders see it, for methods that read it themselves.
+
+        Args:
+            columns: whether what is made of it goes by the columns of its words, and is wrong
+                beside a method that gives the model another text.
 
         Raises:
             PromptError: the call was given embeddings, and nobody said of what text.
         """
-        if any(isinstance(prompt.text, NoText) for prompt in self.prompts):
-            raise PromptError(
-                "the call was given prompt_embeds, and which text they are of is not known; pass "
-                "it as attach(pipe, prompt=...) or callback(pipe, prompt=...)"
-            )
-        return tuple(prompt.plain for prompt in self.prompts)
+        if columns:
+            self.used.add("words")
+        return tuple(prompt.parsed.text for prompt in self.prompts)
 
     def phrase(self, image: int, text: str) -> Phrase:
         """The token columns of a phrase in an image's prompt. `cat#2` is the second cat.
@@ -284,10 +309,11 @@ class Run(Renamed):
         Raises:
             LayoutError: an image has none, a phrase of it is not in the prompt, or a mask of it has
                 another aspect ratio than the picture.
+            PromptError: the call was given embeddings, and nobody said of what text.
         """
         layouts = self._layouts(given, ())
-        for prompt, layout in zip(self.prompts, layouts, strict=True):
-            layout.check(prompt.plain)
+        for spoken, layout in zip(self.spoken(), layouts, strict=True):
+            layout.check(spoken)
         return layouts
 
     def own_texts(
@@ -351,12 +377,10 @@ class Run(Renamed):
 
     def _words(self, image: int) -> str:
         """An image's prompt, which must have words."""
-        text = self.prompts[image].plain
+        text = self.prompts[image].parsed.text
         if not text.strip():
             raise PromptError(
-                "the prompt is empty, or the call was given prompt_embeds; guidance finds subjects "
-                "by their words: write a prompt, or pass the embeddings' text as "
-                "attach(pipe, prompt=...) or callback(pipe, prompt=...)"
+                "the prompt is empty; guidance finds subjects by their words: write a prompt"
             )
         return text
 

@@ -20,7 +20,7 @@ from adhere.guides.run import Prompt, Run
 from adhere.pipelines.engine.moments.descent import Descent
 from adhere.pipelines.engine.moments.embedding import Embedding
 from adhere.pipelines.engine.moments.finished import Pictures
-from adhere.pipelines.engine.moments.looking import chosen_noise
+from adhere.pipelines.engine.moments.looking import chosen_noise, seed_of
 from adhere.pipelines.engine.moments.masking import Masking
 from adhere.pipelines.engine.moments.own_pass import OwnPass
 from adhere.pipelines.engine.moments.passes import Passes
@@ -30,7 +30,7 @@ from adhere.pipelines.engine.moments.selecting import Selecting
 from adhere.pipelines.engine.report import RunReport
 from adhere.pipelines.engine.state import Now, Setup, State
 from adhere.pipelines.families import Family
-from adhere.pipelines.hooks.denoiser_call import Call
+from adhere.pipelines.hooks.denoiser_call import Call, single
 from adhere.pipelines.hooks.hazards import refuse_caches, refuse_unsafe_gradients
 from adhere.pipelines.hooks.schedulers import edits, fit, levels
 from adhere.pipelines.hooks.schedulers.clock import Clock, first_evaluation
@@ -74,6 +74,7 @@ def begun(
         pictures=sum(family.pictures(call)),
         guided=family.guided(call, len(prompts)),
         size=_size(family),
+        seeds=tuple(map(seed_of, single(latents))),
         weights=functools.partial(fingerprint, family.denoiser),
     )
     report = RunReport(family.name, len(prompts), run.steps, guided=run.guided)
@@ -101,7 +102,8 @@ def _acting(plugins: Sequence[Plugin], run: Run) -> list[tuple[str, Guide]]:
     """The guides that will change something, and their names.
 
     Raises:
-        ParameterError: one puts another text in the prompt's place, and one looks for words there.
+        ParameterError: one puts another text in the prompt's place, and one looks for words there,
+            or another one puts in its own, or two do so in the negative prompt's.
     """
     acting, looking = list[tuple[str, Guide]](), list[str]()
     for name, plugin in zip(_labels(plugins), plugins, strict=True):
@@ -112,7 +114,10 @@ def _acting(plugins: Sequence[Plugin], run: Run) -> list[tuple[str, Guide]]:
         acting.append((name, guide))
         if "words" in run.used or guide.reads or guide.watches:
             looking.append(name)
+    denying = [name for name, guide in acting if guide.renegates]
+    _refuse_several(denying, "another text than the negative prompt")
     anew = [name for name, guide in acting if guide.rewords]
+    _refuse_several(anew, "another text than the prompt")
     if anew:
         refusal = ParameterError(
             f"{anew[0]} gives the model another text than the prompt, in which "
@@ -123,6 +128,15 @@ def _acting(plugins: Sequence[Plugin], run: Run) -> list[tuple[str, Guide]]:
             raise refusal
         run.unread = refusal
     return acting
+
+
+def _refuse_several(names: Sequence[str], what: str) -> None:
+    """Raise `ParameterError` for guides that each put a text in the same place."""
+    if len(names) > 1:
+        raise ParameterError(
+            f"{' and '.join(names)} each give the model {what}, and the last one alone would be "
+            "heard; leave one of them out"
+        )
 
 
 def _size(family: Family) -> tuple[int, int] | None:

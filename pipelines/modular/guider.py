@@ -30,6 +30,7 @@ from adhere.errors import GuidanceError, ModelError, ParameterError
 from adhere.guides.guide import Guide, Plugin, Prediction, Step, Text
 from adhere.guides.run import NO_TEXT, Prompt, Run
 from adhere.pipelines.engine.guidance import Guidance
+from adhere.pipelines.engine.moments.looking import seed_of
 from adhere.pipelines.engine.moments.prediction import agreed, spliced
 from adhere.pipelines.families import Family, family_of
 from adhere.pipelines.hooks import compat
@@ -191,12 +192,14 @@ class PredictionGuider(ClassifierFreeGuidance):
 
     def _begun(self, family: Family, args: Any, kwargs: Any) -> _Run:
         call = family.bind(args, kwargs)
-        grid = family.grid(family.latents(call, None, call.rows), call)
+        latents = family.latents(call, None, call.rows)
+        grid = family.grid(latents, call)
         # Extra texts get the width of the prompt's, which the loop was given as embeddings.
         family.encodings = [{"prompt_embeds": call.values[family.text]}]
         family.scale = self._scale()
         prompts = (Prompt(NO_TEXT),) * call.rows
-        described = Run(prompts, (), grid, compat.step_of(self)[1], family.name)
+        seeds = tuple(map(seed_of, single(latents)))
+        described = Run(prompts, (), grid, compat.step_of(self)[1], family.name, seeds=seeds)
         made = [plugin.guide(described) for plugin in self.guidance.plugins]
         guides = [guide for guide in made if not guide.off]
         run = _Run(family, self.pipe.scheduler, guides)

@@ -52,7 +52,7 @@ class ConceptGuidance(Method):
     threshold: float = share(0.6, "likeness below which a concept is added", source=SOURCE)
     quantile: float = share(0.7, "share of a direction's values left out", source=SOURCE)
     start: float = share(0.1, "share of the steps before any is added", source=SOURCE)
-    stop: float = share(0.6, "share of the steps at which that ends", source=SOURCE)
+    stop: float = share(0.6, "share of the steps at which that ends", source=SOURCE, behind="start")
     window: int = param(5, "steps over which likeness is averaged", low=1, high=100, source=SOURCE)
     momentum_scale: float = share(0.5, "s_m", source=SOURCE)
     momentum: float = share(0.4, "beta", source=SOURCE)

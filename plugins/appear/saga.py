@@ -76,7 +76,7 @@ class _Guide(EnergyGuide[tuple[Phrase, ...]]):
 
     def __init__(self, plugin: Saga, run: Run) -> None:
         super().__init__(plugin, run)
-        self.off = self.off or not run.sampling
+        self.off = self.off or not run.from_noise(plugin.name)
         self.losses: list[list[float]] = []
 
     def guides(self, step: Step) -> bool:

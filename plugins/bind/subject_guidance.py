@@ -52,7 +52,9 @@ class SubjectGuidance(Method):
     threshold: float = share(0.5, "tau, least attention of a subject's cell, its peak being 1")
     sigma: float = param(SMOOTHING, "width of the Gaussian, in cells of the map", low=0, high=10)
     start: float = share(0.0, "share of the steps before which no picture is heard")
-    stop: float = share(1.0, "share of the steps after which they are heard everywhere")
+    stop: float = share(
+        1.0, "share of the steps after which they are heard everywhere", behind="start"
+    )
 
     def guide(self, run: Run) -> Guide:
         if not run.pictures:

@@ -60,8 +60,9 @@ class BestOfN(Method):
 class _Guide(Guide):
     def __init__(self, plugin: BestOfN, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.off = plugin.candidates == 1
+        self.off = plugin.candidates == 1 or not run.from_noise(plugin.name)
         self.verifier = verifiers.verifier(plugin.verifier)
+        self.prompts = () if self.off else run.spoken()
         self.ranks: list[list[float]] = []
 
     def guides(self, step: Step) -> bool:
@@ -75,7 +76,7 @@ class _Guide(Guide):
 
         def rank(tried: Tensor, images: tuple[int, ...]) -> list[float]:
             pictures = look.pictures(tried, images, plugin.look_at)
-            found = score(self.verifier, pictures, [self.run.prompts[k].plain for k in images])
+            found = score(self.verifier, pictures, [self.prompts[k] for k in images])
             for sentence in found.failures:
                 self.run.note(sentence)
             return [-one for one in found.scores]

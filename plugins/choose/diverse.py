@@ -8,7 +8,8 @@ is decided in the first steps; let those hear the prompt through noise, and each
     y^       <- psi (y^ - mean(y^)) std(y) / std(y^) + psi mean(y) + (1 - psi) y^    eq. 3, 4
 
 t falls from 1 to 0 over the run, y are the prompt's embeddings; those of the negative prompt stay.
-Each image draws from the signs of its starting noise, so that it is the same at any batch size.
+Each image draws from the signs of the latents that it begins with, so that it is the same at any
+batch size.
 
 Differs from the paper: n is in units of std(y), about 1 in the models that it tried, so that `s`
 means the same to encoders of another scale. A pooled embedding (SDXL, FLUX) stays as it is.
@@ -16,7 +17,6 @@ means the same to encoders of another scale. A pooled embedding (SDXL, FLUX) sta
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,10 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides.guide import Guide, Look, Step, Text
+from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import signs
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ class Diverse(Method):
         0.1, "1 - tau_2: share of the run in which only noise is heard", source="appendix"
     )
     clear: float = share(
-        0.4, "1 - tau_1: share from which on the prompt is heard as it is", source="appendix"
-    )
+        0.4, "1 - tau_1: share from which on the prompt is heard as it is", source="appendix",
+        behind="unheard",
+    )  # fmt: skip
     rescaled: float = share(
         1.0, "psi: share in which mean and deviation are kept", source="appendix"
     )
@@ -67,13 +67,7 @@ class _Guide(Guide):
     def __init__(self, plugin: Diverse, run: Run) -> None:
         self.plugin = plugin
         self.off = plugin.clear == 0
-        self.seeds = [zlib.crc32(prompt.plain.encode()) for prompt in run.prompts]
-
-    def initial(
-        self, noise: Float[Tensor, "batch channels h w"], look: Look
-    ) -> Float[Tensor, "batch channels h w"]:
-        self.seeds = [signs(one) for one in noise]
-        return noise
+        self.seeds = list(run.seeds)
 
     def follow(self, parents: Sequence[int]) -> None:
         self.seeds = [self.seeds[row] for row in parents]

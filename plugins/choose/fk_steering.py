@@ -72,6 +72,7 @@ class _Guide(Guide):
         self.groups = [images for images in run.groups if len(images) > 2]
         self.off = plugin.strength == 0 or not plugin.resample_at or not self.groups
         self.verifier = verifiers.verifier(plugin.verifier)
+        self.prompts = () if self.off else run.spoken()
         self.last = torch.full((run.batch,), torch.nan, dtype=torch.float64)
         self.weights = torch.zeros(run.batch, dtype=torch.float64)  # their logarithms
         self.scored: list[list[float | None]] = []
@@ -87,7 +88,7 @@ class _Guide(Guide):
         return step.looked_at(*self.plugin.resample_at)
 
     def select(self, step: Step, candidates: Candidates) -> Selection:
-        found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])
+        found = score(self.verifier, candidates.pictures(), self.prompts)
         for sentence in found.failures:
             self.run.note(sentence)
         self.scored.append([None if one != one else one for one in found.scores])

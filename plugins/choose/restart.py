@@ -66,8 +66,11 @@ class Restart(Method):
 class _Guide(Guide):
     def __init__(self, plugin: Restart, run: Run) -> None:
         self.plugin, self.run = plugin, run
-        self.off = not plugin.look_at or plugin.least == LEAST
+        never = not plugin.look_at or plugin.least == LEAST
+        # Other noise would take the place of the picture that a call starts from.
+        self.off = never or not run.from_noise(plugin.name)
         self.verifier = verifiers.verifier(plugin.verifier)
+        self.prompts = () if self.off else run.spoken()
         self.scored: list[list[float | None]] = [[] for _ in run.prompts]
         self.restarted: list[list[int]] = [[] for _ in run.prompts]
 
@@ -75,7 +78,7 @@ class _Guide(Guide):
         return step.looked_at(*self.plugin.look_at)
 
     def select(self, step: Step, candidates: Candidates) -> Selection:
-        found = score(self.verifier, candidates.pictures(), [one.plain for one in self.run.prompts])
+        found = score(self.verifier, candidates.pictures(), self.prompts)
         for sentence in found.failures:
             self.run.note(sentence)
         again = tuple(k for k, one in enumerate(found.scores) if one < self.plugin.least)

@@ -67,8 +67,8 @@ class ConceptSteering(Method):
 class _Guide(Guide):
     def __init__(self, plugin: ConceptSteering, autoencoder: Autoencoder, run: Run) -> None:
         self.plugin, self.autoencoder = plugin, autoencoder
-        self.prompts = [prompt.plain for prompt in run.prompts]
         self.off = plugin.strength == 0 or plugin.stop == 0
+        self.prompts = () if self.off else run.spoken(columns=True)
         self.shifts: tuple[Tensor, Tensor] | None = None
         self.features = 0
 

@@ -48,7 +48,9 @@ class PPlus(Method):
         (), "a style for the outer layers, or layers with a text, as in 0-4=an oil painting"
     )
     inner: float = share(0.3125, "k / n, where the inner layers begin", source="code@7862c3f")
-    outer: float = share(0.625, "K / n, where the outer ones go on", source="code@7862c3f")
+    outer: float = share(
+        0.625, "K / n, where the outer ones go on", source="code@7862c3f", behind="inner"
+    )
     stop: float = share(1.0, "share of the steps at which it ends", source="paper")
 
     def __post_init__(self) -> None:
@@ -62,8 +64,6 @@ class PPlus(Method):
         whole = [text for text in self.texts if not _RANGE.fullmatch(text)]
         if len(whole) > 1:
             raise ParameterError(f"{self.name}: give one text for the outer layers, not several")
-        if whole and self.inner > self.outer:
-            raise ParameterError(_UNPARTED.format(self, whole[0]))
 
     def guide(self, run: Run) -> Guide:
         if not self.texts:

@@ -52,7 +52,7 @@ class Sega(Method):
     )
     threshold: float = share(0.9, "lambda, share of the values left alone", source="sec. 3")
     start: float = share(0.2, "share of the steps before it acts", source="sec. 3")
-    stop: float = share(1.0, "share of the steps at which it ends", source="sec. 3")
+    stop: float = share(1.0, "share of the steps at which it ends", source="sec. 3", behind="start")
     momentum_scale: float = share(0.1, "s_m", source="diffusers, edit_momentum_scale")
     momentum: float = share(0.4, "beta", source="diffusers, edit_mom_beta")
 

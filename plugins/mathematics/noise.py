@@ -163,8 +163,3 @@ def most_promising(
             if own < lowest[image]:
                 best[image], lowest[image] = one, own
     return torch.stack(best), ranks
-
-
-def signs(noise: Float[Tensor, "channels h w"]) -> int:
-    """A number of 62 bits from the signs of a noise, the same at any precision."""
-    return sum(1 << k for k, up in enumerate((noise.flatten()[:62] > 0).tolist()) if up)

@@ -45,7 +45,9 @@ class DelayedNegative(Method):
         "share of the steps before the negative prompt acts",
         source="arXiv:2406.02965",
     )
-    stop: float = share(1.0, "share of the steps at which it ends", source="arXiv:2406.02965")
+    stop: float = share(
+        1.0, "share of the steps at which it ends", source="arXiv:2406.02965", behind="start"
+    )
     negative: str | None = param(
         None, "what the picture shall not show; the call's own negative prompt if left out"
     )
@@ -79,6 +81,7 @@ class _Exchanging(Guide):
     """In classifier-free guidance: another text for the prediction without the prompt."""
 
     negative = True
+    renegates = True
 
     def __init__(self, plugin: DelayedNegative, run: Run) -> None:
         self.plugin, self.run = plugin, run

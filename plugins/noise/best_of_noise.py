@@ -61,7 +61,7 @@ class _Guide(Guide):
 
     def __init__(self, plugin: BestOfNoise, run: Run) -> None:
         self.plugin = plugin
-        self.off = plugin.candidates == 1
+        self.off = plugin.candidates == 1 or not run.from_noise(plugin.name)
         self.subjects = run.subjects(plugin.subjects)
         self.ranks: list[list[float]] = []
 

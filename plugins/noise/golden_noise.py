@@ -55,17 +55,16 @@ class GoldenNoise(Method):
                 f"{self.name}: no network; train one ({MAKE}), name it: network=golden.safetensors"
             )
         network = StoredNetwork.read(self.network)
-        if not run.sampling:
-            run.note(f"{self.name} moved no noise: the call starts from a picture")
-        elif not self.any_model and self.strength > 0:
+        off = self.strength == 0 or not run.from_noise(self.name)
+        if not off and not self.any_model:
             network.check_model(run.weights())
-        return _Guide(self, network, run.sampling)
+        return _Guide(self, network, off)
 
 
 class _Guide(Guide):
-    def __init__(self, plugin: GoldenNoise, network: StoredNetwork, sampling: bool) -> None:
+    def __init__(self, plugin: GoldenNoise, network: StoredNetwork, off: bool) -> None:
         self.plugin, self.network = plugin, network
-        self.off = plugin.strength == 0 or not sampling
+        self.off = off
         self.words: Tensor | None = None
         self.moved: list[float] = []
 

@@ -93,6 +93,8 @@ class _Guide(EnergyGuide[tuple[Phrase, ...]]):
     def __init__(self, plugin: InitNO, run: Run) -> None:
         super().__init__(plugin, run)
         self.search = NoiseSearch(plugin, self.wanted)
+        searches = plugin.rounds + plugin.last_passes > 0 and run.from_noise(plugin.name)
+        self.off = not searches and plugin.step_size * plugin.stop == 0
         self.usual: dict[tuple[int, int], Tensor] = {}
 
     def initial(

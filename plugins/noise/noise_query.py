@@ -55,9 +55,7 @@ class NoiseQuery(Method):
     )
 
     def guide(self, run: Run) -> Guide:
-        if not run.sampling:
-            run.note(f"{self.name} chose no noise: the call starts from a picture")
-        if self.top == 0 or not run.sampling:
+        if self.top == 0 or not run.from_noise(self.name):
             return _Guide(self, None)
         if self.library is None:
             raise ParameterError(

@@ -64,9 +64,7 @@ class _Guide(Guide):
     def __init__(self, plugin: MovedNoise, run: Run) -> None:
         self.plugin = plugin
         self.regions = OwnRegions(run.own_texts(plugin.layout, heeds=("text",)))
-        self.off = plugin.look_at == 0 or not run.sampling
-        if not run.sampling:
-            run.note(f"{plugin.name} moved no noise: the call starts from a picture")
+        self.off = plugin.look_at == 0 or not run.from_noise(plugin.name)
         said = {
             f"region {k}": [region.said if region else None for region in self.regions.each(k)]
             for k in self.regions.numbers

@@ -7,8 +7,8 @@ a little, by noise on the text embeddings or by words put into the prompt, and m
     repeats:  `times` times, a word of the prompt goes in at a random place
     numbers:  `times` times, a number below 100000 goes in at a random place
 
-Each image of a run has its own draw, made from the signs of its starting noise, so that it is the
-same at any batch size; one that starts from a picture has it from its prompt.
+Each image of a run has its own draw, made from the signs of the latents that it begins with, so
+that it is the same at any batch size.
 
 Differs from the authors' code (somepago/DCR, `sd_mitigation.py`): their `rand_word_add` draws words
 from the tokenizer's whole vocabulary, which a plugin does not have; what they repeat are words of
@@ -18,19 +18,16 @@ the prompt as grown so far, here as given. The paper's other ways change the tra
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from adhere.guides.guide import Guide, Look, Step, Text
+from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Method, param
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise import signs
 
 
 @dataclass(frozen=True)
@@ -51,27 +48,21 @@ class CaptionJitter(Method):
 
     def guide(self, run: Run) -> Guide:
         if self.way == "noise":
-            return _Guide(self, [prompt.plain for prompt in run.prompts])
+            return _Guide(self, [prompt.plain for prompt in run.prompts], run.seeds)
         if not all(map(str.strip, run.spoken())):
             run.note(f"{self.name} left an empty prompt alone: there is no word in it")
-        return _Guide(self, run.spoken())
+        return _Guide(self, run.spoken(), run.seeds)
 
 
 class _Guide(Guide):
-    def __init__(self, plugin: CaptionJitter, prompts: Sequence[str]) -> None:
+    def __init__(self, plugin: CaptionJitter, prompts: Sequence[str], seeds: Sequence[int]) -> None:
         self.plugin, self.prompts = plugin, prompts
         self.rewords = plugin.way != "noise"
         self.off = (plugin.times if self.rewords else plugin.noise) == 0
-        self.seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
+        self.seeds = seeds
         self.texts_shown = list(prompts)
         self.cond: Tensor | None = None
         self.shift: Tensor | None = None
-
-    def initial(
-        self, noise: Float[Tensor, "batch channels h w"], look: Look
-    ) -> Float[Tensor, "batch channels h w"]:
-        self.seeds = [signs(one) for one in noise]
-        return noise
 
     def embed(self, step: Step, text: Text) -> Text:
         if self.plugin.way == "noise":

@@ -221,6 +221,17 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
             Recipe(size=wrong)
 
 
+def test_a_method_holds_pythons_own_numbers_and_texts() -> None:
+    from adhere.plugins import PLUGINS
+
+    made = PLUGINS["attend-and-excite"](
+        subjects=(np.str_("cat"),), step_size=Fraction(5, 2), refine_at=(np.float32(0.5),),
+        thresholds=(1,), refinements=np.int8(2),
+    )  # fmt: skip
+    assert repr(made).startswith("AttendAndExcite(subjects=('cat',), step_size=2.5, stop=0.5, ")
+    assert "refine_at=(0.5,), thresholds=(1,), refinements=2" in repr(made)
+
+
 @dataclass(frozen=True)
 class Held:
     """Somebody's own plugin, which holds an array: what is equal here may not be there."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from adhere.errors import LayoutError, PromptError
-from adhere.guides.run import Prompt, Run
+from adhere.guides.run import NO_TEXT, Prompt, Run
 from adhere.layout.layout import Layout, Region
 from adhere.prompt.tokens import Track, tokenise
 from tests import tiny
@@ -111,10 +112,24 @@ def test_what_cannot_be_found_is_said() -> None:
         run_of(Prompt("a red cat")).subjects(("dragon",))
     with pytest.raises(PromptError, match="subjects is empty: name at least one"):
         run_of(Prompt("a red cat", subjects=())).subjects()
-    with pytest.raises(PromptError, match=r"attach\(pipe, prompt=...\)"):
+    with pytest.raises(PromptError, match="the prompt is empty; guidance finds subjects by"):
         run_of(Prompt("")).subjects()
     with pytest.raises(PromptError, match=r"no noun found in 'the of'.*name the subjects"):
         run_of(Prompt("the of")).subjects()
+
+
+def test_of_embeddings_alone_the_text_is_asked_for_wherever_it_is_read() -> None:
+    left = Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))
+    run = Run((Prompt(NO_TEXT, layout=left),), (), (4, 4), 1, "tiny")
+    assert run.prompts[0].plain == ""
+    asking: list[Callable[[], Any]] = [
+        run.spoken, run.subjects, run.nouns, run.layouts, run.regions, lambda: run.phrase(0, "cat"),
+        lambda: run.prompts[0].parsed.require_nouns(),
+    ]  # fmt: skip
+    for ask in asking:
+        with pytest.raises(PromptError, match=r"pass it as attach\(pipe, prompt=...\)"):
+            ask()
+    assert run.own_texts()
 
 
 def test_layouts_are_the_plugins_own_else_the_briefs() -> None:

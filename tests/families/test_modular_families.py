@@ -102,7 +102,7 @@ def test_a_loop_without_guider_refuses_what_reshapes_guidance() -> None:
 
 def test_a_guider_refuses_what_acts_on_latents_or_attention() -> None:
     pipe = CASES["sd3"].pipe()
-    reads = ("safree", "prototype")
+    reads = ("safree", "prototype", "concept-steering")
     for name in ("attend-and-excite", "best-of-noise", "dense-diffusion", *reads):
         kind = PLUGINS[name]
         plugin = kind(**stored.needed({one.name for one in parameters(kind)}))

@@ -71,7 +71,7 @@ LIST: dict[str, tuple[Any, ...]] = {
     ),
     "an empty prompt": (
         PromptError, {}, None, AttendAndExcite(), lambda: {"prompt": ""},
-        ("the prompt is empty", "finds subjects by their words", "write a prompt, or pass"),
+        ("the prompt is empty", "finds subjects by their words", "write a prompt"),
     ),
     "no text encoder": (
         ModelError, {"text_encoder": None}, None, SafeLatentDiffusion(concept="a skull"),

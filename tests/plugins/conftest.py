@@ -53,6 +53,7 @@ def make_run() -> Callable[..., Run]:
         subjects: tuple[str, ...] | None = None,
         grid: tuple[int, int] = (16, 16),
         tracks: int = 1,
+        seeds: Sequence[int] = (),
     ) -> Run:
         given = tuple(Prompt(text, subjects, layout) for text in prompts)
         images = tuple(
@@ -66,7 +67,8 @@ def make_run() -> Callable[..., Run]:
             )
             for prompt in given
         )
-        return Run(given, (Track(images),) * tracks, grid, steps=50, family="tiny")
+        own = tuple(seeds) or tuple(range(len(given)))
+        return Run(given, (Track(images),) * tracks, grid, steps=50, family="tiny", seeds=own)
 
     return make
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
 
 from adhere import Guidance
 from adhere.errors import ModelError, ParameterError
@@ -14,12 +15,13 @@ from adhere.guides.guide import Text
 from adhere.layout.layout import Layout, Region
 from adhere.plugins.appear.attend_and_excite import AttendAndExcite
 from adhere.plugins.bind.dos import Dos
+from adhere.plugins.edit.concept_steering import ConceptSteering
 from adhere.plugins.edit.time import Time
-from adhere.plugins.mathematics.noise import signs
 from adhere.plugins.place.paint_with_words import PaintWithWords
 from adhere.plugins.safe.caption_jitter import CaptionJitter, changed
 from adhere.plugins.safe.safree import Safree
 from tests import tiny
+from tests.stored import autoencoder
 
 PROMPTS = ("a red cat", "a dog on the photo of a frog")
 
@@ -31,12 +33,6 @@ def text_of(batch):
         return torch.stack([torch.full((20, 3), float(len(one.split()))) for one in texts])
 
     return Text(torch.zeros(batch, 20, 3), torch.ones(batch, 20, 3), encode)
-
-
-def noise_of(*seeds):
-    return torch.stack(
-        [torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
 
 
 @pytest.mark.parametrize("way", ["repeats", "numbers"])
@@ -66,13 +62,11 @@ def test_places_and_words_are_spread():
 def test_draws_are_the_images_own(make_run, make_step, way):
     plugin = CaptionJitter(way)
     prompts = (PROMPTS[1],) * 2
-    both, noise = plugin.guide(make_run(*prompts)), noise_of(1, 2)
-    assert torch.equal(both.initial(noise, None), noise)
+    both = plugin.guide(make_run(*prompts, seeds=(5, 6)))
     found = both.embed(make_step(0), text_of(2))
     shown = both.report()["prompts"]
     for k in range(2):
-        alone = plugin.guide(make_run(prompts[k]))
-        alone.initial(noise[k : k + 1].half(), None)
+        alone = plugin.guide(make_run(prompts[k], seeds=(5 + k,)))
         one = alone.embed(make_step(0), text_of(1))
         assert torch.equal(found.cond[k : k + 1], one.cond)
         assert alone.report()["prompts"] == [shown[k]]
@@ -83,28 +77,19 @@ def test_draws_are_the_images_own(make_run, make_step, way):
         assert torch.equal(found.uncond, text_of(2).uncond)
     again = both.embed(make_step(1), text_of(2))
     assert torch.equal(again.cond, found.cond), "one draw a run"
-    other = CaptionJitter(way, seed=1).guide(make_run(*prompts))
-    other.initial(noise, None)
+    other = CaptionJitter(way, seed=1).guide(make_run(*prompts, seeds=(5, 6)))
     moved = other.embed(make_step(0), text_of(2))
     assert other.report()["prompts"] != shown or not torch.equal(moved.cond, found.cond)
 
 
 def test_noise_has_its_size_on_both_texts(make_run, make_step):
     guide = CaptionJitter("noise", noise=0.3).guide(make_run(*PROMPTS))
-    guide.initial(noise_of(3, 4), None)
     found = guide.embed(make_step(0), text_of(2))
     for moved in (found.cond, found.uncond - 1):
         assert moved.std().item() == pytest.approx(0.3, rel=0.2)
         assert abs(moved.mean().item()) < 0.1
     without = text_of(2).replace(uncond=None)
     assert guide.embed(make_step(0), without).uncond is None
-
-
-def test_signs_do_not_see_rounding():
-    noise = noise_of(5)[0]
-    assert signs(noise) == signs(noise.bfloat16()) == signs(3 * noise.double())
-    assert signs(noise) != signs(noise_of(6)[0])
-    assert 0 < signs(noise) < 2**62
 
 
 def test_an_empty_prompt_is_left_alone_with_a_note(make_run):
@@ -116,11 +101,21 @@ def test_an_empty_prompt_is_left_alone_with_a_note(make_run):
     assert not noisy.notes
 
 
+def test_two_that_put_words_in_are_refused():
+    """The second one's text would be heard alone."""
+    with pytest.raises(ParameterError, match="caption-jitter and caption-jitter#2 each give"):
+        tiny.latents(
+            tiny.sd1(), guidance=Guidance(CaptionJitter(), CaptionJitter("numbers")), steps=1
+        )
+    tiny.latents(tiny.sd1(), guidance=Guidance(CaptionJitter(), CaptionJitter("noise")), steps=1)
+
+
 READERS = {
     "words": AttendAndExcite(("cat",)),
     "regions": PaintWithWords(layout=Layout((Region("cat", box=(0.0, 0.0, 0.5, 1.0)),))),
     "own words": Safree(("a dog",)),
     "own objects": Dos(),
+    "columns": ConceptSteering(autoencoder(tiny.sd1()), "a blue dog"),
 }
 
 
@@ -159,9 +154,25 @@ def test_what_edits_the_text_edits_the_one_with_words_put_in():
     )
 
 
-def test_a_run_from_a_picture_draws_by_its_prompt(make_run, make_step):
-    found = [CaptionJitter().guide(make_run(*PROMPTS)) for _ in range(2)]
-    for guide in found:
-        guide.embed(make_step(0), text_of(2))
-    assert found[0].report() == found[1].report()
-    assert found[0].report()["prompts"] != list(PROMPTS)
+def of_text(pipe, guidance, seeds):
+    with guidance.attach(pipe) as attached:
+        tiny.latents(pipe, PROMPTS[1], seeds=seeds, num_images_per_prompt=len(seeds), steps=2)
+    return attached.report.plugins["caption-jitter"]["prompts"]
+
+
+def of_picture(pipe, guidance, seeds):
+    pipe = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    picture, draws = torch.full((1, 3, 32, 32), 0.5), {"generator": tiny.generators(*seeds)}
+    with guidance.attach(pipe) as attached:
+        pipe(PROMPTS[1], image=picture, strength=0.5, num_inference_steps=4,
+             num_images_per_prompt=len(seeds), output_type="latent", **draws)  # fmt: skip
+    return attached.report.plugins["caption-jitter"]["prompts"]
+
+
+@pytest.mark.parametrize("made", [of_text, of_picture])
+def test_pictures_of_one_prompt_are_jittered_each_by_itself(made):
+    """In a run, where the text is asked for before any noise is chosen."""
+    pipe, guidance = tiny.sd1(), Guidance(CaptionJitter())
+    one, two = made(pipe, guidance, (1, 2))
+    assert one != two
+    assert made(pipe, guidance, (2,)) == [two]

@@ -145,5 +145,5 @@ def test_a_call_that_starts_from_a_picture_is_told_so() -> None:
     asked = {"image": picture, "strength": 0.5, "size": None}
     with adhere.Guidance(MovedNoise()).attach(pipe, layout=Layout((LEFT, RIGHT))) as attached:
         guided = tiny.latents(pipe, steps=4, prompt=[tiny.PROMPT], **asked)
-    assert any("moved no noise" in note for note in attached.report.notes)
+    assert any("moved-noise chose no noise" in note for note in attached.report.notes)
     assert torch.equal(guided, tiny.latents(pipe, steps=4, prompt=[tiny.PROMPT], **asked))

@@ -54,8 +54,8 @@ class Embedding:
 
     def __init__(self, state: State, sites: Sequence[Site]) -> None:
         self.state, self.sites = state, tuple(sites)
-        # What takes the prompt's place is not to undo what others make of it.
-        self.guides = sorted(state.overriding("embed"), key=lambda guide: not guide.rewords)
+        # What takes a text's place is not to undo what others make of it.
+        self.guides = sorted(state.overriding("embed"), key=_comes_later)
 
     def applied(self, call: Call, step: Step) -> Call:
         """The step's own call with the text that the guides want."""
@@ -129,3 +129,7 @@ class Embedding:
             if str(error).startswith(name):
                 raise
             raise ModelError(f"{name}: {error}") from error
+
+
+def _comes_later(guide: Guide) -> bool:
+    return not (guide.rewords or guide.renegates)

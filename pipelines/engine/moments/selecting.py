@@ -124,6 +124,11 @@ class Selecting:
                 "which a picture that is begun again does not have; use a single-step scheduler "
                 "(DDIM, Euler)"
             )
+        if not self.state.run.sampling:
+            raise ModelError(
+                "a picture cannot begin again from other noise where the call starts from a "
+                "picture, which would be lost; leave that out, or call a text-to-image pipeline"
+            )
         assert self._foresight is not None  # made at the first step
         scale = self._level()[1]
         noise = self._drawn(like)[list(images)]
