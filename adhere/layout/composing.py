@@ -2,11 +2,13 @@
 
 "A red cat to the left of a blue car" says where things belong. Relations make an order from left to
 right and one from top to bottom; things that are one above the other share a column, all others
-stand side by side in the order of the prompt; counts share their ground; what a thing has or is in
-("a cat in a hat") goes with it; "the dog" is the dog that was named before, and "its left" that of
-the thing before. A relation is of all that stand before it in a row of words ("a cat and a dog left
-of a tree"), and of the same again behind "and" ("... and below a bird"). What no rule reads changes
-nothing: sizes and stories, and words of places such as "behind", which are said in a warning.
+stand side by side in the order of the prompt; what is in front of another thing, or in the
+foreground, stands lower and covers part of what is behind; counts share their ground; what a thing
+has or is in ("a cat in a hat") goes with it; "the dog" is the dog that was named before, and "its
+left" that of the thing before. A relation is of all that stand before it in a row of words ("a cat
+and a dog left of a tree"), and of the same again behind "and" ("... and below a bird"). What no
+rule reads changes nothing: sizes and stories, and words of places such as "facing", which are said
+in a warning.
 `composed(prompt, by=function)` lets anything else, such as a language model, write the layout, and
 checks what it wrote.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from inspect import iscoroutine
 from typing import Any, Literal
@@ -23,10 +26,11 @@ from typing import Any, Literal
 import numpy as np
 
 from adhere.errors import GuidanceWarning, LayoutError
+from adhere.layout.boxes import ContradictionError, placed, shrunk
 from adhere.layout.layout import MOST_REGIONS, Layout
 from adhere.layout.reading import read
 from adhere.layout.region import FINE, Box, Region
-from adhere.layout.scene import Scene, Thing
+from adhere.layout.scene import PLANES, Scene, Thing
 from adhere.prompt.markup import strip_markup
 from adhere.prompt.parser import ENGLISH_ONLY, parse
 
@@ -34,8 +38,7 @@ _A_ROW = 9
 """Things of one kind that stand side by side; more stand in rows."""
 _LONG = 4
 """Words of a noun beyond which it is hardly one in English."""
-_MARGIN = 0.04
-_INNER = 0.5
+_SAID = {"front": "in front of"}
 
 
 def composed(
@@ -48,7 +51,7 @@ def composed(
         by: writes the layout in place of the rules: a layout, or its JSON as a dict or text.
 
     Warns:
-        GuidanceWarning: words of places that no rule reads, such as "behind".
+        GuidanceWarning: words of places that no rule reads, such as "facing".
 
     Raises:
         LayoutError: the prompt names nothing with a place, or contradicts itself; or `by` raised
@@ -83,23 +86,40 @@ def arranged(prompt: str) -> tuple[Layout, str]:
             f"the prompt {prompt[:60]!r}... names {len(scene.things)} things with a place; "
             f"a layout has at most {MOST_REGIONS}"
         )
-    parted = {one.second for one in scene.relations if one.way == "amid"}
-    boxes = enumerate(zip(scene.things, _boxes(scene), strict=True))
-    regions = [_region(thing, box, k in parted) for k, (thing, box) in boxes]
-    # What is inside another thing is painted over it.
-    inner = [one.first for one in scene.relations if one.way == "inside"]
-    order = sorted(range(len(regions)), key=lambda k: inner.index(k) + 1 if k in inner else 0)
-    overlap: Literal["last", "refuse"] = "last" if inner else "refuse"
-    layout = Layout(tuple(regions[k] for k in order), parse(prompt).text, overlap)
+    heard, boxes, order = _arranged(scene)
+    parted = {one.second for one in heard.relations if one.way == "amid"}
+    regions = [_region(heard.things[k], boxes[k], k in parted) for k in order]
+    # What is inside another thing, or in front of it, is painted over it.
+    over = any(one.way in ("inside", "front", "behind") for one in heard.relations)
+    over = over or any(set(PLANES) & one.edges for one in heard.things)
+    overlap: Literal["last", "refuse"] = "last" if over else "refuse"
+    layout = Layout(tuple(regions), parse(prompt).text, overlap)
     layout.check()
-    return layout, _not_placed(prompt, scene.unread)
+    return layout, _not_placed(prompt, heard.unread)
+
+
+def _arranged(scene: Scene) -> tuple[Scene, list[Box], list[int]]:
+    """What can be heard of a scene, the boxes of its things, and in which order they are painted.
+    Words of depth are not heard where others contradict them.
+    """
+    try:
+        return (scene, *placed(scene))
+    except ContradictionError:
+        flat = scene.without_depth()
+    try:
+        return (flat, *placed(flat))
+    except ContradictionError:
+        raise _contradiction(scene) from None
 
 
 def unread(prompt: str) -> str:
     """What is to be said of words of places in a prompt that no rule reads; empty where there are
     none.
     """
-    return _not_placed(prompt, read(prompt).unread)
+    scene = read(prompt)
+    with suppress(LayoutError):  # there is no layout then, of which words could be left out
+        scene = _arranged(scene)[0]
+    return _not_placed(prompt, scene.unread)
 
 
 def _not_placed(prompt: str, words: Sequence[str]) -> str:
@@ -140,170 +160,6 @@ def _written(prompt: str, by: Callable[[str], Any]) -> Layout:
     return replace(layout, prompt=strip_markup(prompt))
 
 
-# ---- From orders to boxes ------------------------------------------------------------------------
-
-
-def _boxes(scene: Scene) -> list[Box]:
-    count = len(scene.things)
-    upright = [(one.first, one.second) for one in scene.relations if one.way == "above"]
-    upright += [(one.second, one.first) for one in scene.relations if one.way == "below"]
-    across = [(one.first, one.second) for one in scene.relations if one.way == "left"]
-    across += [(one.second, one.first) for one in scene.relations if one.way == "right"]
-    within = {one.first: one.second for one in scene.relations if one.way == "inside"}
-    amid = {one.first: one.second for one in scene.relations if one.way == "amid"}
-    outer = [k for k in range(count) if k not in within and k not in amid]
-    columns = _columns(outer, upright)
-    place = {k: number for number, column in enumerate(columns) for k in column}
-    edges = [(place[a], place[b]) for a, b in across if a in place and b in place]
-    if any(a == b for a, b in edges):
-        raise _contradiction(scene)
-    sides = [_side(scene, column) for column in columns]
-    ranks = _ranked(range(len(columns)), edges, scene)
-    order = sorted(range(len(columns)), key=lambda k: (sides[k], ranks[k], k))
-    middle = [k for k in order if not sides[k] and _central(scene, columns[k])]
-    tied = {k for edge in edges for k in edge}
-    slots = _slots([k for k in order if k not in middle or k in tied], sides, middle)
-    boxes: dict[int, Box] = {}
-    for number, name in enumerate(slots):
-        if name is None:
-            continue
-        left, right = number / len(slots), (number + 1) / len(slots)
-        if len(slots) == 1 and sides[name]:  # nothing else is there to take the other half
-            left, right = (0.0, 0.5) if sides[name] < 0 else (0.5, 1.0)
-        elif len(slots) == 1 and middle:
-            left, right = 0.25, 0.75
-        boxes |= _stacked(scene, columns[name], upright, left, right)
-    for inside in within:
-        boxes[inside] = _inner(_outermost(inside, within, boxes, scene))
-    for inner, around in amid.items():
-        if around in amid:
-            raise _contradiction(scene)
-        boxes[inner] = _gap(scene.things[around].count, boxes[around])
-    return [boxes[k] for k in range(count)]
-
-
-def _columns(things: Sequence[int], upright: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Things that are one above the other, directly or over others, share a column."""
-    group = {k: k for k in things}
-    for a, b in upright:
-        if a in group and b in group:
-            low, high = sorted((group[a], group[b]))
-            group = {k: low if one == high else one for k, one in group.items()}
-    found: dict[int, list[int]] = {}
-    for thing, name in group.items():
-        found.setdefault(name, []).append(thing)
-    return list(found.values())
-
-
-def _ranked(nodes: Sequence[int], edges: Sequence[tuple[int, int]], scene: Scene) -> dict[int, int]:
-    """For each node the length of the longest way to it: first things first."""
-    ranks = dict.fromkeys(nodes, 0)
-    for _ in range(len(ranks) + 1):
-        moved = [(b, ranks[a] + 1) for a, b in edges if ranks[b] < ranks[a] + 1]
-        if not moved:
-            return ranks
-        ranks.update(moved)
-    raise _contradiction(scene)
-
-
-def _side(scene: Scene, column: Sequence[int]) -> int:
-    edges = frozenset(edge for k in column for edge in scene.things[k].edges)
-    return ("x1" in edges) - ("x0" in edges)
-
-
-def _central(scene: Scene, column: Sequence[int]) -> bool:
-    return any("c" in scene.things[k].edges for k in column)
-
-
-def _slots(order: Sequence[int], sides: Sequence[int], middle: Sequence[int]) -> list[int | None]:
-    """Columns from left to right, those that are in the middle of the picture in the middle: of
-    the others, where no relation has them, and with empty ones at the side that has fewer.
-    """
-    slots: list[int | None] = list(order)
-    free = [k for k in middle if k not in order]
-    low, high = sum(sides[k] < 0 for k in order), sum(sides[k] <= 0 for k in order)
-    at = min(max(len(order) // 2, low), high)
-    slots[at:at] = free
-    if middle:
-        before = slots.index(next(k for k in slots if k in middle))
-        behind = slots[::-1].index(next(k for k in reversed(slots) if k in middle))
-        slots = [None] * (behind - before) + slots + [None] * (before - behind)
-    return slots
-
-
-def _stacked(
-    scene: Scene, column: Sequence[int], upright: Sequence[tuple[int, int]], left: float,
-    right: float,
-) -> dict[int, Box]:  # fmt: skip
-    """The boxes of a column: a row for each rank from the top, shared by those of that rank."""
-    inside = [(a, b) for a, b in upright if a in column and b in column]
-    ranks = _ranked(column, inside, scene)
-    rows = max(ranks.values()) + 1
-    boxes = {}
-    for row in range(rows):
-        things = [k for k in column if ranks[k] == row]
-        top, bottom = row / rows, (row + 1) / rows
-        for number, k in enumerate(things):
-            width = (right - left) / len(things)
-            own = _half(scene.things[k].edges, top, bottom) if rows == 1 else (top, bottom)
-            start = left + number * width
-            boxes[k] = _shrunk((start, own[0], start + width, own[1]))
-    return boxes
-
-
-def _half(edges: frozenset[str], top: float, bottom: float) -> tuple[float, float]:
-    """The upper, lower or middle half, where a thing alone in its column keeps there."""
-    quarter = (bottom - top) / 4
-    if "y0" in edges:
-        return top, top + 2 * quarter
-    if "y1" in edges:
-        return top + 2 * quarter, bottom
-    return (top + quarter, bottom - quarter) if edges == {"c"} else (top, bottom)
-
-
-def _shrunk(box: Box) -> Box:
-    left, top, right, bottom = box
-    x, y = _MARGIN * (right - left), _MARGIN * (bottom - top)
-    return left + x, top + y, right - x, bottom - y
-
-
-def _inner(box: Box) -> Box:
-    left, top, right, bottom = box
-    x, y = (right - left) * (1 - _INNER) / 2, (bottom - top) * (1 - _INNER) / 2
-    return left + x, top + y, right - x, bottom - y
-
-
-def _outermost(
-    inside: int, within: Mapping[int, int], boxes: Mapping[int, Box], scene: Scene
-) -> Box:
-    """The box that a thing is in: its holder's, shrunk as often as that is inside another's."""
-    held, depth = within[inside], 0
-    while held in within:
-        held, depth = within[held], depth + 1
-        if depth > len(within):
-            raise _contradiction(scene)
-    box = boxes[held]
-    for _ in range(depth):
-        box = _inner(box)
-    return box
-
-
-def _contradiction(scene: Scene) -> LayoutError:
-    said = "; ".join(
-        f"{scene.things[one.first].phrase!r} {one.way} {scene.things[one.second].phrase!r}"
-        for one in scene.relations
-    )
-    return LayoutError(f"the prompt's places contradict each other ({said}); leave one out")
-
-
-def _gap(count: int, box: Box) -> Box:
-    """The place that several of a kind leave to what is between them."""
-    left, top, right, bottom = box
-    width = (right - left) / (count + 1)
-    start = left + (count // 2) * width
-    return _shrunk((start, top, start + width, bottom))
-
-
 def _region(thing: Thing, box: Box, parted: bool = False) -> Region:
     """The phrase's region; several of a kind have a mask of as many boxes, side by side and, where
     they are many, in rows.
@@ -322,7 +178,16 @@ def _region(thing: Thing, box: Box, parted: bool = False) -> Region:
     for number in places:
         row, column = number % rows, number // rows
         x, y = left + column * width, top + row * height
-        part = _shrunk((x, y, x + width, y + height))
+        part = shrunk((x, y, x + width, y + height))
         x0, y0, x1, y1 = (round(edge * FINE) for edge in part)
         mask[y0:y1, x0:x1] = True
     return Region.painted(thing.phrase, mask)
+
+
+def _contradiction(scene: Scene) -> LayoutError:
+    said = "; ".join(
+        f"{scene.things[one.first].phrase!r} {_SAID.get(one.way, one.way)} "
+        f"{scene.things[one.second].phrase!r}"
+        for one in scene.relations
+    )
+    return LayoutError(f"the prompt's places contradict each other ({said}); leave one out")

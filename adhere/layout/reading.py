@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from adhere.layout import wording as say
 from adhere.layout.scene import TURNED, Relation, Said, Scene, Thing, Way
-from adhere.layout.unread import of_a_place, unread
 from adhere.prompt.parser import parse
 from adhere.prompt.phrases import Entity, Span, occurrences
 
@@ -41,7 +40,8 @@ def read(prompt: str) -> Scene:
     scene = reader.scene
     _sided(scene)
     scene.reach()
-    scene.unread = unread(reader.text, reader.gaps_of(_ordered(scene, reader.text)))
+    scene.deep = tuple(dict.fromkeys(one[0].lower() for one in say.DEEP.finditer(reader.text)))
+    scene.unread = say.unread(reader.text, reader.gaps_of(_ordered(scene, reader.text)))
     return scene
 
 
@@ -130,7 +130,7 @@ class _Reader:
         self.gaps.append((start, begin))
         self._name(entity, between, behind, after)
         if self.before is not None and (way := its or _its_place_ahead(between)):
-            scene.beside_it(self.here, last, way, between)
+            scene.beside_it(self.here, last, way, between, _of_them(between, behind))
         elif self.before is not None and say.FLANKING.match(behind):
             scene.flank(self.here, last)
         elif not (say.THEM.match(behind) and scene.between_them(self.here)):
@@ -149,13 +149,19 @@ class _Reader:
         beside = self.text[self.holds : begin] if self.holds is not None else ""
         self.holds = None
         backdrop = say.BACKDROP.search(between)
+        view = say.VIEW.search(self.text[max(0, begin - _NEAR) : begin])
         if _is_place(entity.phrase.text):  # "its left ear" says nothing of a place
             return True
         if backdrop and entity.phrase.text.lower() in say.BACKDROPS:
             begin -= len(backdrop[0])
+        elif view and _is_view(entity.phrase.text.lower()) and entity.phrase.text not in self.names:
+            begin -= len(view[0])
         elif _is_nothing(entity, between, behind, said, its, self.names):
-            if say.HELD.search(between) and self._counted():
+            held = say.HELD.search(between)
+            if held and self._counted():
                 self.holds = end
+            if held and held[0].lower().startswith("around"):  # "a scarf around its neck"
+                begin -= len(held[0])
         elif beside == " and " and not (its or say.PLACE.match(behind)):
             self.holds = end  # "a girl in a red dress and black boots"
         else:
@@ -275,7 +281,7 @@ def _is_nothing(
     """
     text = entity.phrase.text
     words = text.lower().split()
-    side = of_a_place(between)
+    side = say.of_a_place(between)
     scenery = words[-1] in say.SCENERY and (say.WHERE.search(between) or (side and not said.ways))
     stage = not names and words[-1] in say.STAGES and say.STAGED.match(behind)
     placed = its is not None or said.ways or say.WITH_PLACE.match(behind) or say.THEM.match(behind)
@@ -294,6 +300,11 @@ def _is_picture(text: str, entity: Entity) -> bool:
     return bool(named and say.OF_THE_PICTURE.search(before))
 
 
+def _is_view(phrase: str) -> bool:
+    """Whether what is in front of something is before all the picture: a wall, or the camera."""
+    return phrase.split()[-1] in (say.SCENERY - {"house"}) | say.BACKDROPS or phrase in say.VIEWERS
+
+
 def _is_place(phrase: str) -> bool:
     """Whether a phrase is words of places alone: "the upper left corner"."""
     words = set(re.split(r"[\s-]+", phrase.lower()))
@@ -309,7 +320,7 @@ def _said(between: str, behind: str) -> Said:
     words = re.sub(r"\s*\b(?:an?|the|another)$", "", words)
     whose = re.sub(r"\s*\b(?:its|his|her|their)$", "", words)
     way, rest = _way(whose)
-    if way is None or (whose != words and re.search(r"\bon$", whose)):  # "a hat on his head"
+    if way is None or (whose != words and re.search(r"\b(?:on|around)$", whose)):  # "his head"
         return Said()
     ways = [way]
     if rest.endswith(" and") or rest == "and":
@@ -351,6 +362,13 @@ def _its_place_ahead(between: str) -> Way | None:
     if found := say.ITS_SIDE_AHEAD.search(between):
         return _side_of(found[1])
     return next((way for pattern, way in say.ITS_PLACE_AHEAD if pattern.search(between)), None)
+
+
+def _of_them(between: str, behind: str) -> bool:
+    """Whether a thing has its place by "them"."""
+    found = [one[0] for pattern, _ in say.ITS_PLACE if (one := pattern.match(behind))]
+    found += [one[0] for pattern, _ in say.ITS_PLACE_AHEAD if (one := pattern.search(between))]
+    return any(re.search(r"\bthem\b", one, re.IGNORECASE) for one in found[:1])
 
 
 def _joint(between: str) -> str:

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Way = Literal[
-    "left", "right", "above", "below", "inside", "around", "between", "amid", "about", "flanks",
-    "beside",
+    "left", "right", "above", "below", "front", "behind", "inside", "around", "between", "amid",
+    "about", "flanks", "beside",
 ]  # fmt: skip
 
-TURNED: dict[Way, Way] = {"left": "right", "right": "left", "above": "below", "below": "above"}
+TURNED: dict[Way, Way] = {
+    "left": "right", "right": "left", "above": "below", "below": "above", "front": "behind",
+    "behind": "front",
+}  # fmt: skip
+PLANES = ("back", "fore")
+"""Edges of things that are in the background or the foreground."""
 _LINKED = re.compile(
     r"^[\s,]*(?:(?:there )?(?:is|are|sits?|stands?|lies?|lie))?\s*(?:(?:an?|the|[\w-]+) )?$",
     re.IGNORECASE,
@@ -58,6 +63,7 @@ class Scene:
         clauses: things of which a sentence of their own says something.
         reached: for each relation that may be to more things in a row of words, its number.
         unread: words of places that changed nothing.
+        deep: words of depth.
     """
 
     things: list[Thing] = field(default_factory=list)
@@ -73,6 +79,7 @@ class Scene:
     clauses: set[int] = field(default_factory=set)
     reached: list[int] = field(default_factory=list)
     unread: tuple[str, ...] = ()
+    deep: tuple[str, ...] = ()
     _related: set[int] = field(default_factory=set, init=False)
     _counted: int = field(default=0, init=False)
 
@@ -171,12 +178,14 @@ class Scene:
             subjects = (last, *(one for one in self._row(last) if one != here))
         self.subjects = subjects
         upright = {"above", "below"} & set(said.ways)
-        across = tuple(one for one in said.ways if one in ("left", "right"))
+        across = {"left", "right"} & set(said.ways)
         if upright and across:  # in a column of their own, and there up or down
             above = "above" in upright
             self.keep((here,), "y1" if above else "y0")
             self.keep(subjects, "y0" if above else "y1")
-        for way in across or said.ways:
+        for way in said.ways:
+            if across and way in upright:
+                continue
             if said.reaches and way in TURNED:
                 self.reached.append(len(self.relations))
             self.relations += [Relation(one, way, here) for one in subjects]
@@ -224,11 +233,26 @@ class Scene:
         for k in things:
             self.things[k] = replace(self.things[k], edges=self.things[k].edges | {edge})
 
-    def beside_it(self, here: int, before: int, way: Way, between: str) -> None:
-        """A thing is in a way of what "it" means: the thing before, or what that had "it" mean."""
+    def without_depth(self) -> Scene:
+        """The same without what is in front of what, and in the background, which is unread."""
+        things = [replace(one, edges=one.edges - set(PLANES)) for one in self.things]
+        kept = [one for one in self.relations if one.way not in ("front", "behind")]
+        unread = tuple(dict.fromkeys((*self.unread, *self.deep)))
+        return replace(self, things=things, relations=kept, unread=unread)
+
+    def beside_it(self, here: int, before: int, way: Way, between: str, them: bool) -> None:
+        """A thing is in a way of what "it" means: the thing before, or what that had "it" mean.
+
+        Args:
+            them: of all in a row of words, or of what the thing before is in a relation with, too.
+        """
         it = self.anchors.get(before, before) if _CHAINED.search(between) else before
         self.anchors[here] = it
-        self.relations.append(Relation(here, way, it))
+        others = [k for k in self._row(it) if k != here] if them else []
+        if them and not others:
+            pairs = ((one.first, one.second) for one in self.relations)
+            others = [a if b == it else b for a, b in pairs if it in (a, b) and here not in (a, b)]
+        self.relations += [Relation(here, way, k) for k in dict.fromkeys((it, *others))]
 
 
 @dataclass(frozen=True)

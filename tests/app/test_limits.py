@@ -102,8 +102,8 @@ def test_an_operators_regions_are_those_of_the_page() -> None:
 
 def test_words_of_places_that_no_rule_reads_are_said_where_it_was_asked() -> None:
     board = board_of(LIMITS)
-    told = board._from_words("a cat behind a dog", {"regions": []}, "", "")
-    assert "no rule of layouts reads 'behind'" in html.unescape(told[board.panel.status])
+    told = board._from_words("a cat facing a dog", {"regions": []}, "", "")
+    assert "no rule of layouts reads 'facing'" in html.unescape(told[board.panel.status])
     told = board._from_words("a cat left of a dog", {"regions": []}, "", "")
     assert "no rule" not in told[board.panel.status]
 

@@ -576,9 +576,10 @@ def test_the_middle_of_the_picture(prompt: str, centre: float) -> None:
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("a cat in front of a dog", ["in front of"]),
-        ("a photo of a cat in the background", ["in the background"]),
-        ("a cat with a dog behind it", ["behind"]),
+        ("a cat and a dog, the background is far behind", ["behind"]),
+        ("a dog in the back of a truck", ["in the back of"]),
+        ("a dog running around a tree", ["around"]),
+        ("a castle beyond a river", ["beyond"]),
         ("a cat in the corner", ["in the corner"]),
         ("a cat above-left of a dog", ["above-left of"]),
         ("a bird at the top of a tree and a cat", ["at the top of"]),
@@ -666,3 +667,142 @@ def test_what_is_between_several_of_a_kind_has_some_on_either_side(prompt: str) 
 def test_what_contradicts_itself_behind_and_is_said() -> None:
     with pytest.raises(LayoutError, match="'cat' above 'dog'; 'cat' below 'dog'"):
         composed("a cat above a dog and below the dog")
+
+
+# ---- Depth ---------------------------------------------------------------------------------------
+
+
+def painted(layout: Layout) -> list[str]:
+    """The things of a layout from the back, and that those in front stand lower and cover part."""
+    assert layout.overlap == "last"
+    boxes = [region.cover((64, 64)) > 0.5 for region in layout.regions]
+    for k, name in enumerate(layout.phrases):
+        assert layout.mask(name, (64, 64)).sum() > 0.3 * boxes[k].sum(), "all are seen"
+    return list(layout.phrases)
+
+
+NEARER = {
+    "in front of": True, "right in front of": True, "standing in front of": True,
+    "behind": False, "directly behind": False, "hidden by": False, "hiding behind": False,
+    "is standing behind": False, "peeking out from behind": False, "obscured by": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", NEARER)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    # The forms of T2I-CompBench's "3d spatial" prompts, and of its "complex" ones.
+    [
+        ("a pig", "a clock"),
+        ("a girl", "a television"),
+        ("The soft pillow", "the hard rocking chair"),
+    ],
+)
+def test_what_is_in_front_is_lower_and_covers_part_of_what_is_behind(
+    one: str, other: str, words: str
+) -> None:
+    layout = composed(f"{one} {words} {other}")
+    things = tuple(name.split(" ", 1)[1] for name in (one, other))
+    assert painted(layout) == list(things[::-1] if NEARER[words] else things)
+    behind, front = (region.box for region in layout.regions)
+    assert behind is not None and front is not None  # noqa: PT018
+    assert behind[1] < front[1] < behind[3] < front[3], "lower, and over part of it"
+    seen = layout.masks((64, 64)).sum(dim=(1, 2))
+    assert seen[1] > seen[0], "the one in front has more of the picture"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "from_the_back"),
+    [
+        ("a cat with a dog behind it", ["dog", "cat"]),
+        ("a cat with a dog in front of it", ["cat", "dog"]),
+        ("a cat with a dog in front", ["cat", "dog"]),
+        ("in front of a house is a cat", ["house", "cat"]),
+        ("behind the tree there is a dog", ["dog", "tree"]),
+        ("a cat not behind a dog", ["dog", "cat"]),
+        ("a desk hidden by a desk", ["desk", "desk#2"]),
+        ("a car with a tree in front of it and a dog behind it", ["dog", "car", "tree"]),
+        ("a cat in front of a dog in front of a horse", ["horse", "dog", "cat"]),
+        ("a cat, a dog and a bird from front to back", ["bird", "dog", "cat"]),
+        ("two cats in front of a house", ["house", "cats"]),
+        ("a cat with mountains in the background", ["mountains", "cat"]),
+        ("in the background a house, in the foreground a cat", ["house", "cat"]),
+        ("a cat in the background behind a tree", ["cat", "tree"]),
+        ("a cat in the foreground behind a dog", ["cat", "dog"]),
+        ("a cat and a dog with a house behind them", ["house", "cat", "dog"]),
+        ("a cat inside a box in front of a horse", ["horse", "box", "cat"]),
+    ],
+)
+def test_depth_is_read_in_the_words_people_use(prompt: str, from_the_back: list[str]) -> None:
+    assert painted(composed(prompt)) == from_the_back
+
+
+def test_depth_goes_with_sides() -> None:
+    cat, dog = (
+        composed("a cat in front of and to the left of a dog").regions[k].box for k in (1, 0)
+    )
+    assert cat is not None and dog is not None  # noqa: PT018
+    assert cat[0] < dog[0] < cat[2] < dog[2]
+    assert dog[1] < cat[1] < dog[3] < cat[3]
+    found = centres("a cat left of a dog, with a castle in the background")
+    assert HOLDS["left"](found["cat"], found["dog"])
+    assert found["castle"][1] < min(found["cat"][1], found["dog"][1]) - 0.2
+    found = centres("a cat on a mat in front of a fireplace")
+    assert HOLDS["above"](found["cat"], found["mat"])
+    found = centres("a cat left of a tree, a dog in front of the tree")
+    assert found["cat"][0] < min(found["tree"][0], found["dog"][0]) - 0.2
+
+
+@pytest.mark.parametrize("words", ["a brick wall", "the sea", "the camera", "a forest"])
+def test_what_all_the_picture_is_before_has_no_place(words: str) -> None:
+    (cat,) = composed(f"a cat in front of {words}").regions  # without a warning
+    assert cat.box == pytest.approx((0.04, 0.04, 0.96, 0.96))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (
+            "a cat left of a tree and a dog right of the tree, the cat in front of the dog",
+            "in front",
+        ),
+        ("a cat in front of a dog and behind the dog", "'in front of', 'behind'"),
+        ("a cat in the foreground left of a dog in the background", "in the foreground"),
+    ],
+)
+def test_depth_that_other_words_contradict_changes_nothing_and_is_said(
+    prompt: str, words: str
+) -> None:
+    with pytest.warns(GuidanceWarning, match=words):
+        layout = composed(prompt)
+    assert layout.overlap == "refuse"
+    assert words in unread(prompt)
+
+
+def test_what_surrounds_a_thing_is_on_all_sides_of_it() -> None:
+    for prompt in ("a fence around a house", "people sitting around a table"):
+        outer, inner = composed(prompt).regions
+        assert outer.box is not None and inner.box is not None  # noqa: PT018
+        assert outer.box[0] < inner.box[0] < inner.box[2] < outer.box[2]
+    (cat,) = composed("a cat with a scarf around its neck").regions
+    assert cat.phrase == "cat"
+
+
+def test_several_in_one_thing_share_the_place_in_it() -> None:
+    """They had all of it each, so that only the last one had a place."""
+    for prompt in (
+        "a cat inside a box and a dog inside the box",
+        "a cat between two dogs and a bird between the two dogs",
+    ):
+        found = grounds(prompt)
+        sizes = [
+            float(ground.sum()) for name, ground in found.items() if name not in ("box", "dogs")
+        ]
+        assert min(sizes) > 0.8 * max(sizes)
+    found = centres("a cat inside a box, a dog inside the box left of the cat")
+    assert found["dog"][0] < found["cat"][0] - 0.1
+
+
+def test_what_is_in_a_thing_between_others_is_there() -> None:
+    found = centres("a bird inside a cup between two cats")
+    assert found["bird"] == pytest.approx(found["cup"], abs=0.02)
