@@ -74,6 +74,25 @@ def passing(begun: Path) -> Iterator[Path]:
             begun.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A moment in a folder that no other program has at the same time, so that what was read there
+    is still so when it is written back. Where systems or file systems know no locks, as ever.
+    """
+    held = None
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
 def sweep(folder: Path) -> None:
     """Remove what programs that were killed have left unfinished in a folder. What cannot be
     removed stays.

@@ -63,7 +63,7 @@ def test_stopped_while_the_second_is_chosen(
         with Image.open(tmp_path / name) as image:
             image.load()
     if sent is signal.SIGINT:
-        assert b"interrupted; what was finished is kept" in told
+        assert b"interrupted; what was finished is kept, and the same command makes" in told
         assert (report(tmp_path)["complete"], report(tmp_path)["stopped_by"]) == (
             False, "KeyboardInterrupt",
         )  # fmt: skip

@@ -39,7 +39,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "interrupted; parts of 8 texts' pictures" + GOES_ON,
         ),
         (("noise", "library"), "interrupted; parts of 64 seeds" + GOES_ON),
-        (("generate", "a cat"), "interrupted; what was finished is kept\n"),
+        (
+            ("generate", "a cat"),
+            "interrupted; what was finished is kept, and the same command makes the rest\n",
+        ),
     ],
 )
 def test_stopped_while_the_model_is_loaded(

@@ -135,7 +135,8 @@ def plan(
     ] = 8.0,
     verifier: Annotated[str, typer.Option(help="What judges pictures.")] = "clip-score",
     enough: Annotated[
-        float | None, typer.Option(help="The score with which a picture is taken.")
+        float | None,
+        typer.Option(help="The score with which a picture is taken; without, the budget is spent."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A JSON file for it, to be edited.")

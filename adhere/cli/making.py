@@ -11,7 +11,7 @@ import typer
 from adhere import assets, verifiers
 from adhere.cli.flying import pilot, said, told
 from adhere.cli.options import Content, Drawing, Loading
-from adhere.cli.speaking import complain
+from adhere.cli.speaking import GOES_ON, complain, if_stopped
 from adhere.errors import GuidanceError, LayoutError, ParameterError, PromptError
 from adhere.layout.composing import composed
 from adhere.layout.layout import Layout
@@ -200,6 +200,7 @@ def make(
     """
     wanted, notes = plan(content, drawing, variants, seeds)
     writable(out)
+    if_stopped(GOES_ON)
     for line in _flight(wanted):
         typer.echo(line)
     model = studio(loading)

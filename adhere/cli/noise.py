@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adhere.cli.options import ClipFolder, Loading, in_groups
+from adhere.cli.options import PIXELS, STEPS, ClipFolder, Loading, in_groups
 from adhere.cli.speaking import if_stopped
 from adhere.errors import ParameterError
 
@@ -35,10 +35,12 @@ def library(
         "library.safetensors"
     ),
     clip: ClipFolder = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Sampler; the model's own.")] = None,
-    width: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
-    height: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help=STEPS)] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Sampler; the model's own if left out.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help=PIXELS)] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help=PIXELS)] = None,
     shard: Annotated[
         str, typer.Option(help="This process's part of the work, such as 2/4.")
     ] = "1/1",

@@ -13,11 +13,16 @@ import typer
 
 from adhere.cli import completion
 
+STEPS = "Denoising steps; the pipeline's own if left out."
+PIXELS = "In pixels; the model's own if left out."
 _HOW, _MODEL, _MACHINE = "How it is drawn", "The model", "The machine"
 
 Seeds = Annotated[
     str | None,
-    typer.Option(help="Several seeds: `4` are seeds 0 to 3; also `2-5`, or `1,5,8-9`."),
+    typer.Option(
+        help="Several seeds: `4` are seeds 0 to 3; also `2-5`, or `1,5,8-9`. Without any, "
+        "`generate` takes seed 0 and `compare` 0 to 2."
+    ),
 ]
 LAST_SEED = 2**63 - 1
 """The largest that torch's generators take on every device."""
@@ -65,12 +70,16 @@ class Content:
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help="A file of prompts instead: text (one a line), CSV, JSONL or JSON with prompt, "
-            "seed, negative_prompt, subjects, layout...; `-` is standard input."
+            help="A file of prompts instead: text (one a line), CSV, TSV, JSONL or JSON with "
+            "prompt, seed, negative_prompt, subjects, layout...; `-` is standard input."
         ),
     ] = None
     subjects: Annotated[
-        str | None, typer.Option(help="Phrases that must appear, separated by `|`: `cat|frog`.")
+        str | None,
+        typer.Option(
+            help="Phrases that must appear, separated by `|`: `cat|frog`; the prompt's nouns if "
+            "left out."
+        ),
     ] = None
     layout: Annotated[
         Path | None,
@@ -87,14 +96,21 @@ class Drawing:
     """How it is drawn; what is left out is the model's own."""
 
     steps: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Denoising steps.", rich_help_panel=_HOW)
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help=STEPS,
+            rich_help_panel=_HOW,
+        ),
     ] = None
     guidance_scale: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=100,
-            help="Classifier-free guidance; FLUX and its kin are told it as a number.",
+            help="Classifier-free guidance; FLUX and its kin are told it as a number. The "
+            "pipeline's own if left out.",
             rich_help_panel=_HOW,
         ),
     ] = None
@@ -105,15 +121,15 @@ class Drawing:
             min=0,
             max=100,
             help="Classifier-free guidance of models that have both (FLUX, Qwen-Image): above 1 "
-            "they read --negative.",
+            "they read --negative. The pipeline's own if left out.",
             rich_help_panel=_HOW,
         ),
     ] = None
     width: Annotated[
-        int | None, typer.Option(min=16, max=4096, help="In pixels.", rich_help_panel=_HOW)
+        int | None, typer.Option(min=16, max=4096, help=PIXELS, rich_help_panel=_HOW)
     ] = None
     height: Annotated[
-        int | None, typer.Option(min=16, max=4096, help="In pixels.", rich_help_panel=_HOW)
+        int | None, typer.Option(min=16, max=4096, help=PIXELS, rich_help_panel=_HOW)
     ] = None
     auto: Annotated[
         bool,
@@ -163,7 +179,8 @@ class Drawing:
         typer.Option(
             help="With --best-of or --auto: what judges pictures, such as `clip-score`, "
             "`judge` (toybox), "
-            "`0.7*clip-score + 0.3*judge.binding`, or `clip-score(model=HUB-ID)`.",
+            "`0.7*clip-score + 0.3*judge.binding`, or `clip-score(model=HUB-ID)`; `clip-score` "
+            "if left out.",
             rich_help_panel=_HOW,
         ),
     ] = None
@@ -180,8 +197,8 @@ class Drawing:
     drop_by: Annotated[
         str | None,
         typer.Option(
-            help="With --best-of: who says which pictures are not finished: `verifier`, "
-            "`attention` (to the nouns and their modifiers) or `both`.",
+            help="With --best-of: who says which pictures are not finished: `verifier` (if left "
+            "out), `attention` (to the nouns and their modifiers) or `both`.",
             rich_help_panel=_HOW,
         ),
     ] = None
@@ -189,7 +206,7 @@ class Drawing:
         str | None,
         typer.Option(
             help="ddim, pndm, euler, euler-a, dpm++, unipc or heun, as far as the model is made "
-            "for it.",
+            "for it; the model's own if left out.",
             autocompletion=completion.schedulers,
             rich_help_panel=_HOW,
         ),
@@ -270,14 +287,16 @@ class Loading:
     attention_backend: Annotated[
         str | None,
         typer.Option(
-            help="For unguided passes: native, xformers, flash, sage.", rich_help_panel=_MACHINE
+            help="For unguided passes: native, xformers, flash, sage; the pipeline's own if left "
+            "out.",
+            rich_help_panel=_MACHINE,
         ),
     ] = None
     sub_batch: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Pictures that go through a gradient pass at once.",
+            help="Pictures that go through a gradient pass at once; all of a batch if left out.",
             rich_help_panel=_MACHINE,
         ),
     ] = None

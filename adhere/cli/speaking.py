@@ -11,6 +11,7 @@ from typing import Any
 ROOM = 80
 """Columns from which on Typer's tables of options cut nothing off."""
 KEPT = "what was finished is kept"
+GOES_ON = f"{KEPT}, and the same command makes the rest"
 NOTHING = "nothing was finished, and the same command begins anew"
 _LEFT: ContextVar[str] = ContextVar("left", default=KEPT)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adhere.cli.options import LAST_SEED, ClipFolder, Loading, in_groups
+from adhere.cli.options import LAST_SEED, PIXELS, STEPS, ClipFolder, Loading, in_groups
 from adhere.cli.speaking import NOTHING, if_stopped
 from adhere.errors import ParameterError
 
@@ -141,11 +141,11 @@ def golden_noise(
         str,
         typer.Option(help="By which pairs are chosen, as for --best-of; `none` keeps them all."),
     ] = "clip-score",
-    steps: Annotated[int | None, typer.Option(min=2, max=1000, help="Denoising steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=2, max=1000, help=STEPS)] = None,
     training: Annotated[int, typer.Option(min=0, help="Training steps.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED)] = 0,
-    width: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
-    height: Annotated[int | None, typer.Option(min=16, max=4096, help="In pixels.")] = None,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help=PIXELS)] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help=PIXELS)] = None,
 ) -> None:
     """Train a network that moves starting noises towards their prompts.
 

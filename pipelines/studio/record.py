@@ -6,10 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from adhere.errors import GuidanceError, ParameterError
+from adhere.files import alone
 from adhere.pipelines.studio.drawing.grid import Cell, grid
 from adhere.pipelines.studio.drawing.heatmaps import heat_strip
 from adhere.pipelines.studio.output import slug, write_image, write_json, write_picture
@@ -32,7 +34,8 @@ class Record:
     """A plan's pictures in a folder, beside those of earlier plans, which stay as they are.
 
     A picture's name ends in a hash of everything that changes its pixels: other parameters give
-    other files, and the same command again finds what it made before.
+    other files, and the same command again finds what it made before. Several programs may work in
+    one folder at once: each adds to the report what it made.
 
     Attributes:
         rows: what is known of each picture of the plan that is here, by job.
@@ -144,10 +147,18 @@ class Record:
         self._write_report(stopped_by)
         if self.rows:
             image = grid(self.plan, self._cell)
-            write_image(self.grid_file, image, {_PLAN: self._plan_id})
+            with alone(self.out):
+                write_image(self.grid_file, image, {_PLAN: self._plan_id})
 
     def _write_report(self, stopped_by: str | None) -> None:
         self._saved = time.monotonic()
+        with alone(self.out):
+            with suppress(ParameterError):  # damaged meanwhile: what was there before is known
+                self._earlier = _read(self.out / REPORT)
+            write_json(self.out / REPORT, self._reported(stopped_by))
+
+    def _reported(self, stopped_by: str | None) -> Row:
+        """What is in the folder, by what is known of this plan and was reported of others."""
         rows = {row["id"]: row for job in self.plan.jobs if (row := self.rows.get(job))}
         others = [row for row in self._earlier["pictures"] if row.get("id") not in rows]
         mine = {None, *self._ids.values()}
@@ -158,9 +169,7 @@ class Record:
             "pictures": [*others, *rows.values()],
             "failed": [*failed, *self._failed],
         }
-        if stopped_by is not None:
-            data["stopped_by"] = stopped_by
-        write_json(self.out / REPORT, data)
+        return data if stopped_by is None else {**data, "stopped_by": stopped_by}
 
     @property
     def grid_file(self) -> Path:
