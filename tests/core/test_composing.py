@@ -799,7 +799,7 @@ def test_several_in_one_thing_share_the_place_in_it() -> None:
             float(ground.sum()) for name, ground in found.items() if name not in ("box", "dogs")
         ]
         assert min(sizes) > 0.8 * max(sizes)
-    found = centres("a cat inside a box, a dog inside the box left of the cat")
+    found = centres("a cat inside a box, a dog inside the box. The dog is left of the cat.")
     assert found["dog"][0] < found["cat"][0] - 0.1
 
 
