@@ -78,7 +78,7 @@ def _controlled(
 STACK = "attend-and-excite+syngen"
 REGIONAL = "regional-prompting-clear+moved-noise"
 PLACED = "regional-prompting-clear+zestguide+moved-noise"
-PLACED_1 = "regional-prompting-clear+zestguide-1+moved-noise"
+PLACED_1 = "regional-prompting-heard+zestguide-1+moved-noise"
 
 CLAIMS = (
     _controlled(
