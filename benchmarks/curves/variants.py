@@ -22,7 +22,7 @@ from adhere.verifiers import verifier
 from benchmarks import record
 
 PICTURES = record.ROOT / "docs" / "pictures"
-ALWAYS = "attend-and-excite+syngen"
+ALWAYS, PLACED = "attend-and-excite+syngen", "paint-with-words+zestguide+syngen"
 DROPPING = "early dropping, for 4"
 ENDED = {by: f"ended by {by}, for 4" for by in ("verifier", "attention", "both")}
 ENDED_LONG = "ended by both, for 8"
@@ -217,6 +217,7 @@ VARIANTS: dict[str, dict[str, Make]] = {
         "syngen, early dropping, 8": foreseen(8, adhere.SynGen()),
         ALWAYS: best_of(1, adhere.AttendAndExcite(), adhere.SynGen()),
         "zestguide+syngen": best_of(1, adhere.ZestGuide(), adhere.SynGen()),
+        PLACED: best_of(1, adhere.PaintWithWords(), adhere.ZestGuide(), adhere.SynGen()),
         "autopilot, thrifty": _THRIFTY,
         "autopilot": flown(VERIFIER, ENOUGH),
         "autopilot, by the judge": flown("judge", 1.0),
