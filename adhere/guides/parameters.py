@@ -144,6 +144,14 @@ class Method:
             raise missing(self, name, new if hasattr(type(self), new) else None)
 
 
+class Free(Method):
+    """Base of plugins that make no pass through the denoiser and add no row to one."""
+
+    def extra_passes(self, steps: int) -> int:  # as other plugins have it
+        """None."""
+        return 0
+
+
 def check(plugin: Any) -> None:
     """Raise `ParameterError` unless every field of a plugin instance has a fitting value, and no
     range ends before it begins.

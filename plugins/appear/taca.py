@@ -21,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Logits, Step
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class TemperatureAdjustedAttention(Method):
+class TemperatureAdjustedAttention(Free):
     """Let the image listen more to the text while the composition is made."""
 
     name: ClassVar[str] = "taca"

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from adhere.errors import PromptError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param
+from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.texts import Profile, ends, nearness
 
@@ -45,7 +45,7 @@ SD3 = ((0.5536, 0.1705), (0.5473, 0.3877), (0.6168, 0.4325))
 
 
 @dataclass(frozen=True)
-class Dos(Method):
+class Dos(Free):
     """Keep objects apart in the text, before the model reads it."""
 
     name: ClassVar[str] = "dos"

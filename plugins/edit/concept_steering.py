@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.autoencoder import MAKE, PROBE, Autoencoder, added
 
@@ -33,7 +33,7 @@ NUDITY = "naked, nude, bare, exposed, stripped, topless, male genitalia, penis, 
 
 
 @dataclass(frozen=True)
-class ConceptSteering(Method):
+class ConceptSteering(Free):
     """Take a concept out of a text, or put it in, by features of the text encoder."""
 
     name: ClassVar[str] = "concept-steering"

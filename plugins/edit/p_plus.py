@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.attention import in_order
 
@@ -38,7 +38,7 @@ _RANGE = re.compile(r"(\d+)-(\d+)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class PPlus(Method):
+class PPlus(Free):
     """Give layers texts of their own: the shape of one prompt, the style of another."""
 
     name: ClassVar[str] = "p-plus"

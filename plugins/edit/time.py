@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.texts import aligned, refuse_unclear, require_verbatim
 
@@ -35,7 +35,7 @@ STARTS = ("a photo of ", "an image of ", "a picture of ")
 
 
 @dataclass(frozen=True)
-class Time(Method):
+class Time(Free):
     """Change what the model takes for granted where the prompt does not say."""
 
     name: ClassVar[str] = "time"

@@ -27,13 +27,13 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Look, Step, Text
-from adhere.guides.parameters import Method, param
+from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.noise_network import MAKE, PROBE, StoredNetwork
 
 
 @dataclass(frozen=True)
-class GoldenNoise(Method):
+class GoldenNoise(Free):
     """Begin with noise that a small network has moved towards the prompt."""
 
     name: ClassVar[str] = "golden-noise"

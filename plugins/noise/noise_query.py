@@ -27,14 +27,14 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Look, Step, Text
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.noise_library import MAKE, PROBE, NoiseLibrary, nearest_level
 from adhere.plugins.mathematics.texts import ends
 
 
 @dataclass(frozen=True)
-class NoiseQuery(Method):
+class NoiseQuery(Free):
     """Begin with noise that is known to suit the prompt, or a brightness, or another statistic."""
 
     name: ClassVar[str] = "noise-query"

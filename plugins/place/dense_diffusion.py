@@ -28,14 +28,14 @@ from torch import Tensor
 
 from adhere.guides.guide import Guide, Logits, Step, Text
 from adhere.guides.maps import Kind
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
 from adhere.plugins.mathematics.regions import alike, named, regions
 
 
 @dataclass(frozen=True)
-class DenseDiffusion(Method):
+class DenseDiffusion(Free):
     """Keep phrases to their regions by moving attention logits, without any gradient."""
 
     name: ClassVar[str] = "dense-diffusion"

@@ -26,14 +26,14 @@ from torch import Tensor
 
 from adhere.guides.guide import Guide, Logits, Step
 from adhere.guides.maps import Site
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.layout.layout import Layout
 from adhere.plugins.mathematics.regions import paint
 
 
 @dataclass(frozen=True)
-class PaintWithWords(Method):
+class PaintWithWords(Free):
     """Paint phrases into regions by raising their attention there, without any gradient."""
 
     name: ClassVar[str] = "paint-with-words"

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param
+from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class CaptionJitter(Method):
+class CaptionJitter(Free):
     """Keep memorised pictures from coming back, by small changes of the text."""
 
     name: ClassVar[str] = "caption-jitter"

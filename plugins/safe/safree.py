@@ -31,7 +31,7 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Step, Text
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 from adhere.plugins.mathematics.texts import projection, spoken, triggers, validity, wholes
 from adhere.prompt.phrases import split_words
@@ -47,7 +47,7 @@ NUDITY = (
 
 
 @dataclass(frozen=True)
-class Safree(Method):
+class Safree(Free):
     """Take the unwanted out of the prompt's own words, before the model reads them."""
 
     name: ClassVar[str] = "safree"

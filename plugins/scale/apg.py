@@ -24,12 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import Method, param, share
+from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class Apg(Method):
+class Apg(Free):
     """Guide at high scales without burnt colours."""
 
     name: ClassVar[str] = "apg"

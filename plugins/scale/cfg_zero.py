@@ -27,12 +27,12 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step
-from adhere.guides.parameters import Method, param
+from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
 
 
 @dataclass(frozen=True)
-class CfgZero(Method):
+class CfgZero(Free):
     """Guide by the best multiple of the prediction without the prompt, and not at all at first."""
 
     name: ClassVar[str] = "cfg-zero"
