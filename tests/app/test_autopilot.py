@@ -275,7 +275,11 @@ def test_tries_are_told_as_they_come_and_kept() -> None:
     assert pair.before.picture.request == Request(PROMPT)
     chosen = pair.after.picture.report["autopilot"]["chosen"]
     kept = pair.after.tries[chosen]
-    assert (kept.name, kept.finished, kept.score) == ("Paint-with-Words + ZestGuide + SynGen", True, 0.6)
+    assert (kept.name, kept.finished, kept.score) == (
+        "Paint-with-Words + ZestGuide + SynGen",
+        True,
+        0.6,
+    )
     assert all(one.image is not None for one in pair.after.tries)
     assert pair.after.picture.tries == ()  # full-sized pictures are not kept
 
