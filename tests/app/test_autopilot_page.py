@@ -86,6 +86,9 @@ def test_a_slow_answer_about_fields_half_filled_is_not_the_last(
             "() => !document.getElementById('autopilot-plan').innerText.includes('as chosen')"
         )
         flying.page.wait_for_timeout(2000)
+        flying.page.wait_for_function(  # nothing is under way
+            "() => !document.getElementById('autopilot-plan').innerText.includes('processing')"
+        )
         assert "as chosen" not in flying.page.inner_text("#autopilot-plan")
 
 
