@@ -200,7 +200,7 @@ def test_the_plan_that_is_said_follows_the_layout_that_is_given(
     words += ["--auto", "--model", folder, "--out", tmp_path, "--prompts", tmp_path / "prompts.txt"]
     assert adhere("generate", *words) == 1
     said = capsys.readouterr()
-    assert "2. paint-with-words+zestguide: there may be more or fewer" in said.out
+    assert "2. zestguide: there may be more or fewer" in said.out
     assert "line 1: 'no cats' says only what is not to be there" in said.err
     assert len(list(tmp_path.glob("001-a-frog-*.png"))) == 1
 

@@ -53,7 +53,7 @@ HELD = (
     Held(PAIRS, "zestguide+syngen", "syngen", "a stack beats a part of it at as many passes"),
     Held(PAIRS, "autopilot", ALWAYS, "guidance that is always on"),
     Held(PAIRS, PLACED, "zestguide+syngen", "Paint-with-Words adds to it, without a pass"),
-    Held(PAIRS, "autopilot", PLACED, "the method that it guides with, always on"),
+    Held(PAIRS, "autopilot", "zestguide+syngen", "the method that it guides with, always on"),
     Held(PAIRS, "autopilot", "best of 8", "at no more passes"),
     Held(CAPTIONS, "autopilot, thrifty", "plain", "guiding what fails"),
     Held(CAPTIONS, "autopilot, thrifty", ALWAYS,

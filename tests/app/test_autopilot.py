@@ -27,7 +27,7 @@ from tests.app.fakes import FakeJudge, FakeStudio
 
 PROMPT = "a red cat left of a blue car without a hat"
 TRIED, LAYOUT, UNWANTED, BUDGET, ENOUGH = 1, 2, 3, 4, 5
-PLACED = "paint-with-words+zestguide+syngen"
+PLACED = "zestguide+syngen"
 FIELDS = PlanFields(LIMITS)
 KEPT = {"__type__": "update"}
 """Says nothing of a component: it stays as it is."""
@@ -265,7 +265,7 @@ def test_tries_are_told_as_they_come_and_kept() -> None:
     assert told[0] == ()
     assert [len(one) for one in told] == sorted(len(one) for one in told)
     updates = [one for one in events if isinstance(one, Update)]
-    assert any("Try 2, Paint-with-Words + ZestGuide + SynGen" in one.stage for one in updates)
+    assert any("Try 2, ZestGuide + SynGen" in one.stage for one in updates)
     assert all(0 <= one.share < 1 for one in updates)
     result = events[-1]
     assert isinstance(result, Result)
@@ -276,7 +276,7 @@ def test_tries_are_told_as_they_come_and_kept() -> None:
     chosen = pair.after.picture.report["autopilot"]["chosen"]
     kept = pair.after.tries[chosen]
     assert (kept.name, kept.finished, kept.score) == (
-        "Paint-with-Words + ZestGuide + SynGen",
+        "ZestGuide + SynGen",
         True,
         0.6,
     )

@@ -32,7 +32,7 @@ from tests.leftovers import nothing_left
 from tests.verifying import redness
 
 PAIR = "a red cat and a blue car"
-PLACED = "paint-with-words+zestguide"
+PLACED = "zestguide"
 """The name of an attempt that places."""
 CALL = {"num_inference_steps": 5, "height": 32, "width": 32}
 
