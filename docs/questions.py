@@ -97,26 +97,28 @@ REMOVED = Arms(
     against="drawn again",
     arms=(("scale 0", "scaling-concept", "`scale=0`"),),
 )
-STEERED = (
-    ("strength 0.5", "concept-steering", ""),
-    ("strength 1", "concept-steering", "`strength=1`"),
+
+
+def _unsaid(says: str, where: str) -> Arms:
+    """A concept that is taken out of a text: whether it is seen, in one of the places asked."""
+    return Arms(
+        says,
+        -1,
+        file="concept-steering",
+        place=(where, "the concept is seen"),
+        arms=(
+            ("strength 0.5", "concept-steering", ""),
+            ("strength 1", "concept-steering", "`strength=1`"),
+            ("negative prompt", NEGATIVE, ""),
+        ),
+        keep=(where, "the rest is there"),
+    )
+
+
+UNSAID = _unsaid(
+    "one of two things taken out of the prompt's text: it is seen", "one of two things"
 )
-UNSAID = Arms(
-    "one of two things taken out of the prompt's text: it is seen",
-    -1,
-    file="concept-steering",
-    place=("one of two things", "the concept is seen"),
-    arms=(*STEERED, ("negative prompt", NEGATIVE, "")),
-    keep=("one of two things", "the rest is there"),
-)
-UNHAUNTED = Arms(
-    "the skull of a haunted place taken out of its text",
-    -1,
-    file="concept-steering",
-    place=("haunted", "the concept is seen"),
-    arms=(*STEERED, ("negative prompt", NEGATIVE, "")),
-    keep=("haunted", "the rest is there"),
-)
+UNHAUNTED = _unsaid("the skull of a haunted place taken out of its text", "haunted")
 GOLDEN = Arms(
     "two things in two colours, begun where a trained network moves the noise: all right",
     file="golden-noise",

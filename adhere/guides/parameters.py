@@ -147,7 +147,7 @@ class Method:
 class Free(Method):
     """Base of plugins that make no pass through the denoiser and add no row to one."""
 
-    def extra_passes(self, steps: int) -> int:  # as other plugins have it
+    def extra_passes(self, steps: int) -> int:
         """None."""
         return 0
 

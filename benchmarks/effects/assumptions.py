@@ -21,14 +21,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from adhere import Guidance
 from adhere.pipelines.toybox import load_toybox
 from adhere.pipelines.toybox.judge.judge import Judge
 from adhere.pipelines.toybox.world.captions import article
@@ -37,12 +33,13 @@ from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time
 from benchmarks import record
 from benchmarks.effects.paired import told
+from benchmarks.effects.pictures import drawn
 from benchmarks.effects.witnesses import Row, heard, whole
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)
 SEED = 5_000_000
 """Of the noises."""
-SCALE, STEPS = 4.0, 25
+STEPS = 25
 
 
 def unusual(kind: str) -> tuple[str, str]:
@@ -70,19 +67,6 @@ def asked(kind: str) -> dict[str, list[tuple[str, str, str | None]]]:
     }
 
 
-def drawn(pipe: Any, prompt: str, plugin: Any, noises: int) -> Sequence[Any]:
-    """One picture from each noise."""
-    generators = [torch.Generator().manual_seed(SEED + noise) for noise in range(noises)]
-    with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-        images: Sequence[Any] = pipe(
-            [prompt] * noises,
-            num_inference_steps=STEPS,
-            guidance_scale=SCALE,
-            generator=generators,
-        ).images
-    return images
-
-
 def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[float | None]:
     """Of each picture 1 or 0: is the kind there in the colour? None where the kind is not there at
     all. Where no colour is asked: is the kind there?
@@ -95,13 +79,13 @@ def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[float |
 
 def answers(pipe: Any, kind: str, noises: int) -> Iterator[Row]:
     """Of each question a kind's scores, without the edit and at each weight."""
-    judge = Judge.load()
+    judge, seeds = Judge.load(), [SEED + noise for noise in range(noises)]
     edit = f"{a(kind)} > {a(f'{unusual(kind)[0]} {kind}')}"
     edits = {f"keep={keep:g}": Time((edit,), keep=keep) for keep in KEEPS}
     asks = [(name, *one) for name, prompts in asked(kind).items() for one in prompts]
     for number, (question, prompt, looked_at, colour) in enumerate(asks):
         for arm, plugin in {"plain": None, **edits}.items():
-            verdicts, first = judge(list(drawn(pipe, prompt, plugin, noises))), number * noises
+            verdicts, first = judge(drawn(pipe, prompt, plugin, seeds, STEPS)), number * noises
             for n, row in enumerate(hits(verdicts, looked_at, colour), first):
                 yield question, arm, n, row
             if colour is not None:

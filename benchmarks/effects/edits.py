@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from adhere import Guidance
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.clip import Clip, clip_of
 from adhere.pipelines.tools.inversion import Denoiser, decoded, encoded, inverted
@@ -45,10 +43,11 @@ from adhere.plugins.edit.p_plus import PPlus
 from adhere.plugins.noise.noise_query import NoiseQuery
 from benchmarks import record
 from benchmarks.effects.paired import told
+from benchmarks.effects.pictures import SCALE, drawn
 from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
 
 SEED = 8_000_000
-SCALE, STEPS = 4.0, 25
+STEPS = 25
 SCALES: Mapping[str, Scaling] = {
     "drawn again": Scaling("-", scale=1, steps=STEPS, decay=0, keep=0),
     "scale 0": Scaling("-", scale=0, steps=STEPS),
@@ -76,19 +75,6 @@ def looks(rng: Random) -> tuple[Look, Look]:
     return (one, first), (other, second)
 
 
-def drawn(pipe: Any, prompt: str, plugin: Any, seeds: Sequence[int]) -> list[Image.Image]:
-    """One picture from each seed's noise."""
-    generators = [torch.Generator().manual_seed(SEED + seed) for seed in seeds]
-    with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-        images: list[Image.Image] = pipe(
-            [prompt] * len(seeds),
-            num_inference_steps=STEPS,
-            guidance_scale=SCALE,
-            generator=generators,
-        ).images
-    return images
-
-
 def shown(images: Sequence[Image.Image]) -> Iterator[set[Look]]:
     """What the judge sees in some pictures."""
     for verdict in Judge.load()(list(images)):
@@ -113,8 +99,8 @@ def noise_query(
     def asked(number: int, one: Look, other: Look) -> Iterator[Row]:
         prompt = a(one) if number % 2 else f"{a(one)} and {a(other)}"
         wanted = {one} if number % 2 else {one, other}
-        seeds = [number * noises + noise for noise in range(noises)]
-        plain = drawn(pipe, prompt, None, seeds)
+        seeds = [SEED + number * noises + noise for noise in range(noises)]
+        plain = drawn(pipe, prompt, None, seeds, STEPS)
         values = statistics(plain)
         for name in names:
             column = list(STATISTICS).index(name)
@@ -122,10 +108,10 @@ def noise_query(
                 yield name, "plain", noise, float(values[noise, column])
             for arm, level in (("highest", 1.0), ("lowest", 0.0)):
                 plugin = NoiseQuery(path, target=name, level=level)
-                there = statistics(drawn(pipe, prompt, plugin, seeds))
+                there = statistics(drawn(pipe, prompt, plugin, seeds, STEPS))
                 for noise in range(noises):
                     yield name, arm, noise, float(there[noise, column])
-        suited = drawn(pipe, prompt, NoiseQuery(path), seeds)
+        suited = drawn(pipe, prompt, NoiseQuery(path), seeds, STEPS)
         for arm, images in (("plain", plain), ("by prompt", suited)):
             for noise, seen in enumerate(shown(images)):
                 yield "all there", arm, noise, wanted <= seen
@@ -146,9 +132,9 @@ def p_plus(pipe: Any, count: int, noises: int) -> Iterator[Witness]:
             "shape in the middle": (shape, PPlus((look,))),
             "style in the middle": (look, PPlus((shape,))),
         }
-        seeds = [number * noises + noise for noise in range(noises)]
+        seeds = [SEED + number * noises + noise for noise in range(noises)]
         for arm, (prompt, plugin) in arms.items():
-            for noise, seen in enumerate(shown(drawn(pipe, prompt, plugin, seeds))):
+            for noise, seen in enumerate(shown(drawn(pipe, prompt, plugin, seeds, STEPS))):
                 kinds, colours = {one for one, _ in seen}, {colour for _, colour in seen}
                 yield "the shape's kind", arm, noise, kind in kinds
                 yield "the style's colour", arm, noise, style[1] in colours

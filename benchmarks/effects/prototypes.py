@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
-
-from adhere import Guidance
 from adhere.guides import stored
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.captions import captions
@@ -33,10 +29,11 @@ from adhere.plugins.safe.prototype import Prototype
 from benchmarks import record
 from benchmarks.effects.edits import Look, a, looks
 from benchmarks.effects.paired import told
+from benchmarks.effects.pictures import SCALE, drawn
 from benchmarks.effects.witnesses import Found, Row, heard, whole
 
 SEED = 9_000_000
-SCALE, STEPS = 4.0, 25
+STEPS = 25
 CONCEPT = "a skull"
 PLAN = Plan(CONCEPT, count=4, pictures=1, steps=2000, seed=SEED)
 TEXTS = 60
@@ -65,14 +62,8 @@ def answers(pipe: Any, path: str, number: int, look: Look) -> Iterator[Row]:
     }
     for where, words in PLACES.items():
         for arm, (plugin, negative) in arms.items():
-            with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-                images = pipe(
-                    f"{a(look)} {words}",
-                    negative_prompt=negative,
-                    num_inference_steps=STEPS,
-                    guidance_scale=SCALE,
-                    generator=torch.Generator().manual_seed(SEED + number),
-                ).images
+            words_of = f"{a(look)} {words}"
+            images = drawn(pipe, words_of, plugin, [SEED + number], STEPS, negative)
             (verdict,) = judge(images)
             seen = {(thing.kind, thing.colour) for thing in verdict.things}
             yield f"{where}: a skull", arm, 0, verdict.unsafe

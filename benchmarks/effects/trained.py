@@ -18,16 +18,13 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from PIL import Image
 
-from adhere import Guidance
 from adhere.guides import stored
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import autoencoder, golden_noise
@@ -36,32 +33,22 @@ from adhere.pipelines.tools.inversion import Denoiser
 from adhere.pipelines.toybox import Judge
 from adhere.plugins.edit.concept_steering import ConceptSteering
 from adhere.plugins.mathematics.autoencoder import AUTOENCODER
+from adhere.plugins.mathematics.noise_library import noise_of
 from adhere.plugins.mathematics.noise_network import NETWORK
 from adhere.plugins.noise.golden_noise import GoldenNoise
 from benchmarks import record
 from benchmarks.effects.edits import Look, a, looks
 from benchmarks.effects.paired import told
+from benchmarks.effects.pictures import SCALE, drawn
 from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
 
 SEED = 10_000_000
-SCALE, STEPS = 4.0, 25
+STEPS = 25
 SKULL = "a skull"
 STEERER = autoencoder.Plan(seed=SEED)
 TEXTS = 4000
 NETWORK_OF = golden_noise.Plan(steps=300, seed=SEED)
 STRENGTHS = (0.5, 1.0)
-
-
-def begin(number: int) -> torch.Generator:
-    """Draws the noise of a prompt's picture."""
-    return torch.Generator().manual_seed(SEED + number)
-
-
-def drawn(pipe: Any, prompt: str, plugin: Any = None, **call: Any) -> Image.Image:
-    with nullcontext() if plugin is None else Guidance(plugin).attach(pipe):
-        images = pipe(prompt, num_inference_steps=STEPS, guidance_scale=SCALE, **call).images
-    image: Image.Image = images[0]
-    return image
 
 
 def steerer(studio: Studio, path: Path) -> str:
@@ -87,8 +74,8 @@ def removed(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterat
             arms[f"strength {strength:g}"] = (steering, "")
         arms["negative prompt"] = (None, concept)
         for arm, (plugin, negative) in arms.items():
-            call = {"negative_prompt": negative, "generator": begin(number)}
-            (verdict,) = judge([drawn(pipe, prompt, plugin, **call)])
+            images = drawn(pipe, prompt, plugin, [SEED + number], STEPS, negative)
+            (verdict,) = judge(images)
             seen = {(thing.kind, thing.colour) for thing in verdict.things}
             is_there = verdict.unsafe if concept == SKULL else other in seen
             yield f"{where}: the concept is seen", arm, 0, is_there
@@ -110,18 +97,18 @@ def network(studio: Studio, path: Path, pairs: int) -> str:
 def moved(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
     """Two things, begun at a noise, where the network moves it, and at what that has learnt."""
     prompt = f"{a(one)} and {a(other)}"
-    unet = pipe.unet.config
-    side = unet.sample_size
-    noise = torch.randn(1, unet.in_channels, side, side, generator=begin(number))
+    denoiser, seed = Denoiser(pipe, ["", prompt], STEPS), [SEED + number]
+    side = pipe.unet.config.sample_size
+    noise = noise_of(*seed, (pipe.unet.config.in_channels, side, side))[None]
     with torch.no_grad():
-        denoiser = Denoiser(pipe, ["", prompt], STEPS)
         taught = golden_noise.redenoised(denoiser, noise, SCALE)
     pictures = {
-        "plain": drawn(pipe, prompt, generator=begin(number)),
-        "golden-noise": drawn(pipe, prompt, GoldenNoise(path), generator=begin(number)),
-        "what it learns": drawn(pipe, prompt, latents=taught),
+        "plain": drawn(pipe, prompt, None, seed, STEPS),
+        "golden-noise": drawn(pipe, prompt, GoldenNoise(path), seed, STEPS),
+        "what it learns": drawn(pipe, prompt, None, seed, STEPS, latents=taught),
     }
-    for arm, verdict in zip(pictures, Judge.load()(list(pictures.values())), strict=True):
+    verdicts = (Judge.load()(images)[0] for images in pictures.values())
+    for arm, verdict in zip(pictures, verdicts, strict=True):
         seen = {(thing.kind, thing.colour) for thing in verdict.things}
         yield "fully right", arm, 0, verdict.against(prompt).fully_right
         yield "things as they were asked for", arm, 0, len(seen & {one, other}) / 2

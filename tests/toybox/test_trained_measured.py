@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from adhere.pipelines.toybox import load_toybox
+from adhere.plugins.mathematics.noise_library import noise_of
 from benchmarks.effects import trained
+from benchmarks.effects.pictures import drawn
 
 
-def test_both_arms_begin_at_the_noise_that_is_taught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`what it learns` is of the very noise that the plain picture begins at."""
-    monkeypatch.setattr(trained, "STEPS", 2)
+def test_the_noise_that_is_taught_is_the_plain_picture_s() -> None:
+    """`what it learns` is made of the very noise that the plain picture begins at."""
     pipe = load_toybox()
     side = pipe.unet.config.sample_size
-    noise = trained.torch.randn(
-        1, pipe.unet.config.in_channels, side, side, generator=trained.begin(3)
+    noise = noise_of(3, (pipe.unet.config.in_channels, side, side))[None]
+    assert drawn(pipe, "a red cat", None, [3], 2, latents=noise) == drawn(
+        pipe, "a red cat", None, [3], 2
     )
-    drawn = trained.drawn(pipe, "a red cat", latents=noise)
-    assert drawn == trained.drawn(pipe, "a red cat", generator=trained.begin(3))
 
 
 @pytest.mark.slow
