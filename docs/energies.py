@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from benchmarks.curves.figure import figure
+from benchmarks.curves.report import costs
 from docs.figures import RESULTS
 from docs.measured import TOYBOXES
 
@@ -22,11 +23,7 @@ def points(model: str) -> dict[str, dict[str, float]]:
     searched, study = _read(f"search_curves{of}"), _read(f"effect_toybox{of}")
     plain = 2 * searched["made"]["steps"]  # passes of a plain picture, with and without the prompt
     curves = searched["results"]["suites"]["pairs"]["curves"]
-    found = {}
-    for name in filter(curves.__contains__, LINE):
-        own, (low, high) = curves[name], curves[name]["fully_right"]["ci95"]
-        mean = own["fully_right"]["share"]
-        found[name] = {"cost": own["passes"] / plain, "mean": mean, "low": low, "high": high}
+    found = costs({name: curves[name] for name in LINE if name in curves}, plain)
     rows = [row for row in study["experiments"][f"{model}-pairs"]["scores"] if "tag" not in row]
     scores = {(row["variant"], row["column"]): row for row in rows}
     for (variant, column), row in scores.items():

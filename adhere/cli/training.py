@@ -159,10 +159,9 @@ def golden_noise(
     if_stopped(_GOES_ON.format("16 pairs"))
     from adhere import verifiers
     from adhere.cli.making import studio
-    from adhere.guides import stored
     from adhere.pipelines.studio.progress import progress
     from adhere.pipelines.tools.captions import captions
-    from adhere.pipelines.tools.golden_noise import Collector, Plan, tensors_of, trained
+    from adhere.pipelines.tools.golden_noise import Collector, Plan, learnt
     from adhere.plugins.mathematics.noise_network import MAKE, NETWORK
 
     _check_place(out, NETWORK, MAKE)
@@ -175,12 +174,9 @@ def golden_noise(
         for part in missing:
             collector.make(part, tick)
     if_stopped(_LEARNS_ANEW.format("pairs"))
-    pairs, plan = collector.chosen(), Plan(steps=training, seed=seed)
     with progress("steps", training) as tick:
-        network, told = trained(pairs, plan, tick)
-    about = {**collector.about, "width": str(plan.width), "pairs": str(len(pairs))}
-    stored.write(out, NETWORK, tensors_of(network, held), about)
-    typer.echo(f"wrote {out}: learnt from {len(pairs)} of {len(said)} pairs")
+        pairs, told = learnt(collector, Plan(steps=training, seed=seed), out, tick)
+    typer.echo(f"wrote {out}: learnt from {pairs} of {len(said)} pairs")
     typer.echo(f"of pairs that were held out, it tells {told:.1%} of the way")
 
 

@@ -34,7 +34,6 @@ from adhere.pipelines.toybox import Judge
 from adhere.plugins.edit.concept_steering import ConceptSteering
 from adhere.plugins.mathematics.autoencoder import AUTOENCODER
 from adhere.plugins.mathematics.noise_library import noise_of
-from adhere.plugins.mathematics.noise_network import NETWORK
 from adhere.plugins.noise.golden_noise import GoldenNoise
 from benchmarks import record
 from benchmarks.effects.edits import Look, a, looks
@@ -88,9 +87,7 @@ def network(studio: Studio, path: Path, pairs: int) -> str:
     collector = golden_noise.Collector(studio, texts, None, path, steps=STEPS)
     for part in collector.missing():
         collector.make(part, lambda _: None)
-    found, _ = golden_noise.trained(collector.chosen(), NETWORK_OF, lambda _: None)
-    about = {**collector.about, "width": str(NETWORK_OF.width), "pairs": str(pairs)}
-    stored.write(path, NETWORK, golden_noise.tensors_of(found, studio), about)
+    golden_noise.learnt(collector, NETWORK_OF, path, lambda _: None)
     return str(path)
 
 

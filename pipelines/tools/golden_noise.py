@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored
+from adhere.guides.stored import Stored, write
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.calling import check_size
@@ -28,7 +28,7 @@ from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.inversion import Denoiser, refuse
 from adhere.pipelines.tools.parts import Parts, hash_of
 from adhere.plugins.mathematics.noise_library import noise_of
-from adhere.plugins.mathematics.noise_network import MAKE, PROBE, NoiseNetwork
+from adhere.plugins.mathematics.noise_network import MAKE, NETWORK, PROBE, NoiseNetwork
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 
@@ -233,7 +233,22 @@ def trained(pairs: Pairs, plan: Plan, tick: Callable[[float], None]) -> tuple[No
     return network.requires_grad_(False), 1 - float(left / before)
 
 
-def tensors_of(network: NoiseNetwork, studio: Studio) -> dict[str, Tensor]:
+def learnt(
+    collector: Collector, plan: Plan, out: Path, tick: Callable[[float], None]
+) -> tuple[int, float]:
+    """Train a network on what was collected, and write its file.
+
+    Returns:
+        from how many pairs, and which share of the move it tells of those held out.
+    """
+    pairs = collector.chosen()
+    network, told = trained(pairs, plan, tick)
+    about = {**collector.about, "width": str(plan.width), "pairs": str(len(pairs))}
+    write(out, NETWORK, _tensors(network, collector.studio), about)
+    return len(pairs), told
+
+
+def _tensors(network: NoiseNetwork, studio: Studio) -> dict[str, Tensor]:
     """What a network's file holds."""
     embeds = family_of(studio.pipe).encode([PROBE]).values["encoder_hidden_states"]
     probe = embeds[0].detach().float().mean(dim=0).cpu()
