@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,10 @@ class Mask:
 
     def __post_init__(self) -> None:
         """Checks that the runs fill the picture exactly and that something is in it."""
-        object.__setattr__(self, "runs", tuple(int(run) for run in self.runs))
-        object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
+        for name in ("height", "width"):
+            object.__setattr__(self, name, _whole(getattr(self, name)))
+        for name in ("runs", "levels"):
+            object.__setattr__(self, name, tuple(map(_whole, getattr(self, name))))
         size = f"{self.height}x{self.width} (height x width)"
         if not (0 < self.height <= LARGEST_SIDE and 0 < self.width <= LARGEST_SIDE):
             raise LayoutError(f"a mask has size {size}; both sides must be 1 to {LARGEST_SIDE}")
@@ -109,8 +113,12 @@ class Mask:
         """
         try:
             height, width = value["size"]
-            runs, levels = (tuple(map(int, value.get(key, ()))) for key in ("runs", "levels"))
-            return cls(int(height), int(width), runs, levels)
+            if unknown := sorted(set(value) - {"size", "runs", "levels"}, key=str):
+                raise LayoutError(
+                    f"a mask has unknown {', '.join(map(repr, unknown))}; known are levels, runs, "
+                    "size"
+                )
+            return cls(height, width, tuple(value.get("runs", ())), tuple(value.get("levels", ())))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             if isinstance(error, LayoutError):
                 raise
@@ -118,6 +126,16 @@ class Mask:
                 'a mask must be {"size": [height, width], "runs": [zeros, ones, zeros, ...]}, '
                 f"not {str(value)[:60]}"
             ) from error
+
+
+def _whole(value: Any) -> int:
+    """A number of pixels, or a level: 0.7 would be cut to none, and 14.9 to another's."""
+    number = isinstance(value, Real | np.bool_) and math.isfinite(value)
+    if not number or int(value) != value:
+        raise LayoutError(
+            f"a mask must be of whole numbers, not {str(value)[:60]!r}; levels go from 0 to {FULL}"
+        )
+    return int(value)
 
 
 def _check_shape(pixels: ndarray) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from numbers import Real
@@ -194,6 +194,8 @@ _DEFAULTS = {one.name: one.default for one in fields(Region)}
 
 def _numbers(phrase: str, what: str, values: Any, count: int) -> tuple[float, ...]:
     try:
+        if isinstance(values, (str, Mapping)):  # "0011" would be four numbers
+            raise TypeError
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError) as error:
         raise LayoutError(f"the {what} of {phrase!r} is {values!r}; it must be numbers") from error

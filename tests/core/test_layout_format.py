@@ -525,6 +525,13 @@ def one(**region: Any) -> dict[str, Any]:
         (one(mask={"size": [2, 2], "runs": [4]}), "is empty"),
         (one(mask={"size": [0, 2], "runs": []}), "both sides"),
         (one(mask=[1, 2]), "a mask must be"),
+        (one(mask={"size": [2, 2], "runs": [0.5, 3.5]}), "of whole numbers, not '0.5'"),
+        (one(mask={"size": [2.9, 2], "runs": [0, 4]}), "of whole numbers, not '2.9'"),
+        (one(mask={"size": [2, 2], "runs": "04"}), "of whole numbers, not '0'"),
+        (one(mask={"size": [2, 2], "runs": [0, 4], "level": [3]}), "a mask has unknown 'level'"),
+        (one(box="0011"), "must be numbers"),
+        (one(box={"0": 0, "0.1": 0, "1": 1, "0.9": 1}), "must be numbers"),
+        (one(polygon=["00", "10", "11"]), "must be numbers"),
     ],
 )
 def test_bad_layouts_say_what_is_wrong(value: Any, message: str) -> None:
@@ -781,7 +788,7 @@ def test_odd_weights_are_refused(given: Any, said: str) -> None:
         Mask.weighed(given)
 
 
-@pytest.mark.parametrize("levels", [[1, 2], [0, 99, 0], [0, "x", 0]])
+@pytest.mark.parametrize("levels", [[1, 2], [0, 99, 0], [0, "x", 0], [0, 0.7, 1.0], [0, 14.9, 0]])
 def test_odd_levels_are_refused(levels: list[Any]) -> None:
     value = {"size": [1, 4], "runs": [1, 2, 1], "levels": levels}
     with pytest.raises(LayoutError):
