@@ -31,6 +31,7 @@ class TokenisedPrompt:
 
     `pieces` are the content tokens that fit; `width` is the number of columns, `keep` those that
     take part in a softmax over tokens; `cut` is the character where the prompt was cut off.
+    `unknown` are stretches for which the encoder has no token but one that says nothing.
     """
 
     prompt: str
@@ -39,6 +40,7 @@ class TokenisedPrompt:
     keep: tuple[int, ...]
     cut: int | None
     encoder: str
+    unknown: tuple[str, ...] = ()
 
     @property
     def content(self) -> tuple[int, ...]:
@@ -115,7 +117,10 @@ def tokenise(
     cut = content[len(fits)].start if len(fits) < len(content) else None
     first = 1 if ids and ids[0] in special and offsets[0][0] == offsets[0][1] else 0
     end = (fits[-1].column + 1 if fits else first) if drop_padding else length - 1
-    return TokenisedPrompt(prompt, fits, width, tuple(range(first, end)), cut, encoder)
+    nothing = getattr(tokenizer, "unk_token_id", None)
+    lost = (prompt[p.start : p.end].strip() for p in fits if ids[p.column] == nothing)
+    unknown = tuple(dict.fromkeys(said for said in lost if said not in ("", tokenizer.unk_token)))
+    return TokenisedPrompt(prompt, fits, width, tuple(range(first, end)), cut, encoder, unknown)
 
 
 Replaced = tuple[int, int, int, int]

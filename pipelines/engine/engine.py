@@ -94,7 +94,7 @@ def begun(
         guides=tuple(guide for _, guide in acting),
         unread=str(run.unread or ""),
     )
-    state.note_cuts(tracks)
+    state.note_losses(tracks)
     return state
 
 

@@ -125,18 +125,25 @@ class State:
         found = self.family.encode(texts)
         # Encoders do without blanks at the ends, and chat templates are not found with them.
         tracks = self.family.tracked([text.strip() for text in texts], found.values)
-        self.note_cuts(tracks, own=True, warns=warns)
+        self.note_losses(tracks, own=True, warns=warns)
         return found
 
-    def note_cuts(self, tracks: Sequence[Track], own: bool = False, warns: bool = False) -> None:
+    def note_losses(self, tracks: Sequence[Track], own: bool = False, warns: bool = False) -> None:
         """Say where an encoder reads only a part of a prompt, or of a guide's own text."""
         say = self.warn if warns else self.report.note
-        for text in (text for track in tracks for text in track.images if text.cut is not None):
+        for text in dict.fromkeys(text for track in tracks for text in track.images):
             whose = f"a plugin's text {text.prompt[:30]!r}..." if own else "the prompt"
-            say(
-                f"the {text.encoder} encoder reads {len(text.pieces)} tokens of a text, so {whose} "
-                f"was cut before {text.prompt[text.cut :].lstrip()[:40]!r}"
-            )
+            if text.cut is not None:
+                say(
+                    f"the {text.encoder} encoder reads {len(text.pieces)} tokens of a text, so "
+                    f"{whose} was cut before {text.prompt[text.cut :].lstrip()[:40]!r}"
+                )
+            if text.unknown:
+                lost = ", ".join(repr(one[:40]) for one in text.unknown[:3])
+                say(
+                    f"the {text.encoder} encoder has no tokens for {lost} in {whose}, so it does "
+                    "not read them; write that in words of a language that it knows"
+                )
 
     def heed_interrupt(self) -> None:
         """Before each pass: end the call if whoever attached the guidance wants it to end.

@@ -56,6 +56,12 @@ def test_the_first_word_that_another_tokenizer_moves_is_named() -> None:
     assert moves("a cat !! and a dog") == "and"
 
 
+def test_what_has_no_token_is_named_once() -> None:
+    assert read("a cat and a zebra").unknown == ()
+    assert read("a \u732b and a \u732b, a \u72d7").unknown == ("\u732b", "\u72d7")
+    assert read("a cat <|endoftext|> a dog").unknown == ()  # which says the same, and is meant
+
+
 def test_repeated_words_are_told_apart() -> None:
     prompt = "a cat and a red cat with a cat"
     assert columns(prompt, "cat") == (2,)

@@ -185,6 +185,21 @@ def test_a_text_that_its_encoder_cuts_is_said(case: Case) -> None:
     assert not any(NEW in note for note in attached.report.notes)
 
 
+@pytest.mark.parametrize("name", ["flux", "sd3", "pixart"])
+def test_what_an_encoder_has_no_tokens_for_is_said(name: str) -> None:
+    """T5 reads every Chinese text, and every picture character, as one and the same nothing."""
+    case = CASES[name]
+    odd = Attends(texts={"other": "a \u732b and a cat", "new": NEW})
+    with (
+        Guidance(odd).attach(case.pipe) as attached,
+        pytest.warns(GuidanceWarning, match="has no tokens for '\u732b' in a plugin's"),
+    ):
+        draw(case, prompt=["a cat and a frog \U0001f438"])
+    notes = [note for note in attached.report.notes if "T5 encoder has no tokens" in note]
+    assert len(notes) == 2
+    assert "'\U0001f438' in the prompt, so it does not read them" in "".join(notes)
+
+
 def test_a_text_is_said_to_be_cut_before_anything_is_denoised() -> None:
     pipe = tiny.sd1()
     steps: list[int] = []
