@@ -29,6 +29,10 @@ from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
 
+_NEGATIVE = 2**31
+"""Parts the negative prompt's draw from the prompt's: the bit beyond what `seed` can reach, and the
+last of the 32 that torch's generator on the CPU reads."""
+
 
 @dataclass(frozen=True)
 class CaptionJitter(Free):
@@ -63,6 +67,7 @@ class _Guide(Guide):
         self.texts_shown = list(prompts)
         self.cond: Tensor | None = None
         self.shift: Tensor | None = None
+        self.other_shift: Tensor | None = None
 
     def embed(self, step: Step, text: Text) -> Text:
         if self.plugin.way == "noise":
@@ -79,17 +84,26 @@ class _Guide(Guide):
         rows = list(parents)
         self.texts_shown = [self.texts_shown[row] for row in rows]
         self.cond = None if self.cond is None else self.cond[rows]
-        self.shift = None if self.shift is None else self.shift[:, rows]
+        self.shift = None if self.shift is None else self.shift[rows]
+        self.other_shift = None if self.other_shift is None else self.other_shift[rows]
 
     def _noised(self, text: Text) -> Text:
         if self.shift is None:
-            size = (2, *text.cond.shape[1:])  # for the prompt, and for the negative prompt
-            draws = [torch.Generator().manual_seed(self._seed(k)) for k in range(len(text.cond))]
-            fresh = [torch.randn(size, generator=one, dtype=torch.float32) for one in draws]
-            self.shift = self.plugin.noise * torch.stack(fresh, dim=1)
-        cond, uncond = self.shift.to(text.cond)
-        uncond = None if text.uncond is None else text.uncond + uncond
-        return text.replace(cond=text.cond + cond, uncond=uncond)
+            self.shift = self._drawn(text.cond)
+        text = text.replace(cond=text.cond + self.shift.to(text.cond))
+        if text.uncond is None:
+            return text
+        if self.other_shift is None:
+            self.other_shift = self._drawn(text.uncond, _NEGATIVE)
+        return text.replace(uncond=text.uncond + self.other_shift.to(text.uncond))
+
+    def _drawn(self, text: Tensor, apart: int = 0) -> Tensor:
+        """Each image's noise. The negative prompt has a draw of its own, as it may have another
+        length, and the one must not depend on the length of the other.
+        """
+        draws = [torch.Generator().manual_seed(self._seed(k) ^ apart) for k in range(len(text))]
+        fresh = [torch.randn(text.shape[1:], generator=one, dtype=torch.float32) for one in draws]
+        return self.plugin.noise * torch.stack(fresh)
 
     def _seed(self, image: int) -> int:
         return self.seeds[image] ^ self.plugin.seed

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from adhere import Guidance, guided_blocks, guided_denoise, prediction_guider
 from adhere.errors import ModelError, ParameterError
@@ -15,13 +16,15 @@ from adhere.guides.parameters import parameters
 from adhere.guides.run import Run
 from adhere.plugins import PLUGINS
 from tests import stored
-from tests.families.modular_cases import CASES, ModularCase
+from tests.families.modular_cases import CASES, PROMPT, ModularCase
 from tests.leftovers import picture
 from tests.probes import Energetic, Probe
 
 EXCITE: Any = PLUGINS["attend-and-excite"](refinements=0)
 SAFE: Any = PLUGINS["safe-latent-diffusion"]("max", concept="a green frog")
 DELAYED: Any = PLUGINS["delayed-negative"](start=0.5)
+DIVERSE: Any = PLUGINS["diverse"](clear=0.8)
+JITTER: Any = PLUGINS["caption-jitter"](way="noise")
 
 
 @pytest.fixture(params=CASES.values(), ids=list(CASES))
@@ -51,7 +54,7 @@ def test_a_guided_loop_makes_the_classic_picture(case: ModularCase, plugin: Any)
     close(case, case.modular(case.pipe(Guidance(*plugins))), *plugins)
 
 
-@pytest.mark.parametrize("plugins", [(), (SAFE,), (DELAYED,), (SAFE, DELAYED)], ids=str)
+@pytest.mark.parametrize("plugins", [(), (SAFE,), (DELAYED,), (SAFE, DELAYED), (DIVERSE,)], ids=str)
 def test_a_guider_makes_the_classic_picture(case: ModularCase, plugins: Any) -> None:
     if not case.guides:
         with pytest.raises(ModelError, match="asks no guider"):
@@ -60,6 +63,57 @@ def test_a_guider_makes_the_classic_picture(case: ModularCase, plugins: Any) -> 
     pipe = case.pipe()
     pipe.update_components(guider=prediction_guider(pipe, Guidance(*plugins), guidance_scale=4.0))
     close(case, case.modular(pipe), *plugins)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_a_guider_jitters_as_the_classic_pipeline(name: str) -> None:
+    case = CASES[name]
+    pipe = case.pipe()
+    pipe.update_components(guider=prediction_guider(pipe, Guidance(JITTER), guidance_scale=4.0))
+    close(case, case.modular(pipe), JITTER)
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "z-image"])
+@pytest.mark.parametrize("in_loop", [False, True], ids=["guider", "loop"])
+def test_a_negative_prompt_of_another_length_is_jittered(name: str, in_loop: bool) -> None:
+    case = CASES[name]
+    pipe = case.pipe(Guidance(JITTER) if in_loop else None)
+    if not in_loop:
+        guider = prediction_guider(pipe, Guidance(JITTER), guidance_scale=4.0)
+        pipe.update_components(guider=guider)
+    found = case.modular(pipe)
+    assert found.isfinite().all()
+    assert (found - case.modular(case.pipe())).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("plugin", [DIVERSE, JITTER], ids=["diverse", "jitter"])
+def test_a_guider_draws_for_each_picture(plugin: Any) -> None:
+    """Two pictures of one prompt are told different things, each what it is told alone."""
+    case = CASES["sd3"]
+    noise = torch.randn(2, 4, 16, 12, dtype=torch.float64, generator=torch.manual_seed(0))
+    pipe = case.pipe()
+    guider = prediction_guider(pipe, Guidance(plugin), guidance_scale=4.0)
+    pipe.update_components(guider=guider)
+    told: list[Tensor] = []
+
+    def made(rows: slice) -> Tensor:
+        texts = {"prompt": [PROMPT] * len(noise[rows]), "latents": noise[rows].clone()}
+        texts["negative_prompt"] = ["a bird"] * len(noise[rows])
+        hook = pipe.transformer.register_forward_pre_hook(
+            lambda module, args, kwargs: told.append(kwargs["encoder_hidden_states"]),
+            with_kwargs=True,
+        )
+        found = case.modular(pipe, steps=2, **texts)
+        hook.remove()
+        return found
+
+    both = made(slice(0, 2))
+    first = told[0]
+    assert (first[0] - first[1]).abs().max() > 1e-2
+    for row in (0, 1):
+        torch.testing.assert_close(
+            made(slice(row, row + 1)), both[row : row + 1], rtol=1e-8, atol=1e-8
+        )
 
 
 def test_a_guider_in_a_guided_loop_follows_the_moved_latents(case: ModularCase) -> None:

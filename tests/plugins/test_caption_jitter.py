@@ -82,6 +82,18 @@ def test_draws_are_the_images_own(make_run, make_step, way):
     assert other.report()["prompts"] != shown or not torch.equal(moved.cond, found.cond)
 
 
+def test_a_negative_prompt_may_have_another_length(make_run, make_step):
+    """Its draw is its own, whatever the length of the prompt."""
+    found = []
+    for words in (7, 20):
+        text = text_of(2).replace(uncond=torch.zeros(2, 5, 3), cond=torch.zeros(2, words, 3))
+        noised = CaptionJitter("noise").guide(make_run(*PROMPTS)).embed(make_step(0), text)
+        assert noised.uncond.shape == text.uncond.shape
+        assert not torch.equal(noised.uncond, noised.cond[:, :5])
+        found.append(noised.uncond)
+    assert torch.equal(*found)
+
+
 def test_noise_has_its_size_on_both_texts(make_run, make_step):
     guide = CaptionJitter("noise", noise=0.3).guide(make_run(*PROMPTS))
     found = guide.embed(make_step(0), text_of(2))
