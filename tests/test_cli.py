@@ -576,11 +576,16 @@ def test_help_says_what_holds_where_an_option_is_left_out() -> None:
     from adhere.cli.commands import app
     from adhere.cli.noise import noise_app
     from adhere.cli.training import train_app
+    from adhere.eval.cli import eval_app
+    from adhere.pipelines.toybox.cli import toybox_app
 
     numbers = {"steps", "guidance_scale", "true_cfg", "width", "height", "budget", "enough",
-               "look_at", "sub_batch", "layer", "k"}  # fmt: skip
-    choices = {"verifier", "drop_by", "scheduler", "subjects", "device", "dtype"}
-    rooms = [typer.main.get_command(one).commands.items() for one in (app, noise_app, train_app)]
+               "look_at", "sub_batch", "layer", "k", "batch", "limit", "minutes", "samples",
+               "shards", "workers"}  # fmt: skip
+    choices = {"verifier", "drop_by", "scheduler", "subjects", "device", "dtype", "address",
+               "baseline", "controls", "primary"}  # fmt: skip
+    open_apps = (app, noise_app, train_app, eval_app, toybox_app)
+    rooms = [typer.main.get_command(one).commands.items() for one in open_apps]
     open_to = [
         (name, one.name, one.help or "")
         for room in rooms
@@ -588,7 +593,7 @@ def test_help_says_what_holds_where_an_option_is_left_out() -> None:
         for one in command.params
         if one.name in numbers | choices and one.default is None
     ]
-    said = re.compile(r"left out|\bwithout\b|\([\d.]+\)|; \d+")
+    said = re.compile(r"left out|if out\)|\bwithout\b|\([\d.]+\)|; \d+")
     assert {one[1] for one in open_to} == numbers | choices
     assert [one for one in open_to if not said.search(one[2])] == []
 

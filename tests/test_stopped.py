@@ -13,6 +13,8 @@ from adhere.pipelines.tools import golden_noise, hard_prompt
 from tests.command import adhere
 
 NOTHING = "interrupted; nothing was finished, and the same command begins anew\n"
+KEPT = "interrupted; what was finished is kept"
+MADE = f"{KEPT}, and the same command makes the rest"
 GOES_ON = " that were finished are kept, and the same command goes on from them\n"
 
 
@@ -90,3 +92,27 @@ def test_pairs_are_kept_and_learnt_from_anew(
     assert "the pairs are kept, and the same command learns from them anew" in told
     assert adhere(*words, "--training", "1") == 0
     assert "pairs:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "said"),
+    [
+        ("eval run out -s toybox-smoke", "adhere.eval.commands.steps.experiment", MADE),
+        ("eval generate out", "adhere.eval.commands.steps.generate", MADE),
+        ("eval score out", "adhere.eval.commands.steps.score", MADE),
+        ("eval report out", "adhere.eval.commands.steps.report", KEPT),
+        ("toybox train", "adhere.pipelines.toybox.cli._stages", f"{KEPT}, and the same command "
+         "with --resume goes on from the last checkpoint"),
+    ],
+)  # fmt: skip
+def test_rooms_say_what_goes_on(
+    words: str,
+    place: str,
+    said: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(place, stopped)
+    assert adhere(*words.split()) == 130
+    assert capsys.readouterr().err == f"{said}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from adhere.cli.options import (
     Seeds,
     in_groups,
 )
-from adhere.cli.speaking import NOTHING, if_stopped
+from adhere.cli.speaking import GOES_ON, KEPT, NOTHING, if_stopped
 from adhere.errors import ParameterError
 
 app = typer.Typer(
@@ -317,13 +318,20 @@ def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
     comparison.demo(Studio("toybox"), folder, numbers, say=typer.echo)
 
 
-def _mounted(name: str, module: str, attribute: str, help: str) -> None:
-    """Mount a room's own commands without importing the room until it is called."""
+def _mounted(
+    name: str, module: str, attribute: str, help: str, stopped: Mapping[str, str] | None = None
+) -> None:
+    """Mount a room's own commands without importing the room until it is called.
+
+    `stopped` is what an interrupt leaves, by command: no room below knows of the command line.
+    """
 
     def forward(context: typer.Context) -> None:
         from importlib import import_module
 
         inner = getattr(import_module(module), attribute)
+        if context.args and context.args[0] in (stopped or {}):
+            if_stopped((stopped or {})[context.args[0]])
         code = inner(args=context.args, prog_name=f"adhere {name}", standalone_mode=False)
         if isinstance(code, int) and code:  # how a command says that it failed, or was interrupted
             raise typer.Exit(code)
@@ -335,5 +343,11 @@ def _mounted(name: str, module: str, attribute: str, help: str) -> None:
 _mounted("app", "adhere.app.serving.cli", "app_app", "Open the web app.")
 _mounted("noise", "adhere.cli.noise", "noise_app", "Make and ask libraries of starting noises.")
 _mounted("train", "adhere.cli.training", "train_app", "Train small files that some methods read.")
-_mounted("eval", "adhere.eval.cli", "eval_app", "Measure plugins over suites of prompts.")
-_mounted("toybox", "adhere.pipelines.toybox.cli", "toybox_app", "The bundled miniature model.")
+_mounted(
+    "eval", "adhere.eval.cli", "eval_app", "Measure plugins over suites of prompts.",
+    dict.fromkeys(("generate", "score", "run"), GOES_ON),
+)  # fmt: skip
+_mounted(
+    "toybox", "adhere.pipelines.toybox.cli", "toybox_app", "The bundled miniature model.",
+    {"train": f"{KEPT}, and the same command with --resume goes on from the last checkpoint"},
+)  # fmt: skip

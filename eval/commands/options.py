@@ -14,6 +14,9 @@ import typer
 
 from adhere.errors import GuidanceError
 
+_OR = "the experiment's, or {}, if left out"
+_PIPELINES = _OR.format("the pipeline's own")
+
 Out = Annotated[str, typer.Argument(help="output folder of the run, or s3://bucket/run")]
 Config = Annotated[str | None, typer.Option("--config", "-c", help="YAML experiment")]
 Include = Annotated[
@@ -27,35 +30,60 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", "-p", help="a plugin or a stack a+b, each a variant; repeatable"),
 ]
-Seeds = Annotated[str | None, typer.Option(help="4 is 0 to 3; also 2-5 or 0,5,9")]
-Model = Annotated[str | None, typer.Option(help="toybox, a hub id or a folder")]
-Steps = Annotated[int | None, typer.Option(min=1, help="denoising steps")]
-Scale = Annotated[float | None, typer.Option(help="classifier-free guidance scale")]
-Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16")]
+Seeds = Annotated[
+    str | None, typer.Option(help="4 is 0 to 3; also 2-5 or 0,5,9; " + _OR.format("0"))
+]
+Model = Annotated[
+    str | None, typer.Option(help="toybox, a hub id or a folder; " + _OR.format("toybox"))
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="denoising steps; " + _PIPELINES)]
+Scale = Annotated[float | None, typer.Option(help="classifier-free guidance scale; " + _PIPELINES)]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, float16 or bfloat16; " + _OR.format("half precision on CUDA")),
+]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="first N prompts of each suite: a smoke run")
+    int | None,
+    typer.Option(min=1, help="first N prompts of each suite: a smoke run; " + _OR.format("all")),
 ]
 Primary = Annotated[
-    str | None, typer.Option(help="the score that decides, named before any picture is made")
+    str | None,
+    typer.Option(
+        help="the score that decides, named before any picture is made; " + _OR.format("none")
+    ),
 ]
 Controls = Annotated[
     str | None,
-    typer.Option(help="scales=3|7.5|12,best_of=4: plain at other scales, best of N noises"),
+    typer.Option(
+        help="scales=3|7.5|12,best_of=4: plain at other scales, best of N noises; "
+        + _OR.format("none")
+    ),
 ]
 ShardOption = Annotated[
     str | None, typer.Option("--shard", help="i/n, from 1/n; else what the launcher says")
 ]
 ShardCount = Annotated[
     int | None,
-    typer.Option("--shards", min=1, help="how many, where a launcher (PBS, Kubernetes) is silent"),
+    typer.Option(
+        "--shards",
+        min=1,
+        help="how many, where a launcher (PBS, Kubernetes) is silent; 1 if left out",
+    ),
 ]
-Batch = Annotated[int | None, typer.Option(min=1, help="pictures made together")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, help="pictures made together; the plan's, or 4, if left out")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1...; the best there is if left out")
+]
 Engine = Annotated[str, typer.Option(help="local, or ray for many GPUs and machines")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="ray: workers; one for each GPU if left out")
 ]
-Address = Annotated[str | None, typer.Option(help="ray: address of a running cluster, or auto")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="ray: address of a running cluster, or auto; one of its own if left out"),
+]
 Retries = Annotated[int, typer.Option(min=0, help="new tries for a picture that failed")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="also what failed for good")]
 Metrics = Annotated[

@@ -42,7 +42,9 @@ Compiled = Annotated[
 Pool = Annotated[int, typer.Option(min=1, help="pictures that a denoiser's batches come from")]
 Minutes = Annotated[
     float | None,
-    typer.Option(min=0.01, help="a denoiser's, at the most; its last steps are small"),
+    typer.Option(
+        min=0.01, help="a denoiser's, at the most; its last steps are small; no limit if left out"
+    ),
 ]
 Init = Annotated[
     Path | None, typer.Option(help="start a denoiser from this .state.pt or pipeline folder")
@@ -82,7 +84,7 @@ def train(
     seed: Annotated[int, typer.Option(help="seed of all randomness")] = 0,
     rate: Rates = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="pictures of a denoiser's update")
+        int | None, typer.Option(min=1, help="pictures of a denoiser's update; its own if left out")
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="a denoiser's, at its peak")] = 1e-3,
     pool: Pool = 60_000,
