@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from adhere.errors import ModelError
-from adhere.guides.guide import Energy
+from adhere.guides.guide import Energy, Guide
 from adhere.guides.maps import Read, Site
 from adhere.pipelines.hooks.attending import Attending, AttentionLayer, Pass
 from adhere.pipelines.hooks.compat import execution_device, unwrapped
@@ -346,6 +346,16 @@ class Family:
 
     def retexted(self, call: Call, embeds: Tensor) -> Call:
         """The call with other text embeddings of the same size."""
+        return call.replace(**{self.text: embeds})
+
+    def retouched(self, call: Call, embeds: Tensor, guides: Sequence[Guide]) -> Call:
+        """The call with what the guides made of its text.
+
+        Where none of them puts another text in, what was hidden of the text stays hidden: noise on
+        columns that are filling is no words.
+        """
+        if any(guide.rewords or guide.renegates for guide in guides):
+            return self.retexted(call, embeds)
         return call.replace(**{self.text: embeds})
 
     def pooled(self, values: Mapping[str, Any]) -> Float[Tensor, "rows pooled"] | None:

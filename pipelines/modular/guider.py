@@ -237,11 +237,12 @@ class PredictionGuider(ClassifierFreeGuidance):
         for guide in run.guides:
             text = guide.embed(self._now(run, given), text)
         if other is None and text.pooled is not pooled:
-            return family.retexted(family.repooled(given, _known(text.pooled)), text.cond)
+            pooling = family.repooled(given, _known(text.pooled))
+            return family.retouched(pooling, text.cond, run.guides)
         if other is None:
-            return None if text.cond is cond else family.retexted(given, text.cond)
+            return None if text.cond is cond else family.retouched(given, text.cond, run.guides)
         kept = text.uncond is None or text.uncond is uncond
-        return None if kept else family.retexted(other, _known(text.uncond))
+        return None if kept else family.retouched(other, _known(text.uncond), run.guides)
 
     def _predicted(self, cond: Tensor, uncond: Tensor, extra: list[Tensor]) -> Tensor:
         """The conditional prediction after all guides, in the loop's own form."""

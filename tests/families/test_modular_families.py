@@ -65,7 +65,7 @@ def test_a_guider_makes_the_classic_picture(case: ModularCase, plugins: Any) -> 
     close(case, case.modular(pipe), *plugins)
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "z-image"])
 def test_a_guider_jitters_as_the_classic_pipeline(name: str) -> None:
     case = CASES[name]
     pipe = case.pipe()

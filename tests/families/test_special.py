@@ -690,3 +690,29 @@ def test_maps_that_a_model_does_not_have_are_refused() -> None:
         pytest.raises(GuidanceError, match="has no self attention that could be read"),
     ):
         case()
+
+
+@pytest.mark.parametrize("name", ["caption-jitter", "diverse"])
+def test_filling_that_is_hidden_stays_hidden_under_noise(name: str) -> None:
+    """Noise on columns that the model is not shown makes no words of them."""
+    pipe = pipes.pixart()
+    plugin: Any = PLUGINS[name](**({"way": "noise"} if name == "caption-jitter" else {"clear": 1}))
+    masks: list[Tensor] = []
+
+    def made() -> Tensor:
+        hook = pipe.transformer.transformer_blocks[0].register_forward_pre_hook(
+            lambda module, args, kwargs: masks.append(kwargs["encoder_attention_mask"]),
+            with_kwargs=True,
+        )
+        call = {"num_inference_steps": 1, "output_type": "latent", "max_sequence_length": 20,
+                "use_resolution_binning": False}  # fmt: skip
+        found: Tensor = pipe("a red cat", generator=tiny.generators(0), **call).images
+        hook.remove()
+        return found
+
+    plain = made()
+    with Guidance(plugin).attach(pipe):
+        guided = made()
+    assert (guided - plain).abs().max() > 1e-3
+    assert (masks[0] < -100).any(), "no column is hidden"
+    assert torch.equal(masks[0], masks[-1])

@@ -73,7 +73,7 @@ class Embedding:
         changed[rows] = text.cond
         if none is not None and text.uncond is not None:
             changed[none] = text.uncond
-        call = family.retexted(call, changed)
+        call = family.retouched(call, changed, self.guides)
         if every is None or text.pooled is None or text.pooled is pooled:
             return call
         every = every.clone()
@@ -89,7 +89,7 @@ class Embedding:
         text = self._said(call, now.step, now.given.values[name][now.rows], embeds)
         if text.uncond is None or text.uncond is embeds:
             return call
-        return self.state.family.retexted(call, text.uncond)
+        return self.state.family.retouched(call, text.uncond, self.guides)
 
     def _said(
         self,
