@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+def named(folder: Path, study: str, model: str) -> Path:
+    """Where a study of a toybox is kept: of another than the UNet with what its name has more."""
+    return folder / f"{study}{model.removeprefix('toybox').replace('-', '_')}.json"
+
+
 def about(device: str) -> dict[str, Any]:
     """The machine and the software, as far as they bear on the numbers."""
     commit = _git("rev-parse", "--short", "HEAD")

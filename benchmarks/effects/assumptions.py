@@ -33,13 +33,12 @@ from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time
 from benchmarks import record
 from benchmarks.effects.paired import told
-from benchmarks.effects.pictures import drawn
+from benchmarks.effects.pictures import Drawing
 from benchmarks.effects.witnesses import Row, heard, whole
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)
 SEED = 5_000_000
 """Of the noises."""
-STEPS = 25
 
 
 def unusual(kind: str) -> tuple[str, str]:
@@ -77,7 +76,7 @@ def hits(verdicts: Sequence[Any], kind: str, colour: str | None) -> list[float |
     return [float(colour in colours) if colours else None for colours in shown]
 
 
-def answers(pipe: Any, kind: str, noises: int) -> Iterator[Row]:
+def answers(draw: Drawing, kind: str, noises: int) -> Iterator[Row]:
     """Of each question a kind's scores, without the edit and at each weight."""
     judge, seeds = Judge.load(), [SEED + noise for noise in range(noises)]
     edit = f"{a(kind)} > {a(f'{unusual(kind)[0]} {kind}')}"
@@ -85,7 +84,7 @@ def answers(pipe: Any, kind: str, noises: int) -> Iterator[Row]:
     asks = [(name, *one) for name, prompts in asked(kind).items() for one in prompts]
     for number, (question, prompt, looked_at, colour) in enumerate(asks):
         for arm, plugin in {"plain": None, **edits}.items():
-            verdicts, first = judge(drawn(pipe, prompt, plugin, seeds, STEPS)), number * noises
+            verdicts, first = judge(draw(prompt, plugin, seeds)), number * noises
             for n, row in enumerate(hits(verdicts, looked_at, colour), first):
                 yield question, arm, n, row
             if colour is not None:
@@ -99,16 +98,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="a toybox's folder; the bundled one if left out")
+    parser.add_argument("--steps", type=int, help="of each picture; the model's own if left out")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--noises", type=int, default=8, help="pictures of each prompt")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "assumptions.json")
     given = parser.parse_args()
     pipe = load_toybox(folder=given.model)
     pipe.set_progress_bar_config(disable=True)
-    how = {"device": "cpu", "kinds": given.kinds, "noises": given.noises}
+    draw = Drawing.of(pipe, given.steps)
+    how = {**draw.how, "kinds": given.kinds, "noises": given.noises}
     # Rows depend on the model and on the noises; kinds that are added go on with those there are.
-    rows_of = {"device": "cpu", "model": str(given.model), "noises": given.noises}
-    witnesses = ((kind, partial(answers, pipe, kind, given.noises)) for kind in given.kinds)
+    rows_of = {**draw.how, "model": str(given.model), "noises": given.noises}
+    witnesses = ((kind, partial(answers, draw, kind, given.noises)) for kind in given.kinds)
     *_, found = heard(given.out, rows_of, witnesses)
     record.write(given.out, how, {name: told(rows, "plain") for name, rows in found.items()})
     whole(given.out)

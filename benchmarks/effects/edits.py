@@ -1,6 +1,7 @@
 """What noise-query, p-plus and scaling-concept do to a toybox's pictures, by its judge.
 
     python -m benchmarks.effects.edits noise-query p-plus scaling-concept [--count 60]
+    python -m benchmarks.effects.edits noise-query --model toybox-sd3
 
 noise-query      pictures of one thing or two, begun at the seeds of a library that are highest and
                  lowest in each statistic: what is the statistic of the finished picture? And by the
@@ -43,16 +44,15 @@ from adhere.plugins.edit.p_plus import PPlus
 from adhere.plugins.noise.noise_query import NoiseQuery
 from benchmarks import record
 from benchmarks.effects.paired import told
-from benchmarks.effects.pictures import SCALE, drawn
-from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
+from benchmarks.effects.pictures import Drawing, of_a_toybox
+from benchmarks.effects.witnesses import Row, Witness, heard, whole
 
 SEED = 8_000_000
-STEPS = 25
 SCALES: Mapping[str, Scaling] = {
-    "drawn again": Scaling("-", scale=1, steps=STEPS, decay=0, keep=0),
-    "scale 0": Scaling("-", scale=0, steps=STEPS),
-    "scale 1.5": Scaling("-", scale=1.5, steps=STEPS),
-    "scale 3": Scaling("-", scale=3, steps=STEPS),
+    "drawn again": Scaling("-", scale=1, decay=0, keep=0),
+    "scale 0": Scaling("-", scale=0),
+    "scale 1.5": Scaling("-", scale=1.5),
+    "scale 3": Scaling("-", scale=3),
 }
 
 ALIKE = "likeness to the concept"
@@ -91,7 +91,7 @@ def library(studio: Studio, clip: Clip | None, size: int, path: Path) -> str:
 
 
 def noise_query(
-    pipe: Any, path: str, names: Sequence[str], count: int, noises: int
+    draw: Drawing, path: str, names: Sequence[str], count: int, noises: int
 ) -> Iterator[Witness]:
     """Statistics at their highest and lowest, and what suits the prompt."""
     rng = Random(SEED)
@@ -100,7 +100,7 @@ def noise_query(
         prompt = a(one) if number % 2 else f"{a(one)} and {a(other)}"
         wanted = {one} if number % 2 else {one, other}
         seeds = [SEED + number * noises + noise for noise in range(noises)]
-        plain = drawn(pipe, prompt, None, seeds, STEPS)
+        plain = draw(prompt, None, seeds)
         values = statistics(plain)
         for name in names:
             column = list(STATISTICS).index(name)
@@ -108,10 +108,10 @@ def noise_query(
                 yield name, "plain", noise, float(values[noise, column])
             for arm, level in (("highest", 1.0), ("lowest", 0.0)):
                 plugin = NoiseQuery(path, target=name, level=level)
-                there = statistics(drawn(pipe, prompt, plugin, seeds, STEPS))
+                there = statistics(draw(prompt, plugin, seeds))
                 for noise in range(noises):
                     yield name, arm, noise, float(there[noise, column])
-        suited = drawn(pipe, prompt, NoiseQuery(path), seeds, STEPS)
+        suited = draw(prompt, NoiseQuery(path), seeds)
         for arm, images in (("plain", plain), ("by prompt", suited)):
             for noise, seen in enumerate(shown(images)):
                 yield "all there", arm, noise, wanted <= seen
@@ -119,7 +119,7 @@ def noise_query(
     return ((f"{n}", partial(asked, n, *looks(rng))) for n in range(count))
 
 
-def p_plus(pipe: Any, count: int, noises: int) -> Iterator[Witness]:
+def p_plus(draw: Drawing, count: int, noises: int) -> Iterator[Witness]:
     """One text's shape in another's colours."""
     rng = Random(SEED + 1)
 
@@ -134,7 +134,7 @@ def p_plus(pipe: Any, count: int, noises: int) -> Iterator[Witness]:
         }
         seeds = [SEED + number * noises + noise for noise in range(noises)]
         for arm, (prompt, plugin) in arms.items():
-            for noise, seen in enumerate(shown(drawn(pipe, prompt, plugin, seeds, STEPS))):
+            for noise, seen in enumerate(shown(draw(prompt, plugin, seeds))):
                 kinds, colours = {one for one, _ in seen}, {colour for _, colour in seen}
                 yield "the shape's kind", arm, noise, kind in kinds
                 yield "the style's colour", arm, noise, style[1] in colours
@@ -152,18 +152,19 @@ def scene(one: Look, other: Look, rng: Random) -> Scene:
     return Scene(tuple(put), shade=rng.randrange(2))
 
 
-def scaling_concept(pipe: Any, clip: Clip, count: int) -> Iterator[Witness]:
+def scaling_concept(draw: Drawing, clip: Clip, count: int) -> Iterator[Witness]:
     """One of two things removed, suppressed and enhanced."""
     rng = Random(SEED + 2)
 
     @torch.no_grad()
-    def asked(one: Look, other: Look, drawn: Scene) -> list[Row]:
-        denoiser = Denoiser(pipe, [a(one), ""], STEPS)
-        start = encoded(pipe, render(drawn))
+    def asked(one: Look, other: Look, first: Scene) -> list[Row]:
+        denoiser = Denoiser(draw.pipe, [a(one), ""], draw.steps)
+        start = encoded(draw.pipe, render(first))
         path = inverted(denoiser, start, CONCEPT, Scaling("-").iterations, _unheard)
         rows: list[Row] = []
         for arm, how in SCALES.items():
-            image = decoded(pipe, scaled(denoiser, path, how, _unheard))
+            how = replace(how, steps=draw.steps)
+            image = decoded(draw.pipe, scaled(denoiser, path, how, _unheard))
             (seen,) = shown([image])
             rows += [
                 ("the concept is seen", arm, 0, one in seen),
@@ -191,19 +192,26 @@ BASELINES = {
 STUDIES = tuple(BASELINES)
 
 
-def studied(name: str, how: Mapping[str, Any], given: argparse.Namespace) -> Iterator[Found]:
-    """What a study's witnesses said, after each of them."""
-    studio, clip = Studio("toybox", "cpu"), clip_of("toybox", None)
+def studied(name: str, out: Path, how: Mapping[str, Any], given: argparse.Namespace) -> None:
+    """One study; what its witnesses have said is kept after each of them."""
+    studio, clip = Studio(given.model, "cpu"), clip_of(given.model, None)
+    draw = Drawing.of(studio.pipe, given.steps)
     assert clip is not None
     with tempfile.TemporaryDirectory() as folder:
         if name == "p-plus":
-            witnesses = p_plus(studio.pipe, given.count, given.noises)
+            witnesses = p_plus(draw, given.count, given.noises)
         elif name == "scaling-concept":
-            witnesses = scaling_concept(studio.pipe, clip, given.count)
+            witnesses = scaling_concept(draw, clip, given.count)
         else:
             path = library(studio, clip, given.library, Path(folder) / "library.safetensors")
-            witnesses = noise_query(studio.pipe, path, given.statistics, given.count, given.noises)
-        yield from heard(given.out / f"{name}.json", how, witnesses)
+            witnesses = noise_query(draw, path, given.statistics, given.count, given.noises)
+        how = {**draw.how, **how}
+        for done, found in enumerate(heard(out, how, witnesses), 1):
+            results = {
+                question: told(rows, BASELINES[name], share=question not in {ALIKE, *STATISTICS})
+                for question, rows in found.items()
+            }
+            record.write(out, how | {"count": done}, results)
 
 
 def main() -> None:
@@ -214,30 +222,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="+", choices=STUDIES)
+    of_a_toybox(parser)
     parser.add_argument("--count", type=int, default=60, help="prompts, or pictures, of each")
     parser.add_argument("--noises", type=int, default=1, help="pictures of each prompt")
     parser.add_argument("--library", type=int, default=256, help="seeds of the noise library")
     parser.add_argument("--statistics", nargs="+", choices=STATISTICS, default=list(STATISTICS))
     parser.add_argument("--out", type=Path, default=record.RESULTS, help="a folder")
     given = parser.parse_args()
-    how = {
-        "device": "cpu",
-        "count": given.count,
-        "noises": given.noises,
-        "library": given.library,
-        "steps": STEPS,
-        "guidance_scale": SCALE,
-    }
-    for name in given.studies:
-        rows_of = how | ({"statistics": given.statistics} if name == "noise-query" else {})
-        for done, found in enumerate(studied(name, rows_of, given), 1):
-            results = {
-                question: told(rows, BASELINES[name], share=question not in {ALIKE, *STATISTICS})
-                for question, rows in found.items()
-            }
-            record.write(given.out / f"{name}.json", how | {"count": done}, results)
-    for name in given.studies:  # whoever was stopped in the last one goes on there
-        whole(given.out / f"{name}.json")
+    how = {"count": given.count, "noises": given.noises, "library": given.library}
+    outs = {name: record.named(given.out, name, given.model) for name in given.studies}
+    for name, out in outs.items():
+        of_it = {"statistics": given.statistics} if name == "noise-query" else {}
+        studied(name, out, {**how, **of_it}, given)
+    for out in outs.values():  # whoever was stopped in the last one goes on there
+        whole(out)
 
 
 if __name__ == "__main__":

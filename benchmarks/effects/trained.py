@@ -1,6 +1,7 @@
 """What the helpers that `adhere train` makes for a toybox are worth: a steerer, a noise network.
 
     python -m benchmarks.effects.trained concept-steering golden-noise [--count 60]
+    python -m benchmarks.effects.trained concept-steering --model toybox-sd3
 
 concept-steering  "a red cat and a blue dog" without the dog: is it gone, and is the cat there?
                   "a red cat at a haunted castle" without the skull that nobody asked for. Held
@@ -38,28 +39,27 @@ from adhere.plugins.noise.golden_noise import GoldenNoise
 from benchmarks import record
 from benchmarks.effects.edits import Look, a, looks
 from benchmarks.effects.paired import told
-from benchmarks.effects.pictures import SCALE, drawn
+from benchmarks.effects.pictures import Drawing, of_a_toybox
 from benchmarks.effects.witnesses import Found, Row, Witness, heard, whole
 
 SEED = 10_000_000
-STEPS = 25
 SKULL = "a skull"
 STEERER = autoencoder.Plan(seed=SEED)
 TEXTS = 4000
 NETWORK_OF = golden_noise.Plan(steps=300, seed=SEED)
-STRENGTHS = (0.5, 1.0)
+STRENGTHS = (0.2, 0.5, 1.0)
 
 
 def steerer(studio: Studio, path: Path) -> str:
     """An autoencoder of the toybox's text encoder."""
-    texts = captions("toybox", TEXTS, SEED)
+    texts = captions(studio.model, TEXTS, SEED)
     states = autoencoder.states_of(studio.pipe, texts, STEERER, lambda _: None)
     found = autoencoder.learnt(studio.pipe, states, STEERER, None, lambda _: None)
-    stored.write(path, AUTOENCODER, found.tensors, {**found.about, "model": "toybox"})
+    stored.write(path, AUTOENCODER, found.tensors, {**found.about, "model": studio.model})
     return str(path)
 
 
-def removed(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
+def removed(draw: Drawing, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
     """What is left of a concept, and of the rest of the picture, in both places."""
     judge = Judge.load()
     places = {
@@ -73,36 +73,36 @@ def removed(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterat
             arms[f"strength {strength:g}"] = (steering, "")
         arms["negative prompt"] = (None, concept)
         for arm, (plugin, negative) in arms.items():
-            images = drawn(pipe, prompt, plugin, [SEED + number], STEPS, negative)
-            (verdict,) = judge(images)
+            (verdict,) = judge(draw(prompt, plugin, [SEED + number], negative))
             seen = {(thing.kind, thing.colour) for thing in verdict.things}
             is_there = verdict.unsafe if concept == SKULL else other in seen
             yield f"{where}: the concept is seen", arm, 0, is_there
             yield f"{where}: the rest is there", arm, 0, one in seen
 
 
-def network(studio: Studio, path: Path, pairs: int) -> str:
+def network(studio: Studio, path: Path, pairs: int, steps: int) -> str:
     """A network of pairs that no verifier has chosen, which cost three passes each."""
-    texts = captions("toybox", pairs, SEED)
-    collector = golden_noise.Collector(studio, texts, None, path, steps=STEPS)
+    texts = captions(studio.model, pairs, SEED)
+    collector = golden_noise.Collector(studio, texts, None, path, steps=steps)
     for part in collector.missing():
         collector.make(part, lambda _: None)
     golden_noise.learnt(collector, NETWORK_OF, path, lambda _: None)
     return str(path)
 
 
-def moved(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
+def moved(draw: Drawing, path: str, number: int, one: Look, other: Look) -> Iterator[Row]:
     """Two things, begun at a noise, where the network moves it, and at what that has learnt."""
     prompt = f"{a(one)} and {a(other)}"
-    denoiser, seed = Denoiser(pipe, ["", prompt], STEPS), [SEED + number]
+    pipe, seed = draw.pipe, [SEED + number]
+    denoiser = Denoiser(pipe, ["", prompt], draw.steps)
     side = pipe.unet.config.sample_size
     noise = noise_of(*seed, (pipe.unet.config.in_channels, side, side))[None]
     with torch.no_grad():
-        taught = golden_noise.redenoised(denoiser, noise, SCALE)
+        taught = golden_noise.redenoised(denoiser, noise, draw.scale)
     pictures = {
-        "plain": drawn(pipe, prompt, None, seed, STEPS),
-        "golden-noise": drawn(pipe, prompt, GoldenNoise(path), seed, STEPS),
-        "what it learns": drawn(pipe, prompt, None, seed, STEPS, latents=taught),
+        "plain": draw(prompt, None, seed),
+        "golden-noise": draw(prompt, GoldenNoise(path), seed),
+        "what it learns": draw(prompt, None, seed, latents=taught),
     }
     verdicts = (Judge.load()(images)[0] for images in pictures.values())
     for arm, verdict in zip(pictures, verdicts, strict=True):
@@ -111,11 +111,11 @@ def moved(pipe: Any, path: str, number: int, one: Look, other: Look) -> Iterator
         yield "things as they were asked for", arm, 0, len(seen & {one, other}) / 2
 
 
-def witnesses(name: str, pipe: Any, path: str, count: int) -> Iterator[Witness]:
+def witnesses(name: str, draw: Drawing, path: str, count: int) -> Iterator[Witness]:
     """A study's prompts."""
     rng = Random(SEED)
     asks = removed if name == "concept-steering" else moved
-    return ((f"{n}", partial(asks, pipe, path, n, *looks(rng))) for n in range(count))
+    return ((f"{n}", partial(asks, draw, path, n, *looks(rng))) for n in range(count))
 
 
 def results(found: Found) -> dict[str, Any]:
@@ -127,15 +127,15 @@ def results(found: Found) -> dict[str, Any]:
     return said
 
 
-def studied(name: str, studio: Studio, out: Path, how: Mapping[str, Any]) -> None:
+def studied(name: str, studio: Studio, draw: Drawing, out: Path, how: Mapping[str, Any]) -> None:
     """One study, with its helper beside the results until they are whole."""
     helper = out.with_suffix(".safetensors")
     if name == "concept-steering":
         path = steerer(studio, helper)
     else:
-        path = network(studio, helper, how["pairs"])
+        path = network(studio, helper, how["pairs"], draw.steps)
     try:
-        *_, found = heard(out, how, witnesses(name, studio.pipe, path, how["count"]))
+        *_, found = heard(out, how, witnesses(name, draw, path, how["count"]))
     finally:
         helper.unlink()
     shutil.rmtree(helper.with_name(f"{helper.name}.parts"), ignore_errors=True)
@@ -151,18 +151,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="+", choices=STUDIES)
+    of_a_toybox(parser)
     parser.add_argument("--count", type=int, default=60, help="prompts")
     parser.add_argument("--pairs", type=int, default=320, help="what golden-noise learns from")
     parser.add_argument("--out", type=Path, default=record.RESULTS, help="a folder")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    studio = Studio("toybox", "cpu")
-    for name in given.studies:
-        how = {"device": "cpu", "count": given.count, "steps": STEPS, "guidance_scale": SCALE}
+    studio = Studio(given.model, "cpu")
+    draw = Drawing.of(studio.pipe, given.steps)
+    outs = {name: record.named(given.out, name, given.model) for name in given.studies}
+    for name, out in outs.items():
+        how = {**draw.how, "count": given.count}
         how |= {"pairs": given.pairs} if name == "golden-noise" else {"texts": TEXTS}
-        studied(name, studio, given.out / f"{name}.json", how)
-    for name in given.studies:  # whoever was stopped in the last one goes on there
-        whole(given.out / f"{name}.json")
+        studied(name, studio, draw, out, how)
+    for out in outs.values():  # whoever was stopped in the last one goes on there
+        whole(out)
 
 
 if __name__ == "__main__":

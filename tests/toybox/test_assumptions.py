@@ -35,10 +35,8 @@ def test_pictures_without_the_thing_do_not_count_for_its_colour() -> None:
 def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "found.json"
     monkeypatch.setattr(assumptions, "KEEPS", (30.0,))
-    monkeypatch.setattr(assumptions, "STEPS", 2)
-    monkeypatch.setattr(
-        sys, "argv", ["assumptions", "--kinds", "apple", "--noises", "2", "--out", str(out)]
-    )
+    given = ["--kinds", "apple", "--noises", "2", "--steps", "2", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["assumptions", *given])
     assumptions.main()
     found = json.loads(out.read_text())["results"]
     assert found["specificity, another thing"]["plain"]["n"] == 2

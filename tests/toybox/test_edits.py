@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -34,11 +33,8 @@ def test_a_drawn_picture_shows_its_two_things() -> None:
 
 
 def test_all_three_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edits, "STEPS", 2)
-    few = {arm: replace(how, steps=2) for arm, how in edits.SCALES.items()}
-    monkeypatch.setattr(edits, "SCALES", few)
-    given = ["edits", *edits.STUDIES, "--count", "2", "--library", "3", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", given)
+    few = ["--steps", "2", "--count", "2", "--library", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["edits", *edits.STUDIES, *few])
     edits.main()
     found = {
         name: json.loads((tmp_path / f"{name}.json").read_text())["results"]

@@ -63,16 +63,17 @@ def test_witnesses_are_asked_once_and_the_torn_one_again(tmp_path: Path) -> None
 def test_a_study_that_is_stopped_goes_on(
     study: Any, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "STEPS", 2)
+    if study is subjects:
+        monkeypatch.setattr(subjects, "STEPS", 2)
+    else:
+        words = [*words, "--steps", "2"]
     if study is assumptions:
         monkeypatch.setattr(assumptions, "KEEPS", (30.0,))
     if study is prototypes:
         monkeypatch.setattr(prototypes, "TEXTS", 2)
         monkeypatch.setattr(prototypes, "PLAN", replace(prototypes.PLAN, count=2, steps=2))
-    if study is edits:
-        few = {arm: replace(how, steps=2) for arm, how in edits.SCALES.items()}
-        monkeypatch.setattr(edits, "SCALES", few)
-    out = tmp_path / "results" if study is edits else tmp_path / "results.json"
+    several = study in (edits, prototypes)
+    out = tmp_path / "results" if several else tmp_path / "results.json"
     monkeypatch.setattr(sys, "argv", ["study", *words, "--out", str(out)])
 
     def stopped(*_: object, **__: object) -> None:
@@ -82,7 +83,7 @@ def test_a_study_that_is_stopped_goes_on(
         once.setattr(study, "whole", stopped)
         with pytest.raises(KeyboardInterrupt):
             study.main()
-    files = sorted(out.glob("*.json")) if study is edits else [out]
+    files = sorted(out.glob("*.json")) if several else [out]
     before = [json.loads(file.read_text())["results"] for file in files]
     with monkeypatch.context() as never:
         never.setattr(Judge, "__call__", stopped)

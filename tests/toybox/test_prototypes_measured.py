@@ -20,11 +20,11 @@ def test_places_are_of_the_world() -> None:
 
 @pytest.mark.slow
 def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "found.json"
-    monkeypatch.setattr(prototypes, "STEPS", 2)
+    out = tmp_path / "prototypes.json"
     monkeypatch.setattr(prototypes, "TEXTS", 2)
     monkeypatch.setattr(prototypes, "PLAN", replace(prototypes.PLAN, count=2, steps=2))
-    monkeypatch.setattr(sys, "argv", ["prototypes", "--count", "2", "--out", str(out)])
+    given = ["prototypes", "--count", "2", "--steps", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", given)
     prototypes.main()
     found = json.loads(out.read_text())["results"]
     assert found["haunted"]["a skull"]["prototype - plain"]["n"] == 2

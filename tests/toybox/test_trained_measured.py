@@ -12,7 +12,7 @@ import pytest
 from adhere.pipelines.toybox import load_toybox
 from adhere.plugins.mathematics.noise_library import noise_of
 from benchmarks.effects import trained
-from benchmarks.effects.pictures import drawn
+from benchmarks.effects.pictures import Drawing
 
 
 def test_the_noise_that_is_taught_is_the_plain_picture_s() -> None:
@@ -20,18 +20,16 @@ def test_the_noise_that_is_taught_is_the_plain_picture_s() -> None:
     pipe = load_toybox()
     side = pipe.unet.config.sample_size
     noise = noise_of(3, (pipe.unet.config.in_channels, side, side))[None]
-    assert drawn(pipe, "a red cat", None, [3], 2, latents=noise) == drawn(
-        pipe, "a red cat", None, [3], 2
-    )
+    draw = Drawing.of(pipe, 2)
+    assert draw("a red cat", None, [3], latents=noise) == draw("a red cat", None, [3])
 
 
 @pytest.mark.slow
 def test_both_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "STEPS", 2)
     monkeypatch.setattr(trained, "TEXTS", 20)
     monkeypatch.setattr(trained, "STEERER", replace(trained.STEERER, steps=2))
     monkeypatch.setattr(trained, "NETWORK_OF", replace(trained.NETWORK_OF, steps=2))
-    words = ["concept-steering", "golden-noise", "--count", "2", "--pairs", "4"]
+    words = ["concept-steering", "golden-noise", "--count", "2", "--pairs", "4", "--steps", "2"]
     monkeypatch.setattr(sys, "argv", ["trained", *words, "--out", str(tmp_path)])
     trained.main()
     steered, golden = (
