@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.files import at_home
+from adhere.pipelines.families import family_of
 from adhere.pipelines.folders import saved
 from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
@@ -151,13 +152,43 @@ def own_texts(pipe: Any, clip: Clip) -> dict[str, Tensor] | None:
     end, and the `probe` that this was tried on; None where the CLIP has another text encoder.
     """
     found = end_embedding(pipe, PROBE)
-    projection = clip.model.text_projection.weight.detach().float().cpu().T
-    if found is None or found.shape[0] != projection.shape[0]:
+    return None if found is None else _way(found, clip, [_projection(clip)])
+
+
+def pooled_texts(pipe: Any, clip: Clip) -> dict[str, Tensor] | None:
+    """As `own_texts`, from the pooled embedding of a text that a model is told (SDXL, SD3, FLUX).
+
+    It joins what encoders end with, the first one's or the last one's being the CLIP's: projected
+    already, or not.
+    """
+    family = family_of(pipe)
+    pooled = family.pooled(family.encode([PROBE]).values)
+    if pooled is None:
         return None
-    mine, own = found @ projection, clip.texts([PROBE])[0].cpu()
-    if torch.cosine_similarity(mine, own, dim=0) < 0.99:
-        return None
-    return {"projection": projection, "probe": found}
+    found = pooled[0].detach().float().cpu()
+    projection, ways = _projection(clip), []
+    for own in (torch.eye(projection.shape[1]), projection):
+        for first in {0, len(found) - len(own)}:
+            if first >= 0:
+                ways.append(torch.zeros(len(found), own.shape[1]))
+                ways[-1][first : first + len(own)] = own
+    return _way(found, clip, ways)
+
+
+def _projection(clip: Clip) -> Float[Tensor, "width channels"]:
+    weight: Tensor = clip.model.text_projection.weight
+    return weight.detach().float().cpu().T
+
+
+def _way(found: Tensor, clip: Clip, ways: Sequence[Tensor]) -> dict[str, Tensor] | None:
+    """The first of some projections that takes the probe's embedding where the CLIP has it."""
+    own = clip.texts([PROBE])[0].cpu()
+    for projection in ways:
+        if len(found) != len(projection):
+            continue
+        if torch.cosine_similarity(found @ projection, own, dim=0) >= 0.99:
+            return {"projection": projection, "probe": found}
+    return None
 
 
 def end_embedding(pipe: Any, text: str) -> Tensor | None:

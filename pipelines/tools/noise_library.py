@@ -24,9 +24,9 @@ from adhere.guides.stored import KIND, Stored, read, write
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.studio import Studio
-from adhere.pipelines.tools.clip import Clip, own_texts
+from adhere.pipelines.tools.clip import Clip, own_texts, pooled_texts
 from adhere.pipelines.tools.statistics import STATISTICS, statistics
-from adhere.plugins.mathematics.noise_library import LIBRARY, MAKE, noise_of
+from adhere.plugins.mathematics.noise_library import LIBRARY, MAKE, POOLED, noise_of
 
 PART = 64
 """Seeds in a part: what is lost at the most when a process is killed."""
@@ -174,14 +174,25 @@ class Maker:
         tensors = {
             name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors
         }
-        # The way from the model's own text embeddings to the CLIP's space, if there is one.
-        words = own_texts(self.studio.pipe, self.clip) if self.clip else None
-        write(self.out, LIBRARY, {**tensors, **(words or {})}, parts[0].about)
+        words, about = self._words()
+        write(self.out, LIBRARY, {**tensors, **words}, {**parts[0].about, **about})
         for seeds in ranges:
             self._path(seeds).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
         return True
+
+    def _words(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The way from the model's own text embeddings to the CLIP's space, if there is one, and
+        which embeddings those are.
+        """
+        if self.clip is None:
+            return {}, {}
+        words = own_texts(self.studio.pipe, self.clip)
+        if words is not None:
+            return words, {}
+        words = pooled_texts(self.studio.pipe, self.clip)
+        return ({}, {}) if words is None else (words, {"texts": POOLED})
 
     def whole(self) -> bool:
         """Whether the library is there already, made as planned, with as many seeds or more.

@@ -22,6 +22,9 @@ from adhere.guides.stored import Stored, read
 LIBRARY = "noise library"
 MAKE = "adhere noise library --model MODEL --out library.safetensors"
 
+POOLED = "pooled"
+"""Of a library's `about`, what its texts are: pooled embeddings; a text's end where it is left out.
+"""
 PROBE = "a photo of a cat"
 """The text by whose embedding a model's encoder is told from another."""
 
@@ -141,7 +144,9 @@ class NoiseLibrary:
                 f"({', '.join(self.names)}), make the library with the CLIP whose text encoder the "
                 "model has (--clip FOLDER), or ask for seeds: adhere noise pick LIBRARY TEXT"
             )
-        return Space(self.stored.path, self.features, tensors["projection"], tensors["probe"])
+        pooled = self.stored.about.get("texts") == POOLED
+        words = tensors["projection"], tensors["probe"]
+        return Space(self.stored.path, self.features, *words, pooled=pooled)
 
 
 @dataclass(frozen=True)
@@ -152,12 +157,14 @@ class Space:
         features: of the pictures.
         projection: from the embedding of a text's end to the space.
         probe: the embedding of the end of `PROBE` by the library's model.
+        pooled: whether it is the pooled embedding of a text, in place of its end's.
     """
 
     path: Path
     features: Float[Tensor, "n channels"]
     projection: Float[Tensor, "width channels"]
     probe: Float[Tensor, " width"]
+    pooled: bool = False
 
     def check(self, probe: Float[Tensor, " width"]) -> None:
         """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`."""

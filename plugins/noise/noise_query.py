@@ -9,7 +9,8 @@ Look that up for many seeds beforehand, and begin with the one that suits what i
     x_T = noise of s*
 
 `adhere noise library` makes the library. A text is embedded by the pipeline's own encoder and the
-CLIP's projection, which the library has where that encoder is the CLIP's.
+CLIP's projection, which the library has where that encoder is the CLIP's; in models that are told
+several encoders' pooled embedding, by its part in it.
 
 Differs from the authors' code (wangruoyu02/NoiseQuery): an image takes one of the `top` best, by
 its own noise, so that seeds still make different pictures; a statistic's wanted value is said as a
@@ -108,7 +109,9 @@ class _ByText(_Guide):
 
     def embed(self, step: Step, text: Text) -> Text:
         if not self.scores:
-            probe, *embeds = ends(text, [PROBE, *self.texts]).cpu()
+            texts = [PROBE, *self.texts]
+            found = text.pool(texts) if self.space.pooled else ends(text, texts)
+            probe, *embeds = found.detach().float().cpu()
             self.space.check(probe)
             self.scores = [self.space.likeness(embed) for embed in embeds]
         return text

@@ -108,6 +108,31 @@ def test_texts_are_compared_in_the_clips_space(library, target):
         assert image["seed"] in slow_order(pipe, table, text)[:4]
 
 
+@pytest.mark.parametrize("target", ["prompt", "a small frog"])
+def test_pooled_texts_are_compared_where_the_library_is_of_them(library, target, tmp_path):
+    """SDXL is told the projected end of its last encoder's text."""
+    pipe, prompt = tiny.sdxl(), "a photo of a blue car and a dog"
+    path = library(pipe, words=False, texts="pooled")
+    table = NoiseLibrary.read(path)
+    generator = torch.Generator().manual_seed(2)
+    projection = torch.randn(32, 8, generator=generator)
+    words = {"projection": projection, "probe": pooled(pipe, PROBE)}
+    tensors, about = {**table.stored.tensors, **words}, table.stored.about
+    right, wrong = (tmp_path / name for name in ("right.safetensors", "wrong.safetensors"))
+    stored.write(right, LIBRARY, tensors, about)
+    stored.write(wrong, LIBRARY, {**tensors, "probe": -words["probe"]}, about)
+    report = queried(pipe, NoiseQuery(str(right), target, top=1), [prompt], (0,))[1]
+    text = pooled(pipe, prompt if target == "prompt" else target) @ projection
+    cosines = [float(torch.cosine_similarity(one, text, dim=0)) for one in table.features]
+    assert report["images"] == [{"seed": int(table.seeds[cosines.index(max(cosines))])}]
+    with pytest.raises(ParameterError, match="made with another text encoder"):
+        queried(pipe, NoiseQuery(str(wrong), target), [prompt], (0,))
+
+
+def pooled(pipe, text):
+    return pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)[2][0].float()
+
+
 def test_of_the_best_every_one_is_as_likely():
     generator = torch.Generator().manual_seed(0)
     draws = torch.randn(4000, generator=generator).tolist()

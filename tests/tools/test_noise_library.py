@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from transformers import CLIPModel
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides import stored
+from adhere.pipelines.families import family_of
 from adhere.pipelines.studio.studio import Studio
+from adhere.pipelines.tools import clip as clips
 from adhere.pipelines.tools import noise_library
-from adhere.pipelines.tools.clip import clip_of, end_embedding, own_texts
+from adhere.pipelines.tools.clip import clip_of, end_embedding, own_texts, pooled_texts
 from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
 from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
-from adhere.plugins.mathematics.noise_library import NoiseLibrary
+from adhere.plugins.mathematics.noise_library import PROBE, NoiseLibrary
 from tests import tiny
 from tests.command import adhere
 
@@ -237,4 +240,53 @@ def test_the_toyboxes_words_are_its_clips() -> None:
         assert embed is not None
         found = embed @ words["projection"]
         assert torch.cosine_similarity(found, own, dim=0) > 0.999
-    assert own_texts(Studio("toybox-sd3").pipe, clip) is None
+
+
+def test_pooled_texts_are_its_clips_too() -> None:
+    """Where encoders are joined, the CLIP's part of the pooled embedding is the CLIP's own."""
+    pipe, clip = Studio("toybox-sd3").pipe, clip_of("toybox", None)
+    assert clip is not None
+    assert own_texts(pipe, clip) is None
+    words = pooled_texts(pipe, clip)
+    assert words is not None
+    texts = ["a red cat", "two dogs on the grass"]
+    family = family_of(pipe)
+    pooled = family.pooled(family.encode(texts).values)
+    assert pooled is not None
+    found = pooled @ words["projection"]
+    assert torch.cosine_similarity(found, clip.texts(texts), dim=-1).min() > 0.999
+    other = clip_of("toybox", None)
+    assert other is not None
+    for parameter in other.model.text_model.parameters():
+        parameter.data.neg_()
+    assert pooled_texts(pipe, other) is None
+    assert pooled_texts(Studio("toybox").pipe, clip) is None, "it is told none"
+
+
+@pytest.mark.parametrize("projected", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_pooled_text_is_found_among_others(projected: bool, first: bool) -> None:
+    """FLUX is told what its CLIP ends with before the projection, SDXL the last encoder's after."""
+    clip = clip_of("toybox", None)
+    assert clip is not None
+    end = end_embedding(Studio("toybox").pipe, PROBE)
+    assert end is not None
+    mine = clip.texts([PROBE])[0] if projected else end
+    joined = [mine, torch.full((3,), 0.3)]
+    found = torch.cat(joined if first else joined[::-1])
+
+    class Told:
+        def encode(self, texts: list[str]) -> Any:
+            assert texts == [PROBE]
+            return SimpleNamespace(values={})
+
+        def pooled(self, values: Any) -> Any:
+            return found[None]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clips, "family_of", lambda pipe: Told())
+        words = pooled_texts(None, clip)
+    assert words is not None
+    own = found @ words["projection"]
+    assert torch.cosine_similarity(own, clip.texts([PROBE])[0], dim=0) > 0.999
+    assert torch.equal(words["probe"], found)

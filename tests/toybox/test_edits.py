@@ -44,3 +44,15 @@ def test_all_three_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     assert set(found["noise-query"]["all there"]) == {"plain", "by prompt", "by prompt - plain"}
     assert len(found["p-plus"]["mixed: that kind in that colour"]) == 7  # four arms, three changes
     assert found["scaling-concept"]["the concept is seen"]["scale 0"]["n"] == 2
+
+
+def test_the_transformer_is_asked_in_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ["--steps", "2", "--count", "1", "--library", "3", "--statistics", "warmth"]
+    asked = ["edits", "noise-query", "--model", "toybox-sd3", *few, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", asked)
+    edits.main()
+    kept = json.loads((tmp_path / "noise-query_sd3.json").read_text())
+    assert kept["made"]["guidance_scale"] == 2.5
+    assert kept["results"]["warmth"]["highest"]["n"] == 1
