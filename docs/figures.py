@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import record
+
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
@@ -162,13 +164,17 @@ SCALES = ("brightness", "saturation", "colourfulness", "warmth", "sharpness", "l
 
 def paired() -> str:
     """Of each such study that has been made the means, and what each arm changes."""
-    made = {name: says for name, says in PAIRED.items() if (RESULTS / f"{name}.json").is_file()}
-    return "\n\n".join(_paired(name, says) for name, says in made.items())
+    asked = {
+        record.named(RESULTS, name, model): f"{says}{where}"
+        for name, says in PAIRED.items()
+        for model, where in (("toybox", ""), ("toybox-sd3", ", on the transformer"))
+    }
+    return "\n\n".join(_paired(path, says) for path, says in asked.items() if path.is_file())
 
 
-def _paired(name: str, says: str) -> str:
-    told = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["results"]
-    lines = [f"{says} ([all numbers](../benchmarks/results/{name}.json)).", ""]
+def _paired(path: Path, says: str) -> str:
+    told = json.loads(path.read_text("utf-8"))["results"]
+    lines = [f"{says} ([all numbers](../benchmarks/results/{path.name})).", ""]
     heads: list[str] = []
     for question, rows in _questions(told):
         arms = [arm for arm in rows if " - " not in arm]

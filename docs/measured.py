@@ -17,6 +17,7 @@ from adhere.eval.report.statistics import FEWEST, difference
 from adhere.eval.run.experiment import Experiment, Variant, read
 from adhere.guides import parameters
 from adhere.guides.guide import Plugin
+from benchmarks import record
 from docs.figures import RESULTS
 
 EXPERIMENTS = RESULTS.parents[1] / "eval" / "experiments"
@@ -154,7 +155,7 @@ class Suite(Question):
 
 @dataclass(frozen=True)
 class Arms(Question):
-    """A question of a study whose arms are drawn from the same noises, on the UNet toybox.
+    """A question of a study whose arms are drawn from the same noises.
 
     Args:
         file: its name in benchmarks/results.
@@ -172,7 +173,7 @@ class Arms(Question):
 
     def results(self, toybox: str) -> Iterator[Result]:
         path = RESULTS / self.source(toybox)
-        if toybox != "toybox" or not path.is_file():
+        if not path.is_file():
             return
         told = _json(path.name)["results"]
         for arm, method, setting in self.arms:
@@ -182,7 +183,7 @@ class Arms(Question):
                 yield Result(method, setting, change, self.way, kept=kept)
 
     def source(self, toybox: str) -> str:
-        return f"{self.file}.json"
+        return record.named(RESULTS, self.file, toybox).name
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class Choosing(Question):
                 yield Result(method, setting, change, self.way, passes)
 
     def source(self, toybox: str) -> str:
-        return f"search_curves{toybox.removeprefix('toybox').replace('-', '_')}.json"
+        return record.named(RESULTS, "search_curves", toybox).name
 
 
 def best(question: Question, toybox: str) -> dict[str, Result]:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from adhere.guides import stored
+from adhere.guides.stored import PROBE
 from adhere.pipelines.families import family_of
 from adhere.pipelines.tools.autoencoder import Network, hidden_states
-from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE
+from adhere.plugins.mathematics.autoencoder import AUTOENCODER
 from adhere.plugins.mathematics.noise_library import LIBRARY
 from adhere.plugins.mathematics.noise_network import NETWORK, NoiseNetwork
 from adhere.plugins.mathematics.prototypes import PROTOTYPES

@@ -18,9 +18,9 @@ from adhere.files import at_home, replacing
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
-
-
 SUFFIX = ".safetensors"
+PROBE = "a photo of a cat"
+"""The text by whose embedding, which files keep, a text encoder is told from another."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,11 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[s
     whole = {name: value.contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
         save_file(whole, str(temporary), metadata={**about, KIND: kind})
+
+
+def same_encoder(own: Tensor, probe: Tensor) -> bool:
+    """Whether two embeddings of `PROBE` are one text encoder's, in whatever precision."""
+    if own.shape != probe.shape:
+        return False
+    one, other = (each.detach().float().cpu().flatten() for each in (own, probe))
+    return bool(torch.cosine_similarity(one, other, dim=0) >= 0.99)

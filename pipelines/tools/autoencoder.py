@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored
+from adhere.guides.stored import PROBE, Stored
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.hidden import changed, layers_of
-from adhere.plugins.mathematics.autoencoder import PROBE, WEIGHTS, weights_of
+from adhere.plugins.mathematics.autoencoder import WEIGHTS, weights_of
 
 AUXILIARY = 1 / 32
 """Weight of the idle features' loss, as published."""

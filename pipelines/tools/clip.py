@@ -14,12 +14,12 @@ from torch import Tensor
 
 from adhere.errors import ModelError, ParameterError
 from adhere.files import at_home
+from adhere.guides.stored import PROBE
 from adhere.pipelines.families import family_of
 from adhere.pipelines.folders import saved
 from adhere.pipelines.folders.bars import without_bars
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.toybox import TOYBOXES, load_clip
-from adhere.plugins.mathematics.noise_library import PROBE
 from adhere.prompt.phrases import TORN, torn
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored, write
+from adhere.guides.stored import PROBE, Stored, write
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.pipelines.studio.calling import check_size
@@ -28,7 +28,7 @@ from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools.inversion import Denoiser, refuse
 from adhere.pipelines.tools.parts import Parts, hash_of
 from adhere.plugins.mathematics.noise_library import noise_of
-from adhere.plugins.mathematics.noise_network import MAKE, NETWORK, PROBE, NoiseNetwork
+from adhere.plugins.mathematics.noise_network import MAKE, NETWORK, NoiseNetwork
 from adhere.verifiers import Verifier
 from adhere.verifiers.scoring import score
 

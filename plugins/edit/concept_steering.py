@@ -27,7 +27,8 @@ from adhere.errors import ModelError, ParameterError
 from adhere.guides.guide import Guide, Step, Text
 from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.autoencoder import MAKE, PROBE, Autoencoder, added
+from adhere.guides.stored import PROBE
+from adhere.plugins.mathematics.autoencoder import MAKE, Autoencoder, added
 
 NUDITY = "naked, nude, bare, exposed, stripped, topless, male genitalia, penis, buttocks"
 

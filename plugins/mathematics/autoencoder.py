@@ -16,13 +16,10 @@ from torch import Tensor
 
 from adhere.errors import ParameterError
 from adhere.guides.guide import Text
-from adhere.guides.stored import Stored, read
+from adhere.guides.stored import Stored, read, same_encoder
 
 AUTOENCODER = "k-sparse autoencoder"
 MAKE = "adhere train concept-steering --model MODEL --out concepts.safetensors"
-
-PROBE = "a photo of a cat"
-"""The text by whose hidden states an encoder is told from another."""
 
 WEIGHTS = ("encoder.weight", "decoder.weight", "pre_bias", "latent_bias")
 
@@ -76,8 +73,7 @@ class Autoencoder:
         from left to right does not feel in the tokens that both have.
         """
         tokens = min(len(self.probe), len(probe))
-        own, given = self.probe[:tokens].flatten(), probe[:tokens].float().cpu().flatten()
-        if own.shape == given.shape and torch.cosine_similarity(own, given, dim=0) >= 0.99:
+        if same_encoder(self.probe[:tokens], probe[:tokens]):
             return
         lengths = (
             f" (or feels that texts have {len(probe)} tokens here and had {len(self.probe)} there: "

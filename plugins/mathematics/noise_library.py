@@ -17,16 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored, read
+from adhere.guides.stored import Stored, read, same_encoder
 
 LIBRARY = "noise library"
 MAKE = "adhere noise library --model MODEL --out library.safetensors"
-
 POOLED = "pooled"
-"""Of a library's `about`, what its texts are: pooled embeddings; a text's end where it is left out.
-"""
-PROBE = "a photo of a cat"
-"""The text by whose embedding a model's encoder is told from another."""
+"""What a library says of texts that are compared by their pooled embeddings, not their ends'."""
 
 
 def noise_of(seed: int, shape: tuple[int, ...]) -> Float[Tensor, "channels h w"]:
@@ -144,9 +140,8 @@ class NoiseLibrary:
                 f"({', '.join(self.names)}), make the library with the CLIP whose text encoder the "
                 "model has (--clip FOLDER), or ask for seeds: adhere noise pick LIBRARY TEXT"
             )
-        pooled = self.stored.about.get("texts") == POOLED
-        words = tensors["projection"], tensors["probe"]
-        return Space(self.stored.path, self.features, *words, pooled=pooled)
+        words = tensors["projection"], tensors["probe"], self.stored.about.get("texts") == POOLED
+        return Space(self.stored.path, self.features, *words)
 
 
 @dataclass(frozen=True)
@@ -168,8 +163,7 @@ class Space:
 
     def check(self, probe: Float[Tensor, " width"]) -> None:
         """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`."""
-        own = self.probe
-        if own.shape != probe.shape or torch.cosine_similarity(own, probe, dim=0) < 0.99:
+        if not same_encoder(self.probe, probe):
             raise ParameterError(
                 f"{str(self.path)!r} was made with another text encoder than this model's; give a "
                 f"statistic, or make a library with this model: {MAKE} --clip FOLDER"
@@ -197,8 +191,7 @@ def likest(
 
 def best(scores: Float[Tensor, " n"], top: int) -> list[int]:
     """The places of the highest scores, best first; of equal ones the earlier first."""
-    places: list[int] = scores.sort(descending=True, stable=True).indices[:top].tolist()
-    return places
+    return scores.sort(descending=True, stable=True).indices[:top].tolist()
 
 
 def chosen(places: list[int], chance: float) -> int:

@@ -13,13 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored, read
+from adhere.guides.stored import Stored, read, same_encoder
 
 NETWORK = "noise network"
 MAKE = "adhere train golden-noise --model MODEL --out golden.safetensors"
-
-PROBE = "a photo of a cat"
-"""The text by whose embedding a text encoder is told from another."""
 
 Noise = Float[Tensor, "batch channels h w"]
 
@@ -140,8 +137,7 @@ class StoredNetwork:
 
     def check_text(self, probe: Float[Tensor, " words"]) -> None:
         """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`."""
-        own, given = self.probe, probe.float().cpu()
-        if own.shape != given.shape or torch.cosine_similarity(own, given, dim=0) < 0.99:
+        if not same_encoder(self.probe, probe):
             raise ParameterError(
                 f"{str(self.stored.path)!r} was trained with another text encoder than this "
                 "model's, or with texts of another length (max_sequence_length); train one for "

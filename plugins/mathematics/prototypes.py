@@ -13,10 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.guides.stored import Stored, read
-from adhere.plugins.mathematics.noise_library import PROBE
-
-__all__ = ["MAKE", "PROBE", "PROTOTYPES", "Prototypes", "erasure"]
+from adhere.guides.stored import Stored, read, same_encoder
 
 PROTOTYPES = "file of prototypes"
 MAKE = "adhere train prototype --model MODEL --concept WORDS --out prototypes.safetensors"
@@ -64,8 +61,7 @@ class Prototypes:
         """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`, or for
         texts of another length.
         """
-        own = self.probe
-        if own.shape != probe.shape or torch.cosine_similarity(own, probe, dim=0) < 0.99:
+        if not same_encoder(self.probe, probe):
             raise ParameterError(
                 f"{str(self.stored.path)!r} was made with the text encoder of the model "
                 f"{self.stored.about.get('model', 'of another name')!r}, and this model's is "

@@ -29,7 +29,8 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Look, Step, Text
 from adhere.guides.parameters import Free, param
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise_network import MAKE, PROBE, StoredNetwork
+from adhere.guides.stored import PROBE
+from adhere.plugins.mathematics.noise_network import MAKE, StoredNetwork
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Look, Step, Text
 from adhere.guides.parameters import Free, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.noise_library import MAKE, PROBE, NoiseLibrary, nearest_level
+from adhere.guides.stored import PROBE
+from adhere.plugins.mathematics.noise_library import MAKE, NoiseLibrary, nearest_level
 from adhere.plugins.mathematics.texts import ends
 
 

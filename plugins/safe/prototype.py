@@ -31,7 +31,8 @@ from adhere.errors import ParameterError
 from adhere.guides.guide import Guide, Prediction, Step, Text
 from adhere.guides.parameters import Method, param, share
 from adhere.guides.run import Run
-from adhere.plugins.mathematics.prototypes import MAKE, PROBE, Prototypes, erasure
+from adhere.guides.stored import PROBE
+from adhere.plugins.mathematics.prototypes import MAKE, Prototypes, erasure
 from adhere.plugins.mathematics.texts import ends
 
 

@@ -11,10 +11,11 @@ from adhere import Guidance
 from adhere.errors import ModelError, ParameterError
 from adhere.guides import stored
 from adhere.guides.guide import Text
+from adhere.guides.stored import PROBE
 from adhere.pipelines.families import family_of
 from adhere.pipelines.hooks.hidden import changed
 from adhere.plugins.edit.concept_steering import ConceptSteering
-from adhere.plugins.mathematics.autoencoder import AUTOENCODER, PROBE, Autoencoder, added
+from adhere.plugins.mathematics.autoencoder import AUTOENCODER, Autoencoder, added
 from tests import tiny
 from tests.leftovers import nothing_left
 

@@ -12,8 +12,9 @@ from adhere import Guidance
 from adhere.errors import ParameterError
 from adhere.guides import stored
 from adhere.guides.guide import Guide
+from adhere.guides.stored import PROBE
 from adhere.pipelines.hooks.weights import fingerprint
-from adhere.plugins.mathematics.noise_network import NETWORK, PROBE, NoiseNetwork, StoredNetwork
+from adhere.plugins.mathematics.noise_network import NETWORK, NoiseNetwork, StoredNetwork
 from adhere.plugins.noise.golden_noise import GoldenNoise
 from tests import tiny
 from tests.probes import Probe

@@ -13,9 +13,10 @@ from adhere import Guidance
 from adhere.errors import ParameterError, PromptError
 from adhere.guides import stored
 from adhere.guides.run import NO_TEXT, Prompt
+from adhere.guides.stored import PROBE
 from adhere.pipelines.hooks.weights import fingerprint
 from adhere.plugins.mathematics import noise_library
-from adhere.plugins.mathematics.noise_library import LIBRARY, PROBE, NoiseLibrary, noise_of
+from adhere.plugins.mathematics.noise_library import LIBRARY, NoiseLibrary, noise_of
 from adhere.plugins.noise.noise_query import NoiseQuery
 from tests import tiny
 
@@ -130,7 +131,8 @@ def test_pooled_texts_are_compared_where_the_library_is_of_them(library, target,
 
 
 def pooled(pipe, text):
-    return pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)[2][0].float()
+    pooled = pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)[2]
+    return pooled[0].detach().float()
 
 
 def test_of_the_best_every_one_is_as_likely():

@@ -12,7 +12,8 @@ import torch
 from adhere.errors import ParameterError
 from adhere.guides import stored
 from adhere.guides.guide import Prediction, Text
-from adhere.plugins.mathematics.prototypes import PROBE, PROTOTYPES, erasure
+from adhere.guides.stored import PROBE
+from adhere.plugins.mathematics.prototypes import PROTOTYPES, erasure
 from adhere.plugins.safe.prototype import Prototype
 
 PROMPTS = ("red cat", "frog and dog", "bird")

@@ -15,6 +15,7 @@ from transformers import CLIPModel
 
 from adhere.errors import ModelError, ParameterError
 from adhere.guides import stored
+from adhere.guides.stored import PROBE
 from adhere.pipelines.families import family_of
 from adhere.pipelines.studio.studio import Studio
 from adhere.pipelines.tools import clip as clips
@@ -22,7 +23,7 @@ from adhere.pipelines.tools import noise_library
 from adhere.pipelines.tools.clip import clip_of, end_embedding, own_texts, pooled_texts
 from adhere.pipelines.tools.noise_library import Maker, Plan, Shard
 from adhere.pipelines.tools.statistics import STATISTICS, rgb, statistics
-from adhere.plugins.mathematics.noise_library import PROBE, NoiseLibrary
+from adhere.plugins.mathematics.noise_library import NoiseLibrary
 from tests import tiny
 from tests.command import adhere
 
