@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNFINISHED = re.compile(r"\..+\.adhere-([0-9a-f]{8})-(\d+)-\d+\.part")
+_LONG = 180
+"""Bytes of a name to which no more is added: file systems take 255, and some 75 are added."""
 _OLD = 24 * 3600.0
 """Seconds after which nobody writes the same file any more."""
 
@@ -41,7 +43,10 @@ def replaced(path: Path) -> Path:
 def unfinished(place: Path) -> Path:
     """Where what will be at `place` is written first: beside it, and by this thread alone."""
     mine = f"{_machine()}-{os.getpid()}-{threading.get_ident()}"
-    return place.with_name(f".{place.name}.adhere-{mine}.part")
+    name = place.name
+    if len(os.fsencode(name)) > _LONG:  # what a file may be called, this could not be
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return place.with_name(f".{name}.adhere-{mine}.part")
 
 
 @contextmanager

@@ -97,8 +97,9 @@ def test_explain_says_what_words_are_to_a_picture(
 ) -> None:
     words = ["--model", folder, "--words", "cat|frog", "--levels", "2", "--context"]
     assert adhere("explain", PROMPT, *words, "--out", tmp_path, *SMALL) == 0
-    out = capsys.readouterr().out
-    assert "cat + frog: redundant" in out
+    said = capsys.readouterr()
+    assert "cat + frog: redundant" in said.out
+    assert "steps and levels: 4/4" in said.err  # two steps, two levels
     assert {path.suffix for path in tmp_path.glob("explanation.*")} == {
         ".png", ".json", ".safetensors"
     }  # fmt: skip

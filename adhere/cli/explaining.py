@@ -14,6 +14,7 @@ from adhere.pipelines.explaining.explain import explained
 from adhere.pipelines.explaining.explanation import Explanation
 from adhere.pipelines.explaining.reader import Reader, chosen
 from adhere.pipelines.studio.output import writable
+from adhere.pipelines.studio.progress import progress
 from adhere.pipelines.studio.request import Request
 from adhere.pipelines.studio.samplers import check_scheduler
 from adhere.plugins import stack
@@ -43,7 +44,11 @@ def explain(
     )
     chosen(Prompt(prompt), reader.phrases)
     writable(out)
-    (picture,) = studio(loading).generate([request])
+    model = studio(loading)
+    total = (drawing.steps or model.steps) + reader.levels * reader.draws
+    with progress("steps and levels", total) as tick:
+        reader.tick = tick
+        (picture,) = model.generate([request], on_step=lambda _: tick(1))
     explanation = explained(reader, picture.image)
     typer.echo(table(explanation))
     for note in picture.report["notes"]:

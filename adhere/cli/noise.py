@@ -76,7 +76,8 @@ def library(
     plan = Plan(size, steps, scheduler, width, height)
     maker = Maker(studio(loading), found, plan, out, loading.batch_size)
     if maker.whole():
-        typer.echo(f"{out} is there already, with {maker.seeds()} seeds")
+        more = "; it has learnt to compare texts" if maker.reworded() else ""
+        typer.echo(f"{out} is there already, with {maker.seeds()} seeds{more}")
         return
     missing = maker.missing(part)
     with progress("seeds", sum(map(len, missing))) as tick:

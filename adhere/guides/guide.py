@@ -112,7 +112,8 @@ def _nowhere(texts: Sequence[str], encoder: str, layer: int, change: Change) -> 
     raise ModelError("this pipeline's text encoders cannot be looked into; attach to the pipeline")
 
 
-def _unpooled(texts: Sequence[str]) -> Tensor:
+def unpooled(texts: Sequence[str]) -> Tensor:
+    """Raise `ModelError`: `Text.pool` of a model that is told no pooled embeddings."""
     raise ModelError("this pipeline's model is told no pooled embedding of a text")
 
 
@@ -141,7 +142,7 @@ class Text:
     within: Callable[[Sequence[str], str, int, Change], Tensor] = _nowhere
     extra: Mapping[int, Float[Tensor, "batch tokens channels"]] = field(default_factory=dict)
     pooled: Float[Tensor, "batch pooled"] | None = None
-    pool: Callable[[Sequence[str]], Float[Tensor, "batch pooled"]] = _unpooled
+    pool: Callable[[Sequence[str]], Float[Tensor, "batch pooled"]] = unpooled
     verbatim: bool = True
 
     def replace(self, **changes: Any) -> Text:

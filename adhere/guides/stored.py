@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from adhere.errors import ParameterError
@@ -112,10 +112,30 @@ def _read(path: Path, changed: int, size: int) -> Stored:
 
 
 def write(path: Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write such a file: whole or not at all, whenever the program is stopped."""
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(whole, str(temporary), metadata={**about, KIND: kind})
+    """Write such a file: whole or not at all, whenever the program is stopped.
+
+    Raises:
+        OSError: in a sentence, what could not be written.
+    """
+    put(path, tensors, {**about, KIND: kind})
+
+
+def put(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write a safetensors file of any kind: whole or not at all.
+
+    Raises:
+        OSError: in a sentence, what could not be written.
+    """
+    # Not `save_file`: a full disk is no `OSError` of its, and only its owner may read its files.
+    data = save({name: value.contiguous() for name, value in tensors.items()}, dict(about))
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise OSError(
+            f"{path} was not written ({error.strerror or error}); what was finished before is "
+            "kept: make room there, and do the same again"
+        ) from error
 
 
 def same_encoder(own: Tensor, probe: Tensor) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from adhere.errors import GuidanceError
 from adhere.eval import files, places
 from adhere.eval.commands import trackers
 from adhere.eval.commands.options import Asked, Making, Part, ReportOptions, stop, warn
@@ -69,12 +71,55 @@ def plan(asked: Experiment, out: str, include: Sequence[Path] | None) -> Folder:
     made = manifest.plan(asked, models.fingerprint(asked.model), include or ())
     folder = Folder(out)
     new = folder.plan(made)
-    chosen = {"batch": asked.batch, "evaluators": [evaluators.to_json(r) for r in recipes]}
-    if new or not folder.place.sizes(["defaults.json"])[0]:
-        folder.place.write("defaults.json", files.canonical(chosen).encode())
     state = "planned" if new else "already planned, the same"
     typer.echo(f"{state}: {made.count} pictures to count, {made.job_count} to make, in {out}")
+    chosen = {"batch": asked.batch, "evaluators": [evaluators.to_json(r) for r in recipes]}
+    if not new and folder.place.sizes(["defaults.json"])[0]:
+        chosen = _chosen_anew(out, chosen)
+    if chosen:
+        folder.place.write("defaults.json", files.canonical(chosen).encode())
     return folder
+
+
+def _chosen_anew(out: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Batch size and evaluators of a run that is planned already, with what is asked for now; empty
+    where nothing changes. They are no part of a plan, so nobody refuses others: that they are taken
+    is said, and that they are not, where the defaults may just have been left out.
+    """
+    try:
+        there = defaults(out)
+        there["evaluators"] = [*map(evaluators.to_json, recipes(out, there["evaluators"]))]
+    except GuidanceError:  # whoever needs them says so
+        return {}
+    unsaid = Experiment(suites=("none",))
+    left_out = {
+        "batch": unsaid.batch,
+        "evaluators": [evaluators.to_json(evaluators.evaluator(one)) for one in unsaid.evaluators],
+    }
+    taken = dict(there)
+    for key, now in asked.items():
+        if now == there[key]:
+            continue
+        then = _listed(there[key])
+        if now == left_out[key]:
+            typer.echo(f"{key}: {then}, as it was planned")
+        else:
+            taken[key] = now
+            typer.echo(f"{key}: {_listed(now)} from now on, and {then} before")
+    return {} if taken == there else taken
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(_spec, value)) if isinstance(value, list) else str(value)
+
+
+def _spec(data: Mapping[str, Any]) -> str:
+    """An evaluator as it would be asked for, `name:key=value,...`."""
+    recipe: Any = evaluators.evaluator(data)
+    own = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.init}
+    usual = {field.name: field.default for field in fields(recipe)}
+    told = ",".join(f"{key}={value}" for key, value in own.items() if value != usual[key])
+    return f"{recipe.name}:{told}" if told else str(recipe.name)
 
 
 def grow(

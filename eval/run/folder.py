@@ -11,6 +11,7 @@ out/report.{md,csv,json,html}
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,19 +98,28 @@ class Folder:
         if not _same(there[-1], manifest) and all(
             one.fingerprint != manifest.fingerprint for one in there
         ):
-            differing = _differing(there[0], manifest)
-            grows = all(key in manifests.GROWS or key.startswith(_SUITE) for key in differing)
-            hint = (
-                f", or add to the run with `adhere eval grow {self.path}`, which takes an edited "
-                "experiment too (-c)"
-                if grows and differing and not manifest.imported
-                else ""
-            )
+            differing = _differing(there[-1], manifest)
             raise EvaluationError(
                 f"{self.path} already holds a run with other settings "
-                f"({_told(differing, there[0])}); choose another folder{hint}"
+                f"({_told(differing, there[-1])}); choose another folder"
+                f"{self._way_on(differing, there[-1], manifest)}"
             )
         return False
+
+    def _way_on(self, differing: Mapping[str, str], there: Manifest, manifest: Manifest) -> str:
+        """What may be done about another plan than the run's, beside taking another folder."""
+        grows = all(key in manifests.GROWS or key.startswith(_SUITE) for key in differing)
+        if not grows or not differing or manifest.imported:
+            return ""
+        if _has_all(there, manifest):
+            return (
+                "; or go on with this run, which has all that is asked and more: `adhere eval "
+                f"generate {self.path}`, then score and report"
+            )
+        return (
+            f", or add to the run with `adhere eval grow {self.path}`, which takes an edited "
+            "experiment too (-c)"
+        )
 
     def image(self, job: str) -> str:
         """The name of a job's picture, made or not."""
@@ -180,7 +190,12 @@ class Folder:
             whole = digest(self.place.read(name)) == record.get("sha256")
         except FileNotFoundError:
             return f"{what} was done, but {name} is missing"
-        return None if whole else f"{what}: {name} is not the file that was written"
+        if whole:
+            return None
+        return (
+            f"{what}: {name} is not the file that was written; `adhere eval generate {self.path}` "
+            "makes it again once it is taken away"
+        )
 
 
 def _makes(entry: Entry) -> bool:
@@ -236,6 +251,19 @@ def _differing(there: Manifest, manifest: Manifest) -> dict[str, str]:
         # The code of the plugins that the other variants have.
         del found["code"]
     return found | _other_suites(there.header["suites"], manifest.header["suites"])
+
+
+def _has_all(there: Manifest, manifest: Manifest) -> bool:
+    """Whether a run lacks no seeds, variants or prompts of a plan that it could grow to."""
+    then, now = there.header["experiment"], manifest.header["experiment"]
+    if set(now["seeds"]) - set(then["seeds"]) or _names_beside(now["variants"], then["variants"]):
+        return False
+    cut = now["limit"] is not None and now["limit"] < (then["limit"] or math.inf)
+    suites = there.header["suites"]
+    return all(
+        about == suites.get(name) or (cut and name in suites)
+        for name, about in manifest.header["suites"].items()
+    )
 
 
 def _names_beside(some: Any, others: Any) -> list[str]:

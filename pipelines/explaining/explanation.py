@@ -9,9 +9,9 @@ from typing import Any
 
 from jaxtyping import Float
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
+from adhere.guides.stored import put
 from adhere.pipelines.explaining.information import Parts, parts
 from adhere.pipelines.studio.drawing.heatmaps import overlay
 from adhere.pipelines.studio.drawing.sheet import sheet
@@ -101,7 +101,7 @@ class Explanation:
         for pair in self.pairs:
             both = " + ".join(pair.words)
             found |= {f"{both}/{name}": one for name, one in pair.named(pair.maps).items()}
-        return {name: one.contiguous() for name, one in found.items()}
+        return found
 
     def overview(self) -> Image.Image:
         """A row a pair: the picture, what each word says, and the four parts."""
@@ -123,5 +123,5 @@ class Explanation:
         picture, numbers, maps = (folder / f"{NAME}.{k}" for k in ("png", "json", "safetensors"))
         write_image(picture, self.overview())
         write_json(numbers, self.to_json())
-        save_file(self.tensors(), maps)
+        put(maps, self.tensors(), {})
         return picture, numbers, maps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import ClassVar
@@ -28,6 +28,10 @@ class Reading:
     pairs: tuple[Pair, ...]
 
 
+def _untold(amount: float) -> None:
+    """Nobody asks how far it is."""
+
+
 @dataclass(eq=False)
 class Reader:
     """A plugin that changes nothing, and keeps what it has read of the last run's picture.
@@ -37,6 +41,7 @@ class Reader:
         context: whether a word is heard beside the rest of the prompt, and not alone.
         levels: of noise, at which the model is asked.
         draws: noises at each level.
+        tick: is told how many noises more the model was asked about.
         reading: what was read; None before the last step of a run.
     """
 
@@ -46,6 +51,7 @@ class Reader:
     context: bool = False
     levels: int = 20
     draws: int = 1
+    tick: Callable[[float], None] = _untold
     reading: Reading | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +109,7 @@ class _Guide(Guide):
                 noise = pictures.predicted(texts, ratio, draw)[:, 0]
                 part = information(noise[first], noise[second], width / self.reader.draws)
                 total = part if total is None else total + part
+                self.reader.tick(1)
         assert total is not None  # there is a level
         return total
 

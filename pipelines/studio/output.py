@@ -60,21 +60,26 @@ def writable(out: Path, option: str = "--out") -> Path:
 
 
 def writable_file(path: Path, option: str = "--out") -> Path:
-    """The file that an option names, whose folder is made if it is missing.
+    """The file that an option names, whose folder is made if it is missing; of a link, where it
+    leads.
 
     Raises:
         ParameterError: it cannot be written there, or what is there is no file. Said before a model
             is loaded.
     """
-    if path.is_dir():
-        raise ParameterError(f"{option} {str(path)!r} is a folder; give the name of a file in it")
-    writable(path.parent, option)
     try:
-        replaced(path)
+        if path.is_dir():  # which looks at the name, too: it may be too long
+            raise ParameterError(
+                f"{option} {str(path)!r} is a folder; give the name of a file in it"
+            )
+        writable(path.parent, option)
+        leads = replaced(path)
     except OSError as error:
         raise ParameterError(
             f"{option} {str(path)!r} cannot be written ({error.strerror}); give another name"
         ) from error
+    if path.is_symlink():
+        writable(leads.parent, option)
     return path
 
 
@@ -96,15 +101,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Data as JSON; halves of characters, which some refused texts have, as JSON's escapes."""
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    write_text(path, _whole(json.dumps(data, indent=2, ensure_ascii=False) + "\n"))
+
+
+def _whole(text: str) -> str:
+    """A text that can be written: halves of characters, as in odd names of files, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
     """A PNG with text chunks, whole or not at all. The bytes depend on nothing else."""
     info = PngInfo()
     for key, text in (texts or {}).items():
-        info.add_itxt(key, text)
+        info.add_itxt(key, _whole(text))
     with _replacing(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=info)
 

@@ -194,6 +194,18 @@ class Maker:
         words = pooled_texts(self.studio.pipe, self.clip)
         return ({}, {}) if words is None else (words, {"texts": POOLED})
 
+    def reworded(self) -> bool:
+        """Give a library that is there what it lacks to compare texts, if there is a way; whether
+        it was lacking. Those of earlier versions lack it for models of several text encoders.
+        """
+        held = self._library()
+        if held is None or "projection" in held.tensors:
+            return False
+        words, about = self._words()
+        if words:
+            write(self.out, LIBRARY, {**held.tensors, **words}, {**held.about, **about})
+        return bool(words)
+
     def whole(self) -> bool:
         """Whether the library is there already, made as planned, with as many seeds or more.
 

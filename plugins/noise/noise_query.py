@@ -110,8 +110,10 @@ class _ByText(_Guide):
 
     def embed(self, step: Step, text: Text) -> Text:
         if not self.scores:
-            texts = [PROBE, *self.texts]
-            found = text.pool(texts) if self.space.pooled else ends(text, texts)
+            texts, pooled = [PROBE, *self.texts], self.space.pooled
+            if pooled and text.pooled is None:
+                self.space.check(None)
+            found = text.pool(texts) if pooled else ends(text, texts)
             probe, *embeds = found.detach().float().cpu()
             self.space.check(probe)
             self.scores = [self.space.likeness(embed) for embed in embeds]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from adhere.errors import ParameterError
 from adhere.eval.errors import EvaluationError
@@ -18,7 +22,7 @@ from adhere.eval.files import write_atomic, write_once
 from adhere.eval.places import Folder
 from adhere.files import unfinished
 from adhere.guides import stored
-from adhere.pipelines.studio.output import writable, writable_file, write_text
+from adhere.pipelines.studio.output import writable, writable_file, write_image, write_text
 from tests.nightly import first_by_day
 
 WRITERS = {
@@ -28,15 +32,21 @@ WRITERS = {
 }
 
 
+def told(path: Path) -> tuple[int, ...]:
+    """What the system says of a place; not when it was looked at, which looking changes."""
+    state = path.lstat()
+    return state.st_ino, state.st_mode, state.st_mtime_ns
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("kind", ["pipe", "circle", "folder"])
 def test_what_is_no_file_stays(name: str, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "there"
     {"pipe": os.mkfifo, "folder": os.mkdir, "circle": lambda at: at.symlink_to(at)}[kind](path)
-    before = path.lstat()
+    before = told(path)
     with pytest.raises((OSError, EvaluationError)):
         WRITERS[name](path)
-    assert path.lstat() == before
+    assert told(path) == before
     assert [*tmp_path.iterdir()] == [path]
     with pytest.raises(ParameterError):
         writable_file(path)
@@ -51,6 +61,61 @@ def test_where_a_link_leads_is_written(name: str, tmp_path: Path) -> None:
         WRITERS[name](link)
         assert link.is_symlink()
         assert file.stat().st_size > 0
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Files of this process may have one byte: what is longer is refused as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_where_nothing_fits_a_sentence_says_what_was_not_written(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    path.write_text("o")
+    said = f"{path}.*File too large"
+    with pytest.raises((OSError, EvaluationError), match=said), no_room():
+        WRITERS[name](path)
+    assert path.read_text() == "o"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_file_of_tensors_is_for_whom_the_system_says(tmp_path: Path) -> None:
+    text, tensors = tmp_path / "text", tmp_path / "tensors"
+    WRITERS["text"](text)
+    WRITERS["tensors"](tensors)
+    assert tensors.stat().st_mode == text.stat().st_mode
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_names_as_long_as_they_may_be_are_written_and_longer_ones_refused(
+    name: str, tmp_path: Path
+) -> None:
+    longest, longer = (tmp_path / ("ü" * 124 + "a" * more + ".file") for more in (2, 3))
+    writable_file(longest)
+    WRITERS[name](longest)
+    assert [*tmp_path.iterdir()] == [longest]
+    with pytest.raises(ParameterError, match=r"cannot be written \(File name too long"):
+        writable_file(longer)
+
+
+def test_a_picture_may_tell_of_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", Image.new("RGB", (8, 8)), {"from": "caf\udce9.png, edited"})
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["from"] == r"caf\udce9.png, edited"
+
+
+def test_where_a_link_leads_is_looked_at_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file" / "nowhere")
+    with pytest.raises(ParameterError, match="is no folder that can be written to"):
+        writable_file(link)
 
 
 KILLED = """

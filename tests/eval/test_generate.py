@@ -254,7 +254,11 @@ def test_a_damaged_picture_is_found(tmp_path: Path) -> None:
     stranger.touch()
     found = list(run.problems())
     assert len(found) == 3
-    for word in ("is not the file that was written", "is missing", "belongs to no job"):
+    for word in (
+        "is not the file that was written; `adhere eval generate",
+        "is missing",
+        "belongs to no job",
+    ):
         assert sum(word in text for text in found) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -168,9 +169,51 @@ def test_an_edited_experiment_is_grown_into(
     assert "added 0 pictures" in adhere("grow", out, "-c", str(path))
     # Planned in one go it would have another order; it is the edited experiment all the same.
     assert "made 0" in adhere("run", out, "-c", str(path))
+    # Of less there is nothing to be added.
+    less = edited(path, seeds=2, limit=2, variants={"ae": ["attend-and-excite"]})
+    told = adhere("run", out, "-c", less, code=2)
+    assert 'variants: ["no-skull"] there, [] here' in told
+    assert "which has all that is asked and more" in told
+    assert "grow" not in told
     chosen = json.loads((tmp_path / "out" / "defaults.json").read_text())["evaluators"]
     assert [one["evaluator"] for one in chosen] == ["cost", "clip-score"]
     assert list(Folder(out).problems()) == []
+
+
+def test_other_evaluators_and_batches_of_an_edited_experiment_are_taken_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "studio", fakes.fake_load)
+    fakes.suite_file(tmp_path, 4)
+    out, path = str(tmp_path / "out"), tmp_path / "e.yaml"
+
+    def adhere(*words: object) -> str:
+        result = CliRunner().invoke(eval_app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    def defaults() -> dict[str, Any]:
+        read: dict[str, Any] = json.loads((tmp_path / "out" / "defaults.json").read_text())
+        return read
+
+    adhere("run", out, "-c", edited(path, seeds=1, evaluators=["cost"]))
+    assert defaults() == {"batch": 4, "evaluators": [{"evaluator": "cost"}]}
+    scored = {"evaluators": ["cost", "clip-score:templates=none.txt"], "batch": 2}
+    told = adhere("plan", out, "-c", edited(path, seeds=1, **scored))
+    assert "batch: 2 from now on, and 4 before" in told
+    assert "evaluators: cost, clip-score:templates=none.txt from now on, and cost before" in told
+    assert [one["evaluator"] for one in defaults()["evaluators"]] == ["cost", "clip-score"]
+    assert defaults()["batch"] == 2
+    told = adhere("plan", out, "-c", path)  # the same again
+    assert "before" not in told
+    # What is not said stays, and that is said: it may have been meant.
+    silent = json.loads(Path(edited(path, seeds=1)).read_text())
+    path.write_text(json.dumps({key: silent[key] for key in silent if key != "evaluators"}))
+    held = defaults()
+    told = adhere("plan", out, "-c", path)
+    assert "batch: 2, as it was planned" in told
+    assert "evaluators: cost, clip-score:templates=none.txt, as it was planned" in told
+    assert defaults() == held
 
 
 @pytest.mark.parametrize(

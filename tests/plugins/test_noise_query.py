@@ -130,6 +130,13 @@ def test_pooled_texts_are_compared_where_the_library_is_of_them(library, target,
         queried(pipe, NoiseQuery(str(wrong), target), [prompt], (0,))
 
 
+def test_a_model_without_pooled_embeddings_has_another_encoder_than_a_library_of_them(library):
+    pipe = tiny.sd1()
+    path = library(pipe, texts="pooled")
+    with pytest.raises(ParameterError, match="made with another text encoder"):
+        queried(pipe, NoiseQuery(path, any_model=True), ["a cat"], (0,))
+
+
 def pooled(pipe, text):
     pooled = pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)[2]
     return pooled[0].detach().float()

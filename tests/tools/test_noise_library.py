@@ -217,6 +217,25 @@ def test_commands_make_ask_and_use_a_library(
     assert "was made with the model" in capsys.readouterr().err
 
 
+def test_a_library_of_an_earlier_version_learns_to_compare_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "library.safetensors"
+    words = ("noise", "library", "--size", "2", "--steps", "1", "-o", out)
+    assert adhere(*words) == 0
+    whole = stored.opened(out, "library", "")
+    held = {name: one for name, one in whole.tensors.items() if name not in ("projection", "probe")}
+    stored.write(out, "noise library", held, whole.about)
+    assert adhere(*words) == 0
+    assert "with 2 seeds; it has learnt to compare texts" in capsys.readouterr().out
+    mended = stored.opened(out, "library", "")
+    assert mended.about == whole.about
+    assert mended.tensors.keys() == whole.tensors.keys()
+    assert all(torch.equal(one, mended.tensors[name]) for name, one in whole.tensors.items())
+    assert adhere(*words) == 0
+    assert capsys.readouterr().out == f"{out} is there already, with 2 seeds\n"
+
+
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "a", "1"])
 def test_parts_that_are_none(shard: str) -> None:
     with pytest.raises(ParameterError, match="write i/n"):

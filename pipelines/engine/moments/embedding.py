@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from adhere.errors import ModelError
-from adhere.guides.guide import Change, Guide, Step, Text
+from adhere.guides.guide import Change, Guide, Step, Text, unpooled
 from adhere.guides.maps import Site
 from adhere.pipelines.engine.state import Now, State
 from adhere.pipelines.families.family import Encoded
@@ -31,8 +31,7 @@ class Encoder:
 
     def pool(self, texts: Sequence[str]) -> Tensor:
         found = self.state.family.pooled(self._encoded(texts).values)
-        assert found is not None  # or the guide was told of no pooled embedding
-        return found
+        return unpooled(texts) if found is None else found
 
     def within(self, texts: Sequence[str], encoder: str, layer: int, change: Change) -> Tensor:
         with changed(self.state.family.pipe, encoder, layer, change):
