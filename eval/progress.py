@@ -13,7 +13,9 @@ _SECONDS = 15.0
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that is told how many more are done."""
-    if sys.stderr.isatty():
+    if sys.stderr is None:  # `2>&-`: `print` would take standard output instead
+        yield lambda count: None
+    elif sys.stderr.isatty():
         with _bar(title, total) as advanced:
             yield advanced
     else:

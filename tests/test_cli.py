@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -325,8 +328,6 @@ def test_a_real_interrupt_in_the_middle_of_a_picture(folder: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupt_while_the_program_is_still_being_read(number: str, code: int) -> None:
-    import subprocess
-    import sys
 
     program = f"""
 import os, signal, sys
@@ -599,6 +600,30 @@ def test_help_says_what_holds_where_an_option_is_left_out() -> None:
     assert [one for one in open_to if not said.search(one[2])] == []
 
 
+@pytest.mark.parametrize("of", ["pipelines.studio", "eval"])
+def test_progress_is_not_shown_on_standard_output_where_standard_error_is_closed(
+    of: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module(f"adhere.{of}.progress")
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it after `2>&-`
+    with module.progress("pictures", 2) as tick:
+        tick(1)
+        tick(1)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_file_takes_the_number_of_a_closed_stream() -> None:
+    """What libraries print by that number would be in it."""
+    program = """
+import os
+from adhere.cli.program import main
+main(lambda standalone_mode: print(os.open("/dev/zero", os.O_RDONLY) > 2))
+"""
+    words = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program]
+    run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    assert run.stdout == "True\n"
+
+
 @pytest.mark.parametrize("columns", [40, 79, 80])
 @pytest.mark.parametrize(
     "words", ["", "generate", "app", "train", "train golden-noise", "eval run", "toybox train"]
@@ -607,8 +632,6 @@ def test_help_is_never_cut_off(
     columns: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each word of it is there on a narrow terminal, too."""
-    import sys
-
     from typer import rich_utils
 
     for name in ("Table", "Columns"):  # put back afterwards
@@ -689,8 +712,6 @@ def test_halves_of_characters_are_recorded_as_they_were_given(
 
 
 def test_odd_bytes_in_a_files_name_can_be_said(tmp_path: Path) -> None:
-    import subprocess
-    import sys
 
     out = f"{tmp_path}/caf\udce9.json"
     words = [sys.executable, "-m", "adhere", "plan", PROMPT, "--out", out]
@@ -905,8 +926,6 @@ def test_shells_complete_plugins_their_parameters_and_models(tmp_path: Path) -> 
 
 
 def test_python_dash_m_is_the_same_program() -> None:
-    import subprocess
-    import sys
 
     run = subprocess.run(
         [sys.executable, "-m", "adhere", "--version"], capture_output=True, text=True, check=True
@@ -942,8 +961,6 @@ def test_a_home_that_the_shell_left_as_it_is(
 )
 def test_a_pipe_that_nobody_reads_is_no_error(words: str, written: str) -> None:
     """`adhere plugins | head -1`: no traceback, and the exit code of SIGPIPE."""
-    import subprocess
-    import sys
 
     ours, theirs = os.pipe()
     os.close(ours)

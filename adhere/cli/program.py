@@ -42,6 +42,7 @@ def main(run: Callable[..., Any] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed
             # What a terminal cannot show, such as odd bytes in a file's name, is shown in ASCII.
             stream.reconfigure(errors="backslashreplace")
+    _hold_what_is_closed()
     if_stopped(KEPT)
     try:
         with _ending_politely(), _warnings_in_one_line():
@@ -57,6 +58,17 @@ def main(run: Callable[..., Any] | None = None) -> None:
     if code == UNREAD:
         _write_nowhere()
     sys.exit(code)
+
+
+def _hold_what_is_closed() -> None:
+    """A closed stream (`2>&-`) leads nowhere: the next file that is opened would have its number,
+    and in it what libraries print there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def _write_nowhere() -> None:

@@ -16,7 +16,7 @@ LINE_EVERY = 15.0
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Tick]:
     """Yields a function that is told how many more are done, fractions too; on standard error."""
-    if not total:
+    if not total or sys.stderr is None:  # `2>&-`: `print` would take standard output instead
         yield lambda amount: None
     elif sys.stderr.isatty():
         with _bar(title, total) as tick:
