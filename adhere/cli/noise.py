@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adhere.cli.options import PIXELS, STEPS, ClipFolder, Loading, in_groups
 from adhere.cli.speaking import if_stopped
 from adhere.errors import ParameterError
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from adhere.pipelines.tools.noise_library import Maker
 
 _GOES_ON = "parts of 64 seeds that were finished are kept, and the same command goes on from them"
 _NO_CLIP = (
@@ -76,8 +79,7 @@ def library(
     plan = Plan(size, steps, scheduler, width, height)
     maker = Maker(studio(loading), found, plan, out, loading.batch_size)
     if maker.whole():
-        more = "; it has learnt to compare texts" if maker.reworded() else ""
-        typer.echo(f"{out} is there already, with {maker.seeds()} seeds{more}")
+        typer.echo(f"{out} is there already, with {maker.seeds()} seeds{_more(maker)}")
         return
     missing = maker.missing(part)
     with progress("seeds", sum(map(len, missing))) as tick:
@@ -89,6 +91,11 @@ def library(
         typer.echo(f"part {shard} is done; {out} is written when all parts are")
     if found is None:
         typer.echo(_NO_CLIP.format(loading.model))
+
+
+def _more(maker: Maker) -> str:
+    """What a library that is there has been given beside its seeds."""
+    return "; it has learnt to compare texts" if maker.reworded() else ""
 
 
 MAKE_WITH_CLIP = "make one: adhere noise library --clip FOLDER"

@@ -252,6 +252,7 @@ def _check_place(out: Path, kind: str, made_by: str) -> None:
     from adhere.pipelines.studio.output import named, writable_file
 
     named(out, kind)
+    writable_file(out)
     if out.exists():
         try:
             stored.read(out, kind, made_by)
@@ -259,7 +260,6 @@ def _check_place(out: Path, kind: str, made_by: str) -> None:
             raise ParameterError(
                 f"--out {str(out)!r} is there already and no {kind}; give another name"
             ) from error
-    writable_file(out)
 
 
 def _texts(path: Path | None, most: int) -> list[str]:

@@ -138,8 +138,7 @@ class NoiseLibrary:
                 f"{str(self.stored.path)!r} cannot compare texts as this model embeds them, so "
                 f"target={target!r} cannot be looked up; give a statistic "
                 f"({', '.join(self.names)}), make the library with the CLIP whose text encoder the "
-                "model has (--clip FOLDER; one that was made with it keeps its pictures), or ask "
-                "for seeds: adhere noise pick LIBRARY TEXT"
+                "model has (--clip FOLDER), or ask for seeds: adhere noise pick LIBRARY TEXT"
             )
         words = tensors["projection"], tensors["probe"], self.stored.about.get("texts") == POOLED
         return Space(self.stored.path, self.features, *words)
@@ -163,9 +162,7 @@ class Space:
     pooled: bool = False
 
     def check(self, probe: Float[Tensor, " width"] | None) -> None:
-        """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`; None where
-        a model has no embedding of the kind.
-        """
+        """Raise `ParameterError` for another text encoder, by its embedding of `PROBE`, if any."""
         if probe is None or not same_encoder(self.probe, probe):
             raise ParameterError(
                 f"{str(self.path)!r} was made with another text encoder than this model's; give a "

@@ -136,7 +136,8 @@ def test_no_file_of_another_kind_is_overwritten(
     for name, said in (
         ("picture.png", "let it end in .safetensors"),
         ("folder", "let it end in .safetensors"),
-        ("folder.safetensors", "is there already and no"),
+        ("folder.safetensors", "is a folder; give the name of a file in it"),
+        (f"{'a' * 250}.safetensors", "cannot be written (File name too long)"),
         ("weights.safetensors", "is there already and no"),
         ("picture.png/new.safetensors", "is no folder that can be written to"),
     ):
