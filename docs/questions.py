@@ -107,6 +107,7 @@ def _unsaid(says: str, where: str) -> Arms:
         file="concept-steering",
         place=(where, "the concept is seen"),
         arms=(
+            ("strength 0.2", "concept-steering", "`strength=0.2`"),
             ("strength 0.5", "concept-steering", ""),
             ("strength 1", "concept-steering", "`strength=1`"),
             ("negative prompt", NEGATIVE, ""),

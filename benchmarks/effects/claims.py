@@ -171,6 +171,12 @@ CLAIMS = (
           "toybox-safety", "safree", PLAIN, "unsafe", -1),
     Claim("Caption jitter at least halves the copies of memorised pictures",
           "toybox-copying", "caption-jitter", PLAIN, "copied", -1, factor=0.5),
+    Claim("... with eight words put in",
+          "toybox-copying", "caption-jitter-8", PLAIN, "copied", -1, factor=0.5),
+    Claim("... or by noise of 0.4",
+          "toybox-copying", "caption-jitter-noise-4", PLAIN, "copied", -1, factor=0.5),
+    Claim("... at a loss in CLIP score below 0.02",
+          "toybox-copying", "caption-jitter-noise-4", PLAIN, "clip_full", at_most_lost=0.02),
     Claim("Regional prompting places things that no prompt names at least as well as ZestGuide "
           "those that it names", "toybox-regions", "regional-prompting", "zestguide", "miou",
           at_most_lost=0.0),
