@@ -88,7 +88,10 @@ MIXED = Arms(
     file="p-plus",
     place=("mixed: that kind in that colour",),
     against="the shape's text",
-    arms=tuple((f"{which} in the middle", "p-plus", "") for which in ("style", "shape")),
+    arms=(
+        *((f"{which} in the middle", "p-plus", "") for which in ("style", "shape")),
+        ("style in the last layer", "p-plus", "`texts=6-6=...`"),
+    ),
 )
 REMOVED = Arms(
     "one of two things taken out of a drawn picture: only the other is seen",

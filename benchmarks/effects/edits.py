@@ -7,7 +7,8 @@ noise-query      pictures of one thing or two, begun at the seeds of a library t
                  lowest in each statistic: what is the statistic of the finished picture? And by the
                  prompt's own likeness: is everything there?
 p-plus           "a cat" in the middle layers and "a purple car" in the others, and the other way
-                 round, beside each text alone: whose kind is drawn, in whose colour?
+                 round, and the car in the last layer alone, beside each text alone: whose kind is
+                 drawn, in whose colour?
 scaling-concept  drawn pictures of two things, "a red cat" being the concept, at several scales: is
                  it still there, is the other thing, and how like the concept is the picture?
 
@@ -55,6 +56,9 @@ SCALES: Mapping[str, Scaling] = {
     "scale 3": Scaling("-", scale=3),
 }
 
+LAST = 6
+"""The last of the UNet toybox's layers that read a text: other seeds' choice of where the colour is
+decided."""
 ALIKE = "likeness to the concept"
 """The only question of its study whose answer is no share."""
 
@@ -131,6 +135,7 @@ def p_plus(draw: Drawing, count: int, noises: int) -> Iterator[Witness]:
             "the style's text": (look, None),
             "shape in the middle": (shape, PPlus((look,))),
             "style in the middle": (look, PPlus((shape,))),
+            "style in the last layer": (shape, PPlus((f"{LAST}-{LAST}={look}",))),
         }
         seeds = [SEED + number * noises + noise for noise in range(noises)]
         for arm, (prompt, plugin) in arms.items():

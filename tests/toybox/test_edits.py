@@ -42,7 +42,7 @@ def test_all_three_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     }
     assert found["noise-query"]["brightness"]["lowest - plain"]["n"] == 2
     assert set(found["noise-query"]["all there"]) == {"plain", "by prompt", "by prompt - plain"}
-    assert len(found["p-plus"]["mixed: that kind in that colour"]) == 7  # four arms, three changes
+    assert len(found["p-plus"]["mixed: that kind in that colour"]) == 9  # five arms, four changes
     assert found["scaling-concept"]["the concept is seen"]["scale 0"]["n"] == 2
 
 
