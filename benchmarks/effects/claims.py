@@ -175,6 +175,8 @@ CLAIMS = (
           "toybox-copying", "caption-jitter-8", PLAIN, "copied", -1, factor=0.5),
     Claim("... or by noise of 0.4",
           "toybox-copying", "caption-jitter-noise-4", PLAIN, "copied", -1, factor=0.5),
+    Claim("... and on joint attention",
+          "toybox-sd3-copying", "caption-jitter-noise-4", PLAIN, "copied", -1, factor=0.5),
     Claim("... at a loss in CLIP score below 0.02",
           "toybox-copying", "caption-jitter-noise-4", PLAIN, "clip_full", at_most_lost=0.02),
     Claim("Regional prompting places things that no prompt names at least as well as ZestGuide "
