@@ -143,10 +143,10 @@ PICTURED = {
         "safe-latent-diffusion-strong",
         "safe-latent-diffusion-early",
     ),
-    "toybox-copying": ("caption-jitter", "caption-jitter-noise"),
+    "toybox-copying": ("caption-jitter", "caption-jitter-noise-4"),
     "toybox-sd3-pairs": ("attend-and-excite", "syngen"),
-    "toybox-sd3-two": ("attend-and-excite", "initno", "attend-and-excite+best-of-noise"),
-    "toybox-sd3-copying": ("caption-jitter", "caption-jitter-noise"),
+    "toybox-sd3-two": ("taca", "apg", "dos"),
+    "toybox-sd3-copying": ("caption-jitter", "caption-jitter-noise-4"),
     "toybox-sd3-layouts": ("paint-with-words", "layout-guidance", "zestguide-1"),
     "toybox-sd3-safety": ("negative-prompt", "safe-latent-diffusion-early"),
 }

@@ -165,6 +165,8 @@ CLAIMS = (
           "toybox-sd3-two", "dos", PLAIN, "all_present"),
     Claim("TACA makes both present more often than plain, without a pass",
           "toybox-sd3-two", "taca", PLAIN, "all_present"),
+    Claim("... and more of the coloured pairs fully right",
+          "toybox-sd3-pairs", "taca", PLAIN, "fully_right"),
     Claim("Semantic Guidance Tuning makes both present more often than plain",
           "toybox-sd3-two", "concept-guidance", PLAIN, "all_present"),
     Claim("SAFREE shows fewer skulls than plain, without a pass",
