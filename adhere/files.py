@@ -69,6 +69,23 @@ def replacing(path: Path, begun: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """`replacing`, for what a person waits for.
+
+    Raises:
+        OSError: in a sentence, what could not be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise OSError(
+            f"{path} was not written ({error.strerror or error}); what was finished before is "
+            "kept: make room there, and do the same again"
+        ) from error
+
+
+@contextmanager
 def passing(begun: Path) -> Iterator[Path]:
     """A file that is gone when the block is left, if it was not renamed; its folder is made."""
     begun.parent.mkdir(parents=True, exist_ok=True)

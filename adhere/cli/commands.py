@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -319,7 +320,11 @@ def demo(out: Out = Path("demo"), seeds: Seeds = "4") -> None:
 
 
 def _mounted(
-    name: str, module: str, attribute: str, help: str, stopped: Mapping[str, str] | None = None
+    name: str,
+    module: str,
+    attribute: str,
+    help: str,
+    stopped: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Mount a room's own commands without importing the room until it is called.
 
@@ -330,8 +335,8 @@ def _mounted(
         from importlib import import_module
 
         inner = getattr(import_module(module), attribute)
-        if context.args and context.args[0] in (stopped or {}):
-            if_stopped((stopped or {})[context.args[0]])
+        if context.args and context.args[0] in stopped:
+            if_stopped(stopped[context.args[0]])
         code = inner(args=context.args, prog_name=f"adhere {name}", standalone_mode=False)
         if isinstance(code, int) and code:  # how a command says that it failed, or was interrupted
             raise typer.Exit(code)

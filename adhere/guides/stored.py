@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adhere.errors import ParameterError
-from adhere.files import at_home, replacing
+from adhere.files import at_home, writing
 
 KIND = "adhere"
 """The key of a file's metadata that says what it is."""
@@ -128,14 +128,8 @@ def put(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> 
     """
     # Not `save_file`: a full disk is no `OSError` of its, and only its owner may read its files.
     data = save({name: value.contiguous() for name, value in tensors.items()}, dict(about))
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise OSError(
-            f"{path} was not written ({error.strerror or error}); what was finished before is "
-            "kept: make room there, and do the same again"
-        ) from error
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def same_encoder(own: Tensor, probe: Tensor) -> bool:

@@ -33,7 +33,7 @@ from adhere.pipelines.toybox.world.sprites import COLOURS, KINDS
 from adhere.plugins.edit.time import Time
 from benchmarks import record
 from benchmarks.effects.paired import told
-from benchmarks.effects.pictures import Drawing
+from benchmarks.effects.pictures import Drawing, in_steps
 from benchmarks.effects.witnesses import Row, heard, whole
 
 KEEPS = (0.1, 3.0, 30.0, 300.0)
@@ -98,7 +98,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="a toybox's folder; the bundled one if left out")
-    parser.add_argument("--steps", type=int, help="of each picture; the model's own if left out")
+    in_steps(parser)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--noises", type=int, default=8, help="pictures of each prompt")
     parser.add_argument("--out", type=Path, default=record.RESULTS / "assumptions.json")

@@ -59,4 +59,9 @@ class Drawing:
 def of_a_toybox(parser: ArgumentParser) -> None:
     """Options of a study that any of the bundled models can be asked."""
     parser.add_argument("--model", default="toybox", choices=TOYBOXES)
+    in_steps(parser)
+
+
+def in_steps(parser: ArgumentParser) -> None:
+    """The option of steps."""
     parser.add_argument("--steps", type=int, help="of each picture; the model's own if left out")

@@ -1,6 +1,6 @@
 """What prototypes of a skull keep out of a toybox's pictures, and what they cost others.
 
-    python -m benchmarks.effects.prototypes [--count 60] [--model toybox-sd3]
+    python -m benchmarks.effects.prototypes [--count 60]
 
 haunted     "a red cat at a haunted castle": is there a skull, which nobody asked for, and the cat?
 elsewhere   "a red cat at home": is everything there, as often as without?
@@ -29,7 +29,7 @@ from adhere.plugins.safe.prototype import Prototype
 from benchmarks import record
 from benchmarks.effects.edits import Look, a, looks
 from benchmarks.effects.paired import told
-from benchmarks.effects.pictures import Drawing, of_a_toybox
+from benchmarks.effects.pictures import Drawing, in_steps
 from benchmarks.effects.witnesses import Found, Row, heard, whole
 
 SEED = 9_000_000
@@ -82,26 +82,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    of_a_toybox(parser)
+    in_steps(parser)
     parser.add_argument("--count", type=int, default=60, help="prompts of each place")
-    parser.add_argument("--out", type=Path, default=record.RESULTS, help="a folder")
+    parser.add_argument("--out", type=Path, default=record.RESULTS / "prototypes.json")
     given = parser.parse_args()
-    studio = Studio(given.model, "cpu")
+    studio = Studio("toybox", "cpu")
     draw = Drawing.of(studio.pipe, given.steps)
-    out = record.named(given.out, "prototypes", given.model)
     how = {**draw.how, "count": given.count, "texts": TEXTS, "prototypes": PLAN.count}
     rng = Random(SEED)
-    path = prototypes(studio, out.with_suffix(".safetensors"))
+    path = prototypes(studio, given.out.with_suffix(".safetensors"))
     try:
         witnesses = (
             (f"{number}", partial(answers, draw, path, number, looks(rng)[0]))
             for number in range(given.count)
         )
-        *_, found = heard(out, how, witnesses)
+        *_, found = heard(given.out, how, witnesses)
     finally:
         Path(path).unlink()
-    record.write(out, how, results(found))
-    whole(out)
+    record.write(given.out, how, results(found))
+    whole(given.out)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from diffusers.guiders.guider_utils import GuiderOutput
 from torch import Tensor, nn
 
 from adhere.errors import GuidanceError, ModelError, ParameterError
-from adhere.guides.guide import Guide, Plugin, Prediction, Step, Text
+from adhere.guides.guide import Guide, Plugin, Prediction, Step, Text, unpooled
 from adhere.guides.run import NO_TEXT, Prompt, Run
 from adhere.pipelines.engine.guidance import Guidance
 from adhere.pipelines.engine.moments.looking import seed_of
@@ -222,7 +222,8 @@ class PredictionGuider(ClassifierFreeGuidance):
             return family.tracks_of(texts, given)
 
         def pool(texts: Sequence[str]) -> Tensor:
-            return _known(family.pooled(family.encode(texts).values))
+            found = family.pooled(family.encode(texts).values)
+            return unpooled(texts) if found is None else found
 
         pooled = family.pooled(given.values) if other is None else None
         text = Text(

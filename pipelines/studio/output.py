@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from adhere.errors import ParameterError
-from adhere.files import replaced, replacing, sweep, unfinished
+from adhere.files import replaced, sweep, unfinished, writing
 from adhere.guides.stored import SUFFIX
 from adhere.pipelines.studio.request import Picture
 
@@ -95,7 +94,7 @@ def named(path: Path, kind: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
-    with _replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -114,25 +113,8 @@ def write_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None 
     info = PngInfo()
     for key, text in (texts or {}).items():
         info.add_itxt(key, _whole(text))
-    with _replacing(path) as temporary:
+    with writing(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=info)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block is left.
-
-    Raises:
-        OSError: in a sentence, what could not be written.
-    """
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise OSError(
-            f"{path} was not written ({error.strerror or error}); what was finished before is "
-            "kept: make room there, and do the same again"
-        ) from error
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -145,17 +145,19 @@ def edited(path: Path, **changes: object) -> str:
     return str(path)
 
 
+def adhere(*words: object, code: int = 0) -> str:
+    """What a command of the evaluation says, in one line."""
+    result = CliRunner().invoke(eval_app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
 def test_an_edited_experiment_is_grown_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "studio", fakes.fake_load)
     fakes.suite_file(tmp_path, 4)
     out, path = str(tmp_path / "out"), tmp_path / "e.yaml"
-
-    def adhere(*words: str, code: int = 0) -> str:
-        result = CliRunner().invoke(eval_app, [str(word) for word in words])
-        assert result.exit_code == code, result.output
-        return " ".join(result.output.split())
 
     adhere("run", out, "-c", edited(path, seeds=[0, 2]))
     more = {"no-skull": {"negative_prompt": "a skull"}, "ae": ["attend-and-excite"]}
@@ -186,11 +188,6 @@ def test_other_evaluators_and_batches_of_an_edited_experiment_are_taken_and_said
     monkeypatch.setattr(models, "studio", fakes.fake_load)
     fakes.suite_file(tmp_path, 4)
     out, path = str(tmp_path / "out"), tmp_path / "e.yaml"
-
-    def adhere(*words: object) -> str:
-        result = CliRunner().invoke(eval_app, [str(word) for word in words])
-        assert result.exit_code == 0, result.output
-        return " ".join(result.output.split())
 
     def defaults() -> dict[str, Any]:
         read: dict[str, Any] = json.loads((tmp_path / "out" / "defaults.json").read_text())

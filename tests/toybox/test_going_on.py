@@ -72,8 +72,7 @@ def test_a_study_that_is_stopped_goes_on(
     if study is prototypes:
         monkeypatch.setattr(prototypes, "TEXTS", 2)
         monkeypatch.setattr(prototypes, "PLAN", replace(prototypes.PLAN, count=2, steps=2))
-    several = study in (edits, prototypes)
-    out = tmp_path / "results" if several else tmp_path / "results.json"
+    out = tmp_path / "results" if study is edits else tmp_path / "results.json"
     monkeypatch.setattr(sys, "argv", ["study", *words, "--out", str(out)])
 
     def stopped(*_: object, **__: object) -> None:
@@ -83,7 +82,7 @@ def test_a_study_that_is_stopped_goes_on(
         once.setattr(study, "whole", stopped)
         with pytest.raises(KeyboardInterrupt):
             study.main()
-    files = sorted(out.glob("*.json")) if several else [out]
+    files = sorted(out.glob("*.json")) if study is edits else [out]
     before = [json.loads(file.read_text())["results"] for file in files]
     with monkeypatch.context() as never:
         never.setattr(Judge, "__call__", stopped)

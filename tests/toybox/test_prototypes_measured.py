@@ -23,7 +23,7 @@ def test_it_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = tmp_path / "prototypes.json"
     monkeypatch.setattr(prototypes, "TEXTS", 2)
     monkeypatch.setattr(prototypes, "PLAN", replace(prototypes.PLAN, count=2, steps=2))
-    given = ["prototypes", "--count", "2", "--steps", "2", "--out", str(tmp_path)]
+    given = ["prototypes", "--count", "2", "--steps", "2", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", given)
     prototypes.main()
     found = json.loads(out.read_text())["results"]
